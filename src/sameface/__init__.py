@@ -1,0 +1,78 @@
+"""sameface: find faces, and tell whose they are, from one embedding.
+
+    picture -> faces -> crops -> embeddings -> decision | gallery | clusters
+
+The names below are loaded when they are first used, so that `import sameface` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sameface.align import align_faces
+    from sameface.cluster import cluster_embeddings
+    from sameface.compare import Decision, squared_distances
+    from sameface.detect import Detector
+    from sameface.embed import Embedder
+    from sameface.errors import SamefaceError
+    from sameface.face import Face
+    from sameface.gallery import Forgotten, Gallery, Identification, Match, Person, Template
+    from sameface.image import find_pictures, hash_image, read_image
+    from sameface.manifest import CropRule, Manifest, Thresholds
+    from sameface.model import Model
+    from sameface.recognizer import Recognizer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CropRule",
+    "Decision",
+    "Detector",
+    "Embedder",
+    "Face",
+    "Forgotten",
+    "Gallery",
+    "Identification",
+    "Manifest",
+    "Match",
+    "Model",
+    "Person",
+    "Recognizer",
+    "SamefaceError",
+    "Template",
+    "Thresholds",
+    "align_faces",
+    "cluster_embeddings",
+    "find_pictures",
+    "hash_image",
+    "read_image",
+    "squared_distances",
+]
+
+HOMES = {
+    "align": ("align_faces",),
+    "cluster": ("cluster_embeddings",),
+    "compare": ("Decision", "squared_distances"),
+    "detect": ("Detector",),
+    "embed": ("Embedder",),
+    "errors": ("SamefaceError",),
+    "face": ("Face",),
+    "gallery": ("Forgotten", "Gallery", "Identification", "Match", "Person", "Template"),
+    "image": ("find_pictures", "hash_image", "read_image"),
+    "manifest": ("CropRule", "Manifest", "Thresholds"),
+    "model": ("Model",),
+    "recognizer": ("Recognizer",),
+}
+
+
+def __getattr__(name: str) -> object:
+    for home, names in HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"sameface.{home}"), name)
+    raise AttributeError(f"module 'sameface' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,147 @@
+"""Write the groups of an album: a folder per person, a contact sheet, a list."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from sameface.arrays import Image
+from sameface.atomic import make_folder
+from sameface.face import Face
+
+THUMBNAIL = 96
+
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }}
+body {{ margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }}
+section {{ border-top: 1px solid #8884; padding: .5rem 0 1rem; }}
+h2 {{ font-size: 1rem; }} h2 span {{ font-weight: normal; opacity: .7; }}
+div {{ display: flex; flex-wrap: wrap; gap: .5rem; }}
+img {{ border-radius: .4rem; display: block; height: {size}px; width: {size}px; }}
+</style>
+<h1>{title}</h1>
+{sections}
+</html>
+"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AlbumFace:
+    """One face of the album.
+
+    Attributes:
+        picture: The file it is in.
+        face: Where.
+        crop: `(size, size, 3) uint8` RGB.
+    """
+
+    picture: Path
+    face: Face
+    crop: Image
+
+
+def write_album(
+    folder: Path, faces: Sequence[AlbumFace], labels: NDArray[np.int64], names: Sequence[str], *, copy: bool
+) -> None:
+    """Write the groups into a new folder, whole or not at all. The largest group comes first.
+
+    Args:
+        folder: Where to; it must not exist.
+        faces: Every face of the album.
+        labels: `(n,) int64` the number of each face's group.
+        names: The name of each group; groups of one name share a folder.
+        copy: Copy the pictures instead of linking to them.
+    """
+    groups: dict[str, list[AlbumFace]] = {}
+    for face, label in zip(faces, labels, strict=True):
+        groups.setdefault(names[label], []).append(face)
+    ordered = dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+    with make_folder(folder) as part:
+        taken: set[str] = set()
+        for name, members in ordered.items():
+            place = part / free_name(folder_name(name), taken)
+            place.mkdir()
+            fill(place, members, copy=copy)
+        (part / "clusters.json").write_text(to_json(ordered), "utf-8")
+        (part / "contact-sheet.html").write_text(to_html(ordered), "utf-8")
+
+
+def fill(place: Path, members: Sequence[AlbumFace], *, copy: bool) -> None:
+    """Put every picture of a group into its folder once; equal names are told apart by a number."""
+    taken: set[str] = set()
+    for picture in dict.fromkeys(face.picture.resolve() for face in members):
+        target = place / free_name(picture.name, taken)
+        if copy:
+            shutil.copy2(picture, target)
+        else:
+            target.symlink_to(picture)
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """Return `name`, with a number in it if it is taken, and take it."""
+    stem, suffix = os.path.splitext(name)
+    number, free = 1, name
+    while free.lower() in taken:
+        number += 1
+        free = f"{stem}-{number}{suffix}"
+    taken.add(free.lower())
+    return free
+
+
+def folder_name(name: str) -> str:
+    """Return a name that is safe for a folder on any system: no separators, no leading or final dots."""
+    return re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", name).strip(" .") or "_"
+
+
+def to_json(groups: dict[str, list[AlbumFace]]) -> str:
+    """Return the groups as JSON."""
+    people = [
+        {
+            "name": name,
+            "faces": [
+                {"picture": str(face.picture), "box": [round(float(side), 2) for side in face.face.box]}
+                for face in members
+            ],
+        }
+        for name, members in groups.items()
+    ]
+    return json.dumps({"people": people}, ensure_ascii=False, indent=1)
+
+
+def to_html(groups: dict[str, list[AlbumFace]]) -> str:
+    """Return one page that shows every face, group by group, with nothing loaded from elsewhere."""
+    sections = []
+    for name, members in groups.items():
+        images = "".join(
+            f'<img src="{thumbnail(face.crop)}" alt="" title="{html.escape(str(face.picture))}" loading="lazy">'
+            for face in members
+        )
+        title = f"<h2>{html.escape(name)} <span>{len(members)}</span></h2>"
+        sections.append(f"<section>{title}<div>{images}</div></section>")
+    faces = sum(len(members) for members in groups.values())
+    return PAGE.format(
+        title=f"{faces} faces, {len(groups)} people", size=THUMBNAIL, sections="\n".join(sections)
+    )
+
+
+def thumbnail(crop: Image) -> str:
+    """Return a small JPEG of a crop as a data address."""
+    small = PIL.Image.fromarray(crop).resize((THUMBNAIL, THUMBNAIL), PIL.Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,49 @@
+"""The arrays that travel through sameface, and the conventions that hold everywhere.
+
+- A picture is `(h, w, 3) uint8` RGB and upright: orientation tags are applied when it is read.
+- Boxes are left, top, right, bottom in pixels of the upright picture, `float32`, from its top left corner.
+- Landmarks are `(5, 2) float32` x and y: left eye, right eye, nose, left and right corner of the mouth;
+  left and right as seen by who looks at the picture.
+- Crops are `(n, size, size, 3) uint8` RGB.
+- Embeddings are `(n, d) float32`, every row of length 1. Two rows are compared by their **squared
+  Euclidean distance, 0 to 4, lower is nearer** (FaceNet, section 3); there is no other measure.
+- Letters: `n` faces, `m` the other side, `d` the width of an embedding, `h w` a picture, `k` neighbours.
+- Nothing is a number: no face is `[]` or an array with `n = 0`, never `None`.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image: TypeAlias = NDArray[np.uint8]
+Crops: TypeAlias = NDArray[np.uint8]
+Embeddings: TypeAlias = NDArray[np.float32]
+
+Shape: TypeAlias = tuple[int | str, ...]
+
+
+def expect_shape(name: str, array: NDArray[np.generic], shape: Shape, dtype: type[np.generic]) -> None:
+    """Raise unless `array` has this shape and dtype.
+
+    Args:
+        name: What the array is called in the message.
+        array: Any array.
+        shape: A number where the size is fixed, a letter where it is free: `("n", 128)`.
+        dtype: The exact dtype, such as `np.float32`.
+
+    Raises:
+        TypeError: It is no array, or its dtype differs.
+        ValueError: The shape differs.
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array, got {type(array).__name__}")
+    if array.dtype != dtype:
+        raise TypeError(f"{name} must be {np.dtype(dtype).name}, got {array.dtype}")
+    fits = array.ndim == len(shape) and all(
+        isinstance(wanted, str) or wanted == given for wanted, given in zip(shape, array.shape, strict=False)
+    )
+    if not fits:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")

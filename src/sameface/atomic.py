@@ -1,0 +1,46 @@
+"""Write a file or a folder whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Give a path to write to; it takes the place of `path` at the end, unless there was an error."""
+    part = beside(path)
+    try:
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def make_folder(path: Path) -> Iterator[Path]:
+    """Give a new folder to fill; it becomes `path` at the end, unless there was an error.
+
+    Raises:
+        FileExistsError: There is something at `path` already.
+    """
+    if path.exists():
+        raise FileExistsError(17, "there is something here already, choose another place", str(path))
+    part = beside(path)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def beside(path: Path) -> Path:
+    """Return a free name in the same folder."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")

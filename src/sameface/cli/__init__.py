@@ -1,0 +1,76 @@
+"""The command line: one short command per verb, each loaded only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+
+import click
+
+from sameface import __version__
+from sameface.errors import SamefaceError
+
+# What each command does, and the module it lives in.
+COMMANDS = {
+    "demo": ("demo", "Show everything on the sample photographs."),
+    "detect": ("pictures", "Find the faces in pictures."),
+    "embed": ("pictures", "Write the embedding of every face to a file."),
+    "verify": ("pictures", "Tell whether two pictures show the same person."),
+    "enroll": ("people", "Enroll people in the gallery."),
+    "identify": ("people", "Name the faces in pictures, or reject them as strangers."),
+    "people": ("people", "List who is enrolled."),
+    "rename": ("people", "Give a person another name."),
+    "merge": ("people", "Make two people one."),
+    "forget": ("people", "Delete a person for good."),
+    "cluster": ("album", "Sort an album into one folder per person."),
+    "doctor": ("doctor", "Check the installation, the weights and the speed."),
+}
+
+
+class BadInputError(click.ClickException):
+    """A fault of the input, told in one line."""
+
+    exit_code = 3
+
+
+class Commands(click.Group):
+    """A group that imports the code of a command when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002, click's own signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"sameface.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; the world's faults become one line and exit code 3."""
+        try:
+            return super().invoke(ctx)
+        except SamefaceError as error:
+            raise BadInputError(str(error)) from error
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our output has had enough
+            ctx.exit(0)
+        except OSError as error:
+            place = "" if error.filename is None else f"{error.filename}: "
+            raise BadInputError(f"{place}{error.strerror or error}") from error
+        except KeyboardInterrupt:
+            click.echo("interrupted; what was finished is kept", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sameface")
+def main() -> None:
+    """Find faces, and tell whose they are.
+
+    Exit codes: 0 yes or done, 1 different or nobody known, 2 wrong usage, 3 bad input.
+    """

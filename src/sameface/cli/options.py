@@ -1,0 +1,100 @@
+"""The options that several commands share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import click
+
+from sameface.detect import Detector
+from sameface.embed import Embedder
+from sameface.model import Model
+from sameface.recognizer import Choice, Recognizer
+
+Command: TypeAlias = Callable[..., Any]
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+gallery_option = click.option(
+    "--gallery",
+    "gallery_path",
+    default="people.db",
+    show_default=True,
+    envvar="SAMEFACE_GALLERY",
+    help="The gallery file.",
+)
+far_option = click.option(
+    "--far",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="The false-accept rate to allow.",
+)
+
+PIPELINE = (
+    click.option("--weights", default="resnet29", show_default=True, help="Embedder: a name or an .onnx file."),
+    click.option("--no-flip", is_flag=True, help="Do not average each face with its mirror image."),
+    click.option("--threads", type=click.IntRange(min=1), help="Processor cores to use; all by default."),
+    click.option("--min-score", type=click.FloatRange(0, 1), help="The score from which a place is a face."),
+    click.option("--min-size", default=20, show_default=True, help="Leave out faces under so many pixels."),
+    click.option(
+        "--max-side",
+        type=click.IntRange(min=32),
+        default=1280,
+        show_default=True,
+        help="Search with the longer side shrunk to so many pixels.",
+    ),
+    click.option("--any-rotation", is_flag=True, help="Also find faces that lie or stand on their head."),
+)
+
+
+def recognizer_options(command: Command) -> Command:
+    """Add the options that shape the pipeline; the command gets them as one `recognizer`."""
+
+    @functools.wraps(command)
+    def with_recognizer(
+        *,
+        weights: str,
+        no_flip: bool,
+        threads: int | None,
+        min_score: float | None,
+        min_size: int,
+        max_side: int,
+        any_rotation: bool,
+        **rest: Any,
+    ) -> Any:
+        detector = Detector(
+            Model.load("centerface", threads=threads),
+            min_score=min_score,
+            min_size=min_size,
+            max_side=max_side,
+            any_rotation=any_rotation,
+        )
+        embedder = Embedder(Model.load(weights, threads=threads), flip=not no_flip)
+        return command(recognizer=Recognizer(detector, embedder), **rest)
+
+    for option in reversed(PIPELINE):
+        with_recognizer = option(with_recognizer)
+    return with_recognizer
+
+
+class FaceChoice(click.ParamType):
+    """`only`, `largest`, `first`, or the number of a face."""
+
+    name = "only|largest|first|N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Choice:
+        if value in ("only", "largest", "first"):
+            choice: Choice = value
+            return choice
+        if str(value).isdecimal():
+            return int(value)
+        self.fail(f"{value!r} is not 'only', 'largest', 'first' or a number", param, ctx)
+
+
+face_option = click.option(
+    "--face",
+    type=FaceChoice(),
+    default="only",
+    show_default=True,
+    help="Which face of a picture that holds several; numbers count from 0 as `sameface detect` prints them.",
+)

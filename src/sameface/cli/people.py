@@ -1,0 +1,221 @@
+"""Commands on the gallery: enroll, identify, people, rename, merge, forget."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sameface.align import align_faces
+from sameface.cli.options import face_option, far_option, gallery_option, json_option, recognizer_options
+from sameface.cli.output import (
+    each,
+    face_record,
+    finish,
+    list_pictures,
+    open_source,
+    print_json,
+    print_table,
+)
+from sameface.face import Face
+from sameface.gallery import Gallery, Identification, Template
+from sameface.image import ImageSource, find_pictures, hash_image, read_image
+from sameface.recognizer import Choice, Recognizer
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.argument("pictures", nargs=-1)
+@click.option(
+    "--people",
+    "people_folder",
+    type=click.Path(exists=True, file_okay=False),
+    help="A folder that holds one folder per person, called by the person's name.",
+)
+@click.option("--keep-crops", is_flag=True, help="Also store the face that was cut out.")
+@gallery_option
+@face_option
+@json_option
+@recognizer_options
+def enroll(
+    *,
+    recognizer: Recognizer,
+    name: str | None,
+    pictures: tuple[str, ...],
+    people_folder: str | None,
+    gallery_path: str,
+    **choices: Any,
+) -> None:
+    """Enroll the person NAME with PICTURES (files or folders), or everyone in a folder of --people.
+
+    A picture that is enrolled already is passed over, so that the command can be repeated.
+    """
+    wanted = list_people(Path(people_folder)) if people_folder else []
+    wanted += [(name, picture) for picture in list_pictures(pictures)] if name else []
+    if not wanted:
+        raise click.UsageError("give a NAME and PICTURES, or a folder with --people")
+    failures: list[str] = []
+    counts = dict.fromkeys((person for person, _ in wanted), 0)
+    with Gallery.open(gallery_path, recognizer) as gallery:
+
+        def work(item: tuple[str, str]) -> int:
+            person, picture = item
+            return enroll_picture(recognizer, gallery, person, picture, choices["face"], choices["keep_crops"])
+
+        for (person, _), added in each(wanted, work, failures):
+            counts[person] += added
+    for person, added in counts.items():
+        if choices["as_json"]:
+            print_json({"name": person, "added": added})
+        else:
+            click.echo(f"{person}: {added} added")
+    finish(failures)
+
+
+def list_people(folder: Path) -> list[tuple[str, str]]:
+    """Return name and picture of everyone in a folder that holds one folder per person."""
+    people = sorted(place for place in folder.iterdir() if place.is_dir() and not place.name.startswith("."))
+    found = [(place.name, str(picture)) for place in people for picture in find_pictures(place)]
+    if not found:
+        raise click.UsageError(f"no folders with pictures in {str(folder)!r}")
+    return found
+
+
+def enroll_picture(  # noqa: PLR0913, the command's own choices
+    recognizer: Recognizer,
+    gallery: Gallery,
+    person: str,
+    picture: str,
+    choice: Choice,
+    keep_crop: bool,  # noqa: FBT001
+) -> int:
+    """Enroll one face of a picture and return 1, or 0 if it is enrolled already."""
+    source: ImageSource = open_source(picture)
+    content = hash_image(source)
+    if gallery.holds(person, content):
+        return 0
+    image = read_image(source)
+    face, row = recognizer.embed_face(source, face=choice)
+    crop = align_faces(image, [face], recognizer.embedder.spec.crop)[0] if keep_crop else None
+    return gallery.enroll(person, [Template(content, face.box, face.score, row, crop)])
+
+
+@click.command()
+@click.argument("pictures", nargs=-1, required=True)
+@click.option("-k", default=1, show_default=True, type=click.IntRange(min=1), help="How many neighbours vote.")
+@click.option("--closed-set", is_flag=True, help="Everyone is enrolled for certain: name the nearest.")
+@gallery_option
+@far_option
+@json_option
+@recognizer_options
+def identify(
+    *,
+    recognizer: Recognizer,
+    pictures: tuple[str, ...],
+    gallery_path: str,
+    as_json: bool,
+    **search: Any,
+) -> None:
+    """Name every face in PICTURES (files, folders, or - for stdin), or reject it as a stranger.
+
+    --far is the part of the strangers that may be given a name, whatever the size of the gallery; 0.01 by
+    default. The exit code is 1 if nobody at all was named.
+    """
+    failures: list[str] = []
+    named = 0
+    with Gallery.open(gallery_path, recognizer, create=False) as gallery:
+
+        def work(picture: str) -> list[tuple[Face, Identification]]:
+            faces, rows = recognizer.embed(open_source(picture))
+            return list(zip(faces, gallery.identify(rows, **search), strict=True))
+
+        table: list[tuple[object, ...]] = []
+        for picture, answers in each(list_pictures(pictures), work, failures):
+            named += sum(answer.name is not None for _, answer in answers)
+            if as_json:
+                records = [answer_record(number, *pair) for number, pair in enumerate(answers)]
+                print_json({"picture": picture, "faces": records})
+            table += [(picture, number, *describe(answer)) for number, (_, answer) in enumerate(answers)]
+            table += [] if answers else [(picture, "none", "", "", "")]
+    if not as_json:
+        print_table(["picture", "face", "who", "distance", "note"], table)
+    finish(failures, 0 if named else 1)
+
+
+def describe(answer: Identification) -> tuple[str, str, str]:
+    """Return name, distance and a note for the table."""
+    if not answer.matches:
+        return "unknown", "", "the gallery is empty"
+    nearest = answer.matches[0]
+    distance = f"{nearest.distance:.4f}"
+    if answer.name is None:
+        return "unknown", distance, f"nearest {nearest.name}, over {answer.threshold:.4f}"
+    shown = next(match for match in answer.matches if match.name == answer.name)
+    others = [match.name for match in answer.matches if match.distance <= answer.threshold]
+    note = f"ambiguous: also {', '.join(name for name in others if name != answer.name)}"
+    return answer.name, f"{shown.distance:.4f}", note if answer.ambiguous else ""
+
+
+def answer_record(number: int, face: Face, answer: Identification) -> dict[str, Any]:
+    """Return a face and who it is, as it is printed in JSON."""
+    matches = [
+        {"name": match.name, "distance": match.distance, "votes": match.votes} for match in answer.matches
+    ]
+    return face_record(number, face) | {
+        "name": answer.name,
+        "ambiguous": answer.ambiguous,
+        "threshold": answer.threshold,
+        "far": answer.far,
+        "matches": matches,
+    }
+
+
+@click.command()
+@gallery_option
+@json_option
+def people(*, gallery_path: str, as_json: bool) -> None:
+    """List who is enrolled, and with how many faces."""
+    with Gallery.open(gallery_path) as gallery:
+        everyone = gallery.people()
+    if as_json:
+        for person in everyone:
+            print_json({"name": person.name, "faces": person.faces})
+    else:
+        print_table(["name", "faces"], [(person.name, person.faces) for person in everyone])
+
+
+@click.command()
+@click.argument("old")
+@click.argument("new")
+@gallery_option
+def rename(*, old: str, new: str, gallery_path: str) -> None:
+    """Give the person OLD the name NEW."""
+    with Gallery.open(gallery_path) as gallery:
+        gallery.rename(old, new)
+    click.echo(f"{old} is now {new}")
+
+
+@click.command()
+@click.argument("source")
+@click.argument("into")
+@gallery_option
+def merge(*, source: str, into: str, gallery_path: str) -> None:
+    """Move the faces of the person SOURCE to the person INTO; SOURCE is no more."""
+    with Gallery.open(gallery_path) as gallery:
+        moved = gallery.merge(source, into)
+    click.echo(f"{source} is now {into}: {moved} faces moved")
+
+
+@click.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@gallery_option
+def forget(*, name: str, yes: bool, gallery_path: str) -> None:
+    """Delete the person NAME with every face, for good: rows, free pages and log are overwritten."""
+    with Gallery.open(gallery_path) as gallery:
+        faces = len(gallery.templates(name))
+        if not yes:
+            click.confirm(f"delete {name} and {faces} faces for good?", abort=True, err=True)
+        gone = gallery.forget(name)
+    click.echo(f"{gone.name} is forgotten: {gone.faces} faces, {gone.pictures} picture hashes deleted")

@@ -1,0 +1,132 @@
+"""Commands that look at pictures: detect, embed, verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import PIL.Image
+
+from sameface.cli.options import face_option, far_option, json_option, recognizer_options
+from sameface.cli.output import (
+    each,
+    face_record,
+    finish,
+    list_pictures,
+    open_source,
+    print_json,
+    print_table,
+)
+from sameface.cli.table import EmbeddingTable
+from sameface.draw import draw_faces
+from sameface.face import Face
+from sameface.image import read_image
+from sameface.recognizer import Choice, Recognizer
+
+
+@click.command()
+@click.argument("pictures", nargs=-1, required=True)
+@click.option("--draw", "drawing", type=click.Path(dir_okay=False), help="Write the picture with its faces.")
+@json_option
+@recognizer_options
+def detect(recognizer: Recognizer, pictures: tuple[str, ...], drawing: str | None, as_json: bool) -> None:
+    """Find the faces in PICTURES: files, folders, or - for stdin.
+
+    Faces are numbered from 0, the highest score first.
+    """
+    named = list_pictures(pictures)
+    if drawing is not None and len(named) > 1:
+        raise click.UsageError("--draw takes one picture")
+    failures: list[str] = []
+    rows: list[tuple[object, ...]] = []
+
+    def work(picture: str) -> list[Face]:
+        image = read_image(open_source(picture))
+        faces = recognizer.detector.find(image)
+        if drawing is not None:
+            labels = [f"{number}: {face.score:.2f}" for number, face in enumerate(faces)]
+            save_picture(draw_faces(image, faces, labels, [True] * len(faces)), drawing)
+        return faces
+
+    for picture, faces in each(named, work, failures):
+        if as_json:
+            records = [face_record(number, face) for number, face in enumerate(faces)]
+            print_json({"picture": picture, "faces": records})
+        rows += [(picture, *describe(number, face)) for number, face in enumerate(faces)]
+        rows += [] if faces else [(picture, "none", "", "", "")]
+    if not as_json:
+        print_table(["picture", "face", "left, top", "size", "score"], rows)
+    finish(failures)
+
+
+def describe(number: int, face: Face) -> tuple[object, ...]:
+    """Return the columns of one face."""
+    place = f"{face.box[0]:.0f}, {face.box[1]:.0f}"
+    return number, place, f"{face.width:.0f} x {face.height:.0f}", f"{face.score:.3f}"
+
+
+def save_picture(image: object, path: str) -> None:
+    """Write a picture in the format that its name ends in."""
+    if Path(path).suffix.lower() not in PIL.Image.registered_extensions():
+        raise click.UsageError(f"{path!r} must end in .png, .jpg or another picture format")
+    PIL.Image.fromarray(image).save(path)  # type: ignore[arg-type]
+
+
+@click.command()
+@click.argument("pictures", nargs=-1, required=True)
+@click.option(
+    "-o", "--output", required=True, type=click.Path(dir_okay=False), help="A file ending in .npz or .parquet."
+)
+@recognizer_options
+def embed(recognizer: Recognizer, pictures: tuple[str, ...], output: str) -> None:
+    """Write the embedding of every face in PICTURES (files or folders) to a file.
+
+    Beside the rows stand the picture, the number and the box of each face, and the pipeline's signature.
+    """
+    table = EmbeddingTable(Path(output), recognizer.signature)
+    failures: list[str] = []
+    named = list_pictures(pictures)
+
+    def work(picture: str) -> None:
+        table.add(picture, *recognizer.embed(open_source(picture)))
+
+    for _ in each(named, work, failures):
+        pass
+    faces = table.write(recognizer.embedder.spec.dimension)
+    click.echo(f"{faces} faces of {len(named) - len(failures)} pictures: {output}", err=True)
+    finish(failures)
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@far_option
+@face_option
+@json_option
+@recognizer_options
+def verify(recognizer: Recognizer, a: str, b: str, far: float | None, face: Choice, as_json: bool) -> None:
+    """Tell whether the pictures A and B show the same person.
+
+    --far is the part of the pairs of different people that may be accepted; 0.001 by default.
+    """
+    decision = recognizer.verify(
+        open_source(a), open_source(b), far=1e-3 if far is None else far, face=face
+    )
+    if as_json:
+        print_json(
+            {
+                "a": a,
+                "b": b,
+                "same": decision.same,
+                "distance": decision.distance,
+                "threshold": decision.threshold,
+                "far": decision.far,
+            }
+        )
+    else:
+        answer, sign = ("same person", "<=") if decision.same else ("different people", ">")
+        click.echo(
+            f"{answer}: distance {decision.distance:.4f} {sign} {decision.threshold:.4f} "
+            f"(false-accept rate {decision.far:g})"
+        )
+    finish([], 0 if decision.same else 1)

@@ -1,0 +1,53 @@
+"""Compare embeddings, and decide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sameface.arrays import Embeddings, expect_shape
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether two faces are the same person's.
+
+    Attributes:
+        distance: The squared Euclidean distance of the two embeddings, 0 to 4.
+        threshold: The distance at and under which they count as the same.
+        far: The part of the pairs of different people that this threshold accepts.
+    """
+
+    distance: float
+    threshold: float
+    far: float
+
+    @property
+    def same(self) -> bool:
+        """Whether the distance is at or under the threshold."""
+        return self.distance <= self.threshold
+
+
+def squared_distances(a: Embeddings, b: Embeddings) -> NDArray[np.float32]:
+    """Return the squared Euclidean distance of every row of `a` to every row of `b`.
+
+    Rows have length 1, so that |x - y|^2 = 2 - 2 x.y, from 0 (the same) to 4 (opposite).
+
+    Args:
+        a: `(n, d) float32` unit rows.
+        b: `(m, d) float32` unit rows.
+
+    Returns:
+        `(n, m) float32`.
+
+    Raises:
+        ValueError: The two widths differ.
+    """
+    expect_shape("a", a, ("n", "d"), np.float32)
+    expect_shape("b", b, ("m", a.shape[1]), np.float32)
+    distances = a @ b.T  # (n, m)
+    distances *= -2
+    distances += 2
+    return np.clip(distances, 0, 4, out=distances)

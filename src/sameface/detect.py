@@ -1,0 +1,167 @@
+"""Find the faces in a picture with CenterFace."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from sameface.arrays import Image, expect_shape
+from sameface.errors import WeightsError
+from sameface.face import Face, overlaps
+from sameface.model import Model, Tensor
+
+STRIDE = 4  # pixels of the picture per cell of the network's answer
+MULTIPLE = 32  # the network halves its input five times
+Found = NDArray[np.float32]  # (n, 15): box, score, landmarks x, y
+
+
+class Detector:
+    """Finds faces. Any number of threads may share it.
+
+    Args:
+        model: The weights of a detector.
+        min_score: The score from which a place counts as a face, 0 to 1; None takes the manifest's.
+        min_size: Faces whose box has a longer side under this many pixels of the picture are left out.
+        max_side: The picture is shrunk so that its longer side has at most this many pixels before it is
+            searched. More finds smaller faces in large pictures; the time grows with the square.
+        any_rotation: Also look at the picture turned by 90, 180 and 270 degrees, which takes four times as
+            long. The landmarks of a turned face keep their meaning, so that it can be aligned.
+
+    Raises:
+        WeightsError: The weights are not a detector's.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        min_score: float | None = None,
+        min_size: int = 20,
+        max_side: int = 1280,
+        any_rotation: bool = False,
+    ) -> None:
+        spec = model.manifest.detection
+        if spec is None:
+            raise WeightsError(model.manifest.name, "these are an embedder's, wanted a detector's")
+        if max_side < MULTIPLE:
+            raise ValueError(f"max_side must be {MULTIPLE} or more, got {max_side}")
+        self.model = model
+        self.min_score = spec.score if min_score is None else min_score
+        self.min_size = min_size
+        self.max_side = max_side
+        self.any_rotation = any_rotation
+        self._overlap = spec.overlap
+
+    def find(self, image: Image) -> list[Face]:
+        """Return the faces in a picture, the highest score first, then the largest.
+
+        Args:
+            image: `(h, w, 3) uint8` RGB. One without pixels holds no face.
+        """
+        expect_shape("image", image, ("h", "w", 3), np.uint8)
+        if 0 in image.shape:
+            return []
+        turns = range(4) if self.any_rotation else range(1)
+        found = np.concatenate([self._find_turned(image, turn) for turn in turns])
+        kept = suppress(found, self._overlap)
+        height, width = image.shape[:2]
+        faces = [make_face(row, width, height) for row in kept]
+        large = [face for face in faces if max(face.width, face.height) >= self.min_size]
+        return sorted(large, key=lambda face: (-face.score, -face.area))
+
+    def _find_turned(self, image: Image, turn: int) -> Found:
+        """Return what is found in the picture turned by `turn` times 90 degrees, in upright pixels."""
+        turned = np.rot90(image, turn)
+        found = self._find_scaled(turned, self.max_side)
+        return turn_back(found, turn, turned.shape[1], turned.shape[0])
+
+    def _find_scaled(self, image: Image, side: int) -> Found:
+        """Return what is found with the longer side shrunk to `side`, in pixels of `image`."""
+        pixels, scale = shrink(image, side)
+        heat, size, offset, points = self.model.run(pixels)
+        found = decode(heat[0, 0], size[0], offset[0], points[0], self.min_score)
+        found[:, :4] /= np.tile(scale, 2)
+        found[:, 5:] /= np.tile(scale, 5)
+        return found
+
+
+def shrink(image: Image, side: int) -> tuple[Tensor, NDArray[np.float32]]:
+    """Shrink a picture and fill it up with black to whole multiples of 32.
+
+    Returns:
+        `(1, h, w, 3) float32`, and the scale of x and of y: new pixels per old one.
+    """
+    height, width = image.shape[:2]
+    factor = min(1.0, side / max(height, width))
+    new_width, new_height = max(1, round(width * factor)), max(1, round(height * factor))
+    if factor < 1:
+        picture = PIL.Image.fromarray(image)
+        image = np.asarray(
+            picture.resize((new_width, new_height), PIL.Image.Resampling.BILINEAR, reducing_gap=2.0)
+        )
+    padded = np.zeros((1, round_up(new_height), round_up(new_width), 3), np.float32)
+    padded[0, :new_height, :new_width] = image
+    return padded, np.float32([new_width / width, new_height / height])
+
+
+def round_up(pixels: int) -> int:
+    """Return the next whole multiple that the network takes."""
+    return math.ceil(pixels / MULTIPLE) * MULTIPLE
+
+
+def decode(heat: Tensor, size: Tensor, offset: Tensor, points: Tensor, min_score: float) -> Found:
+    """Turn the network's four answers into boxes, scores and landmarks.
+
+    Args:
+        heat: `(h, w)` how likely a face's centre is in the cell.
+        size: `(2, h, w)` logarithm of height and width in cells.
+        offset: `(2, h, w)` of the centre inside the cell, y and x.
+        points: `(10, h, w)` y and x of the landmarks, relative to the box.
+        min_score: Cells under it are passed over.
+
+    Returns:
+        `(n, 15) float32` in pixels of the network's input: left, top, right, bottom, score, five x, y.
+    """
+    rows, columns = np.nonzero(heat >= min_score)
+    high, wide = np.exp(size[:, rows, columns]) * STRIDE
+    top = (rows + offset[0, rows, columns] + 0.5) * STRIDE - high / 2
+    left = (columns + offset[1, rows, columns] + 0.5) * STRIDE - wide / 2
+    landmarks = points[:, rows, columns].reshape(5, 2, -1)  # (5, y x, n)
+    xs = landmarks[:, 1] * wide + left
+    ys = landmarks[:, 0] * high + top
+    marks = np.stack([xs, ys], axis=1).reshape(10, -1)
+    found = np.vstack([left, top, left + wide, top + high, heat[rows, columns], marks]).T
+    return found.astype(np.float32)
+
+
+def suppress(found: Found, overlap: float) -> Found:
+    """Keep the best of every group of boxes that cover the same face (non-maximum suppression)."""
+    left = found[np.argsort(-found[:, 4], kind="stable")]
+    kept = []
+    while len(left):
+        kept.append(left[0])
+        left = left[overlaps(left[0, :4], left[:, :4]) <= overlap]
+    return np.array(kept, np.float32).reshape(-1, 15)
+
+
+def turn_back(found: Found, turn: int, width: int, height: int) -> Found:
+    """Carry places in a picture turned left by `turn` quarters, of this size, back to the upright one."""
+    back = found.copy()
+    for _ in range(turn):
+        x, y = back[:, 5::2].copy(), back[:, 6::2].copy()
+        left, top, right, bottom = back[:, :4].T.copy()
+        # np.rot90 sends the upright point (u, v) of a picture W wide to (v, W - u).
+        back[:, 5::2], back[:, 6::2] = height - y, x
+        back[:, 0], back[:, 1], back[:, 2], back[:, 3] = height - bottom, left, height - top, right
+        width, height = height, width
+    return back
+
+
+def make_face(row: NDArray[np.float32], width: int, height: int) -> Face:
+    """Return a face whose box is cut at the picture's edges."""
+    limits = np.float32([width, height, width, height])
+    box = np.clip(row[:4], 0, limits)
+    return Face(box=box, landmarks=row[5:].reshape(5, 2), score=float(row[4]))

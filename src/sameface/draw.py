@@ -1,0 +1,51 @@
+"""Draw faces and what is known of them onto a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
+
+from sameface.arrays import Image
+from sameface.face import Face
+
+GOOD, PLAIN = (22, 163, 74), (234, 88, 12)
+
+
+def draw_faces(image: Image, faces: Sequence[Face], labels: Sequence[str], known: Sequence[bool]) -> Image:
+    """Return a copy of the picture with a box, the landmarks and a label on each face.
+
+    Args:
+        image: `(h, w, 3) uint8` RGB.
+        faces: Faces of this picture.
+        labels: What to write over each.
+        known: Whether each is drawn in green rather than orange.
+
+    Returns:
+        `(h, w, 3) uint8` RGB.
+    """
+    picture = PIL.Image.fromarray(image)
+    pen = PIL.ImageDraw.Draw(picture)
+    line = max(1, round(max(image.shape[:2]) / 400))
+    for face, label, good in zip(faces, labels, known, strict=True):
+        draw_face(pen, face, label, GOOD if good else PLAIN, line)
+    return np.asarray(picture)
+
+
+def draw_face(
+    pen: PIL.ImageDraw.ImageDraw, face: Face, label: str, colour: tuple[int, int, int], line: int
+) -> None:
+    """Draw one face with lines of `line` pixels."""
+    left, top, right, bottom = face.box.tolist()
+    pen.rectangle((left, top, right, bottom), outline=colour, width=line)
+    for x, y in face.landmarks.tolist():
+        pen.ellipse((x - line, y - line, x + line, y + line), fill=colour)
+    font = PIL.ImageFont.load_default(size=max(11, 7 * line))
+    written = pen.textbbox((left, top), label, font=font, anchor="lb")
+    down = max(0.0, -written[1])  # a label above the picture's edge moves into it
+    place = (written[0], written[1] + down, written[2] + 2 * line, written[3] + down)
+    pen.rectangle(place, fill=colour)
+    pen.text((left + line, top + down), label, font=font, anchor="lb", fill="white")

@@ -1,0 +1,64 @@
+"""Map crops of faces to points on the unit sphere."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sameface.arrays import Crops, Embeddings, expect_shape
+from sameface.errors import WeightsError
+from sameface.manifest import EmbeddingSpec
+from sameface.model import Model
+
+BATCH = 16  # crops per run: past this nothing is gained on two cores (benchmarks/embed.py)
+
+
+class Embedder:
+    """Turns crops into embeddings. Any number of threads may share it.
+
+    Args:
+        model: The weights of an embedder.
+        flip: Add up the embeddings of each crop and of its mirror image; twice the work, fewer errors.
+
+    Raises:
+        WeightsError: The weights are not an embedder's.
+    """
+
+    def __init__(self, model: Model, *, flip: bool = True) -> None:
+        if model.manifest.embedding is None:
+            raise WeightsError(model.manifest.name, "these are a detector's, wanted an embedder's")
+        self.model = model
+        self.flip = flip
+        self.spec: EmbeddingSpec = model.manifest.embedding
+
+    def embed(self, crops: Crops) -> Embeddings:
+        """Return one embedding for each crop.
+
+        Args:
+            crops: `(n, size, size, 3) uint8` RGB, cut by the manifest's crop rule. Any number: the network
+                sees a few at a time.
+
+        Returns:
+            `(n, d) float32` unit rows.
+        """
+        size = self.spec.crop.size
+        expect_shape("crops", crops, ("n", size, size, 3), np.uint8)
+        rows = np.zeros((len(crops), self.spec.dimension), np.float32)
+        for start in range(0, len(crops), BATCH):
+            rows[start : start + BATCH] = self._run(crops[start : start + BATCH])
+        return unit_rows(rows)
+
+    def _run(self, crops: Crops) -> Embeddings:
+        """Return the network's rows for one batch, of any length."""
+        pixels = crops.astype(np.float32)
+        (rows,) = self.model.run(pixels)
+        if self.flip:
+            (mirrored,) = self.model.run(pixels[:, :, ::-1])
+            rows = rows + mirrored
+        return rows
+
+
+def unit_rows(rows: Embeddings) -> Embeddings:
+    """Scale every row to length 1; a row of zeros stays."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: Embeddings = rows / np.where(lengths == 0, 1, lengths)
+    return scaled

@@ -1,0 +1,216 @@
+"""Every error that sameface raises for a fault of the world outside it.
+
+SamefaceError                       code
+├── ImageError                      bad_image          not a picture, truncated, unreadable
+│   └── ImageTooLargeError          image_too_large    more bytes or pixels than allowed
+├── FaceError
+│   ├── NoFaceError                 no_face            the picture holds no face
+│   ├── SeveralFacesError           several_faces      one face was wanted, the picture holds more
+│   └── NoSuchFaceError             no_such_face       the face asked for by number is not there
+├── WeightsError                    bad_weights        weights file or manifest missing, broken or swapped
+├── ThresholdError                  no_threshold       no threshold is known for that false-accept rate
+└── GalleryError
+    ├── GalleryFileError            bad_gallery        missing, or not a gallery of this version
+    ├── GalleryBusyError            gallery_busy       another program holds the gallery
+    ├── SignatureError              other_signature    rows of another pipeline
+    ├── UnknownPersonError          unknown_person     nobody of that name is enrolled
+    ├── PersonExistsError           person_exists      the new name is taken
+    ├── BadNameError                bad_name           not a name that a person can have
+    └── FaceTakenError              face_taken         this very face is enrolled under another name
+
+A fault of the calling code (a wrong shape, an impossible parameter) is a `ValueError` or a `TypeError`
+instead; anything else is a bug. Every error keeps its facts as attributes and has a stable `code`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sameface.face import Face
+
+
+class SamefaceError(Exception):
+    """A fault that the user can mend; the message says how."""
+
+    code = "error"
+
+
+class ImageError(SamefaceError):
+    """A picture that cannot be read."""
+
+    code = "bad_image"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"cannot read {name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+class ImageTooLargeError(ImageError):
+    """A picture past the limit on bytes or pixels."""
+
+    code = "image_too_large"
+
+    def __init__(self, name: str, unit: str, size: int, limit: int) -> None:
+        super().__init__(name, f"it has {size:,} {unit}, the limit is {limit:,} (max_{unit})")
+        self.unit = unit
+        self.size = size
+        self.limit = limit
+
+
+class FaceError(SamefaceError):
+    """The picture does not hold the one face that was wanted."""
+
+    code = "face"
+
+
+class NoFaceError(FaceError):
+    """No face was found."""
+
+    code = "no_face"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no face found in {name}")
+        self.name = name
+
+
+class SeveralFacesError(FaceError):
+    """One face was wanted and several were found."""
+
+    code = "several_faces"
+
+    def __init__(self, name: str, faces: Sequence[Face]) -> None:
+        listed = "; ".join(f"{number}: {face}" for number, face in enumerate(faces))
+        super().__init__(
+            f"{len(faces)} faces found in {name}, wanted one: choose 'largest', 'first' or a number ({listed})"
+        )
+        self.name = name
+        self.faces = tuple(faces)
+
+
+class NoSuchFaceError(FaceError):
+    """The face asked for by number is not in the picture."""
+
+    code = "no_such_face"
+
+    def __init__(self, name: str, number: int, count: int) -> None:
+        last = "only face 0" if count == 1 else f"faces 0 to {count - 1}"
+        super().__init__(f"no face {number} in {name}: it has {last}")
+        self.name = name
+        self.number = number
+        self.count = count
+
+
+class WeightsError(SamefaceError):
+    """A weights file or its manifest is missing, broken or not the one described."""
+
+    code = "bad_weights"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"weights {name!r}: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+class ThresholdError(SamefaceError):
+    """The calibration behind the weights is too small for the false-accept rate asked for."""
+
+    code = "no_threshold"
+
+    def __init__(self, asked: float, smallest: float, largest: float, what: str) -> None:
+        super().__init__(
+            f"no threshold is known for {what} {asked:g}: the calibration supports {smallest:.2g} to {largest:.2g}"
+        )
+        self.asked = asked
+        self.smallest = smallest
+        self.largest = largest
+
+
+class GalleryError(SamefaceError):
+    """The gallery cannot do what was asked."""
+
+    code = "gallery"
+
+
+class GalleryFileError(GalleryError):
+    """The gallery file is missing, or it is not a gallery that this version reads."""
+
+    code = "bad_gallery"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"gallery {path!r}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class GalleryBusyError(GalleryError):
+    """Another program holds the gallery for longer than we wait."""
+
+    code = "gallery_busy"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"gallery {path!r} is in use: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class SignatureError(GalleryError):
+    """The rows of the gallery were made by another pipeline and cannot be compared with ours."""
+
+    code = "other_signature"
+
+    def __init__(self, path: str, theirs: str, ours: str) -> None:
+        super().__init__(
+            f"gallery {path!r} was made with pipeline {theirs}; this is {ours}: "
+            "use the weights and options it was made with, or enroll again into a new gallery"
+        )
+        self.path = path
+        self.theirs = theirs
+        self.ours = ours
+
+
+class UnknownPersonError(GalleryError):
+    """Nobody of that name is enrolled."""
+
+    code = "unknown_person"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"nobody named {name!r} is enrolled")
+        self.name = name
+
+
+class PersonExistsError(GalleryError):
+    """The new name belongs to another person."""
+
+    code = "person_exists"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"a person named {name!r} is enrolled already: merge the two instead")
+        self.name = name
+
+
+class BadNameError(GalleryError):
+    """A name that nobody can be enrolled under."""
+
+    code = "bad_name"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"cannot use the name {name!r}: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+class FaceTakenError(GalleryError):
+    """The face of this picture is enrolled under another name."""
+
+    code = "face_taken"
+
+    def __init__(self, name: str, owner: str) -> None:
+        super().__init__(
+            f"cannot enroll this face as {name!r}: the same face of the same picture is enrolled as {owner!r}"
+        )
+        self.name = name
+        self.owner = owner

@@ -1,0 +1,114 @@
+"""What goes into a gallery and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sameface.arrays import Image
+from sameface.manifest import Thresholds
+
+
+class Pipeline(Protocol):
+    """What a gallery must know of whoever makes its rows; a `Recognizer` is one."""
+
+    @property
+    def signature(self) -> str:
+        """A hash of everything that shapes an embedding."""
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Which distance means "same", by false-accept rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who is enrolled.
+
+    Attributes:
+        name: Unique in the gallery.
+        faces: How many faces of this person are enrolled.
+    """
+
+    name: str
+    faces: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Template:
+    """One enrolled face.
+
+    Attributes:
+        picture: The SHA-256 of the picture it was found in, from `hash_image`.
+        box: `(4,) float32` where in that picture.
+        score: The detector's score.
+        embedding: `(d,) float32` unit row.
+        crop: `(size, size, 3) uint8` RGB to keep with it, or None.
+    """
+
+    picture: str
+    box: NDArray[np.float32]
+    score: float
+    embedding: NDArray[np.float32]
+    crop: Image | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Somebody that a probe may be.
+
+    Attributes:
+        name: The person.
+        distance: The squared distance to the person's nearest face, 0 to 4.
+        votes: How many of the `k` nearest faces are this person's and near enough to count.
+    """
+
+    name: str
+    distance: float
+    votes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Identification:
+    """Who a probe is.
+
+    Attributes:
+        matches: The nearest people, the nearest first; empty if nobody is enrolled.
+        threshold: The squared distance at and under which a face may be a person's.
+        far: The chance that this threshold gives a stranger any name in a gallery of this size.
+        closed_set: The probe is taken to be enrolled: the nearest is named at any distance.
+    """
+
+    matches: tuple[Match, ...]
+    threshold: float
+    far: float
+    closed_set: bool
+
+    @property
+    def name(self) -> str | None:
+        """The person with the most votes, among equals the nearest; None for a stranger."""
+        best = max(self.matches, key=lambda match: (match.votes, -match.distance), default=None)
+        return None if best is None or best.votes == 0 else best.name
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether the probe is within the threshold of two people or more."""
+        return sum(match.distance <= self.threshold for match in self.matches) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What was deleted with a person.
+
+    Attributes:
+        name: The person.
+        faces: How many faces.
+        pictures: How many picture hashes that belonged to nobody else.
+    """
+
+    name: str
+    faces: int
+    pictures: int

@@ -1,0 +1,26 @@
+"""The tables of a gallery file, version by version."""
+
+from __future__ import annotations
+
+APPLICATION_ID = 0x5A3EFACE  # marks the file as ours
+
+# Each entry takes the file from the version before it to its own: the first makes version 1. Entries
+# are never changed, only added.
+MIGRATIONS = (
+    """
+    CREATE TABLE pipeline (signature TEXT NOT NULL, dimension INTEGER);
+    CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+    CREATE TABLE pictures (id INTEGER PRIMARY KEY, sha256 TEXT NOT NULL UNIQUE);
+    CREATE TABLE faces (
+        id INTEGER PRIMARY KEY,
+        person_id INTEGER NOT NULL REFERENCES people ON DELETE CASCADE,
+        picture_id INTEGER NOT NULL REFERENCES pictures ON DELETE CASCADE,
+        "left" REAL NOT NULL, top REAL NOT NULL, "right" REAL NOT NULL, bottom REAL NOT NULL,
+        score REAL NOT NULL,
+        embedding BLOB NOT NULL,
+        crop BLOB
+    );
+    CREATE INDEX faces_by_person ON faces (person_id);
+    CREATE INDEX faces_by_picture ON faces (picture_id);
+    """,
+)

@@ -1,0 +1,472 @@
+"""The gallery in one SQLite file: for one machine, any number of threads and programs."""
+
+from __future__ import annotations
+
+import io
+import os
+import sqlite3
+import threading
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from sameface.arrays import Embeddings, Image, expect_shape
+from sameface.compare import squared_distances
+from sameface.errors import (
+    BadNameError,
+    FaceTakenError,
+    GalleryBusyError,
+    GalleryFileError,
+    PersonExistsError,
+    SignatureError,
+    UnknownPersonError,
+)
+from sameface.face import overlaps
+from sameface.gallery.records import Forgotten, Identification, Match, Person, Pipeline, Template
+from sameface.gallery.schema import APPLICATION_ID, MIGRATIONS
+from sameface.gallery.vote import rank_people
+
+WAIT_SECONDS = 30.0  # for another program's write to end
+SAME_PLACE = 0.5  # two boxes of one picture that overlap by more are one face
+LONGEST_NAME = 200
+BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Every enrolled embedding, in memory.
+
+    Attributes:
+        version: SQLite's mark of what other programs have written.
+        names: The name of each person by number.
+        owners: `(m,) int64` whose face each row is.
+        matrix: `(m, d) float32` unit rows, in the order of enrolment.
+    """
+
+    version: int
+    names: dict[int, str]
+    owners: NDArray[np.int64]
+    matrix: Embeddings
+
+
+class Gallery:
+    """People and their faces. Threads may share one; several programs may open the same file."""
+
+    def __init__(self, path: str, connection: sqlite3.Connection, pipeline: Pipeline | None) -> None:
+        self.path = path
+        self._db = connection
+        self._pipeline = pipeline
+        self._lock = threading.RLock()
+        self._rows: Rows | None = None
+
+    @classmethod
+    def open(
+        cls, path: str | os.PathLike[str], pipeline: Pipeline | None = None, *, create: bool = True
+    ) -> Self:
+        """Open a gallery file, or make one that only its owner may read.
+
+        Args:
+            path: The file.
+            pipeline: Who makes the rows, such as a `Recognizer`. Without it people can be listed, renamed,
+                merged and forgotten, but not enrolled or identified, and no new file is made.
+            create: Make the file if it is not there.
+
+        Raises:
+            GalleryFileError: It is missing, not a gallery, or of a later version.
+            GalleryBusyError: Another program kept it locked for 30 seconds.
+            SignatureError: Its rows were made by another pipeline.
+        """
+        name = os.fspath(path)
+        if not os.path.exists(name):
+            if pipeline is None or not create:
+                raise GalleryFileError(name, "there is no such file: enroll someone first")
+            make_private_file(name)
+        with translated(name):
+            connection = connect(name)
+        gallery = cls(name, connection, pipeline)
+        try:
+            gallery._prepare()
+        except BaseException:
+            connection.close()
+            raise
+        return gallery
+
+    def close(self) -> None:
+        """Close the file; what was committed is in it."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def people(self) -> list[Person]:
+        """Return everyone who is enrolled, by name."""
+        query = """SELECT name, count(faces.id) FROM people LEFT JOIN faces ON person_id = people.id
+                   GROUP BY people.id ORDER BY name"""
+        return [Person(name, faces) for name, faces in self._read(query)]
+
+    def templates(self, name: str) -> list[Template]:
+        """Return the enrolled faces of a person, in the order of enrolment.
+
+        Raises:
+            UnknownPersonError: Nobody of that name is enrolled.
+        """
+        with self._lock:
+            person = self._find_person(name)
+            query = """SELECT sha256, "left", top, "right", bottom, score, embedding, crop FROM faces
+                       JOIN pictures ON pictures.id = picture_id WHERE person_id = ? ORDER BY faces.id"""
+            return [read_template(row) for row in self._read(query, person)]
+
+    def holds(self, name: str, picture: str) -> bool:
+        """Return whether a face of this person from this picture (its SHA-256) is enrolled."""
+        query = """SELECT 1 FROM faces JOIN people ON people.id = person_id
+                   JOIN pictures ON pictures.id = picture_id WHERE name = ? AND sha256 = ?"""
+        return bool(self._read(query, clean_name(name), picture))
+
+    def enroll(self, name: str, templates: Sequence[Template]) -> int:
+        """Enroll faces of one person, all of them or, on an error, none.
+
+        A face of a picture that is already enrolled for this person is passed over, also if the file was
+        renamed.
+
+        Args:
+            name: The person; a new name makes a new person, except with no templates.
+            templates: Faces from this gallery's pipeline.
+
+        Returns:
+            How many faces were added.
+
+        Raises:
+            BadNameError: The name is empty, too long or not text.
+            FaceTakenError: One of the faces is enrolled under another name.
+            ValueError: The gallery was opened without a pipeline, or an embedding has another width.
+        """
+        clean = clean_name(name)
+        self._need_pipeline()
+        with self._write() as db:
+            self._check_width(db, templates)
+            return sum(add_face(db, clean, template) for template in templates)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a person another name.
+
+        Raises:
+            UnknownPersonError: Nobody is called `old`.
+            PersonExistsError: Somebody else is called `new`.
+            BadNameError: `new` is empty, too long or not text.
+        """
+        clean = clean_name(new)
+        with self._write() as db:
+            person = self._find_person(old)
+            try:
+                db.execute("UPDATE people SET name = ? WHERE id = ?", (clean, person))
+            except sqlite3.IntegrityError as error:
+                raise PersonExistsError(clean) from error
+
+    def merge(self, source: str, into: str) -> int:
+        """Move every face of the person `source` to the person `into`; `source` is no more.
+
+        Returns:
+            How many faces moved.
+
+        Raises:
+            UnknownPersonError: One of the two is not enrolled.
+            ValueError: Both are the same person.
+        """
+        with self._write() as db:
+            old, new = self._find_person(source), self._find_person(into)
+            if old == new:
+                raise ValueError(f"cannot merge {source!r} into itself")
+            moved = db.execute("UPDATE faces SET person_id = ? WHERE person_id = ?", (new, old)).rowcount
+            db.execute("DELETE FROM people WHERE id = ?", (old,))
+            return moved
+
+    def forget(self, name: str) -> Forgotten:
+        """Delete a person so that nothing of them stays in the file.
+
+        The rows are deleted and overwritten, the file is packed, and the write-ahead log is emptied. Copies
+        of the file, such as backups, are beyond our reach.
+
+        Raises:
+            UnknownPersonError: Nobody of that name is enrolled.
+            GalleryBusyError: Another program holds an older view of the file; the person is deleted, but
+                traces may stay until `forget_traces` succeeds.
+        """
+        with self._write() as db:
+            person = self._find_person(name)
+            faces = db.execute("DELETE FROM faces WHERE person_id = ?", (person,)).rowcount
+            db.execute("DELETE FROM people WHERE id = ?", (person,))
+            orphans = "DELETE FROM pictures WHERE id NOT IN (SELECT picture_id FROM faces)"
+            pictures = db.execute(orphans).rowcount
+        self.forget_traces()
+        return Forgotten(name, faces, pictures)
+
+    def forget_traces(self) -> None:
+        """Pack the file and empty the write-ahead log, so that only live rows are on the disk.
+
+        Raises:
+            GalleryBusyError: Another program holds an older view of the file.
+        """
+        with self._lock, translated(self.path):
+            self._db.execute("VACUUM")
+            busy, *_ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            reason = "what was deleted stays in its log until the other program is done: forget traces again"
+            raise GalleryBusyError(self.path, reason)
+
+    def identify(
+        self, rows: Embeddings, *, k: int = 1, far: float | None = None, closed_set: bool = False, most: int = 5
+    ) -> list[Identification]:
+        """Say who each probe is.
+
+        The `k` nearest enrolled faces vote, those within the threshold only; a probe that none is near
+        enough to is a stranger (open set).
+
+        Args:
+            rows: `(n, d) float32` unit rows from this gallery's pipeline.
+            k: How many neighbours vote.
+            far: The chance that a stranger is given any name (FPIR). The threshold follows from it and from
+                the number of enrolled faces. None means 1e-2, or the smallest that the calibration reaches
+                in a gallery of this size.
+            closed_set: The probe is certainly enrolled: name the nearest at any distance.
+            most: How many people to return for each probe.
+
+        Returns:
+            One answer for each row. In an empty gallery everyone is a stranger.
+
+        Raises:
+            ThresholdError: The calibration does not reach to this `far` in a gallery of this size.
+            ValueError: `k` or `most` under 1, rows of another width, or no pipeline.
+        """
+        expect_shape("rows", rows, ("n", "d"), np.float32)
+        if k < 1 or most < 1:
+            raise ValueError(f"k and most must be 1 or more, got {k} and {most}")
+        pipeline = self._need_pipeline()
+        known = self._load_rows()
+        threshold, rate = pipeline.thresholds.at_gallery(len(known.owners), far)
+        if not len(known.owners):
+            return [Identification((), threshold, rate, closed_set) for _ in rows]
+        limit = 4.0 if closed_set else threshold
+        answers = []
+        for distances in squared_distances(rows, known.matrix):
+            ranked = rank_people(distances, known.owners, k=k, limit=limit, most=most)
+            matches = tuple(Match(known.names[person], *facts) for person, *facts in ranked)
+            answers.append(Identification(matches, threshold, rate, closed_set))
+        return answers
+
+    def _prepare(self) -> None:
+        """Bring the tables to this version, and check or write the signature."""
+        if self._version() < len(MIGRATIONS):
+            with self._write() as db:
+                for number in range(self._version(), len(MIGRATIONS)):
+                    migrate(db, number)
+        if self._pipeline is not None:
+            theirs = self._read("SELECT signature FROM pipeline") or self._sign(self._pipeline.signature)
+            if theirs[0][0] != self._pipeline.signature:
+                raise SignatureError(self.path, theirs[0][0], self._pipeline.signature)
+
+    def _version(self) -> int:
+        """Return the version of the file's tables, 0 for an empty file."""
+        [(version,)] = self._read("PRAGMA user_version")
+        [(owner,)] = self._read("PRAGMA application_id")
+        [(tables,)] = self._read("SELECT count(*) FROM sqlite_master")
+        if tables and owner != APPLICATION_ID:
+            raise GalleryFileError(self.path, "a SQLite file, but not a gallery")
+        if version > len(MIGRATIONS):
+            reason = f"made by a later sameface (version {version}, this one reads {len(MIGRATIONS)})"
+            raise GalleryFileError(self.path, reason)
+        return int(version)
+
+    def _sign(self, signature: str) -> list[tuple[Any, ...]]:
+        """Write the signature of a new gallery, unless another program was faster, and return what stands."""
+        with self._write() as db:
+            unsigned = "INSERT INTO pipeline (signature) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM pipeline)"
+            db.execute(unsigned, (signature,))
+        return self._read("SELECT signature FROM pipeline")
+
+    def _check_width(self, db: sqlite3.Connection, templates: Sequence[Template]) -> None:
+        """Raise unless every embedding is as wide as the first that was ever enrolled."""
+        (width,) = db.execute("SELECT dimension FROM pipeline").fetchone()
+        for template in templates:
+            expect_shape("embedding", template.embedding, (width or "d",), np.float32)
+            if width is None:
+                width = len(template.embedding)
+                db.execute("UPDATE pipeline SET dimension = ?", (width,))
+
+    def _need_pipeline(self) -> Pipeline:
+        """Return the pipeline, or raise if the gallery was opened without one."""
+        if self._pipeline is None:
+            raise ValueError("the gallery was opened without a pipeline: Gallery.open(path, recognizer)")
+        return self._pipeline
+
+    def _find_person(self, name: str) -> int:
+        """Return the number of the person called `name`."""
+        found = self._read("SELECT id FROM people WHERE name = ?", clean_name(name))
+        if not found:
+            raise UnknownPersonError(name)
+        person: int = found[0][0]
+        return person
+
+    def _load_rows(self) -> Rows:
+        """Return every row, read again if this or another program has written since."""
+        with self._lock, translated(self.path):
+            (version,) = self._db.execute("PRAGMA data_version").fetchone()
+            if self._rows is None or self._rows.version != version:
+                self._rows = read_rows(self._db, version)
+            return self._rows
+
+    def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a query."""
+        with self._lock, translated(self.path):
+            return self._db.execute(query, values).fetchall()
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        """Hold one transaction: all of it is committed, or on an error nothing."""
+        with self._lock, translated(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+            self._rows = None
+
+
+@contextmanager
+def translated(path: str) -> Iterator[None]:
+    """Turn SQLite's errors into ours."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF in BUSY_CODES:
+            raise GalleryBusyError(path, f"waited {WAIT_SECONDS:.0f} s for another program") from error
+        raise GalleryFileError(path, str(error)) from error
+    except sqlite3.DatabaseError as error:
+        raise GalleryFileError(path, f"{error}: is it a gallery file?") from error
+
+
+def make_private_file(path: str) -> None:
+    """Make an empty file that only its owner may read or write."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    except OSError as error:
+        raise GalleryFileError(path, f"cannot make it: {error.strerror}") from error
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """Open the file with everything that keeps rows safe, and deleted ones gone."""
+    uri = f"{Path(path).absolute().as_uri()}?mode=rw"
+    db = sqlite3.connect(
+        uri, uri=True, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
+        db.execute(f"PRAGMA {pragma}")
+    return db
+
+
+def migrate(db: sqlite3.Connection, number: int) -> None:
+    """Take the tables from version `number` to the next, inside the transaction that is open."""
+    for statement in MIGRATIONS[number].split(";"):
+        db.execute(statement)
+    db.execute(f"PRAGMA user_version = {number + 1}")
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def clean_name(name: str) -> str:
+    """Return a name in one spelling (Unicode NFC, no space round it).
+
+    Raises:
+        BadNameError: Nothing is left, it is too long, or it holds control characters or broken text.
+    """
+    clean = unicodedata.normalize("NFC", name).strip()
+    if not clean:
+        raise BadNameError(name, "it is empty")
+    if len(clean) > LONGEST_NAME:
+        raise BadNameError(name, f"it has {len(clean)} characters, the limit is {LONGEST_NAME}")
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in clean):
+        raise BadNameError(name, "it holds control characters or broken text")
+    return clean
+
+
+def add_face(db: sqlite3.Connection, name: str, template: Template) -> bool:
+    """Insert one face unless it is there, and say whether it was new."""
+    expect_shape("box", template.box, (4,), np.float32)
+    person = insert_once(db, "people", "name", name)
+    picture = insert_once(db, "pictures", "sha256", template.picture)
+    owner = find_owner(db, picture, template.box)
+    if owner is not None:
+        if owner != name:
+            raise FaceTakenError(name, owner)
+        return False
+    crop = None if template.crop is None else encode_crop(template.crop)
+    values = (person, picture, *template.box.tolist(), template.score, template.embedding.tobytes(), crop)
+    db.execute(
+        """INSERT INTO faces (person_id, picture_id, "left", top, "right", bottom, score, embedding, crop)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        values,
+    )
+    return True
+
+
+def insert_once(db: sqlite3.Connection, table: str, column: str, value: str) -> int:
+    """Return the number of the row that holds `value`, inserted if it is not there."""
+    db.execute(f"INSERT INTO {table} ({column}) VALUES (?) ON CONFLICT DO NOTHING", (value,))
+    (number,) = db.execute(f"SELECT id FROM {table} WHERE {column} = ?", (value,)).fetchone()
+    return int(number)
+
+
+def find_owner(db: sqlite3.Connection, picture: int, box: NDArray[np.float32]) -> str | None:
+    """Return whose face is enrolled at this place of this picture."""
+    query = """SELECT name, "left", top, "right", bottom FROM faces JOIN people ON people.id = person_id
+               WHERE picture_id = ?"""
+    for name, *place in db.execute(query, (picture,)):
+        if overlaps(box, np.float32([place]))[0] > SAME_PLACE:
+            return str(name)
+    return None
+
+
+def encode_crop(crop: Image) -> bytes:
+    """Return a crop as a PNG file."""
+    expect_shape("crop", crop, ("h", "w", 3), np.uint8)
+    file = io.BytesIO()
+    PIL.Image.fromarray(crop).save(file, "PNG")
+    return file.getvalue()
+
+
+def read_template(row: tuple[Any, ...]) -> Template:
+    """Return an enrolled face from its columns."""
+    picture, *box, score, embedding, crop = row
+    return Template(
+        picture=picture,
+        box=np.float32(box),
+        score=score,
+        embedding=np.frombuffer(embedding, np.float32),
+        crop=None if crop is None else np.asarray(PIL.Image.open(io.BytesIO(crop))),
+    )
+
+
+def read_rows(db: sqlite3.Connection, version: int) -> Rows:
+    """Read every embedding into one matrix."""
+    query = """SELECT person_id, name, embedding FROM faces JOIN people ON people.id = person_id
+               ORDER BY faces.id"""
+    names, owners, blobs = {}, [], bytearray()
+    for owner, name, blob in db.execute(query):
+        names[owner] = name
+        owners.append(owner)
+        blobs += blob
+    matrix = np.frombuffer(bytes(blobs), np.float32).reshape(len(owners), -1 if owners else 0)
+    return Rows(version, names, np.array(owners, np.int64), matrix)

@@ -1,0 +1,196 @@
+"""Read a picture from anywhere into upright RGB, within limits."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import os
+import struct
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, TypeAlias
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+
+from sameface.arrays import Image, expect_shape
+from sameface.errors import ImageError, ImageTooLargeError
+
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image
+
+MAX_BYTES = 100_000_000
+MAX_PIXELS = 89_000_000  # just under the size at which Pillow starts to warn of a decompression bomb
+
+# Only formats for pictures: no PostScript, no fonts, nothing that starts another program.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "HEIF")
+SUFFIXES = frozenset(".jpg .jpeg .jpe .mpo .png .webp .bmp .tif .tiff .gif .ppm .pgm .avif .heic .heif".split())
+HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"mif1", b"msf1")
+
+# What Pillow's decoders raise on a damaged file: they were written over 25 years and agree on nothing.
+DECODER_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    PIL.Image.DecompressionBombError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
+
+def read_image(source: ImageSource, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Image:
+    """Read a picture and turn it upright.
+
+    JPEG, PNG, WebP, BMP, TIFF, GIF, PPM and AVIF are read by Pillow, HEIC by pillow-heif where that is
+    installed. The orientation tag is applied. Grey, palette, 16-bit and CMYK pictures become RGB;
+    transparent pixels become white; of an animation the first frame counts. Colour profiles are ignored.
+
+    Args:
+        source: A path, the bytes of a file, an open binary file, or an array `(h, w, 3) uint8` RGB, which
+            is checked and handed back.
+        max_bytes: The largest file to read.
+        max_pixels: The largest picture to decode, width times height.
+
+    Returns:
+        `(h, w, 3) uint8` RGB.
+
+    Raises:
+        ImageError: No picture, or a damaged one; it names the file.
+        ImageTooLargeError: Over one of the two limits; nothing was decoded.
+        TypeError, ValueError: An array of another dtype or shape.
+    """
+    if isinstance(source, np.ndarray):
+        expect_shape("image", source, ("h", "w", 3), np.uint8)
+        return source
+    name = name_of(source)
+    data = read_bytes(source, name, max_bytes)
+    with open_picture(data, name, max_pixels) as picture:
+        try:
+            picture.load()
+        except DECODER_ERRORS as error:
+            raise ImageError(name, f"damaged or truncated {picture.format} file ({error})") from error
+        return to_rgb(upright(picture))
+
+
+def name_of(source: ImageSource) -> str:
+    """Return what to call a picture in a message: its quoted path, or "the picture"."""
+    path = getattr(source, "name", source)
+    return repr(os.fspath(path)) if isinstance(path, str | os.PathLike) else "the picture"
+
+
+def hash_image(source: ImageSource) -> str:
+    """Return the SHA-256 of a picture's content, as hexadecimal digits.
+
+    Of a file its bytes are hashed, whatever it is called; of an array its shape and pixels.
+
+    Raises:
+        ImageError: The file cannot be read.
+    """
+    if isinstance(source, np.ndarray):
+        return hashlib.sha256(repr(source.shape).encode() + source.tobytes()).hexdigest()
+    return hashlib.sha256(read_bytes(source, name_of(source), MAX_BYTES)).hexdigest()
+
+
+def find_pictures(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield the pictures below `folder` in a fixed order, told by their names; hidden ones are left out."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                yield Path(place, name)
+
+
+def read_bytes(source: str | os.PathLike[str] | bytes | BinaryIO, name: str, limit: int) -> bytes:
+    """Return the bytes of a file of at most `limit` bytes; an open file is left where it was."""
+    if isinstance(source, bytes):
+        data = source
+    elif isinstance(source, str | os.PathLike):
+        data = read_file(Path(source), name, limit)
+    else:
+        start = source.tell()
+        data = source.read(limit + 1)
+        source.seek(start)
+    if len(data) > limit:
+        raise ImageTooLargeError(name, "bytes", len(data), limit)
+    return data
+
+
+def read_file(path: Path, name: str, limit: int) -> bytes:
+    """Return the bytes of the file at `path`, refused by its size before it is read."""
+    try:
+        size = path.stat().st_size
+        if size > limit:
+            raise ImageTooLargeError(name, "bytes", size, limit)
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(name, (error.strerror or str(error)).lower()) from error
+
+
+def open_picture(data: bytes, name: str, max_pixels: int) -> PIL.Image.Image:
+    """Open a picture without decoding it and check its size."""
+    if data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS and not register_heif():
+        raise ImageError(name, "HEIC pictures need pillow-heif: pip install 'sameface[heic]'")
+    try:
+        with warnings.catch_warnings():
+            # Our own limit, checked below, takes the place of Pillow's warning.
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+            picture = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+    except PIL.UnidentifiedImageError as error:
+        raise ImageError(name, "not a picture in a format that sameface reads") from error
+    except DECODER_ERRORS as error:
+        raise ImageError(name, f"damaged file ({error})") from error
+    pixels = picture.width * picture.height
+    if pixels > max_pixels:
+        raise ImageTooLargeError(name, "pixels", pixels, max_pixels)
+    return picture
+
+
+@functools.cache
+def register_heif() -> bool:
+    """Teach Pillow to read HEIC if pillow-heif is installed, and say whether it is."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
+def upright(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """Apply the orientation tag; a tag that cannot be read counts as none."""
+    try:
+        return PIL.ImageOps.exif_transpose(picture)
+    except DECODER_ERRORS:
+        return picture
+
+
+def to_rgb(picture: PIL.Image.Image) -> Image:
+    """Return the pixels as `(h, w, 3) uint8` RGB, whatever the mode."""
+    if picture.mode.startswith(("I", "F")):
+        return deep_grey_to_rgb(np.asarray(picture), picture.mode)
+    if picture.has_transparency_data:
+        ground = PIL.Image.new("RGBA", picture.size, "white")
+        picture = PIL.Image.alpha_composite(ground, picture.convert("RGBA"))
+    return np.asarray(picture.convert("RGB"))
+
+
+def deep_grey_to_rgb(values: np.ndarray[tuple[int, int], np.dtype[np.generic]], mode: str) -> Image:
+    """Return a grey picture of more than 8 bits as RGB.
+
+    Whole numbers are read as 16 bits; real ones as 0 to 1, or as 0 to 255 where any is above 1.
+    """
+    real = np.nan_to_num(values.astype(np.float32))
+    if mode.startswith("I"):
+        real /= 257
+    elif real.max(initial=0) <= 1:
+        real *= 255
+    grey = np.clip(np.rint(real), 0, 255).astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)

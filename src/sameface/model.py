@@ -1,0 +1,103 @@
+"""A weights file: found, checked against its manifest, opened and run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from sameface.errors import WeightsError
+from sameface.manifest import Manifest, read_manifest
+
+Tensor = NDArray[np.float32]
+
+
+class Model:
+    """An ONNX network that is ready to run. Any number of threads may share it."""
+
+    def __init__(self, manifest: Manifest, session: onnxruntime.InferenceSession) -> None:
+        self.manifest = manifest
+        self._session = session
+        self._input = session.get_inputs()[0].name
+
+    @classmethod
+    def load(cls, weights: str | Path, *, threads: int | None = None) -> Model:
+        """Open the weights called `weights` that ship with sameface, or those at a path.
+
+        The manifest is the file of the same name that ends in `.toml`.
+
+        Args:
+            weights: A name such as `"resnet29"`, or the path of an `.onnx` file.
+            threads: Processor cores to use; None leaves it to ONNX Runtime, which takes all.
+
+        Raises:
+            WeightsError: The file or its manifest is missing, or the file's SHA-256 is not the manifest's.
+        """
+        path = find_weights(weights)
+        manifest = read_manifest(path.with_suffix(".toml"))
+        return cls(manifest, open_session(read_checked(path, manifest), manifest.name, threads))
+
+    @property
+    def providers(self) -> list[str]:
+        """Where ONNX Runtime runs the network, the first choice first."""
+        return list(self._session.get_providers())
+
+    def run(self, pixels: Tensor) -> Sequence[Tensor]:
+        """Return the outputs of the network.
+
+        Args:
+            pixels: `(n, h, w, 3) float32` RGB, 0 to 255; mean and scale are applied here.
+        """
+        ready = (pixels - np.float32(self.manifest.mean)) * np.float32(self.manifest.scale)
+        planes = np.ascontiguousarray(ready.transpose(0, 3, 1, 2))  # (n, 3, h, w)
+        outputs: list[Tensor] = self._session.run(None, {self._input: planes})
+        return outputs
+
+
+def find_weights(weights: str | Path) -> Path:
+    """Return the path of a weights file: one that ships, by name, or any by its path."""
+    path = Path(weights)
+    if path.suffix == ".onnx":
+        return path
+    folder = Path(str(resources.files("sameface") / "weights"))
+    shipped = sorted(file.stem for file in folder.glob("*.toml"))
+    if str(weights) not in shipped:
+        raise WeightsError(str(weights), f"not shipped: give the path of an .onnx file, or one of {shipped}")
+    return folder / f"{weights}.onnx"
+
+
+def read_checked(path: Path, manifest: Manifest) -> bytes:
+    """Return the bytes of a weights file whose SHA-256 is the manifest's."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(manifest.name, f"cannot read {str(path)!r}: {error.strerror}") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != manifest.sha256:
+        raise WeightsError(
+            manifest.name,
+            f"{str(path)!r} does not match its manifest (sha-256 {found[:12]}…, wanted "
+            f"{manifest.sha256[:12]}…, {len(data):,} bytes): the file is damaged or another one, copy it again",
+        )
+    return data
+
+
+def open_session(data: bytes, name: str, threads: int | None) -> onnxruntime.InferenceSession:
+    """Open a network with ONNX Runtime, on a GPU where its build has one."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        if threads < 1:
+            raise ValueError(f"threads must be 1 or more, got {threads}")
+        options.intra_op_num_threads = threads
+    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    providers = [provider for provider in wanted if provider in onnxruntime.get_available_providers()]
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=providers)
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        raise WeightsError(name, f"not a network that ONNX Runtime can open ({error})") from error

@@ -1,0 +1,151 @@
+"""The main path: a picture in, faces and embeddings out, two pictures compared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sameface.align import align_faces
+from sameface.arrays import Embeddings
+from sameface.compare import Decision, squared_distances
+from sameface.detect import Detector
+from sameface.embed import Embedder
+from sameface.errors import NoFaceError, NoSuchFaceError, SeveralFacesError
+from sameface.face import Face
+from sameface.image import ImageSource, name_of, read_image
+from sameface.manifest import Thresholds
+from sameface.model import Model
+
+Choice: TypeAlias = Literal["only", "largest", "first"] | int
+
+
+class Recognizer:
+    """A detector and an embedder that work together. Any number of threads may share it.
+
+    Args:
+        detector: Finds the faces.
+        embedder: Maps their crops to embeddings.
+    """
+
+    def __init__(self, detector: Detector, embedder: Embedder) -> None:
+        self.detector = detector
+        self.embedder = embedder
+
+    @classmethod
+    def load(
+        cls, weights: str | Path = "resnet29", *, flip: bool = True, threads: int | None = None
+    ) -> Recognizer:
+        """Open the shipped detector and an embedder.
+
+        Args:
+            weights: The embedder: a shipped name, or the path of an `.onnx` file with its manifest beside it.
+            flip: Average each face with its mirror image.
+            threads: Processor cores to use; None takes all.
+
+        Raises:
+            WeightsError: A file is missing or is not what its manifest says.
+        """
+        detector = Detector(Model.load("centerface", threads=threads))
+        return cls(detector, Embedder(Model.load(weights, threads=threads), flip=flip))
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Which distance means "same", by false-accept rate."""
+        return self.embedder.spec.thresholds
+
+    @property
+    def signature(self) -> str:
+        """A short hash of everything that shapes an embedding; rows of two signatures are never compared.
+
+        It covers the weights of detector and embedder, mean, scale, crop rule and the mirror image.
+        """
+        model = self.embedder.model.manifest
+        facts = {
+            "detector": self.detector.model.manifest.sha256,
+            "embedder": model.sha256,
+            "mean": model.mean,
+            "scale": model.scale,
+            "crop": asdict(self.embedder.spec.crop),
+            "flip": self.embedder.flip,
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def embed(self, image: ImageSource) -> tuple[list[Face], Embeddings]:
+        """Return every face of a picture with its embedding.
+
+        Args:
+            image: Whatever `read_image` takes.
+
+        Returns:
+            `n` faces, the highest score first, and `(n, d) float32` unit rows in the same order; no face
+            gives `[]` and `(0, d)`.
+
+        Raises:
+            ImageError: The picture cannot be read.
+        """
+        picture = read_image(image)
+        faces = self.detector.find(picture)
+        return faces, self.embedder.embed(align_faces(picture, faces, self.embedder.spec.crop))
+
+    def embed_face(self, image: ImageSource, *, face: Choice = "only") -> tuple[Face, NDArray[np.float32]]:
+        """Return one face of a picture with its embedding.
+
+        Args:
+            image: Whatever `read_image` takes.
+            face: Which one: `"only"` insists that there is just one, `"largest"` has the largest box,
+                `"first"` the highest score; a number counts from 0 in the detector's order.
+
+        Returns:
+            The face and its `(d,) float32` row.
+
+        Raises:
+            ImageError: The picture cannot be read.
+            NoFaceError: It holds no face.
+            SeveralFacesError: It holds several, and `face` is `"only"`.
+            NoSuchFaceError: `face` is a number that it does not have.
+        """
+        picture = read_image(image)
+        chosen = choose_face(self.detector.find(picture), face, name_of(image))
+        return chosen, self.embedder.embed(align_faces(picture, [chosen], self.embedder.spec.crop))[0]
+
+    def verify(self, a: ImageSource, b: ImageSource, *, far: float = 1e-3, face: Choice = "only") -> Decision:
+        """Decide whether two pictures show the same person.
+
+        Args:
+            a: Whatever `read_image` takes.
+            b: The other picture.
+            far: The part of the pairs of different people that may be accepted.
+            face: Which face of a picture counts, as in `embed_face`.
+
+        Raises:
+            ThresholdError: The calibration does not reach to this `far`.
+            ImageError, FaceError: As in `embed_face`, for either picture.
+        """
+        threshold = self.thresholds.at(far)
+        rows = np.stack([self.embed_face(image, face=face)[1] for image in (a, b)])  # (2, d)
+        return Decision(float(squared_distances(rows[:1], rows[1:])[0, 0]), threshold, far)
+
+
+def choose_face(faces: list[Face], choice: Choice, name: str) -> Face:
+    """Return the one face that is wanted; `name` is what the picture is called in a message.
+
+    Raises:
+        FaceError: There is none, or more than one and no rule to choose by.
+    """
+    if not faces:
+        raise NoFaceError(name)
+    if isinstance(choice, int):
+        if not 0 <= choice < len(faces):
+            raise NoSuchFaceError(name, choice, len(faces))
+        return faces[choice]
+    if choice == "largest":
+        return max(faces, key=lambda face: face.area)
+    if choice == "only" and len(faces) > 1:
+        raise SeveralFacesError(name, faces)
+    return faces[0]

