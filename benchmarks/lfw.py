@@ -81,9 +81,9 @@ def read_pairs(text: str) -> list[Pair]:
     for line in text.splitlines()[1:]:
         match line.split("\t"):
             case [person, first, second]:
-                pairs.append(Pair(Picture(person, int(first)), Picture(person, int(second)), True))
+                pairs.append(Pair(Picture(person, int(first)), Picture(person, int(second)), same=True))
             case [person, first, other, second]:
-                pairs.append(Pair(Picture(person, int(first)), Picture(other, int(second)), False))
+                pairs.append(Pair(Picture(person, int(first)), Picture(other, int(second)), same=False))
     return pairs
 
 
@@ -112,7 +112,9 @@ def central(faces: list[Face], shape: tuple[int, ...]) -> Face:
     return min(faces, key=lambda face: float(np.hypot(*((face.box[:2] + face.box[2:]) / 2 - middle))))
 
 
-def pair_distances(rows: NDArray[np.float32], pictures: list[Picture], pairs: list[Pair]) -> NDArray[np.float64]:
+def pair_distances(
+    rows: NDArray[np.float32], pictures: list[Picture], pairs: list[Pair]
+) -> NDArray[np.float64]:
     """Return the squared distance of each pair."""
     place = {picture: number for number, picture in enumerate(pictures)}
     a = rows[[place[pair.a] for pair in pairs]].astype(np.float64)
@@ -162,9 +164,13 @@ def main() -> None:
     print(f"weights                      {arguments.weights}{', no flip' if arguments.no_flip else ''}")
     print(f"threshold from pairsDevTrain {threshold:.4f} ({len(view.train):,} pairs)")
     print(f"accuracy on pairsDevTest     {100 * right.mean():.2f} % ({len(right):,} pairs)")
-    print(f"VAL at FAR 1e-3, test half   {100 * val:.2f} % ({genuine:,} genuine, {impostors:,} impostor pairs)")
+    print(
+        f"VAL at FAR 1e-3, test half   {100 * val:.2f} % ({genuine:,} genuine, {impostors:,} impostor pairs)"
+    )
     print(f"photographs without a face   {len(missed)} of {len(pictures):,}")
-    print(f"seconds                      {seconds:.0f} ({1000 * seconds / len(pictures):.1f} ms a photograph)")
+    print(
+        f"seconds                      {seconds:.0f} ({1000 * seconds / len(pictures):.1f} ms a photograph)"
+    )
 
 
 if __name__ == "__main__":

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import tomli_w
-from lfw import embed_pictures, read_view1
-from manifests import HERE
 from numpy.typing import NDArray
 
+from lfw import embed_pictures, read_view1
+from manifests import HERE
 from sameface.compare import squared_distances
 from sameface.recognizer import Recognizer
 

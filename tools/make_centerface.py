@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 
 import onnx
-from manifests import write_weights
 from onnx import ModelProto, TensorProto, helper, version_converter
+
+from manifests import write_weights
 from onnx_file import IR_VERSION, OPSET, store_as_float16, to_bytes
 from packages import fetch_member
 

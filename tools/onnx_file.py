@@ -38,4 +38,4 @@ def store_as_float16(model: ModelProto) -> ModelProto:
 def to_bytes(model: ModelProto) -> bytes:
     """Check `model` and serialise it deterministically."""
     onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString(deterministic=True)
+    return bytes(model.SerializeToString(deterministic=True))

@@ -6,7 +6,6 @@ import base64
 import html
 import io
 import json
-import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -94,11 +93,10 @@ def fill(place: Path, members: Sequence[AlbumFace], *, copy: bool) -> None:
 
 def free_name(name: str, taken: set[str]) -> str:
     """Return `name`, with a number in it if it is taken, and take it."""
-    stem, suffix = os.path.splitext(name)
-    number, free = 1, name
+    path, number, free = Path(name), 1, name
     while free.lower() in taken:
         number += 1
-        free = f"{stem}-{number}{suffix}"
+        free = f"{path.stem}-{number}{path.suffix}"
     taken.add(free.lower())
     return free
 
@@ -128,7 +126,7 @@ def to_html(groups: dict[str, list[AlbumFace]]) -> str:
     sections = []
     for name, members in groups.items():
         images = "".join(
-            f'<img src="{thumbnail(face.crop)}" alt="" title="{html.escape(str(face.picture))}" loading="lazy">'
+            f'<img src="{thumbnail(face.crop)}" title="{html.escape(str(face.picture))}" alt="">'
             for face in members
         )
         title = f"<h2>{html.escape(name)} <span>{len(members)}</span></h2>"

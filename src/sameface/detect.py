@@ -104,7 +104,7 @@ def shrink(image: Image, side: int) -> tuple[Tensor, NDArray[np.float32]]:
         )
     padded = np.zeros((1, round_up(new_height), round_up(new_width), 3), np.float32)
     padded[0, :new_height, :new_width] = image
-    return padded, np.float32([new_width / width, new_height / height])
+    return padded, np.array([new_width / width, new_height / height], np.float32)
 
 
 def round_up(pixels: int) -> int:
@@ -162,6 +162,6 @@ def turn_back(found: Found, turn: int, width: int, height: int) -> Found:
 
 def make_face(row: NDArray[np.float32], width: int, height: int) -> Face:
     """Return a face whose box is cut at the picture's edges."""
-    limits = np.float32([width, height, width, height])
+    limits = np.array([width, height, width, height], np.float32)
     box = np.clip(row[:4], 0, limits)
     return Face(box=box, landmarks=row[5:].reshape(5, 2), score=float(row[4]))

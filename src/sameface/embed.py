@@ -60,5 +60,5 @@ class Embedder:
 def unit_rows(rows: Embeddings) -> Embeddings:
     """Scale every row to length 1; a row of zeros stays."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled: Embeddings = rows / np.where(lengths == 0, 1, lengths)
+    scaled: Embeddings = rows / np.maximum(lengths, np.finfo(np.float32).tiny)
     return scaled

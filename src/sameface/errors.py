@@ -85,7 +85,8 @@ class SeveralFacesError(FaceError):
     def __init__(self, name: str, faces: Sequence[Face]) -> None:
         listed = "; ".join(f"{number}: {face}" for number, face in enumerate(faces))
         super().__init__(
-            f"{len(faces)} faces found in {name}, wanted one: choose 'largest', 'first' or a number ({listed})"
+            f"{len(faces)} faces found in {name}, wanted one: "
+            f"choose 'largest', 'first' or a number ({listed})"
         )
         self.name = name
         self.faces = tuple(faces)
@@ -122,7 +123,8 @@ class ThresholdError(SamefaceError):
 
     def __init__(self, asked: float, smallest: float, largest: float, what: str) -> None:
         super().__init__(
-            f"no threshold is known for {what} {asked:g}: the calibration supports {smallest:.2g} to {largest:.2g}"
+            f"no threshold is known for {what} {asked:g}: "
+            f"the calibration supports {smallest:.2g} to {largest:.2g}"
         )
         self.asked = asked
         self.smallest = smallest

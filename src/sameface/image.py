@@ -26,7 +26,8 @@ MAX_PIXELS = 89_000_000  # just under the size at which Pillow starts to warn of
 
 # Only formats for pictures: no PostScript, no fonts, nothing that starts another program.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "HEIF")
-SUFFIXES = frozenset(".jpg .jpeg .jpe .mpo .png .webp .bmp .tif .tiff .gif .ppm .pgm .avif .heic .heif".split())
+ENDINGS = "jpg jpeg jpe mpo png webp bmp tif tiff gif ppm pgm avif heic heif"
+SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split())
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"mif1", b"msf1")
 
 # What Pillow's decoders raise on a damaged file: they were written over 25 years and agree on nothing.

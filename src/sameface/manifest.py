@@ -212,9 +212,13 @@ def parse_embedding(table: Mapping[str, Any]) -> EmbeddingSpec:
     weights = tuple(float(weight) for weight in crop.pop("point_weights", ()))
     facts = dict(table["thresholds"])
     rows = facts.pop("rows")
-    columns = {key: tuple(row[key] for row in rows) for key in ("far", "distance", "pairs")}
     return EmbeddingSpec(
         crop=CropRule(size=table["input"]["size"], template=points, point_weights=weights, **crop),
         dimension=int(table["dimension"]),
-        thresholds=Thresholds(**columns, **facts),
+        thresholds=Thresholds(
+            far=tuple(float(row["far"]) for row in rows),
+            distance=tuple(float(row["distance"]) for row in rows),
+            pairs=tuple(int(row["pairs"]) for row in rows),
+            **facts,
+        ),
     )

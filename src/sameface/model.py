@@ -53,7 +53,8 @@ class Model:
         Args:
             pixels: `(n, h, w, 3) float32` RGB, 0 to 255; mean and scale are applied here.
         """
-        ready = (pixels - np.float32(self.manifest.mean)) * np.float32(self.manifest.scale)
+        mean = np.array(self.manifest.mean, np.float32)
+        ready = (pixels - mean) * np.float32(self.manifest.scale)
         planes = np.ascontiguousarray(ready.transpose(0, 3, 1, 2))  # (n, 3, h, w)
         outputs: list[Tensor] = self._session.run(None, {self._input: planes})
         return outputs
@@ -82,7 +83,7 @@ def read_checked(path: Path, manifest: Manifest) -> bytes:
         raise WeightsError(
             manifest.name,
             f"{str(path)!r} does not match its manifest (sha-256 {found[:12]}…, wanted "
-            f"{manifest.sha256[:12]}…, {len(data):,} bytes): the file is damaged or another one, copy it again",
+            f"{manifest.sha256[:12]}…, {len(data):,} bytes): copy the file again",
         )
     return data
 

@@ -26,7 +26,11 @@ PROBE = "barack-obama-3"
 
 @click.command()
 @click.option(
-    "-o", "--output", default="sameface-demo.png", show_default=True, type=click.Path(dir_okay=False),
+    "-o",
+    "--output",
+    default="sameface-demo.png",
+    show_default=True,
+    type=click.Path(dir_okay=False),
     help="The picture to write.",
 )
 @recognizer_options
@@ -34,10 +38,12 @@ def demo(*, recognizer: Recognizer, output: str) -> None:
     """Find, compare, enroll, identify and cluster the faces of the sample photographs."""
     samples = {path.stem: read_image(path) for path in find_pictures(samples_folder())}
     show_verification(recognizer, samples)
-    with tempfile.TemporaryDirectory() as folder:
-        with Gallery.open(Path(folder, "demo.db"), recognizer) as gallery:
-            enroll_samples(recognizer, gallery, samples)
-            picture, faces, answers = identify_group(recognizer, gallery, samples)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Gallery.open(Path(folder, "demo.db"), recognizer) as gallery,
+    ):
+        enroll_samples(recognizer, gallery, samples)
+        picture, faces, answers = identify_group(recognizer, gallery, samples)
     show_clusters(recognizer, samples)
     labels = [f"{answer.name or 'unknown'} {answer.matches[0].distance:.2f}" for answer in answers]
     known = [answer.name is not None for answer in answers]
@@ -90,10 +96,11 @@ def identify_group(
 
 
 def paste_row(images: list[Image]) -> Image:
-    """Return pictures side by side, filled up with black."""
-    height = max(len(image) for image in images)
-    padded = [np.pad(image, ((0, height - len(image)), (0, 0), (0, 0))) for image in images]
-    return np.concatenate(padded, axis=1)
+    """Return pictures side by side, all as high as the first."""
+    height = len(images[0])
+    pictures = [PIL.Image.fromarray(image) for image in images]
+    scaled = [picture.resize((picture.width * height // picture.height, height)) for picture in pictures]
+    return np.concatenate([np.asarray(picture) for picture in scaled], axis=1)
 
 
 def show_clusters(recognizer: Recognizer, samples: dict[str, Image]) -> None:

@@ -58,7 +58,9 @@ def version_of(package: str) -> str:
 def describe(model: Model) -> str:
     """Return what a weights file is and where it runs."""
     facts = model.manifest
-    return f"sha-256 {facts.sha256[:12]}… checked, licence {facts.licence}, runs on {', '.join(model.providers)}"
+    return (
+        f"sha-256 {facts.sha256[:12]}… checked, licence {facts.licence}, runs on {', '.join(model.providers)}"
+    )
 
 
 def time_embedding(recognizer: Recognizer, repeats: int = 5) -> float:

@@ -31,7 +31,9 @@ far_option = click.option(
 )
 
 PIPELINE = (
-    click.option("--weights", default="resnet29", show_default=True, help="Embedder: a name or an .onnx file."),
+    click.option(
+        "--weights", default="resnet29", show_default=True, help="Embedder: a name or an .onnx file."
+    ),
     click.option("--no-flip", is_flag=True, help="Do not average each face with its mirror image."),
     click.option("--threads", type=click.IntRange(min=1), help="Processor cores to use; all by default."),
     click.option("--min-score", type=click.FloatRange(0, 1), help="The score from which a place is a face."),
@@ -51,7 +53,7 @@ def recognizer_options(command: Command) -> Command:
     """Add the options that shape the pipeline; the command gets them as one `recognizer`."""
 
     @functools.wraps(command)
-    def with_recognizer(
+    def with_recognizer(  # noqa: PLR0913, one for each option
         *,
         weights: str,
         no_flip: bool,
@@ -77,18 +79,19 @@ def recognizer_options(command: Command) -> Command:
     return with_recognizer
 
 
-class FaceChoice(click.ParamType):
+class FaceChoice(click.ParamType[Choice]):
     """`only`, `largest`, `first`, or the number of a face."""
 
     name = "only|largest|first|N"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Choice:
+        """Return the choice, or fail as wrong usage."""
         if value in ("only", "largest", "first"):
             choice: Choice = value
             return choice
         if str(value).isdecimal():
             return int(value)
-        self.fail(f"{value!r} is not 'only', 'largest', 'first' or a number", param, ctx)
+        return self.fail(f"{value!r} is not 'only', 'largest', 'first' or a number", param, ctx)
 
 
 face_option = click.option(

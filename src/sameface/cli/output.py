@@ -80,7 +80,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     table = rich.table.Table(*columns, box=rich.box.SIMPLE_HEAD)
     for row in rows:
         table.add_row(*(rich.text.Text(str(cell)) for cell in row))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 10_000  # a file or a pipe has no edge to wrap at
+    console.print(table)
 
 
 def face_record(number: int, face: Face) -> dict[str, Any]:

@@ -61,7 +61,9 @@ def enroll(
 
         def work(item: tuple[str, str]) -> int:
             person, picture = item
-            return enroll_picture(recognizer, gallery, person, picture, choices["face"], choices["keep_crops"])
+            return enroll_picture(
+                recognizer, gallery, person, picture, choices["face"], choices["keep_crops"]
+            )
 
         for (person, _), added in each(wanted, work, failures):
             counts[person] += added
@@ -82,7 +84,7 @@ def list_people(folder: Path) -> list[tuple[str, str]]:
     return found
 
 
-def enroll_picture(  # noqa: PLR0913, the command's own choices
+def enroll_picture(
     recognizer: Recognizer,
     gallery: Gallery,
     person: str,
@@ -103,7 +105,9 @@ def enroll_picture(  # noqa: PLR0913, the command's own choices
 
 @click.command()
 @click.argument("pictures", nargs=-1, required=True)
-@click.option("-k", default=1, show_default=True, type=click.IntRange(min=1), help="How many neighbours vote.")
+@click.option(
+    "-k", default=1, show_default=True, type=click.IntRange(min=1), help="How many neighbours vote."
+)
 @click.option("--closed-set", is_flag=True, help="Everyone is enrolled for certain: name the nearest.")
 @gallery_option
 @far_option

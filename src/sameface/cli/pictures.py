@@ -29,7 +29,7 @@ from sameface.recognizer import Choice, Recognizer
 @click.option("--draw", "drawing", type=click.Path(dir_okay=False), help="Write the picture with its faces.")
 @json_option
 @recognizer_options
-def detect(recognizer: Recognizer, pictures: tuple[str, ...], drawing: str | None, as_json: bool) -> None:
+def detect(*, recognizer: Recognizer, pictures: tuple[str, ...], drawing: str | None, as_json: bool) -> None:
     """Find the faces in PICTURES: files, folders, or - for stdin.
 
     Faces are numbered from 0, the highest score first.
@@ -75,10 +75,14 @@ def save_picture(image: object, path: str) -> None:
 @click.command()
 @click.argument("pictures", nargs=-1, required=True)
 @click.option(
-    "-o", "--output", required=True, type=click.Path(dir_okay=False), help="A file ending in .npz or .parquet."
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False),
+    help="A file ending in .npz or .parquet.",
 )
 @recognizer_options
-def embed(recognizer: Recognizer, pictures: tuple[str, ...], output: str) -> None:
+def embed(*, recognizer: Recognizer, pictures: tuple[str, ...], output: str) -> None:
     """Write the embedding of every face in PICTURES (files or folders) to a file.
 
     Beside the rows stand the picture, the number and the box of each face, and the pipeline's signature.
@@ -104,14 +108,12 @@ def embed(recognizer: Recognizer, pictures: tuple[str, ...], output: str) -> Non
 @face_option
 @json_option
 @recognizer_options
-def verify(recognizer: Recognizer, a: str, b: str, far: float | None, face: Choice, as_json: bool) -> None:
+def verify(*, recognizer: Recognizer, a: str, b: str, far: float | None, face: Choice, as_json: bool) -> None:
     """Tell whether the pictures A and B show the same person.
 
     --far is the part of the pairs of different people that may be accepted; 0.001 by default.
     """
-    decision = recognizer.verify(
-        open_source(a), open_source(b), far=1e-3 if far is None else far, face=face
-    )
+    decision = recognizer.verify(open_source(a), open_source(b), far=1e-3 if far is None else far, face=face)
     if as_json:
         print_json(
             {

@@ -5,12 +5,9 @@ from __future__ import annotations
 import io
 import os
 import sqlite3
-import threading
 import unicodedata
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,20 +21,17 @@ from sameface.errors import (
     BadNameError,
     FaceTakenError,
     GalleryBusyError,
-    GalleryFileError,
     PersonExistsError,
     SignatureError,
     UnknownPersonError,
 )
 from sameface.face import overlaps
+from sameface.gallery.database import Database
 from sameface.gallery.records import Forgotten, Identification, Match, Person, Pipeline, Template
-from sameface.gallery.schema import APPLICATION_ID, MIGRATIONS
 from sameface.gallery.vote import rank_people
 
-WAIT_SECONDS = 30.0  # for another program's write to end
 SAME_PLACE = 0.5  # two boxes of one picture that overlap by more are one face
 LONGEST_NAME = 200
-BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,13 +39,13 @@ class Rows:
     """Every enrolled embedding, in memory.
 
     Attributes:
-        version: SQLite's mark of what other programs have written.
+        version: The file's content that they were read from.
         names: The name of each person by number.
         owners: `(m,) int64` whose face each row is.
         matrix: `(m, d) float32` unit rows, in the order of enrolment.
     """
 
-    version: int
+    version: tuple[int, int]
     names: dict[int, str]
     owners: NDArray[np.int64]
     matrix: Embeddings
@@ -60,11 +54,10 @@ class Rows:
 class Gallery:
     """People and their faces. Threads may share one; several programs may open the same file."""
 
-    def __init__(self, path: str, connection: sqlite3.Connection, pipeline: Pipeline | None) -> None:
-        self.path = path
-        self._db = connection
+    def __init__(self, database: Database, pipeline: Pipeline | None) -> None:
+        self.path = database.path
+        self._db = database
         self._pipeline = pipeline
-        self._lock = threading.RLock()
         self._rows: Rows | None = None
 
     @classmethod
@@ -84,18 +77,13 @@ class Gallery:
             GalleryBusyError: Another program kept it locked for 30 seconds.
             SignatureError: Its rows were made by another pipeline.
         """
-        name = os.fspath(path)
-        if not os.path.exists(name):
-            if pipeline is None or not create:
-                raise GalleryFileError(name, "there is no such file: enroll someone first")
-            make_private_file(name)
-        with translated(name):
-            connection = connect(name)
-        gallery = cls(name, connection, pipeline)
+        database = Database.open(os.fspath(path), create=create and pipeline is not None)
+        gallery = cls(database, pipeline)
         try:
-            gallery._prepare()
+            if pipeline is not None:
+                gallery._check_signature(pipeline.signature)
         except BaseException:
-            connection.close()
+            database.close()
             raise
         return gallery
 
@@ -115,7 +103,7 @@ class Gallery:
         """Return everyone who is enrolled, by name."""
         query = """SELECT name, count(faces.id) FROM people LEFT JOIN faces ON person_id = people.id
                    GROUP BY people.id ORDER BY name"""
-        return [Person(name, faces) for name, faces in self._read(query)]
+        return [Person(name, faces) for name, faces in self._db.read(query)]
 
     def templates(self, name: str) -> list[Template]:
         """Return the enrolled faces of a person, in the order of enrolment.
@@ -123,17 +111,16 @@ class Gallery:
         Raises:
             UnknownPersonError: Nobody of that name is enrolled.
         """
-        with self._lock:
-            person = self._find_person(name)
-            query = """SELECT sha256, "left", top, "right", bottom, score, embedding, crop FROM faces
-                       JOIN pictures ON pictures.id = picture_id WHERE person_id = ? ORDER BY faces.id"""
-            return [read_template(row) for row in self._read(query, person)]
+        person = self._find_person(name)
+        query = """SELECT sha256, "left", top, "right", bottom, score, embedding, crop FROM faces
+                   JOIN pictures ON pictures.id = picture_id WHERE person_id = ? ORDER BY faces.id"""
+        return [read_template(row) for row in self._db.read(query, person)]
 
     def holds(self, name: str, picture: str) -> bool:
         """Return whether a face of this person from this picture (its SHA-256) is enrolled."""
         query = """SELECT 1 FROM faces JOIN people ON people.id = person_id
                    JOIN pictures ON pictures.id = picture_id WHERE name = ? AND sha256 = ?"""
-        return bool(self._read(query, clean_name(name), picture))
+        return bool(self._db.read(query, clean_name(name), picture))
 
     def enroll(self, name: str, templates: Sequence[Template]) -> int:
         """Enroll faces of one person, all of them or, on an error, none.
@@ -155,7 +142,7 @@ class Gallery:
         """
         clean = clean_name(name)
         self._need_pipeline()
-        with self._write() as db:
+        with self._db.write() as db:
             self._check_width(db, templates)
             return sum(add_face(db, clean, template) for template in templates)
 
@@ -168,7 +155,7 @@ class Gallery:
             BadNameError: `new` is empty, too long or not text.
         """
         clean = clean_name(new)
-        with self._write() as db:
+        with self._db.write() as db:
             person = self._find_person(old)
             try:
                 db.execute("UPDATE people SET name = ? WHERE id = ?", (clean, person))
@@ -185,7 +172,7 @@ class Gallery:
             UnknownPersonError: One of the two is not enrolled.
             ValueError: Both are the same person.
         """
-        with self._write() as db:
+        with self._db.write() as db:
             old, new = self._find_person(source), self._find_person(into)
             if old == new:
                 raise ValueError(f"cannot merge {source!r} into itself")
@@ -204,7 +191,7 @@ class Gallery:
             GalleryBusyError: Another program holds an older view of the file; the person is deleted, but
                 traces may stay until `forget_traces` succeeds.
         """
-        with self._write() as db:
+        with self._db.write() as db:
             person = self._find_person(name)
             faces = db.execute("DELETE FROM faces WHERE person_id = ?", (person,)).rowcount
             db.execute("DELETE FROM people WHERE id = ?", (person,))
@@ -219,15 +206,18 @@ class Gallery:
         Raises:
             GalleryBusyError: Another program holds an older view of the file.
         """
-        with self._lock, translated(self.path):
-            self._db.execute("VACUUM")
-            busy, *_ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy:
+        if not self._db.pack():
             reason = "what was deleted stays in its log until the other program is done: forget traces again"
             raise GalleryBusyError(self.path, reason)
 
     def identify(
-        self, rows: Embeddings, *, k: int = 1, far: float | None = None, closed_set: bool = False, most: int = 5
+        self,
+        rows: Embeddings,
+        *,
+        k: int = 1,
+        far: float | None = None,
+        closed_set: bool = False,
+        most: int = 5,
     ) -> list[Identification]:
         """Say who each probe is.
 
@@ -262,39 +252,21 @@ class Gallery:
         answers = []
         for distances in squared_distances(rows, known.matrix):
             ranked = rank_people(distances, known.owners, k=k, limit=limit, most=most)
-            matches = tuple(Match(known.names[person], *facts) for person, *facts in ranked)
+            matches = tuple(Match(known.names[person], near, votes) for person, near, votes in ranked)
             answers.append(Identification(matches, threshold, rate, closed_set))
         return answers
 
-    def _prepare(self) -> None:
-        """Bring the tables to this version, and check or write the signature."""
-        if self._version() < len(MIGRATIONS):
-            with self._write() as db:
-                for number in range(self._version(), len(MIGRATIONS)):
-                    migrate(db, number)
-        if self._pipeline is not None:
-            theirs = self._read("SELECT signature FROM pipeline") or self._sign(self._pipeline.signature)
-            if theirs[0][0] != self._pipeline.signature:
-                raise SignatureError(self.path, theirs[0][0], self._pipeline.signature)
-
-    def _version(self) -> int:
-        """Return the version of the file's tables, 0 for an empty file."""
-        [(version,)] = self._read("PRAGMA user_version")
-        [(owner,)] = self._read("PRAGMA application_id")
-        [(tables,)] = self._read("SELECT count(*) FROM sqlite_master")
-        if tables and owner != APPLICATION_ID:
-            raise GalleryFileError(self.path, "a SQLite file, but not a gallery")
-        if version > len(MIGRATIONS):
-            reason = f"made by a later sameface (version {version}, this one reads {len(MIGRATIONS)})"
-            raise GalleryFileError(self.path, reason)
-        return int(version)
-
-    def _sign(self, signature: str) -> list[tuple[Any, ...]]:
-        """Write the signature of a new gallery, unless another program was faster, and return what stands."""
-        with self._write() as db:
-            unsigned = "INSERT INTO pipeline (signature) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM pipeline)"
-            db.execute(unsigned, (signature,))
-        return self._read("SELECT signature FROM pipeline")
+    def _check_signature(self, signature: str) -> None:
+        """Compare the signature with the file's; a new file gets it."""
+        if not self._db.read("SELECT 1 FROM pipeline"):
+            with self._db.write() as db:
+                unsigned = (
+                    "INSERT INTO pipeline (signature) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM pipeline)"
+                )
+                db.execute(unsigned, (signature,))
+        [(theirs,)] = self._db.read("SELECT signature FROM pipeline")
+        if theirs != signature:
+            raise SignatureError(self.path, theirs, signature)
 
     def _check_width(self, db: sqlite3.Connection, templates: Sequence[Template]) -> None:
         """Raise unless every embedding is as wide as the first that was ever enrolled."""
@@ -313,7 +285,7 @@ class Gallery:
 
     def _find_person(self, name: str) -> int:
         """Return the number of the person called `name`."""
-        found = self._read("SELECT id FROM people WHERE name = ?", clean_name(name))
+        found = self._db.read("SELECT id FROM people WHERE name = ?", clean_name(name))
         if not found:
             raise UnknownPersonError(name)
         person: int = found[0][0]
@@ -321,69 +293,11 @@ class Gallery:
 
     def _load_rows(self) -> Rows:
         """Return every row, read again if this or another program has written since."""
-        with self._lock, translated(self.path):
-            (version,) = self._db.execute("PRAGMA data_version").fetchone()
+        with self._db.lock:
+            version = self._db.version_of_data()
             if self._rows is None or self._rows.version != version:
                 self._rows = read_rows(self._db, version)
             return self._rows
-
-    def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """Return the rows of a query."""
-        with self._lock, translated(self.path):
-            return self._db.execute(query, values).fetchall()
-
-    @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        """Hold one transaction: all of it is committed, or on an error nothing."""
-        with self._lock, translated(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-            self._rows = None
-
-
-@contextmanager
-def translated(path: str) -> Iterator[None]:
-    """Turn SQLite's errors into ours."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF in BUSY_CODES:
-            raise GalleryBusyError(path, f"waited {WAIT_SECONDS:.0f} s for another program") from error
-        raise GalleryFileError(path, str(error)) from error
-    except sqlite3.DatabaseError as error:
-        raise GalleryFileError(path, f"{error}: is it a gallery file?") from error
-
-
-def make_private_file(path: str) -> None:
-    """Make an empty file that only its owner may read or write."""
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-    except OSError as error:
-        raise GalleryFileError(path, f"cannot make it: {error.strerror}") from error
-
-
-def connect(path: str) -> sqlite3.Connection:
-    """Open the file with everything that keeps rows safe, and deleted ones gone."""
-    uri = f"{Path(path).absolute().as_uri()}?mode=rw"
-    db = sqlite3.connect(
-        uri, uri=True, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False
-    )
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
-        db.execute(f"PRAGMA {pragma}")
-    return db
-
-
-def migrate(db: sqlite3.Connection, number: int) -> None:
-    """Take the tables from version `number` to the next, inside the transaction that is open."""
-    for statement in MIGRATIONS[number].split(";"):
-        db.execute(statement)
-    db.execute(f"PRAGMA user_version = {number + 1}")
-    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
 def clean_name(name: str) -> str:
@@ -434,7 +348,7 @@ def find_owner(db: sqlite3.Connection, picture: int, box: NDArray[np.float32]) -
     query = """SELECT name, "left", top, "right", bottom FROM faces JOIN people ON people.id = person_id
                WHERE picture_id = ?"""
     for name, *place in db.execute(query, (picture,)):
-        if overlaps(box, np.float32([place]))[0] > SAME_PLACE:
+        if overlaps(box, np.array([place], np.float32))[0] > SAME_PLACE:
             return str(name)
     return None
 
@@ -452,19 +366,19 @@ def read_template(row: tuple[Any, ...]) -> Template:
     picture, *box, score, embedding, crop = row
     return Template(
         picture=picture,
-        box=np.float32(box),
+        box=np.array(box, np.float32),
         score=score,
         embedding=np.frombuffer(embedding, np.float32),
         crop=None if crop is None else np.asarray(PIL.Image.open(io.BytesIO(crop))),
     )
 
 
-def read_rows(db: sqlite3.Connection, version: int) -> Rows:
+def read_rows(db: Database, version: tuple[int, int]) -> Rows:
     """Read every embedding into one matrix."""
     query = """SELECT person_id, name, embedding FROM faces JOIN people ON people.id = person_id
                ORDER BY faces.id"""
     names, owners, blobs = {}, [], bytearray()
-    for owner, name, blob in db.execute(query):
+    for owner, name, blob in db.read(query):
         names[owner] = name
         owners.append(owner)
         blobs += blob

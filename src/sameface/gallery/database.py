@@ -1,0 +1,137 @@
+"""The SQLite file under a gallery: opened, versioned, read and written in whole transactions."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from sameface.errors import GalleryBusyError, GalleryFileError
+from sameface.gallery.schema import APPLICATION_ID, MIGRATIONS
+
+WAIT_SECONDS = 30.0  # for another program's write to end
+BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+class Database:
+    """One connection to a gallery file, for any number of threads."""
+
+    def __init__(self, path: str, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self.lock = threading.RLock()
+        self._connection = connection
+
+    @classmethod
+    def open(cls, path: str, *, create: bool) -> Self:
+        """Open the file and bring its tables to this version.
+
+        Raises:
+            GalleryFileError: It is missing and not to be made, not a gallery, or of a later version.
+            GalleryBusyError: Another program kept it locked.
+        """
+        if not Path(path).exists():
+            if not create:
+                raise GalleryFileError(path, "there is no such file: enroll someone first")
+            make_private_file(path)
+        with translated(path):
+            database = cls(path, connect(path))
+        try:
+            database._migrate()
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a query."""
+        with self.lock, translated(self.path):
+            return self._connection.execute(query, values).fetchall()
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Hold one transaction: all of it is committed, or on an error nothing."""
+        with self.lock, translated(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def pack(self) -> bool:
+        """Rewrite the file without free pages and empty the log; False if another program prevents it."""
+        self.read("VACUUM")
+        [(busy, *_)] = self.read("PRAGMA wal_checkpoint(TRUNCATE)")
+        return not busy
+
+    def version_of_data(self) -> tuple[int, int]:
+        """Return a mark that changes when this or another connection has written."""
+        with self.lock:
+            [(others,)] = self.read("PRAGMA data_version")
+            return int(others), self._connection.total_changes
+
+    def _migrate(self) -> None:
+        """Bring the tables to this version."""
+        if self._version_of_tables() < len(MIGRATIONS):
+            with self.write() as db:
+                for number in range(self._version_of_tables(), len(MIGRATIONS)):
+                    migrate(db, number)
+
+    def _version_of_tables(self) -> int:
+        """Return the version of the file's tables, 0 for an empty file."""
+        [(version,)] = self.read("PRAGMA user_version")
+        [(owner,)] = self.read("PRAGMA application_id")
+        [(tables,)] = self.read("SELECT count(*) FROM sqlite_master")
+        if tables and owner != APPLICATION_ID:
+            raise GalleryFileError(self.path, "a SQLite file, but not a gallery")
+        if version > len(MIGRATIONS):
+            reason = f"made by a later sameface (version {version}, this one reads {len(MIGRATIONS)})"
+            raise GalleryFileError(self.path, reason)
+        return int(version)
+
+
+@contextmanager
+def translated(path: str) -> Iterator[None]:
+    """Turn SQLite's errors into ours."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF in BUSY_CODES:
+            raise GalleryBusyError(path, f"waited {WAIT_SECONDS:.0f} s for another program") from error
+        raise GalleryFileError(path, str(error)) from error
+    except sqlite3.DatabaseError as error:
+        raise GalleryFileError(path, f"{error}: is it a gallery file?") from error
+
+
+def make_private_file(path: str) -> None:
+    """Make an empty file that only its owner may read or write."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    except OSError as error:
+        raise GalleryFileError(path, f"cannot make it: {error.strerror}") from error
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """Open the file with everything that keeps rows safe, and deleted ones gone."""
+    uri = f"{Path(path).absolute().as_uri()}?mode=rw"
+    db = sqlite3.connect(uri, uri=True, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
+        db.execute(f"PRAGMA {pragma}")
+    return db
+
+
+def migrate(db: sqlite3.Connection, number: int) -> None:
+    """Take the tables from version `number` to the next, inside the transaction that is open."""
+    for statement in MIGRATIONS[number].split(";"):
+        db.execute(statement)
+    db.execute(f"PRAGMA user_version = {number + 1}")
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
