@@ -15,6 +15,8 @@ from sameface.model import Model, Tensor
 
 STRIDE = 4  # pixels of the picture per cell of the network's answer
 MULTIPLE = 32  # the network halves its input five times
+LARGEST = 320  # pixels of its input; of larger faces the network sees parts
+COARSER = 4  # so they are searched for in a picture so many times smaller
 Found = NDArray[np.float32]  # (n, 15): box, score, landmarks x, y
 
 
@@ -26,7 +28,8 @@ class Detector:
         min_score: The score from which a place counts as a face, 0 to 1; None takes the manifest's.
         min_size: Faces whose box has a longer side under this many pixels of the picture are left out.
         max_side: The picture is shrunk so that its longer side has at most this many pixels before it is
-            searched. More finds smaller faces in large pictures; the time grows with the square.
+            searched. More finds smaller faces in large pictures; the time grows with the square. Faces that
+            are large in it are searched for once more at a quarter of the size, 6 % more work.
         any_rotation: Also look at the picture turned by 90, 180 and 270 degrees, which takes four times as
             long. The landmarks of a turned face keep their meaning, so that it can be aligned.
 
@@ -75,8 +78,14 @@ class Detector:
     def _find_turned(self, image: Image, turn: int) -> Found:
         """Return what is found in the picture turned by `turn` times 90 degrees, in upright pixels."""
         turned = np.rot90(image, turn)
-        found = self._find_scaled(turned, self.max_side)
-        return turn_back(found, turn, turned.shape[1], turned.shape[0])
+        side = min(self.max_side, max(turned.shape[:2]))
+        found = [self._find_scaled(turned, side)]
+        while side > LARGEST:
+            scale = side / max(turned.shape[:2])
+            found[-1] = found[-1][longer_sides(found[-1]) * scale <= LARGEST]
+            side = max(side // COARSER, 1)
+            found.append(self._find_scaled(turned, side))
+        return turn_back(np.concatenate(found), turn, turned.shape[1], turned.shape[0])
 
     def _find_scaled(self, image: Image, side: int) -> Found:
         """Return what is found with the longer side shrunk to `side`, in pixels of `image`."""
@@ -145,6 +154,12 @@ def suppress(found: Found, overlap: float) -> Found:
         kept.append(left[0])
         left = left[overlaps(left[0, :4], left[:, :4]) <= overlap]
     return np.array(kept, np.float32).reshape(-1, 15)
+
+
+def longer_sides(found: Found) -> NDArray[np.float32]:
+    """Return the longer side of each box."""
+    sides: NDArray[np.float32] = (found[:, 2:4] - found[:, :2]).max(axis=1)
+    return sides
 
 
 def turn_back(found: Found, turn: int, width: int, height: int) -> Found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -10,6 +11,7 @@ import PIL.ImageDraw
 import PIL.ImageFont
 
 from sameface.arrays import Image
+from sameface.atomic import replace_file
 from sameface.face import Face
 
 GOOD, PLAIN = (22, 163, 74), (234, 88, 12)
@@ -44,8 +46,25 @@ def draw_face(
     for x, y in face.landmarks.tolist():
         pen.ellipse((x - line, y - line, x + line, y + line), fill=colour)
     font = PIL.ImageFont.load_default(size=max(11, 7 * line))
-    written = pen.textbbox((left, top), label, font=font, anchor="lb")
-    down = max(0.0, -written[1])  # a label above the picture's edge moves into it
-    place = (written[0], written[1] + down, written[2] + 2 * line, written[3] + down)
-    pen.rectangle(place, fill=colour)
-    pen.text((left + line, top + down), label, font=font, anchor="lb", fill="white")
+    _, over, right_end, under = font.getbbox(label, anchor="ls")
+    above = max(top, under - over + 2 * line)  # a label above the picture's edge moves into it
+    low = above - line - under
+    pen.rectangle((left, low + over - line, left + right_end + 2 * line, above), fill=colour)
+    pen.text((left + line, low), label, font=font, anchor="ls", fill="white")
+
+
+def save_picture(image: Image, path: Path) -> None:
+    """Write a picture whole or not at all, in the format that the name ends in.
+
+    Raises:
+        ValueError: Pillow writes no format of that ending.
+    """
+    if not writable(path):
+        raise ValueError(f"path must end in .png, .jpg or another picture format, got {str(path)!r}")
+    with replace_file(path) as part:
+        PIL.Image.fromarray(image).save(part, PIL.Image.registered_extensions()[path.suffix.lower()])
+
+
+def writable(path: Path) -> bool:
+    """Return whether Pillow writes the format that the name ends in."""
+    return PIL.Image.registered_extensions().get(path.suffix.lower()) in PIL.Image.SAVE

@@ -10,10 +10,9 @@ import numpy as np
 import PIL.Image
 
 from sameface.arrays import Image
-from sameface.atomic import replace_file
-from sameface.cli.options import recognizer_options
+from sameface.cli.options import PicturePath, recognizer_options
 from sameface.cluster import cluster_embeddings
-from sameface.draw import draw_faces
+from sameface.draw import draw_faces, save_picture
 from sameface.face import Face
 from sameface.gallery import Gallery, Identification, Template
 from sameface.image import find_pictures, hash_image, read_image
@@ -30,7 +29,7 @@ PROBE = "barack-obama-3"
     "--output",
     default="sameface-demo.png",
     show_default=True,
-    type=click.Path(dir_okay=False),
+    type=PicturePath(dir_okay=False),
     help="The picture to write.",
 )
 @recognizer_options
@@ -47,8 +46,7 @@ def demo(*, recognizer: Recognizer, output: str) -> None:
     show_clusters(recognizer, samples)
     labels = [f"{answer.name or 'unknown'} {answer.matches[0].distance:.2f}" for answer in answers]
     known = [answer.name is not None for answer in answers]
-    with replace_file(Path(output)) as part:
-        PIL.Image.fromarray(draw_faces(picture, faces, labels, known)).save(part, "PNG")
+    save_picture(draw_faces(picture, faces, labels, known), Path(output))
     click.echo(f"\nwritten: {output}")
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import click
 
 from sameface.detect import Detector
+from sameface.draw import writable
 from sameface.embed import Embedder
 from sameface.model import Model
 from sameface.recognizer import Choice, Recognizer
@@ -77,6 +79,17 @@ def recognizer_options(command: Command) -> Command:
     for option in reversed(PIPELINE):
         with_recognizer = option(with_recognizer)
     return with_recognizer
+
+
+class PicturePath(click.Path):
+    """Where to write a picture: the name must end in a format that Pillow writes."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or fail as wrong usage."""
+        path = super().convert(value, param, ctx)
+        if not writable(Path(str(path))):
+            self.fail(f"{path!r} must end in .png, .jpg or another picture format", param, ctx)
+        return path
 
 
 class FaceChoice(click.ParamType[Choice]):

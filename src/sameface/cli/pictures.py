@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import PIL.Image
 
-from sameface.cli.options import face_option, far_option, json_option, recognizer_options
+from sameface.cli.options import (
+    PicturePath,
+    face_option,
+    far_option,
+    json_option,
+    recognizer_options,
+)
 from sameface.cli.output import (
     each,
     face_record,
@@ -18,7 +23,7 @@ from sameface.cli.output import (
     print_table,
 )
 from sameface.cli.table import EmbeddingTable
-from sameface.draw import draw_faces
+from sameface.draw import draw_faces, save_picture
 from sameface.face import Face
 from sameface.image import read_image
 from sameface.recognizer import Choice, Recognizer
@@ -26,7 +31,7 @@ from sameface.recognizer import Choice, Recognizer
 
 @click.command()
 @click.argument("pictures", nargs=-1, required=True)
-@click.option("--draw", "drawing", type=click.Path(dir_okay=False), help="Write the picture with its faces.")
+@click.option("--draw", "drawing", type=PicturePath(dir_okay=False), help="Write the picture with its faces.")
 @json_option
 @recognizer_options
 def detect(*, recognizer: Recognizer, pictures: tuple[str, ...], drawing: str | None, as_json: bool) -> None:
@@ -45,7 +50,7 @@ def detect(*, recognizer: Recognizer, pictures: tuple[str, ...], drawing: str | 
         faces = recognizer.detector.find(image)
         if drawing is not None:
             labels = [f"{number}: {face.score:.2f}" for number, face in enumerate(faces)]
-            save_picture(draw_faces(image, faces, labels, [True] * len(faces)), drawing)
+            save_picture(draw_faces(image, faces, labels, [True] * len(faces)), Path(drawing))
         return faces
 
     for picture, faces in each(named, work, failures):
@@ -63,13 +68,6 @@ def describe(number: int, face: Face) -> tuple[object, ...]:
     """Return the columns of one face."""
     place = f"{face.box[0]:.0f}, {face.box[1]:.0f}"
     return number, place, f"{face.width:.0f} x {face.height:.0f}", f"{face.score:.3f}"
-
-
-def save_picture(image: object, path: str) -> None:
-    """Write a picture in the format that its name ends in."""
-    if Path(path).suffix.lower() not in PIL.Image.registered_extensions():
-        raise click.UsageError(f"{path!r} must end in .png, .jpg or another picture format")
-    PIL.Image.fromarray(image).save(path)  # type: ignore[arg-type]
 
 
 @click.command()
