@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from sameface.embed import Embedder
     from sameface.errors import SamefaceError
     from sameface.face import Face
-    from sameface.gallery import Forgotten, Gallery, Identification, Match, Person, Template
+    from sameface.gallery import Forgotten, Gallery, Identification, Match, Person
     from sameface.image import find_pictures, hash_image, read_image
     from sameface.manifest import CropRule, Manifest, Thresholds
     from sameface.model import Model
     from sameface.recognizer import Recognizer
+    from sameface.template import Template
 
 __version__ = "0.1.0"
 
@@ -59,11 +60,12 @@ HOMES = {
     "embed": ("Embedder",),
     "errors": ("SamefaceError",),
     "face": ("Face",),
-    "gallery": ("Forgotten", "Gallery", "Identification", "Match", "Person", "Template"),
+    "gallery": ("Forgotten", "Gallery", "Identification", "Match", "Person"),
     "image": ("find_pictures", "hash_image", "read_image"),
     "manifest": ("CropRule", "Manifest", "Thresholds"),
     "model": ("Model",),
     "recognizer": ("Recognizer",),
+    "template": ("Template",),
 }
 
 

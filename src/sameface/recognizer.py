@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.align import align_faces
-from sameface.arrays import Embeddings
+from sameface.arrays import Crops, Embeddings
 from sameface.compare import Decision, squared_distances
 from sameface.detect import Detector
 from sameface.embed import Embedder
 from sameface.errors import NoFaceError, NoSuchFaceError, SeveralFacesError
 from sameface.face import Face
-from sameface.image import ImageSource, name_of, read_image
+from sameface.image import ImageSource, hash_image, name_of, read_image
 from sameface.manifest import Thresholds
 from sameface.model import Model
+from sameface.template import Template
 
 Choice: TypeAlias = Literal["only", "largest", "first"] | int
 
@@ -110,9 +111,28 @@ class Recognizer:
             SeveralFacesError: It holds several, and `face` is `"only"`.
             NoSuchFaceError: `face` is a number that it does not have.
         """
-        picture = read_image(image)
-        chosen = choose_face(self.detector.find(picture), face, name_of(image))
-        return chosen, self.embedder.embed(align_faces(picture, [chosen], self.embedder.spec.crop))[0]
+        chosen, crops = self._crop_face(image, face)
+        return chosen, self.embedder.embed(crops)[0]
+
+    def template(self, image: ImageSource, *, face: Choice = "only", keep_crop: bool = False) -> Template:
+        """Return one face of a picture, ready to be enrolled in a gallery.
+
+        Args:
+            image: Whatever `read_image` takes.
+            face: Which one, as in `embed_face`.
+            keep_crop: Also keep the face that was cut out.
+
+        Raises:
+            ImageError, FaceError: As in `embed_face`.
+        """
+        chosen, crops = self._crop_face(image, face)
+        return Template(
+            picture=hash_image(image),
+            box=chosen.box,
+            score=chosen.score,
+            embedding=self.embedder.embed(crops)[0],
+            crop=crops[0] if keep_crop else None,
+        )
 
     def verify(self, a: ImageSource, b: ImageSource, *, far: float = 1e-3, face: Choice = "only") -> Decision:
         """Decide whether two pictures show the same person.
@@ -130,6 +150,12 @@ class Recognizer:
         threshold = self.thresholds.at(far)
         rows = np.stack([self.embed_face(image, face=face)[1] for image in (a, b)])  # (2, d)
         return Decision(float(squared_distances(rows[:1], rows[1:])[0, 0]), threshold, far)
+
+    def _crop_face(self, image: ImageSource, choice: Choice) -> tuple[Face, Crops]:
+        """Return the chosen face of a picture with its crop, `(1, size, size, 3)`."""
+        picture = read_image(image)
+        chosen = choose_face(self.detector.find(picture), choice, name_of(image))
+        return chosen, align_faces(picture, [chosen], self.embedder.spec.crop)
 
 
 def choose_face(faces: list[Face], choice: Choice, name: str) -> Face:

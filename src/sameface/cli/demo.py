@@ -14,8 +14,8 @@ from sameface.cli.options import PicturePath, recognizer_options
 from sameface.cluster import cluster_embeddings
 from sameface.draw import draw_faces, save_picture
 from sameface.face import Face
-from sameface.gallery import Gallery, Identification, Template
-from sameface.image import find_pictures, hash_image, read_image
+from sameface.gallery import Gallery, Identification
+from sameface.image import find_pictures, read_image
 from sameface.recognizer import Recognizer
 
 ENROLLED = {"Barack Obama": ("barack-obama-1", "barack-obama-2"), "Joe Biden": ("joe-biden",)}
@@ -71,10 +71,7 @@ def enroll_samples(recognizer: Recognizer, gallery: Gallery, samples: dict[str, 
     """Enroll two of the people."""
     click.echo("enroll:")
     for name, pictures in ENROLLED.items():
-        templates = []
-        for picture in pictures:
-            face, row = recognizer.embed_face(samples[picture])
-            templates.append(Template(hash_image(samples[picture]), face.box, face.score, row))
+        templates = [recognizer.template(samples[picture]) for picture in pictures]
         click.echo(f"  {name}: {gallery.enroll(name, templates)} faces")
 
 

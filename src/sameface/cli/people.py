@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from sameface.align import align_faces
 from sameface.cli.options import face_option, far_option, gallery_option, json_option, recognizer_options
 from sameface.cli.output import (
     each,
@@ -19,9 +18,9 @@ from sameface.cli.output import (
     print_table,
 )
 from sameface.face import Face
-from sameface.gallery import Gallery, Identification, Template
-from sameface.image import ImageSource, find_pictures, hash_image, read_image
-from sameface.recognizer import Choice, Recognizer
+from sameface.gallery import Gallery, Identification
+from sameface.image import find_pictures, hash_image
+from sameface.recognizer import Recognizer
 
 
 @click.command()
@@ -60,10 +59,11 @@ def enroll(
     with Gallery.open(gallery_path, recognizer) as gallery:
 
         def work(item: tuple[str, str]) -> int:
-            person, picture = item
-            return enroll_picture(
-                recognizer, gallery, person, picture, choices["face"], choices["keep_crops"]
-            )
+            person, source = item[0], open_source(item[1])
+            if gallery.holds(person, hash_image(source)):
+                return 0
+            made = recognizer.template(source, face=choices["face"], keep_crop=choices["keep_crops"])
+            return gallery.enroll(person, [made])
 
         for (person, _), added in each(wanted, work, failures):
             counts[person] += added
@@ -82,25 +82,6 @@ def list_people(folder: Path) -> list[tuple[str, str]]:
     if not found:
         raise click.UsageError(f"no folders with pictures in {str(folder)!r}")
     return found
-
-
-def enroll_picture(
-    recognizer: Recognizer,
-    gallery: Gallery,
-    person: str,
-    picture: str,
-    choice: Choice,
-    keep_crop: bool,  # noqa: FBT001
-) -> int:
-    """Enroll one face of a picture and return 1, or 0 if it is enrolled already."""
-    source: ImageSource = open_source(picture)
-    content = hash_image(source)
-    if gallery.holds(person, content):
-        return 0
-    image = read_image(source)
-    face, row = recognizer.embed_face(source, face=choice)
-    crop = align_faces(image, [face], recognizer.embedder.spec.crop)[0] if keep_crop else None
-    return gallery.enroll(person, [Template(content, face.box, face.score, row, crop)])
 
 
 @click.command()

@@ -27,8 +27,9 @@ from sameface.errors import (
 )
 from sameface.face import overlaps
 from sameface.gallery.database import Database
-from sameface.gallery.records import Forgotten, Identification, Match, Person, Pipeline, Template
+from sameface.gallery.records import Forgotten, Identification, Match, Person, Pipeline
 from sameface.gallery.vote import rank_people
+from sameface.template import Template
 
 SAME_PLACE = 0.5  # two boxes of one picture that overlap by more are one face
 LONGEST_NAME = 200
