@@ -2,8 +2,8 @@
 
     python benchmarks/decisions.py ../shared/data/lfw-view1.tar
 
-The thresholds come from the training half of LFW's View 1; everything below is measured on the test half, whose
-people are others (clusters: on both halves). One photograph of each enrolled person is in the gallery.
+The thresholds come from the training half of LFW's View 1; everything below is measured on the test half,
+whose people are others (clusters: on both halves). One photograph of each enrolled person is in the gallery.
 """
 
 from __future__ import annotations
@@ -90,9 +90,8 @@ def main() -> None:
     view = read_view1(arguments.view1)
     train, test = (embed_half(recognizer, view, view.pictures(pairs)) for pairs in (view.train, view.test))
     print_verification(test, recognizer.thresholds)
-    print(
-        f"\nopen-set identification, {REPEATS} draws\n{'enrolled':>10} {'asked FPIR':>10} {'measured':>10} {'DIR':>8}"
-    )
+    print(f"\nopen-set identification, {REPEATS} draws")
+    print(f"{'enrolled':>10} {'asked FPIR':>10} {'measured':>10} {'DIR':>8}")
     for size in (20, 100, 300, 500):
         for far in (1e-1, 1e-2):
             alarms, hits = open_set(test, recognizer.thresholds, size, far)
