@@ -12,7 +12,7 @@ def rank_people(
     """Return the nearest people of one probe, the nearest first.
 
     Args:
-        distances: `(m,) float32` squared distances of the probe to every enrolled face.
+        distances: `(m,) float32` squared distances of the probe to every enrolled face, one or more.
         owners: `(m,) int64` whose face each is.
         k: How many nearest faces vote. Equal distances are taken in the order of the faces.
         limit: A face farther than this has no vote.
@@ -22,8 +22,26 @@ def rank_people(
         For each person the number, the distance of the nearest face and the votes. People at equal
         distance come in the order of their faces.
     """
-    order = np.argsort(distances, kind="stable")
+    order = nearest_faces(distances, owners, faces=k, people=most)
     voters = [owners[place] for place in order[:k] if distances[place] <= limit]
     _, first = np.unique(owners[order], return_index=True)
     nearest = order[np.sort(first)[:most]]
     return [(int(owners[place]), float(distances[place]), voters.count(owners[place])) for place in nearest]
+
+
+def nearest_faces(
+    distances: NDArray[np.float32], owners: NDArray[np.int64], *, faces: int, people: int
+) -> NDArray[np.intp]:
+    """Return so many nearest faces, in order, that they hold `faces` and those of `people` people.
+
+    Only a few are sorted: those at or under the distance that a selection finds, so that none of several
+    equally near ones is lost. If they belong to too few people, four times as many are taken.
+    """
+    reach = 4 * max(faces, people)
+    while reach < len(distances):
+        edge = np.partition(distances, reach - 1)[reach - 1]
+        near = np.flatnonzero(distances <= edge)
+        if len(np.unique(owners[near])) >= people:
+            return near[np.argsort(distances[near], kind="stable")]
+        reach *= 4
+    return np.argsort(distances, kind="stable")
