@@ -59,13 +59,14 @@ class Database:
     def write(self) -> Iterator[sqlite3.Connection]:
         """Hold one transaction: all of it is committed, or on an error nothing."""
         with self.lock, translated(self.path):
-            self._connection.execute("BEGIN IMMEDIATE")
             try:
+                self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if self._connection.in_transaction:  # SQLite itself gives up where the disk is full
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
 
     def pack(self) -> bool:
         """Rewrite the file without free pages and empty the log; False if another program prevents it."""
@@ -105,9 +106,11 @@ def translated(path: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF in BUSY_CODES:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in BUSY_CODES:
             raise GalleryBusyError(path, f"waited {WAIT_SECONDS:.0f} s for another program") from error
         raise GalleryFileError(path, str(error)) from error
+    except sqlite3.ProgrammingError as error:
+        raise ValueError(f"gallery {path!r}: {error}") from error
     except sqlite3.DatabaseError as error:
         raise GalleryFileError(path, f"{error}: is it a gallery file?") from error
 

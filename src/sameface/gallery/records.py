@@ -53,15 +53,18 @@ class Identification:
     """Who a probe is.
 
     Attributes:
-        matches: The nearest people, the nearest first; empty if nobody is enrolled.
+        matches: The nearest people and the one who is named, the nearest first; empty if nobody is
+            enrolled.
         threshold: The squared distance at and under which a face may be a person's.
         far: The chance that this threshold gives a stranger any name in a gallery of this size.
+        ambiguous: Two people or more are within the threshold.
         closed_set: The probe is taken to be enrolled: the nearest is named at any distance.
     """
 
     matches: tuple[Match, ...]
     threshold: float
     far: float
+    ambiguous: bool
     closed_set: bool
 
     @property
@@ -69,11 +72,6 @@ class Identification:
         """The person with the most votes, among equals the nearest; None for a stranger."""
         best = max(self.matches, key=lambda match: (match.votes, -match.distance), default=None)
         return None if best is None or best.votes == 0 else best.name
-
-    @property
-    def ambiguous(self) -> bool:
-        """Whether the probe is within the threshold of two people or more."""
-        return sum(match.distance <= self.threshold for match in self.matches) > 1
 
 
 @dataclass(frozen=True, slots=True)

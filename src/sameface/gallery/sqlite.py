@@ -2,54 +2,29 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sqlite3
-import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-import PIL.Image
-from numpy.typing import NDArray
 
-from sameface.arrays import Embeddings, Image, expect_shape
+from sameface.arrays import Embeddings, expect_shape
 from sameface.compare import squared_distances
 from sameface.errors import (
     BadNameError,
-    FaceTakenError,
     GalleryBusyError,
     PersonExistsError,
     SignatureError,
     UnknownPersonError,
 )
-from sameface.face import overlaps
 from sameface.gallery.database import Database
+from sameface.gallery.faces import Rows, add_face, read_rows, read_template
+from sameface.gallery.names import clean_name
 from sameface.gallery.records import Forgotten, Identification, Match, Person, Pipeline
 from sameface.gallery.vote import rank_people
 from sameface.template import Template
-
-SAME_PLACE = 0.5  # two boxes of one picture that overlap by more are one face
-LONGEST_NAME = 200
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    """Every enrolled embedding, in memory.
-
-    Attributes:
-        version: The file's content that they were read from.
-        names: The name of each person by number.
-        owners: `(m,) int64` whose face each row is.
-        matrix: `(m, d) float32` unit rows, in the order of enrolment.
-    """
-
-    version: tuple[int, int]
-    names: dict[int, str]
-    owners: NDArray[np.int64]
-    matrix: Embeddings
 
 
 class Gallery:
@@ -126,8 +101,8 @@ class Gallery:
     def enroll(self, name: str, templates: Sequence[Template]) -> int:
         """Enroll faces of one person, all of them or, on an error, none.
 
-        A face of a picture that is already enrolled for this person is passed over, also if the file was
-        renamed.
+        A face of a picture that is already enrolled for this person is passed over, whatever the file is
+        called.
 
         Args:
             name: The person; a new name makes a new person, except with no templates.
@@ -171,12 +146,12 @@ class Gallery:
 
         Raises:
             UnknownPersonError: One of the two is not enrolled.
-            ValueError: Both are the same person.
+            BadNameError: Both are the same person.
         """
         with self._db.write() as db:
             old, new = self._find_person(source), self._find_person(into)
             if old == new:
-                raise ValueError(f"cannot merge {source!r} into itself")
+                raise BadNameError(into, "it is the very person to merge")
             moved = db.execute("UPDATE faces SET person_id = ? WHERE person_id = ?", (new, old)).rowcount
             db.execute("DELETE FROM people WHERE id = ?", (old,))
             return moved
@@ -184,22 +159,22 @@ class Gallery:
     def forget(self, name: str) -> Forgotten:
         """Delete a person so that nothing of them stays in the file.
 
-        The rows are deleted and overwritten, the file is packed, and the write-ahead log is emptied. Copies
-        of the file, such as backups, are beyond our reach.
+        The rows are deleted and overwritten, the file is packed, and the write-ahead log is emptied; the last
+        two also if nobody has that name, so that the call can be repeated. Copies of the file, such as
+        backups, are beyond our reach.
 
         Raises:
             UnknownPersonError: Nobody of that name is enrolled.
-            GalleryBusyError: Another program holds an older view of the file; the person is deleted, but
-                traces may stay until `forget_traces` succeeds.
+            GalleryBusyError: Another program writes, and nothing is deleted; or it holds an older view of the
+                file: then the person is deleted, but traces stay until `forget` or `forget_traces` succeeds.
         """
-        with self._db.write() as db:
-            person = self._find_person(name)
-            faces = db.execute("DELETE FROM faces WHERE person_id = ?", (person,)).rowcount
-            db.execute("DELETE FROM people WHERE id = ?", (person,))
-            orphans = "DELETE FROM pictures WHERE id NOT IN (SELECT picture_id FROM faces)"
-            pictures = db.execute(orphans).rowcount
+        try:
+            gone = self._delete_person(name)
+        except UnknownPersonError:
+            self.forget_traces()
+            raise
         self.forget_traces()
-        return Forgotten(name, faces, pictures)
+        return gone
 
     def forget_traces(self) -> None:
         """Pack the file and empty the write-ahead log, so that only live rows are on the disk.
@@ -208,7 +183,7 @@ class Gallery:
             GalleryBusyError: Another program holds an older view of the file.
         """
         if not self._db.pack():
-            reason = "what was deleted stays in its log until the other program is done: forget traces again"
+            reason = "who was deleted leaves traces in its log until another program is done: forget again"
             raise GalleryBusyError(self.path, reason)
 
     def identify(
@@ -232,7 +207,7 @@ class Gallery:
                 the number of enrolled faces. None means 1e-2, or the smallest that the calibration reaches
                 in a gallery of this size.
             closed_set: The probe is certainly enrolled: name the nearest at any distance.
-            most: How many people to return for each probe.
+            most: How many people to return for each probe. Whom the votes name is always among them.
 
         Returns:
             One answer for each row. In an empty gallery everyone is a stranger.
@@ -248,14 +223,24 @@ class Gallery:
         known = self._load_rows()
         threshold, rate = pipeline.thresholds.at_gallery(len(known.owners), far)
         if not len(known.owners):
-            return [Identification((), threshold, rate, closed_set) for _ in rows]
+            return [Identification((), threshold, rate, ambiguous=False, closed_set=closed_set) for _ in rows]
         limit = 4.0 if closed_set else threshold
         answers = []
         for distances in squared_distances(rows, known.matrix):
             ranked = rank_people(distances, known.owners, k=k, limit=limit, most=most)
             matches = tuple(Match(known.names[person], near, votes) for person, near, votes in ranked)
-            answers.append(Identification(matches, threshold, rate, closed_set))
+            ambiguous = len(np.unique(known.owners[distances <= threshold])) > 1
+            answers.append(Identification(matches, threshold, rate, ambiguous, closed_set))
         return answers
+
+    def _delete_person(self, name: str) -> Forgotten:
+        """Delete a person's rows, and the pictures that show nobody else."""
+        with self._db.write() as db:
+            person = self._find_person(name)
+            faces = db.execute("DELETE FROM faces WHERE person_id = ?", (person,)).rowcount
+            db.execute("DELETE FROM people WHERE id = ?", (person,))
+            orphans = "DELETE FROM pictures WHERE id NOT IN (SELECT picture_id FROM faces)"
+            return Forgotten(name, faces, db.execute(orphans).rowcount)
 
     def _check_signature(self, signature: str) -> None:
         """Compare the signature with the file's; a new file gets it."""
@@ -299,89 +284,3 @@ class Gallery:
             if self._rows is None or self._rows.version != version:
                 self._rows = read_rows(self._db, version)
             return self._rows
-
-
-def clean_name(name: str) -> str:
-    """Return a name in one spelling (Unicode NFC, no space round it).
-
-    Raises:
-        BadNameError: Nothing is left, it is too long, or it holds control characters or broken text.
-    """
-    clean = unicodedata.normalize("NFC", name).strip()
-    if not clean:
-        raise BadNameError(name, "it is empty")
-    if len(clean) > LONGEST_NAME:
-        raise BadNameError(name, f"it has {len(clean)} characters, the limit is {LONGEST_NAME}")
-    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in clean):
-        raise BadNameError(name, "it holds control characters or broken text")
-    return clean
-
-
-def add_face(db: sqlite3.Connection, name: str, template: Template) -> bool:
-    """Insert one face unless it is there, and say whether it was new."""
-    expect_shape("box", template.box, (4,), np.float32)
-    person = insert_once(db, "people", "name", name)
-    picture = insert_once(db, "pictures", "sha256", template.picture)
-    owner = find_owner(db, picture, template.box)
-    if owner is not None:
-        if owner != name:
-            raise FaceTakenError(name, owner)
-        return False
-    crop = None if template.crop is None else encode_crop(template.crop)
-    values = (person, picture, *template.box.tolist(), template.score, template.embedding.tobytes(), crop)
-    db.execute(
-        """INSERT INTO faces (person_id, picture_id, "left", top, "right", bottom, score, embedding, crop)
-           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-        values,
-    )
-    return True
-
-
-def insert_once(db: sqlite3.Connection, table: str, column: str, value: str) -> int:
-    """Return the number of the row that holds `value`, inserted if it is not there."""
-    db.execute(f"INSERT INTO {table} ({column}) VALUES (?) ON CONFLICT DO NOTHING", (value,))
-    (number,) = db.execute(f"SELECT id FROM {table} WHERE {column} = ?", (value,)).fetchone()
-    return int(number)
-
-
-def find_owner(db: sqlite3.Connection, picture: int, box: NDArray[np.float32]) -> str | None:
-    """Return whose face is enrolled at this place of this picture."""
-    query = """SELECT name, "left", top, "right", bottom FROM faces JOIN people ON people.id = person_id
-               WHERE picture_id = ?"""
-    for name, *place in db.execute(query, (picture,)):
-        if overlaps(box, np.array([place], np.float32))[0] > SAME_PLACE:
-            return str(name)
-    return None
-
-
-def encode_crop(crop: Image) -> bytes:
-    """Return a crop as a PNG file."""
-    expect_shape("crop", crop, ("h", "w", 3), np.uint8)
-    file = io.BytesIO()
-    PIL.Image.fromarray(crop).save(file, "PNG")
-    return file.getvalue()
-
-
-def read_template(row: tuple[Any, ...]) -> Template:
-    """Return an enrolled face from its columns."""
-    picture, *box, score, embedding, crop = row
-    return Template(
-        picture=picture,
-        box=np.array(box, np.float32),
-        score=score,
-        embedding=np.frombuffer(embedding, np.float32),
-        crop=None if crop is None else np.asarray(PIL.Image.open(io.BytesIO(crop))),
-    )
-
-
-def read_rows(db: Database, version: tuple[int, int]) -> Rows:
-    """Read every embedding into one matrix."""
-    query = """SELECT person_id, name, embedding FROM faces JOIN people ON people.id = person_id
-               ORDER BY faces.id"""
-    names, owners, blobs = {}, [], bytearray()
-    for owner, name, blob in db.read(query):
-        names[owner] = name
-        owners.append(owner)
-        blobs += blob
-    matrix = np.frombuffer(bytes(blobs), np.float32).reshape(len(owners), -1 if owners else 0)
-    return Rows(version, names, np.array(owners, np.int64), matrix)

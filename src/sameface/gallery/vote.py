@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,17 +18,21 @@ def rank_people(
         owners: `(m,) int64` whose face each is.
         k: How many nearest faces vote. Equal distances are taken in the order of the faces.
         limit: A face farther than this has no vote.
-        most: How many people to return.
+        most: How many people to return. Who has the most votes takes the last place if not among them.
 
     Returns:
         For each person the number, the distance of the nearest face and the votes. People at equal
         distance come in the order of their faces.
     """
     order = nearest_faces(distances, owners, faces=k, people=most)
-    voters = [owners[place] for place in order[:k] if distances[place] <= limit]
     _, first = np.unique(owners[order], return_index=True)
-    nearest = order[np.sort(first)[:most]]
-    return [(int(owners[place]), float(distances[place]), voters.count(owners[place])) for place in nearest]
+    chosen = order[np.sort(first)[:most]].tolist()  # the nearest face of each person
+    voters = [place for place in order[:k].tolist() if distances[place] <= limit]
+    votes = Counter(int(owners[place]) for place in voters)
+    for winner, _ in votes.most_common(1):  # of equals the first counted, who is the nearest
+        face = next(place for place in voters if owners[place] == winner)
+        chosen[-1] = chosen[-1] if face in chosen else face
+    return [(int(owners[place]), float(distances[place]), votes[int(owners[place])]) for place in chosen]
 
 
 def nearest_faces(

@@ -1,0 +1,107 @@
+"""The faces in a gallery's file: inserted, found and read."""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from sameface.arrays import Embeddings, Image, expect_shape
+from sameface.errors import FaceTakenError
+from sameface.face import overlaps
+from sameface.gallery.database import Database
+from sameface.template import Template
+
+SAME_PLACE = 0.5  # two boxes of one picture that overlap by more are one face
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Every enrolled embedding, in memory.
+
+    Attributes:
+        version: The file's content that they were read from.
+        names: The name of each person by number.
+        owners: `(m,) int64` whose face each row is.
+        matrix: `(m, d) float32` unit rows, in the order of enrolment.
+    """
+
+    version: tuple[int, int]
+    names: dict[int, str]
+    owners: NDArray[np.int64]
+    matrix: Embeddings
+
+
+def add_face(db: sqlite3.Connection, name: str, template: Template) -> bool:
+    """Insert one face unless it is there, and say whether it was new."""
+    expect_shape("box", template.box, (4,), np.float32)
+    person = insert_once(db, "people", "name", name)
+    picture = insert_once(db, "pictures", "sha256", template.picture)
+    owner = find_owner(db, picture, template.box)
+    if owner is not None:
+        if owner != name:
+            raise FaceTakenError(name, owner)
+        return False
+    crop = None if template.crop is None else encode_crop(template.crop)
+    values = (person, picture, *template.box.tolist(), template.score, template.embedding.tobytes(), crop)
+    db.execute(
+        """INSERT INTO faces (person_id, picture_id, "left", top, "right", bottom, score, embedding, crop)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        values,
+    )
+    return True
+
+
+def insert_once(db: sqlite3.Connection, table: str, column: str, value: str) -> int:
+    """Return the number of the row that holds `value`, inserted if it is not there."""
+    db.execute(f"INSERT INTO {table} ({column}) VALUES (?) ON CONFLICT DO NOTHING", (value,))
+    (number,) = db.execute(f"SELECT id FROM {table} WHERE {column} = ?", (value,)).fetchone()
+    return int(number)
+
+
+def find_owner(db: sqlite3.Connection, picture: int, box: NDArray[np.float32]) -> str | None:
+    """Return whose face is enrolled at this place of this picture."""
+    query = """SELECT name, "left", top, "right", bottom FROM faces JOIN people ON people.id = person_id
+               WHERE picture_id = ?"""
+    for name, *place in db.execute(query, (picture,)):
+        if overlaps(box, np.array([place], np.float32))[0] > SAME_PLACE:
+            return str(name)
+    return None
+
+
+def encode_crop(crop: Image) -> bytes:
+    """Return a crop as a PNG file."""
+    expect_shape("crop", crop, ("h", "w", 3), np.uint8)
+    file = io.BytesIO()
+    PIL.Image.fromarray(crop).save(file, "PNG")
+    return file.getvalue()
+
+
+def read_template(row: tuple[Any, ...]) -> Template:
+    """Return an enrolled face from its columns."""
+    picture, *box, score, embedding, crop = row
+    return Template(
+        picture=picture,
+        box=np.array(box, np.float32),
+        score=score,
+        embedding=np.frombuffer(embedding, np.float32),
+        crop=None if crop is None else np.asarray(PIL.Image.open(io.BytesIO(crop))),
+    )
+
+
+def read_rows(db: Database, version: tuple[int, int]) -> Rows:
+    """Read every embedding into one matrix."""
+    query = """SELECT person_id, name, embedding FROM faces JOIN people ON people.id = person_id
+               ORDER BY faces.id"""
+    names, owners, blobs = {}, [], bytearray()
+    for owner, name, blob in db.read(query):
+        names[owner] = name
+        owners.append(owner)
+        blobs += blob
+    matrix = np.frombuffer(bytes(blobs), np.float32).reshape(len(owners), -1 if owners else 0)
+    return Rows(version, names, np.array(owners, np.int64), matrix)

@@ -1,0 +1,25 @@
+"""The names that a person can have."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from sameface.errors import BadNameError
+
+LONGEST_NAME = 200
+
+
+def clean_name(name: str) -> str:
+    """Return a name in one spelling (Unicode NFC, no space round it).
+
+    Raises:
+        BadNameError: Nothing is left, it is too long, or it holds control characters or broken text.
+    """
+    clean = unicodedata.normalize("NFC", name).strip()
+    if not clean:
+        raise BadNameError(name, "it is empty")
+    if len(clean) > LONGEST_NAME:
+        raise BadNameError(name, f"it has {len(clean)} characters, the limit is {LONGEST_NAME}")
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in clean):
+        raise BadNameError(name, "it holds control characters or broken text")
+    return clean
