@@ -15,7 +15,14 @@ WHEEL = ("--only-binary", ":all:")
 SOURCE = ("--no-binary", ":all:")
 
 
-def fetch_member(requirement: str, sha256: str, member: str, *, options: Sequence[str] = WHEEL) -> bytes:
+def fetch_member(
+    requirement: str,
+    sha256: str,
+    member: str,
+    *,
+    options: Sequence[str] = WHEEL,
+    keep: Path | None = None,
+) -> bytes:
     """Return the bytes of `member` inside the archive of `requirement`.
 
     Args:
@@ -23,15 +30,17 @@ def fetch_member(requirement: str, sha256: str, member: str, *, options: Sequenc
         sha256: Of the whole archive, as hexadecimal digits.
         member: The path inside the archive.
         options: Which archive, in the words of `pip download`.
+        keep: A folder where the archive stays, and from where it is taken the next time; None keeps nothing.
 
     Raises:
         ValueError: The archive is not the one whose SHA-256 was given.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        archive = download(requirement, Path(folder), options)
+    with tempfile.TemporaryDirectory() as passing:
+        folder = Path(passing) if keep is None else keep / requirement
+        archive = next(folder.glob("*"), None) or download(requirement, folder, options)
         found = hashlib.sha256(archive.read_bytes()).hexdigest()
         if found != sha256:
-            raise ValueError(f"{archive.name} has sha-256 {found}, wanted {sha256}")
+            raise ValueError(f"{archive} has sha-256 {found}, wanted {sha256}")
         return read_member(archive, member)
 
 
