@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import html
 import io
+import itertools
 import json
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -21,6 +23,9 @@ from sameface.atomic import make_folder
 from sameface.face import Face
 
 THUMBNAIL = 96
+LIST, SHEET = "clusters.json", "contact-sheet.html"
+LONGEST = 240  # bytes of a file's name; systems take 255, the rest is for a number
+RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\.|$)", re.IGNORECASE)  # on Windows
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -71,13 +76,14 @@ def write_album(
         groups.setdefault(names[label], []).append(face)
     ordered = dict(sorted(groups.items(), key=lambda item: -len(item[1])))
     with make_folder(folder) as part:
-        taken: set[str] = set()
+        taken = {LIST, SHEET}
         for name, members in ordered.items():
             place = part / free_name(folder_name(name), taken)
             place.mkdir()
             fill(place, members, copy=copy)
-        (part / "clusters.json").write_text(to_json(ordered), "utf-8")
-        (part / "contact-sheet.html").write_text(to_html(ordered), "utf-8")
+        # The bytes of a file's name need not be text; JSON and HTML are.
+        (part / LIST).write_text(to_json(ordered), "utf-8", errors="backslashreplace")
+        (part / SHEET).write_text(to_html(ordered), "utf-8", errors="backslashreplace")
 
 
 def fill(place: Path, members: Sequence[AlbumFace], *, copy: bool) -> None:
@@ -93,17 +99,23 @@ def fill(place: Path, members: Sequence[AlbumFace], *, copy: bool) -> None:
 
 def free_name(name: str, taken: set[str]) -> str:
     """Return `name`, with a number in it if it is taken, and take it."""
-    path, number, free = Path(name), 1, name
-    while free.lower() in taken:
-        number += 1
-        free = f"{path.stem}-{number}{path.suffix}"
+    path = Path(name)
+    numbered = (f"{shorten(path.stem)}-{number}{path.suffix}" for number in itertools.count(2))
+    free = next(free for free in itertools.chain([name], numbered) if free.lower() not in taken)
     taken.add(free.lower())
     return free
 
 
 def folder_name(name: str) -> str:
     """Return a name that is safe for a folder on any system: no separators, no leading or final dots."""
-    return re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", name).strip(" .") or "_"
+    clean = shorten(re.sub(r'[\x00-\x1f<>:"/\\|?*]', "_", name).strip(" .")).rstrip(" .")
+    return f"_{clean}" if RESERVED.match(clean) else clean or "_"
+
+
+def shorten(name: str) -> str:
+    """Cut a name to as many bytes as fit, between two letters."""
+    data = os.fsencode(name)
+    return name if len(data) <= LONGEST else data[:LONGEST].decode(errors="ignore")
 
 
 def to_json(groups: dict[str, list[AlbumFace]]) -> str:

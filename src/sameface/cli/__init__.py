@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
+import sys
 
 import click
 
@@ -66,7 +68,7 @@ class Commands(click.Group):
             place = "" if error.filename is None else f"{error.filename}: "
             raise BadInputError(f"{place}{error.strerror or error}") from error
         except KeyboardInterrupt:
-            click.echo("interrupted; what was finished is kept", err=True)
+            click.echo("interrupted", err=True)
             ctx.exit(130)
 
 
@@ -77,3 +79,5 @@ def main() -> None:
 
     Exit codes: 0 yes or done, 1 different or nobody known, 2 wrong usage, 3 bad input.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from sameface.album import AlbumFace, write_album
 from sameface.align import align_faces
 from sameface.arrays import Embeddings
+from sameface.cli import BadInputError
 from sameface.cli.options import far_option, json_option, recognizer_options
-from sameface.cli.output import each, finish, list_pictures, open_source, print_json
-from sameface.cluster import cluster_embeddings, same_picture_pairs
-from sameface.gallery import Gallery
+from sameface.cli.output import each, finish, list_pictures, print_json
+from sameface.cluster import MAX_ROWS, cluster_embeddings, same_picture_pairs
+from sameface.gallery import Gallery, Identification
 from sameface.image import read_image
 from sameface.recognizer import Recognizer
 
@@ -35,52 +41,74 @@ def cluster(*, recognizer: Recognizer, album: str, output: str, far: float | Non
     through, and `clusters.json`. Faces of one picture are never taken for one person. --far, 0.0003 by
     default, sets how near the faces of one person must be: less gives more and purer groups.
     """
-    place, target = Path(album).resolve(), Path(output).resolve()
-    if target.is_relative_to(place):
-        raise click.UsageError(f"{output!r} lies inside the album: choose a place beside it")
-    if target.exists():
-        raise click.UsageError(f"{output!r} exists: choose a new folder")
-    failures: list[str] = []
-    faces: list[AlbumFace] = []
-    rows: list[Embeddings] = [np.zeros((0, recognizer.embedder.spec.dimension), np.float32)]
-
-    def work(picture: str) -> tuple[list[AlbumFace], Embeddings]:
-        image = read_image(open_source(picture))
-        found, embeddings = recognizer.embed(image)
-        crops = align_faces(image, found, recognizer.embedder.spec.crop)
-        return [AlbumFace(Path(picture), *pair) for pair in zip(found, crops, strict=True)], embeddings
-
-    pictures = list_pictures([album])
-    for _, (found, embeddings) in each(pictures, work, failures):
-        faces += found
-        rows.append(embeddings)
-    everyone = np.concatenate(rows)
+    check_target(Path(album), Path(output))
     threshold = recognizer.thresholds.at(3e-4 if far is None else far)
-    pairs = same_picture_pairs([str(face.picture) for face in faces])
-    labels = cluster_embeddings(everyone, threshold=threshold, cannot_link=pairs)
-    names = name_groups(recognizer, choices["gallery_path"], everyone, labels)
-    write_album(target, faces, labels, names, copy=choices["copy"])
-    sizes = Counter(labels.tolist())
+    failures: list[str] = []
+    pictures = list_pictures([album])
+    with open_known(choices["gallery_path"], recognizer) as known:
+        faces, rows = find_faces(recognizer, pictures, failures)
+        pairs = same_picture_pairs([str(face.picture) for face in faces])
+        labels = cluster_embeddings(rows, threshold=threshold, cannot_link=pairs)
+        names = name_groups(labels, [] if known is None else known.identify(rows))
+    write_album(Path(output).resolve(), faces, labels, names, copy=choices["copy"])
+    sizes = Counter(names[label] for label in labels)
     if choices["as_json"]:
-        for group, size in sizes.items():
-            print_json({"name": names[group], "faces": size})
+        for name, size in sizes.most_common():
+            print_json({"name": name, "faces": size})
     click.echo(f"{len(faces)} faces of {len(sizes)} people in {len(pictures)} pictures: {output}", err=True)
     finish(failures)
 
 
-def name_groups(
-    recognizer: Recognizer, gallery_path: str | None, rows: Embeddings, labels: np.ndarray[Any, Any]
-) -> list[str]:
-    """Return a name for each group: what most of its faces are identified as, else a number."""
-    names = [f"person-{group + 1:03d}" for group in range(labels.max(initial=-1) + 1)]
-    if gallery_path is None:
-        return names
-    with Gallery.open(gallery_path, recognizer, create=False) as gallery:
-        answers = gallery.identify(rows)
-    for group in range(len(names)):
-        members = np.flatnonzero(labels == group)
-        known = Counter(answers[member].name for member in members if answers[member].name)
-        for name, count in known.most_common(1):
-            if 2 * count > len(members):
-                names[group] = str(name)
-    return names
+def check_target(album: Path, output: Path) -> None:
+    """Refuse a place for the new folder before the work begins."""
+    if output.resolve().is_relative_to(album.resolve()):
+        raise click.UsageError(f"{str(output)!r} lies inside the album: choose a place beside it")
+    if os.path.lexists(output):
+        raise click.UsageError(f"{str(output)!r} exists: choose a new folder")
+
+
+def open_known(path: str | None, recognizer: Recognizer) -> AbstractContextManager[Gallery | None]:
+    """Open the gallery before the work begins, if there is one."""
+    return nullcontext() if path is None else Gallery.open(path, recognizer, create=False)
+
+
+def find_faces(
+    recognizer: Recognizer, pictures: Sequence[str], failures: list[str]
+) -> tuple[list[AlbumFace], Embeddings]:
+    """Return every face of the album, and their embeddings `(n, d)`."""
+    faces: list[AlbumFace] = []
+    rows: list[Embeddings] = [np.zeros((0, recognizer.embedder.spec.dimension), np.float32)]
+
+    def work(picture: str) -> tuple[list[AlbumFace], Embeddings]:
+        image = read_image(picture)
+        found, embeddings = recognizer.embed(image)
+        crops = align_faces(image, found, recognizer.embedder.spec.crop)
+        return [AlbumFace(Path(picture), *pair) for pair in zip(found, crops, strict=True)], embeddings
+
+    for _, (found, embeddings) in each(pictures, work, failures):
+        faces += found
+        rows.append(embeddings)
+        if len(faces) > MAX_ROWS:
+            raise BadInputError(f"the album holds over {MAX_ROWS:,} faces: cluster a part of it at a time")
+    return faces, np.concatenate(rows)
+
+
+def name_groups(labels: NDArray[np.int64], answers: Sequence[Identification]) -> list[str]:
+    """Return a name for each group: what most of its faces are identified as, else a number.
+
+    Args:
+        labels: `(n,) int64` the number of each face's group.
+        answers: Who each face is; empty without a gallery.
+    """
+    names: dict[int, str] = {}
+    members: dict[int, list[str | None]] = {}
+    for label, answer in zip(labels.tolist(), answers, strict=False):
+        members.setdefault(label, []).append(answer.name)
+    for group, known in members.items():
+        name, count = Counter(known).most_common(1)[0]
+        if name is not None and 2 * count > len(known):
+            names[group] = name
+    # A number must not be the name of someone who was enrolled from an earlier album.
+    numbered = (f"person-{number:03d}" for number in itertools.count(1))
+    free = (name for name in numbered if name not in names.values())
+    return [names.get(group) or next(free) for group in range(labels.max(initial=-1) + 1)]

@@ -71,8 +71,9 @@ def finish(failures: Sequence[str], code: int = 0) -> None:
 
 
 def print_json(record: dict[str, Any]) -> None:
-    """Print one JSON object on one line."""
-    click.echo(json.dumps(record, ensure_ascii=False))
+    """Print one JSON object on one line, in UTF-8 whatever the terminal speaks."""
+    # The bytes of a file's name need not be text: what is none becomes a JSON escape.
+    click.echo(json.dumps(record, ensure_ascii=False).encode(errors="backslashreplace"))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -83,7 +84,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     console = Console()
     if not console.is_terminal:
         console.width = 10_000  # a file or a pipe has no edge to wrap at
-    console.print(table)
+    with console.capture() as text:
+        console.print(table)
+    click.echo(text.get(), nl=False)
 
 
 def face_record(number: int, face: Face) -> dict[str, Any]:

@@ -48,12 +48,13 @@ def enroll(
 ) -> None:
     """Enroll the person NAME with PICTURES (files or folders), or everyone in a folder of --people.
 
-    A picture that is enrolled already is passed over, so that the command can be repeated.
+    A picture that is enrolled already is passed over, so that the command can be repeated, also after it
+    was interrupted.
     """
+    if bool(name) != bool(pictures) or not (name or people_folder):
+        raise click.UsageError("give a NAME and PICTURES, or a folder with --people")
     wanted = list_people(Path(people_folder)) if people_folder else []
     wanted += [(name, picture) for picture in list_pictures(pictures)] if name else []
-    if not wanted:
-        raise click.UsageError("give a NAME and PICTURES, or a folder with --people")
     failures: list[str] = []
     counts = dict.fromkeys((person for person, _ in wanted), 0)
     with Gallery.open(gallery_path, recognizer) as gallery:
@@ -199,8 +200,7 @@ def merge(*, source: str, into: str, gallery_path: str) -> None:
 def forget(*, name: str, yes: bool, gallery_path: str) -> None:
     """Delete the person NAME with every face, for good: rows, free pages and log are overwritten."""
     with Gallery.open(gallery_path) as gallery:
-        faces = len(gallery.templates(name))
         if not yes:
-            click.confirm(f"delete {name} and {faces} faces for good?", abort=True, err=True)
+            click.confirm(f"delete {name} with every face for good?", abort=True, err=True)
         gone = gallery.forget(name)
     click.echo(f"{gone.name} is forgotten: {gone.faces} faces, {gone.pictures} picture hashes deleted")

@@ -39,7 +39,8 @@ class EmbeddingTable:
 
     def add(self, picture: str, faces: list[Face], rows: Embeddings) -> None:
         """Add the faces of one picture."""
-        self._faces += [(picture, number, face) for number, face in enumerate(faces)]
+        text = picture.encode(errors="backslashreplace").decode()  # a file's name may hold any bytes
+        self._faces += [(text, number, face) for number, face in enumerate(faces)]
         self._rows.append(rows)
 
     def write(self, dimension: int) -> int:
