@@ -229,7 +229,7 @@ class Gallery:
         for distances in squared_distances(rows, known.matrix):
             ranked = rank_people(distances, known.owners, k=k, limit=limit, most=most)
             matches = tuple(Match(known.names[person], near, votes) for person, near, votes in ranked)
-            ambiguous = len(np.unique(known.owners[distances <= threshold])) > 1
+            ambiguous = len(np.unique(known.owners[distances <= np.float64(threshold)])) > 1
             answers.append(Identification(matches, threshold, rate, ambiguous, closed_set))
         return answers
 

@@ -27,7 +27,7 @@ def rank_people(
     order = nearest_faces(distances, owners, faces=k, people=most)
     _, first = np.unique(owners[order], return_index=True)
     chosen = order[np.sort(first)[:most]].tolist()  # the nearest face of each person
-    voters = [place for place in order[:k].tolist() if distances[place] <= limit]
+    voters = [place for place in order[:k].tolist() if float(distances[place]) <= limit]
     votes = Counter(int(owners[place]) for place in voters)
     for winner, _ in votes.most_common(1):  # of equals the first counted, who is the nearest
         face = next(place for place in voters if owners[place] == winner)
