@@ -9,6 +9,9 @@ SamefaceError                       code
 │   └── NoSuchFaceError             no_such_face       the face asked for by number is not there
 ├── WeightsError                    bad_weights        weights file or manifest missing, broken or swapped
 ├── ThresholdError                  no_threshold       no threshold is known for that false-accept rate
+├── EvaluationError
+│   ├── ProtocolError               bad_protocol       a list of pairs or a folder of people cannot be used
+│   └── TooFewPairsError            too_few_pairs      the pairs do not support that false-accept rate
 └── GalleryError
     ├── GalleryFileError            bad_gallery        missing, or not a gallery of this version
     ├── GalleryBusyError            gallery_busy       another program holds the gallery
@@ -24,6 +27,7 @@ instead; anything else is a bug. Every error keeps its facts as attributes and h
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -129,6 +133,42 @@ class ThresholdError(SamefaceError):
         self.asked = asked
         self.smallest = smallest
         self.largest = largest
+
+
+class EvaluationError(SamefaceError):
+    """The pictures or the list do not allow the measurement."""
+
+    code = "evaluation"
+
+
+class ProtocolError(EvaluationError):
+    """A list of pairs, a table or a folder of people that cannot be used."""
+
+    code = "bad_protocol"
+
+    def __init__(self, path: str, reason: str, line: int | None = None) -> None:
+        place = repr(path) if line is None else f"{path!r}, line {line}"
+        super().__init__(f"cannot use {place}: {reason}")
+        self.path = path
+        self.reason = reason
+        self.line = line
+
+
+class TooFewPairsError(EvaluationError):
+    """Too few pairs of different people stand behind a false-accept rate; nothing is extrapolated."""
+
+    code = "too_few_pairs"
+
+    def __init__(self, far: float, impostors: int, fewest: int) -> None:
+        needed = math.ceil(fewest / far)
+        super().__init__(
+            f"a false-accept rate of {far:g} needs {needed:,} pairs of different people or more "
+            f"({fewest} accepts), there are {impostors:,}"
+        )
+        self.far = far
+        self.impostors = impostors
+        self.fewest = fewest
+        self.needed = needed
 
 
 class GalleryError(SamefaceError):

@@ -1,0 +1,1 @@
+"""How good are embeddings? The field's protocols and measures, with their uncertainty."""
