@@ -273,7 +273,7 @@ def test_people_and_not_pairs_are_drawn():
     # One person holds nearly all pairs, so that hardly anything is known of people in general.
     distance = np.array([0.1] * 90 + [3.0] * 10 + [2.0] * 50)
     same = np.array([True] * 100 + [False] * 50)
-    people = [[0, 0]] * 90 + [[1, 1]] * 10 + [[0, 1]] * 50
+    people = [[0, 0]] * 90 + [[1, 1]] * 10 + [[2, 3]] * 50
     measured = evaluate_pairs(make_scores(distance, same, people=people), repeats=300).measures
     value = measured.vals[0].val
     assert value.high - value.low == 1

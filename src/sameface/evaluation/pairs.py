@@ -256,7 +256,11 @@ def measure(
         enough = allowed_accepts(far, roc.impostors) > 0
         operating = operate_at_far(roc, far) if enough else None
         vals.append(ValAtFar(far, own if enough else None, operating, val, rate))
-    return Measures(roc.genuine, roc.impostors, int((~scores.found).sum()), *estimates[:4], vals=tuple(vals))
+    accuracy, accuracy_of_all, auc, eer = estimates[:4]
+    failed = int((~scores.found).sum())
+    return Measures(
+        roc.genuine, roc.impostors, failed, accuracy, accuracy_of_all, auc=auc, eer=eer, vals=tuple(vals)
+    )
 
 
 def measure_once(scores: PairScores, right: Flags, common: Mapping[float, float], weight: Numbers) -> Numbers:
