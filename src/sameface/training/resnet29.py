@@ -1,0 +1,111 @@
+"""dlib's network, which ships as `resnet29`, as a torch module: to fine-tune it, or to learn from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sameface.errors import WeightsError
+from sameface.model import find_weights
+
+SIZE = 150
+WIDTHS = (32, 32, 32, 64, 64, 64, 64, 128, 128, 128, 256, 256, 256, 256)  # channels of each block
+DOWN = (3, 7, 10, 13)  # the blocks that halve the picture
+
+
+class ResNet29(nn.Module):
+    """29 convolutions: `(n, 3, 150, 150)` planes, mean taken and scaled, to `(n, 128)` unit rows.
+
+    Its batch norms are folded into the convolutions, so that a batch is nothing but its pictures.
+    """
+
+    dimension = 128
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv0 = nn.Conv2d(3, 32, 7, 2)
+        widths = (32, *WIDTHS)
+        self.blocks = nn.ModuleList(
+            Block(widths[number], width, down=number in DOWN) for number, width in enumerate(WIDTHS)
+        )
+        self.fc = nn.Linear(256, 128, bias=False)
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """Return the unit rows of a batch of planes."""
+        x = functional.max_pool2d(self.conv0(planes).relu(), 3, 2)
+        for block in self.blocks:
+            x = block(x)
+        return functional.normalize(self.fc(x.mean(dim=(2, 3))).float(), dim=1)
+
+
+class Block(nn.Module):
+    """Two convolutions and a way round them; the smaller of the two roads is filled up with zeros."""
+
+    def __init__(self, channels: int, width: int, *, down: bool) -> None:
+        super().__init__()
+        self.down = down
+        self.conv1 = nn.Conv2d(channels, width, 3, 2 if down else 1, padding=0 if down else 1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's answer."""
+        y = self.conv2(self.conv1(x).relu())
+        skip = functional.avg_pool2d(x, 2) if self.down else x
+        full = [max(a, b) for a, b in zip(y.shape[1:], skip.shape[1:], strict=True)]
+        return (grow(y, full) + grow(skip, full)).relu()
+
+
+def grow(x: Tensor, full: list[int]) -> Tensor:
+    """Fill up with zeros at the end of channels, rows and columns."""
+    channels, height, width = (want - have for want, have in zip(full, x.shape[1:], strict=True))
+    return functional.pad(x, (0, width, 0, height, 0, channels)) if channels or height or width else x
+
+
+def load_resnet29(weights: str | Path = "resnet29") -> ResNet29:
+    """Return the network with the weights of an ONNX file of its shape, the shipped one unless told.
+
+    Raises:
+        WeightsError: The file is not there, or it is another network's.
+    """
+    path = find_weights(weights)
+    tensors = read_tensors(path)
+    network = ResNet29()
+    try:
+        network.load_state_dict({name: torch.tensor(tensors[stored]) for name, stored in NAMES.items()})
+    except (KeyError, RuntimeError) as error:
+        raise WeightsError(str(weights), f"{str(path)!r} is not a resnet29 ({error})") from error
+    return network
+
+
+def read_tensors(path: Path) -> dict[str, NDArray[np.float32]]:
+    """Return the stored tensors of an ONNX file under the names they had before they were made small."""
+    try:
+        model = onnx.load(str(path))
+    except OSError as error:
+        raise WeightsError(path.stem, f"cannot read {str(path)!r}: {error.strerror}") from error
+    tensors = {}
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor).astype(np.float32)
+        name = tensor.name.removesuffix("_f16")
+        tensors[name] = values.T if name == "fc_weight" else values
+    return tensors
+
+
+def stored_names() -> dict[str, str]:
+    """Return how each of the module's tensors is called in the file."""
+    convs = {"conv0": "conv0"}
+    for number in range(len(WIDTHS)):
+        convs |= {f"blocks.{number}.conv{part}": f"block{number + 1}_conv{part}" for part in (1, 2)}
+    kinds = ("weight", "bias")
+    names = {f"{module}.{kind}": f"{stored}_{kind}" for module, stored in convs.items() for kind in kinds}
+    return {**names, "fc.weight": "fc_weight"}
+
+
+NAMES = stored_names()
