@@ -24,8 +24,8 @@ ImageSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image
 MAX_BYTES = 100_000_000
 MAX_PIXELS = 89_000_000  # just under the size at which Pillow starts to warn of a decompression bomb
 
-# Only formats for pictures: no PostScript, no fonts, nothing that starts another program.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "HEIF")
+# Only formats for pictures: no PostScript, no fonts, nothing that starts another program. MPO opens as JPEG.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")
 ENDINGS = "jpg jpeg jpe mpo png webp bmp tif tiff gif ppm pgm avif heic heif"
 SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split())
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"mif1", b"msf1")
@@ -137,13 +137,14 @@ def read_file(path: Path, name: str, limit: int) -> bytes:
 
 def open_picture(data: bytes, name: str, max_pixels: int) -> PIL.Image.Image:
     """Open a picture without decoding it and check its size."""
-    if data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS and not register_heif():
+    heic = data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS
+    if heic and not register_heif():
         raise ImageError(name, "HEIC pictures need pillow-heif: pip install 'sameface[heic]'")
     try:
         with warnings.catch_warnings():
             # Our own limit, checked below, takes the place of Pillow's warning.
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
-            picture = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+            picture = PIL.Image.open(io.BytesIO(data), formats=(*FORMATS, "HEIF") if heic else FORMATS)
     except PIL.UnidentifiedImageError as error:
         raise ImageError(name, "not a picture in a format that sameface reads") from error
     except DECODER_ERRORS as error:
