@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import toy
+from click.testing import CliRunner, Result
 
+import sameface.cli
+import sameface.cli.options
 from sameface.recognizer import Recognizer
 
 ROOT = Path(__file__).parent.parent
@@ -28,3 +32,18 @@ def samples() -> dict[str, Path]:
 def toy_recognizer() -> Recognizer:
     """A recognizer of the toy world: coloured squares."""
     return toy.make_recognizer()
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """The command line in the toy world and in an empty folder: `run("detect", "a.png").exit_code`."""
+    monkeypatch.setattr(sameface.cli.options, "Model", toy.ToyModel)
+    monkeypatch.chdir(tmp_path)
+    for variable in ("SAMEFACE_GALLERY", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(variable, raising=False)
+
+    def call(*words: str | Path, stdin: str | bytes | None = None) -> Result:
+        arguments = [str(word) for word in words]
+        return CliRunner().invoke(sameface.cli.main, arguments, input=stdin, catch_exceptions=False)
+
+    return call
