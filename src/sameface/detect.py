@@ -28,8 +28,9 @@ class Detector:
         min_score: The score from which a place counts as a face, 0 to 1; None takes the manifest's.
         min_size: Faces whose box has a longer side under this many pixels of the picture are left out.
         max_side: The picture is shrunk so that its longer side has at most this many pixels before it is
-            searched. More finds smaller faces in large pictures; the time grows with the square. Faces that
-            are large in it are searched for once more at a quarter of the size, 6 % more work.
+            searched. More finds smaller faces in large pictures; the time grows with the square. None takes
+            half the longer side, but at least 640 and at most 1280. Faces that are large in it are searched
+            for once more at a quarter of the size, 6 % more work.
         any_rotation: Also look at the picture turned by 90, 180 and 270 degrees, which takes four times as
             long. The landmarks of a turned face keep their meaning, so that it can be aligned.
 
@@ -43,13 +44,13 @@ class Detector:
         *,
         min_score: float | None = None,
         min_size: int = 20,
-        max_side: int = 1280,
+        max_side: int | None = None,
         any_rotation: bool = False,
     ) -> None:
         spec = model.manifest.detection
         if spec is None:
             raise WeightsError(model.manifest.name, "these are an embedder's, wanted a detector's")
-        if max_side < MULTIPLE:
+        if max_side is not None and max_side < MULTIPLE:
             raise ValueError(f"max_side must be {MULTIPLE} or more, got {max_side}")
         self.model = model
         self.min_score = spec.score if min_score is None else min_score
@@ -78,10 +79,11 @@ class Detector:
     def _find_turned(self, image: Image, turn: int) -> Found:
         """Return what is found in the picture turned by `turn` times 90 degrees, in upright pixels."""
         turned = np.rot90(image, turn)
-        side = min(self.max_side, max(turned.shape[:2]))
+        longer = max(turned.shape[:2])
+        side = min(longer, max(640, min(1280, longer // 2)) if self.max_side is None else self.max_side)
         found = [self._find_scaled(turned, side)]
         while side > LARGEST:
-            scale = side / max(turned.shape[:2])
+            scale = side / longer
             found[-1] = found[-1][longer_sides(found[-1]) * scale <= LARGEST]
             side = max(side // COARSER, 1)
             found.append(self._find_scaled(turned, side))
@@ -97,11 +99,11 @@ class Detector:
         return found
 
 
-def shrink(image: Image, side: int) -> tuple[Tensor, NDArray[np.float32]]:
+def shrink(image: Image, side: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Shrink a picture and fill it up with black to whole multiples of 32.
 
     Returns:
-        `(1, h, w, 3) float32`, and the scale of x and of y: new pixels per old one.
+        `(1, h, w, 3) uint8`, and the scale of x and of y: new pixels per old one.
     """
     height, width = image.shape[:2]
     factor = min(1.0, side / max(height, width))
@@ -111,7 +113,7 @@ def shrink(image: Image, side: int) -> tuple[Tensor, NDArray[np.float32]]:
         image = np.asarray(
             picture.resize((new_width, new_height), PIL.Image.Resampling.BILINEAR, reducing_gap=2.0)
         )
-    padded = np.zeros((1, round_up(new_height), round_up(new_width), 3), np.float32)
+    padded = np.zeros((1, round_up(new_height), round_up(new_width), 3), np.uint8)
     padded[0, :new_height, :new_width] = image
     return padded, np.array([new_width / width, new_height / height], np.float32)
 

@@ -49,12 +49,11 @@ class Embedder:
 
     def _run(self, crops: Crops) -> Embeddings:
         """Return the network's rows for one batch, of any length."""
-        pixels = crops.astype(np.float32)
-        (rows,) = self.model.run(pixels)
-        if self.flip:
-            (mirrored,) = self.model.run(pixels[:, :, ::-1])
-            rows = rows + mirrored
-        return rows
+        if not self.flip:
+            return self.model.run(crops)[0]
+        (both,) = self.model.run(np.concatenate([crops, crops[:, :, ::-1]]))  # (2n, d)
+        added: Embeddings = both[: len(crops)] + both[len(crops) :]
+        return added
 
 
 def unit_rows(rows: Embeddings) -> Embeddings:

@@ -43,9 +43,7 @@ PIPELINE = (
     click.option(
         "--max-side",
         type=click.IntRange(min=32),
-        default=1280,
-        show_default=True,
-        help="Search with the longer side shrunk to so many pixels.",
+        help="Search with the longer side shrunk to so many pixels; half of it by default, 640 to 1280.",
     ),
     click.option("--any-rotation", is_flag=True, help="Also find faces that lie or stand on their head."),
 )
@@ -62,7 +60,7 @@ def recognizer_options(command: Command) -> Command:
         threads: int | None,
         min_score: float | None,
         min_size: int,
-        max_side: int,
+        max_side: int | None,
         any_rotation: bool,
         **rest: Any,
     ) -> Any:
