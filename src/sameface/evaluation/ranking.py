@@ -1,0 +1,188 @@
+"""Search random galleries: who is enrolled, who comes by, and what the gallery says of each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sameface.arrays import Embeddings, expect_shape
+from sameface.compare import squared_distances
+from sameface.evaluation.roc import Flags, Numbers
+
+Labels: TypeAlias = NDArray[np.int64] | NDArray[np.str_] | Sequence[str] | Sequence[int]
+
+BLOCK = 1 << 24  # distances at a time: 64 MB
+STRANGER = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """Who is enrolled and who comes by.
+
+    Attributes:
+        gallery: `(m,) int64` pictures that are enrolled, those of one person together.
+        probes: `(n,) int64` pictures that are searched for.
+    """
+
+    gallery: NDArray[np.int64]
+    probes: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranking:
+    """What the gallery says of each probe.
+
+    Attributes:
+        truth: `(n,) int64` number of the probe's person, -1 for a stranger.
+        rank: `(n,) int64` place of that person among the people of the gallery by their nearest faces, 1 and
+            up; who is equally near stands before. 0 for a stranger.
+        distance: `(n, k) float64` distances of the nearest faces, rising; infinite where the gallery has no
+            more.
+        named: `(n, k) int64` whom the nearest 1, 2, ... k faces name by their votes, among equals the
+            nearest; -1 in an empty gallery.
+    """
+
+    truth: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    distance: Numbers
+    named: NDArray[np.int64]
+
+    @property
+    def known(self) -> Flags:
+        """`(n,) bool`: which probes are enrolled."""
+        known: Flags = self.truth != STRANGER
+        return known
+
+
+def count_enrollable(people: Labels, *, per_person: int) -> int:
+    """Return how many people have pictures for the gallery and one more to be searched for."""
+    _, counts = np.unique(np.asarray(people), return_counts=True)
+    return int((counts > per_person).sum())
+
+
+def split_gallery(people: Labels, *, enrolled: int, per_person: int, rng: np.random.Generator) -> Split:
+    """Choose whom to enroll with which pictures; everything else is searched for, strangers too.
+
+    Args:
+        people: `(n,)` whom each picture shows.
+        enrolled: How many people are enrolled; the others are strangers.
+        per_person: How many pictures of each; only people with more than that can be chosen.
+        rng: Chooses.
+
+    Raises:
+        ValueError: Fewer people have that many pictures.
+    """
+    if per_person < 1 or enrolled < 0:
+        raise ValueError(f"per_person must be 1 or more and enrolled 0 or more, got {per_person}, {enrolled}")
+    _, numbers, counts = np.unique(np.asarray(people), return_inverse=True, return_counts=True)
+    fitting = np.flatnonzero(counts > per_person)
+    if enrolled > len(fitting):
+        raise ValueError(
+            f"{enrolled:,} people cannot be enrolled: {len(fitting):,} have more than {per_person} pictures"
+        )
+    chosen = rng.choice(fitting, enrolled, replace=False)
+    order = rng.permutation(len(numbers))
+    order = order[np.argsort(numbers[order], kind="stable")]  # by person, within a person at random
+    place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    taken = np.isin(numbers[order], chosen) & (place < per_person)
+    return Split(order[taken], np.sort(order[~taken]))
+
+
+def rank_probes(rows: Embeddings, people: Labels, split: Split, *, faces: int) -> Ranking:
+    """Search the gallery for every probe, in blocks.
+
+    Args:
+        rows: `(n, d) float32` unit rows.
+        people: `(n,)` whom each row shows.
+        split: Which rows are enrolled and which are searched for.
+        faces: How many nearest faces are kept.
+
+    Raises:
+        ValueError: The pictures of a person do not stand together in the gallery.
+    """
+    expect_shape("rows", rows, ("n", "d"), np.float32)
+    _, numbers = np.unique(np.asarray(people), return_inverse=True)
+    owners = numbers[split.gallery]
+    truth = np.where(np.isin(numbers[split.probes], owners), numbers[split.probes], STRANGER)
+    starts = np.flatnonzero(np.append(np.ones(min(len(owners), 1), bool), owners[1:] != owners[:-1]))
+    if len(starts) != len(np.unique(owners)):
+        raise ValueError("the pictures of a person must stand together in the gallery")
+    rank = np.zeros(len(truth), np.int64)
+    distance = np.full((len(truth), faces), np.inf)
+    named = np.full((len(truth), faces), STRANGER)
+    for part in blocks(len(truth), len(owners)):
+        block = squared_distances(rows[split.probes[part]], rows[split.gallery])  # (b, m)
+        rank[part] = rank_own(block, owners[starts], starts, truth[part])
+        distance[part], nearest = pick_nearest(block, faces)
+        named[part] = count_votes(owners[nearest], faces)
+    return Ranking(truth, rank, distance, named)
+
+
+def blocks(probes: int, gallery: int) -> Iterator[slice]:
+    """Yield parts of the probes whose distances fit in memory; none for an empty gallery."""
+    size = max(1, BLOCK // max(gallery, 1))
+    for start in range(0, probes if gallery else 0, size):
+        yield slice(start, start + size)
+
+
+def rank_own(
+    distances: NDArray[np.float32],
+    owners: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    truth: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Return the place of each probe's own person, 0 for a stranger.
+
+    Args:
+        distances: `(b, m) float32`.
+        owners: `(p,) int64` the people of the gallery.
+        starts: `(p,) int64` where the faces of each begin.
+        truth: `(b,) int64` whom the probes show.
+    """
+    nearest = np.minimum.reduceat(distances, starts, axis=1)  # (b, p)
+    own = np.where(truth[:, None] == owners, nearest, -1).max(axis=1)  # -1 for a stranger: below all
+    rank: NDArray[np.int64] = (nearest <= own[:, None]).sum(axis=1)
+    return rank
+
+
+def pick_nearest(distances: NDArray[np.float32], faces: int) -> tuple[Numbers, NDArray[np.int64]]:
+    """Return distances and places of the nearest faces; equal ones in the order of the gallery.
+
+    Args:
+        distances: `(b, m) float32`, `m` 1 or more; it is written over.
+        faces: How many.
+
+    Returns:
+        `(b, faces) float64`, infinite where there are no more, and `(b, k) int64` with `k` the number that
+        there are.
+    """
+    count = min(faces, distances.shape[1])
+    near = np.full((len(distances), faces), np.inf)
+    places = np.zeros((len(distances), count), np.int64)
+    every = np.arange(len(distances))
+    for step in range(count):
+        places[:, step] = distances.argmin(axis=1)  # the first of equals
+        near[:, step] = distances[every, places[:, step]]
+        distances[every, places[:, step]] = np.inf
+    return near, places
+
+
+def count_votes(voters: NDArray[np.int64], faces: int) -> NDArray[np.int64]:
+    """Return whom the nearest 1, 2, ... `faces` faces name; of equals the one whose face is the nearest.
+
+    Args:
+        voters: `(b, k) int64` whose the nearest faces are, in order; `k` from 1 to `faces`.
+        faces: How many columns to return; where the gallery has no more faces the last answer stays.
+    """
+    count = voters.shape[1]
+    votes = np.zeros(voters.shape, np.int64)
+    named = np.zeros(voters.shape, np.int64)
+    every = np.arange(len(voters))
+    for step in range(count):
+        votes += voters == voters[:, step : step + 1]  # each face that agrees has one vote more
+        named[:, step] = voters[every, votes[:, : step + 1].argmax(axis=1)]
+    return named[:, np.minimum(np.arange(faces), count - 1)]
