@@ -12,6 +12,12 @@ SamefaceError                       code
 ├── EvaluationError
 │   ├── ProtocolError               bad_protocol       a list of pairs or a folder of people cannot be used
 │   └── TooFewPairsError            too_few_pairs      the pairs do not support that false-accept rate
+├── TrainingError
+│   ├── TrainingDataError           bad_data           a folder or tar file cannot be trained on
+│   ├── CheckpointError             bad_checkpoint     missing, damaged, or of another run
+│   ├── CollapseError               collapse           all embeddings fall together, with the cause
+│   ├── DivergedError               diverged           the loss is not a number any more
+│   └── ExportError                 bad_export         the exported file does not do what the network does
 └── GalleryError
     ├── GalleryFileError            bad_gallery        missing, or not a gallery of this version
     ├── GalleryBusyError            gallery_busy       another program holds the gallery
@@ -169,6 +175,70 @@ class TooFewPairsError(EvaluationError):
         self.impostors = impostors
         self.fewest = fewest
         self.needed = needed
+
+
+class TrainingError(SamefaceError):
+    """A training run cannot start or go on."""
+
+    code = "training"
+
+
+class TrainingDataError(TrainingError):
+    """A folder or tar file cannot be trained on."""
+
+    code = "bad_data"
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f"cannot train on {source}: {reason}")
+        self.source = source
+        self.reason = reason
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint is missing, damaged, or does not belong to this run."""
+
+    code = "bad_checkpoint"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"checkpoint {path!r}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class CollapseError(TrainingError):
+    """All embeddings fall together."""
+
+    code = "collapse"
+
+    def __init__(self, step: int, cause: str) -> None:
+        super().__init__(f"collapse at step {step}: {cause}")
+        self.step = step
+        self.cause = cause
+
+
+class DivergedError(TrainingError):
+    """The loss is not a number any more."""
+
+    code = "diverged"
+
+    def __init__(self, step: int, batch: str) -> None:
+        super().__init__(
+            f"the loss is not a number at step {step}; the batch is saved in {batch!r}: "
+            "go on from the last checkpoint with a lower --learning-rate"
+        )
+        self.step = step
+        self.batch = batch
+
+
+class ExportError(TrainingError):
+    """The exported file does not do what the network does."""
+
+    code = "bad_export"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"cannot export {path!r}: {reason}")
+        self.path = path
+        self.reason = reason
 
 
 class GalleryError(SamefaceError):
