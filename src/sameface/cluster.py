@@ -34,20 +34,32 @@ def cluster_embeddings(
         ValueError: Over 20,000 rows, whose distances would not fit in memory; a threshold outside 0 to 4;
             a pair that names a row which is not there, or one row twice.
     """
+    if not 0 <= threshold <= 4:
+        raise ValueError(f"threshold must lie between 0 and 4, got {threshold}")
+    return cut_tree(link_rows(rows, cannot_link=cannot_link), threshold, len(rows))
+
+
+def link_rows(rows: Embeddings, *, cannot_link: Iterable[tuple[int, int]] = ()) -> NDArray[np.float64]:
+    """Return the tree of merges of `cluster_embeddings`, to be cut at any threshold.
+
+    Returns:
+        `(n - 1, 4) float64` in SciPy's form, the nearest groups first; `(0, 4)` of one row or none.
+
+    Raises:
+        ValueError: As `cluster_embeddings`.
+    """
     expect_shape("rows", rows, ("n", "d"), np.float32)
     count = len(rows)
     if count > MAX_ROWS:
         raise ValueError(f"rows must be {MAX_ROWS:,} or fewer, got {count:,}: cluster a part at a time")
-    if not 0 <= threshold <= 4:
-        raise ValueError(f"threshold must lie between 0 and 4, got {threshold}")
     forbidden = check_pairs(cannot_link, count)
     if count < 2:
-        return np.zeros(count, np.int64)
+        return np.zeros((0, 4))
     distances = pair_distances(rows)
     # With this distance between them, two groups of any size have a mean over 4 and never merge.
     distances[condensed_index(forbidden[:, 0], forbidden[:, 1], count)] = 4.0 * count**2
-    tree = fastcluster.linkage(distances, method="average", preserve_input=False)
-    return cut_tree(tree, threshold, count)
+    tree: NDArray[np.float64] = fastcluster.linkage(distances, method="average", preserve_input=False)
+    return tree
 
 
 def same_picture_pairs(pictures: Sequence[str]) -> list[tuple[int, int]]:
