@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import scipy.ndimage
+from numpy.typing import NDArray
 
 from sameface.arrays import Image
 from sameface.detect import Detector
@@ -101,7 +102,7 @@ class FindSquares:
         detection=DetectionSpec(score=0.5, overlap=0.3),
     )
 
-    def run(self, pixels: Tensor) -> Sequence[Tensor]:
+    def run(self, pixels: NDArray[np.uint8]) -> Sequence[Tensor]:
         """Answer like CenterFace: heat, logarithm of the size, offset and landmarks, for every cell."""
         high, wide = pixels.shape[1] // STRIDE, pixels.shape[2] // STRIDE
         heat, size = np.zeros((1, 1, high, wide), np.float32), np.zeros((1, 2, high, wide), np.float32)
@@ -117,7 +118,7 @@ class FindSquares:
         return heat, size, offset, points
 
 
-def find_squares(pixels: Tensor) -> list[tuple[slice, slice]]:
+def find_squares(pixels: Image) -> list[tuple[slice, slice]]:
     """Return rows and columns of every square of more than a few pixels, from left to right."""
     labels, _ = scipy.ndimage.label(pixels.max(axis=2) > 40)
     found = [place for place in scipy.ndimage.find_objects(labels) if place[0].stop - place[0].start > 4]
@@ -140,9 +141,9 @@ class SeeColour:
         detection=None,
     )
 
-    def run(self, pixels: Tensor) -> Sequence[Tensor]:
+    def run(self, pixels: NDArray[np.uint8]) -> Sequence[Tensor]:
         """Return `(n, 3)`."""
-        return [pixels[:, 4, 4]]
+        return [pixels[:, 4, 4].astype(np.float32)]
 
 
 class OtherColour(SeeColour):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -32,11 +32,13 @@ far_option = click.option(
     help="The false-accept rate to allow.",
 )
 
-PIPELINE = (
+EMBEDDER = (
     click.option(
         "--weights", default="resnet29", show_default=True, help="Embedder: a name or an .onnx file."
     ),
     click.option("--no-flip", is_flag=True, help="Do not average each face with its mirror image."),
+)
+DETECTOR = (
     click.option("--threads", type=click.IntRange(min=1), help="Processor cores to use; all by default."),
     click.option("--min-score", type=click.FloatRange(0, 1), help="The score from which a place is a face."),
     click.option("--min-size", default=20, show_default=True, help="Leave out faces under so many pixels."),
@@ -49,34 +51,39 @@ PIPELINE = (
 )
 
 
+def detector_options(command: Command) -> Command:
+    """Add the options that shape the detector; the command gets them as one `detector`."""
+
+    @functools.wraps(command)
+    def with_detector(**choices: Any) -> Any:
+        detector = take_detector(choices)
+        return command(detector=detector, **choices)
+
+    return add_options(with_detector, DETECTOR)
+
+
 def recognizer_options(command: Command) -> Command:
     """Add the options that shape the pipeline; the command gets them as one `recognizer`."""
 
     @functools.wraps(command)
-    def with_recognizer(  # noqa: PLR0913, one for each option
-        *,
-        weights: str,
-        no_flip: bool,
-        threads: int | None,
-        min_score: float | None,
-        min_size: int,
-        max_side: int | None,
-        any_rotation: bool,
-        **rest: Any,
-    ) -> Any:
-        detector = Detector(
-            Model.load("centerface", threads=threads),
-            min_score=min_score,
-            min_size=min_size,
-            max_side=max_side,
-            any_rotation=any_rotation,
-        )
-        embedder = Embedder(Model.load(weights, threads=threads), flip=not no_flip)
-        return command(recognizer=Recognizer(detector, embedder), **rest)
+    def with_recognizer(*, weights: str, no_flip: bool, **choices: Any) -> Any:
+        embedder = Embedder(Model.load(weights, threads=choices["threads"]), flip=not no_flip)
+        recognizer = Recognizer(take_detector(choices), embedder)
+        return command(recognizer=recognizer, **choices)
 
-    for option in reversed(PIPELINE):
-        with_recognizer = option(with_recognizer)
-    return with_recognizer
+    return add_options(with_recognizer, EMBEDDER + DETECTOR)
+
+
+def take_detector(choices: dict[str, Any]) -> Detector:
+    """Take the options of a detector out of `choices` and make it."""
+    model = Model.load("centerface", threads=choices.pop("threads"))
+    names = ("min_score", "min_size", "max_side", "any_rotation")
+    return Detector(model, **{name: choices.pop(name) for name in names})
+
+
+def add_options(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+    """Return the command with more options, in this order."""
+    return functools.reduce(lambda done, option: option(done), reversed(options), command)
 
 
 class PicturePath(click.Path):

@@ -8,6 +8,7 @@ import click
 
 from sameface.cli.options import (
     PicturePath,
+    detector_options,
     face_option,
     far_option,
     json_option,
@@ -23,6 +24,7 @@ from sameface.cli.output import (
     print_table,
 )
 from sameface.cli.table import EmbeddingTable
+from sameface.detect import Detector
 from sameface.draw import draw_faces, save_picture
 from sameface.face import Face
 from sameface.image import read_image
@@ -33,8 +35,8 @@ from sameface.recognizer import Choice, Recognizer
 @click.argument("pictures", nargs=-1, required=True)
 @click.option("--draw", "drawing", type=PicturePath(dir_okay=False), help="Write the picture with its faces.")
 @json_option
-@recognizer_options
-def detect(*, recognizer: Recognizer, pictures: tuple[str, ...], drawing: str | None, as_json: bool) -> None:
+@detector_options
+def detect(*, detector: Detector, pictures: tuple[str, ...], drawing: str | None, as_json: bool) -> None:
     """Find the faces in PICTURES: files, folders, or - for stdin.
 
     Faces are numbered from 0, the highest score first.
@@ -47,7 +49,7 @@ def detect(*, recognizer: Recognizer, pictures: tuple[str, ...], drawing: str | 
 
     def work(picture: str) -> list[Face]:
         image = read_image(open_source(picture))
-        faces = recognizer.detector.find(image)
+        faces = detector.find(image)
         if drawing is not None:
             labels = [f"{number}: {face.score:.2f}" for number, face in enumerate(faces)]
             save_picture(draw_faces(image, faces, labels, [True] * len(faces)), Path(drawing))
