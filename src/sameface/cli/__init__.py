@@ -25,6 +25,7 @@ COMMANDS = {
     "merge": ("people", "Make two people one."),
     "forget": ("people", "Delete a person for good."),
     "cluster": ("album", "Sort an album into one folder per person."),
+    "evaluate": ("evaluate", "Measure the embeddings: pairs, ytf, holdout, identification, clusters, sweep."),
     "doctor": ("doctor", "Check the installation, the weights and the speed."),
 }
 

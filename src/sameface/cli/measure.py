@@ -1,0 +1,145 @@
+"""What the commands that measure share: options, embedding with progress, and how a report is handed over."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sameface.cli.options import Command, json_option, recognizer_options
+from sameface.cli.output import print_json, print_table, progress
+from sameface.evaluation.bootstrap import REPEATS
+from sameface.evaluation.cache import Cache
+from sameface.evaluation.pictures import NO_FACE, Change, Collection, Enroller, FacePolicy
+from sameface.evaluation.report import Report, report_record, write_json
+from sameface.recognizer import Recognizer
+
+SHARED = (
+    click.option(
+        "--cache",
+        default="sameface-cache.db",
+        show_default=True,
+        envvar="SAMEFACE_CACHE",
+        type=click.Path(dir_okay=False),
+        help="Keeps embeddings from run to run; biometric data, readable by you only.",
+    ),
+    click.option(
+        "--face",
+        "policy",
+        type=click.Choice(["central", "largest"]),
+        default="central",
+        show_default=True,
+        help="Which face of a picture that holds several.",
+    ),
+    click.option(
+        "--report",
+        "report_path",
+        type=click.Path(dir_okay=False),
+        help="Write one HTML file with tables and plots, and its numbers beside it as .json.",
+    ),
+    click.option("--compare", type=click.Path(exists=True, dir_okay=False), help="The .json of another run."),
+    click.option("--seed", default=0, show_default=True, help="For every random draw."),
+    click.option(
+        "--repeats",
+        type=click.IntRange(min=2),
+        default=REPEATS,
+        show_default=True,
+        help="How often people are drawn for an interval.",
+    ),
+    json_option,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """The choices that every measuring command has.
+
+    Attributes:
+        recognizer: What is measured.
+        cache: Where embeddings are kept.
+        policy: Which face of a picture counts.
+        report_path: Where to write the report, or None.
+        compare: The numbers of another run, or None.
+        as_json: Print the numbers and not the tables.
+        seed: For every random draw.
+        repeats: Draws for an interval.
+    """
+
+    recognizer: Recognizer
+    cache: str
+    policy: FacePolicy
+    report_path: str | None
+    compare: str | None
+    as_json: bool
+    seed: int
+    repeats: int
+
+    @contextmanager
+    def enroller(self) -> Iterator[Enroller]:
+        """Hold the cache open."""
+        with Cache.open(self.cache) as cache:
+            yield Enroller(self.recognizer, cache, self.policy)
+
+    def embed(self, paths: Sequence[str], *, change: Change | None = None, name: str = "") -> Collection:
+        """Return the rows of pictures, and tell how much was computed."""
+        with self.enroller() as enroller:
+            found = list(enroller.enroll_all(progress(paths), change=change, name=name))
+        computed = sum(one.computed for one in found)
+        click.echo(f"{computed:,} of {len(found):,} pictures embedded, the rest remembered", err=True)
+        return Collection(found)
+
+    def facts(self, **more: str) -> dict[str, str]:
+        """Return what was measured, with what."""
+        manifest = self.recognizer.embedder.model.manifest
+        return {
+            "weights": f"{manifest.name} (sha-256 {manifest.sha256[:12]}…)",
+            "signature": self.recognizer.signature,
+            "face that counts": self.policy,
+            **more,
+        }
+
+    def finish(self, report: Report) -> None:
+        """Print the report, write it if asked to, and end with 3 if a picture could not be used."""
+        if self.report_path is not None:
+            write_json(report, Path(self.report_path).with_suffix(".json"))
+        if self.as_json:
+            print_json(report_record(report))
+        else:
+            print_report(report)
+        for reason in report.failures:
+            click.echo(f"skipped: {reason}", err=True)
+        if report.failures:
+            click.echo(f"{len(report.failures)} skipped", err=True)
+        if any(not reason.endswith(NO_FACE) for reason in report.failures):
+            click.get_current_context().exit(3)
+
+
+def print_report(report: Report) -> None:
+    """Print what was measured and every table."""
+    for name, text in report.facts.items():
+        click.echo(f"{name}: {text}")
+    for warning in report.warnings:
+        click.echo(f"note: {warning}")
+    for table in report.tables:
+        click.echo(f"\n{table.title}")
+        print_table(table.columns, table.rows)
+
+
+def measuring_options(command: Command) -> Command:
+    """Add the shared options and those of the pipeline; the command gets them as one `run`."""
+
+    @functools.wraps(command)
+    def with_run(*, recognizer: Recognizer, **rest: Any) -> Any:
+        names = ("cache", "policy", "report_path", "compare", "as_json", "seed", "repeats")
+        shared = {name: rest.pop(name) for name in names}
+        return command(run=Run(recognizer=recognizer, **shared), **rest)
+
+    wrapped = recognizer_options(with_run)
+    for option in reversed(SHARED):
+        wrapped = option(wrapped)
+    return wrapped

@@ -1,0 +1,208 @@
+"""The report on a list of pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sameface.evaluation.bootstrap import Estimate
+from sameface.evaluation.pairs import Measures, PairScores, PairsResult, judge
+from sameface.evaluation.protocols import Pair
+from sameface.evaluation.report import (
+    Report,
+    Table,
+    histogram_chart,
+    percent,
+    roc_charts,
+    with_interval,
+)
+from sameface.evaluation.roc import Flags, make_roc
+
+SHOWN_ERRORS = 50
+
+
+def score_pairs(pairs: Sequence[Pair], distance: np.ndarray[Any, np.dtype[np.float64]]) -> PairScores:
+    """Return the pairs as arrays; the distance is NaN where a face is missing."""
+    names = sorted({person for pair in pairs for person in pair.people})
+    number = {name: place for place, name in enumerate(names)}
+    return PairScores(
+        distance=distance,
+        same=np.array([pair.same for pair in pairs], bool),
+        fold=np.array([pair.fold for pair in pairs], np.int64),
+        people=np.array([[number[person] for person in pair.people] for pair in pairs], np.int64).reshape(
+            -1, 2
+        ),
+    )
+
+
+def report_pairs(
+    kind: str, facts: Mapping[str, str], pairs: Sequence[Pair], *, scores: PairScores, result: PairsResult
+) -> Report:
+    """Return the report.
+
+    Args:
+        kind: `pairs` or `ytf`.
+        facts: What was measured.
+        pairs: The list.
+        scores: The same list with its distances.
+        result: What was measured.
+    """
+    right = judge(scores, result.folds)
+    found = scores.pick(scores.found)
+    rocs = {"all": make_roc(found.distance, found.same)}
+    for name in result.slices:
+        part = np.array([pair.slice == name for pair in pairs]) & scores.found
+        rocs[name] = make_roc(scores.distance[part], scores.same[part])
+    charts = (*roc_charts(rocs), histogram_chart(found.distance, found.same))
+    tables = [summary_table(result), fold_table(result), val_table(result)]
+    if result.slices:
+        tables += [slice_table(result), gap_table(result)]
+    tables.append(error_table(pairs, scores, right))
+    return Report(kind, facts, tuple(tables), charts, pairs_data(pairs, scores, right, result))
+
+
+def summary_table(result: PairsResult) -> Table:
+    """Return the measures over all pairs."""
+    measured = result.measures
+    rows = [
+        ("pairs of one person / of different people", f"{measured.genuine:,} / {measured.impostors:,}"),
+        ("pairs without a face on one side", f"{measured.failed:,}"),
+        (
+            "accuracy, mean of the folds ± its standard error",
+            f"{percent(result.accuracy)} ± {percent(result.standard_error)}",
+        ),
+        ("accuracy of the pairs with both faces", with_interval(measured.accuracy)),
+        ("accuracy, pairs without a face counted as errors", with_interval(measured.accuracy_of_all)),
+        ("AUC", with_interval(measured.auc)),
+        ("EER", with_interval(measured.eer)),
+    ]
+    return Table("Measures (with 95 % intervals over people)", ("measure", "value"), tuple(rows))
+
+
+def fold_table(result: PairsResult) -> Table:
+    """Return threshold and accuracy of each fold."""
+    rows = [
+        (str(number), f"{fold.pairs:,}", f"{fold.threshold:.4f}", percent(fold.accuracy))
+        for number, fold in enumerate(result.folds, start=1)
+    ]
+    columns = ("fold", "pairs", "threshold from the others", "accuracy")
+    return Table("Folds", columns, tuple(rows))
+
+
+def val_table(result: PairsResult) -> Table:
+    """Return VAL at every rate, and which rates the pairs do not support."""
+    impostors = result.measures.impostors
+    rows = [
+        (
+            f"{val.far:g}",
+            with_interval(val.val or Estimate(np.nan, np.nan, np.nan)),
+            "" if val.operating is None else f"{val.operating.threshold:.4f}",
+            "" if val.operating is None else f"{val.operating.accepted:,} of {impostors:,}",
+        )
+        for val in result.measures.vals
+    ]
+    rows += [
+        (f"{far:g}", f"not supported: needs {round(1 / far):,} pairs of different people", "", "")
+        for far in result.refused
+    ]
+    return Table("VAL at FAR", ("FAR", "VAL", "threshold", "false accepts behind it"), tuple(rows))
+
+
+def slice_estimates(measured: Measures) -> dict[str, Estimate]:
+    """Return every measure of a slice by its name."""
+    found = {"accuracy": measured.accuracy, "AUC": measured.auc, "EER": measured.eer}
+    for val in measured.vals:
+        if val.val is not None:
+            found[f"VAL at its own FAR {val.far:g}"] = val.val
+        found[f"VAL, threshold of all at FAR {val.far:g}"] = val.common_val
+        found[f"FAR, threshold of all at FAR {val.far:g}"] = val.common_far
+    return found
+
+
+def slice_table(result: PairsResult) -> Table:
+    """Return every measure of every slice."""
+    names = list(slice_estimates(result.measures))
+    by_slice = {name: slice_estimates(measured) for name, measured in result.slices.items()}
+    rows = [("pairs", *(f"{one.genuine:,} / {one.impostors:,}" for one in result.slices.values()))]
+    undefined = Estimate(np.nan, np.nan, np.nan)
+    rows += [
+        (name, *(with_interval(estimates.get(name, undefined)) for estimates in by_slice.values()))
+        for name in names
+    ]
+    return Table("Slices", ("measure", *by_slice), tuple(rows))
+
+
+def gap_table(result: PairsResult) -> Table:
+    """Return the largest gap between two slices in every measure."""
+    by_slice = {name: slice_estimates(measured) for name, measured in result.slices.items()}
+    rows = []
+    for name in slice_estimates(result.measures):
+        gap = largest_gap({group: found[name] for group, found in by_slice.items() if name in found})
+        if gap is not None:
+            rows.append((name, percent(gap[2]), gap[0], gap[1], gap[3]))
+    columns = ("measure", "gap", "lowest", "highest", "intervals")
+    return Table("Largest gap between slices", columns, tuple(rows))
+
+
+def largest_gap(estimates: Mapping[str, Estimate]) -> tuple[str, str, float, str] | None:
+    """Return the lowest and the highest slice, their difference, and whether their intervals overlap."""
+    defined = {name: one for name, one in estimates.items() if not np.isnan(one.value)}
+    if len(defined) < 2:
+        return None
+    low = min(defined, key=lambda name: defined[name].value)
+    high = max(defined, key=lambda name: defined[name].value)
+    apart = defined[low].high < defined[high].low
+    return low, high, defined[high].value - defined[low].value, "apart" if apart else "overlap"
+
+
+def error_table(pairs: Sequence[Pair], scores: PairScores, right: Flags) -> Table:
+    """Return the pairs that are judged wrongly, the worst first."""
+    wrong = worst_errors(scores, right)
+    rows = [
+        (pairs[place].a, pairs[place].b, name_kind(pairs[place].same), f"{scores.distance[place]:.4f}")
+        for place in wrong[:SHOWN_ERRORS]
+    ]
+    title = f"Pairs judged wrongly: {len(wrong):,}" + (
+        f", the worst {len(rows)}" if len(wrong) > len(rows) else ""
+    )
+    return Table(title, ("a", "b", "are", "distance"), tuple(rows))
+
+
+def worst_errors(scores: PairScores, right: Flags) -> list[int]:
+    """Return the places of the pairs that are judged wrongly, the strangest distance first."""
+    wrong = np.flatnonzero(~right & scores.found)
+    badness = np.where(scores.same[wrong], scores.distance[wrong], -scores.distance[wrong])
+    middle = float(np.median(np.abs(badness))) if len(wrong) else 0.0
+    surprise = np.where(scores.same[wrong], badness - middle, badness + middle)
+    return [int(place) for place in wrong[np.argsort(-surprise, kind="stable")]]
+
+
+def name_kind(same: bool) -> str:  # noqa: FBT001, the value that is named
+    """Return what a pair shows, in words."""
+    return "one person" if same else "different people"
+
+
+def pairs_data(
+    pairs: Sequence[Pair], scores: PairScores, right: Flags, result: PairsResult
+) -> dict[str, Any]:
+    """Return the numbers."""
+    measured = result.measures
+    return {
+        "accuracy": result.accuracy,
+        "standard_error": result.standard_error,
+        "measures": slice_estimates(measured)
+        | {"accuracy, pairs without a face counted as errors": measured.accuracy_of_all},
+        "genuine": measured.genuine,
+        "impostors": measured.impostors,
+        "failed": measured.failed,
+        "folds": [[fold.pairs, fold.threshold, fold.accuracy] for fold in result.folds],
+        "thresholds": {f"{val.far:g}": val.operating.threshold for val in measured.vals if val.operating},
+        "not_supported": list(result.refused),
+        "slices": {name: slice_estimates(part) for name, part in result.slices.items()},
+        "pairs": [
+            [pair.a, pair.b, pair.same, *pair.people, float(distance), bool(good)]
+            for pair, distance, good in zip(pairs, scores.distance, right, strict=True)
+        ],
+    }

@@ -1,0 +1,248 @@
+"""Read what is to be measured: lists of pairs, folders of people, slices."""
+
+from __future__ import annotations
+
+import csv
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from sameface.errors import ProtocolError
+from sameface.image import find_pictures
+
+SAME = {"1": True, "true": True, "same": True, "0": False, "false": False, "different": False}
+PAIR_COLUMNS = ("a", "b", "same")
+NO_SLICE = "(none)"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two pictures, or two folders of frames.
+
+    Attributes:
+        a: The path of one.
+        b: The path of the other.
+        same: Whether both show one person.
+        people: Whom they show; an unknown person is called by the path.
+        fold: The part of the list it belongs to, 0 and up.
+        slice: The group it is counted in; empty without slices.
+    """
+
+    a: str
+    b: str
+    same: bool
+    people: tuple[str, str]
+    fold: int = 0
+    slice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A picture in a folder of people.
+
+    Attributes:
+        person: Whom it shows.
+        path: Where it is.
+    """
+
+    person: str
+    path: str
+
+
+def read_pairs(
+    lists: Sequence[Path], pictures: Path | None, *, slice_column: str | None = None
+) -> list[Pair]:
+    """Read lists of pairs; each of several lists is a fold of its own.
+
+    Args:
+        lists: Files in LFW's format, or `.csv` files with a header and the columns `a`, `b` and `same`, and
+            if wanted `fold`, `person_a`, `person_b` and a column to slice by.
+        pictures: Where the pictures are; None for the folder of each list.
+        slice_column: A column of the `.csv` files.
+
+    Raises:
+        ProtocolError: A line that cannot be used, by its number; an empty list.
+    """
+    parts = []
+    for path in lists:
+        folder = path.parent if pictures is None else pictures
+        is_table = path.suffix.lower() == ".csv"
+        pairs = read_pair_table(path, folder, slice_column) if is_table else read_lfw(path, folder)
+        if not pairs:
+            raise ProtocolError(str(path), "it has no pairs")
+        parts.append(pairs)
+    if len(parts) > 1:
+        parts = [[replace(pair, fold=number) for pair in part] for number, part in enumerate(parts)]
+    return [pair for part in parts for pair in part]
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file."""
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ProtocolError(str(path), f"not text in UTF-8 ({error.reason} at byte {error.start})") from error
+    except OSError as error:
+        raise ProtocolError(str(path), (error.strerror or str(error)).lower()) from error
+
+
+def read_lfw(path: Path, pictures: Path) -> list[Pair]:
+    """Read LFW's format: `pairs.txt` with its folds, or `pairsDevTrain.txt` and the like with one.
+
+    The first line holds the number of folds, if there are several, and how many pairs of each kind a fold
+    has. Then come `person, number, number` and `person, number, person, number`, set apart by tabs.
+    """
+    lines = read_text(path).splitlines() or [""]
+    size = 2 * read_header(path, lines[0])[1]
+    folds = read_header(path, lines[0])[0]
+    pairs = [
+        read_lfw_line(path, line, number, pictures)
+        for number, line in enumerate(lines[1:], start=2)
+        if line.strip()
+    ]
+    if len(pairs) != folds * size:
+        raise ProtocolError(str(path), f"line 1 announces {folds * size:,} pairs, there are {len(pairs):,}")
+    return [replace(pair, fold=number // size) for number, pair in enumerate(pairs)]
+
+
+def read_header(path: Path, line: str) -> tuple[int, int]:
+    """Return the number of folds and of pairs of each kind in a fold."""
+    words = line.split()
+    if not 1 <= len(words) <= 2 or not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise ProtocolError(str(path), f"wanted one or two numbers, got {line!r}", 1)
+    return (int(words[0]) if len(words) == 2 else 1), int(words[-1])
+
+
+def read_lfw_line(path: Path, line: str, number: int, pictures: Path) -> Pair:
+    """Return the pair of one line."""
+    match line.strip().split("\t"):
+        case [person, first, second] if first.isdecimal() and second.isdecimal():
+            other = person
+        case [person, first, other, second] if first.isdecimal() and second.isdecimal():
+            if person == other:
+                raise ProtocolError(str(path), f"a pair of different people names {person!r} twice", number)
+        case _:
+            reason = f"wanted person, number, number or person, number, person, number, got {line!r}"
+            raise ProtocolError(str(path), reason, number)
+    places = [lfw_picture(pictures, *photo) for photo in ((person, first), (other, second))]
+    return Pair(places[0], places[1], person == other, (person, other))
+
+
+def lfw_picture(pictures: Path, person: str, number: str) -> str:
+    """Return where LFW keeps a picture: `Person/Person_0001.jpg`, or another ending if that one is there."""
+    plain = pictures / person / f"{person}_{int(number):04d}.jpg"
+    others = (plain.with_suffix(ending) for ending in (".png", ".jpeg", ".webp"))
+    return str(plain if plain.is_file() else next((path for path in others if path.is_file()), plain))
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield line number and values of each row of a table with a header that has these columns."""
+    reader = csv.reader(read_text(path).splitlines(), strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        missing = [name for name in columns if name not in header]
+        if missing:
+            raise ProtocolError(str(path), f"the header has no column {', '.join(missing)}: {header}", 1)
+        for values in reader:
+            if not values:
+                continue
+            if len(values) != len(header):
+                reason = f"wanted {len(header)} columns, got {len(values)}"
+                raise ProtocolError(str(path), reason, reader.line_num)
+            yield reader.line_num, dict(zip(header, (value.strip() for value in values), strict=True))
+    except csv.Error as error:
+        raise ProtocolError(str(path), str(error), reader.line_num) from error
+
+
+def read_pair_table(path: Path, pictures: Path, slice_column: str | None) -> list[Pair]:
+    """Read a `.csv` list of pairs."""
+    columns = PAIR_COLUMNS if slice_column is None else (*PAIR_COLUMNS, slice_column)
+    pairs = []
+    for line, row in read_rows(path, columns):
+        same = SAME.get(row["same"].lower())
+        fold = row.get("fold", "0")
+        if same is None:
+            raise ProtocolError(
+                str(path), f"same must be one of {', '.join(SAME)}, got {row['same']!r}", line
+            )
+        if not fold.isdecimal() or not row["a"] or not row["b"]:
+            raise ProtocolError(str(path), "wanted two paths, and a fold that is a number", line)
+        if same != (row.get("person_a") == row.get("person_b")) and row.get("person_a"):
+            raise ProtocolError(str(path), "same does not fit person_a and person_b", line)
+        a, b = str(pictures / row["a"]), str(pictures / row["b"])
+        people = (row.get("person_a") or a, row.get("person_b") or b)
+        group = "" if slice_column is None else row[slice_column] or NO_SLICE
+        pairs.append(Pair(a, b, same, people, int(fold), group))
+    return join_people(pairs) if pairs and "person_a" not in row else pairs
+
+
+def join_people(pairs: Sequence[Pair]) -> list[Pair]:
+    """Return the pairs with one name for all pictures that pairs of one person hold together."""
+    names = {path: path for pair in pairs for path in (pair.a, pair.b)}
+
+    def find(path: str) -> str:
+        while names[path] != path:
+            names[path] = names[names[path]]
+            path = names[path]
+        return path
+
+    for pair in pairs:
+        if pair.same:
+            names[find(pair.a)] = find(pair.b)
+    return [replace(pair, people=(find(pair.a), find(pair.b))) for pair in pairs]
+
+
+def deal_folds(pairs: Sequence[Pair], *, folds: int = 10, seed: int = 0) -> list[Pair]:
+    """Return pairs of a single fold dealt to several, each kind evenly; pairs that have folds stay."""
+    if len({pair.fold for pair in pairs}) > 1:
+        return list(pairs)
+    dealt = np.zeros(len(pairs), np.int64)
+    order = np.random.default_rng(seed).permutation(len(pairs))
+    for same in (True, False):
+        members = [number for number in order if pairs[number].same == same]
+        dealt[members] = np.arange(len(members)) % folds
+    return [replace(pair, fold=int(fold)) for pair, fold in zip(pairs, dealt, strict=True)]
+
+
+def read_people(folder: Path) -> list[Photo]:
+    """Return the pictures of a folder that holds one folder per person.
+
+    Raises:
+        ProtocolError: There are none, or two folders have one name but for upper case or accents' spelling.
+    """
+    people = sorted(place for place in folder.iterdir() if place.is_dir() and not place.name.startswith("."))
+    seen: dict[str, str] = {}
+    for place in people:
+        key = unicodedata.normalize("NFC", place.name).strip().casefold()
+        if key in seen:
+            raise ProtocolError(
+                str(folder), f"{seen[key]!r} and {place.name!r} look like one person: merge them"
+            )
+        seen[key] = place.name
+    photos = [Photo(place.name, str(picture)) for place in people for picture in find_pictures(place)]
+    if not photos:
+        raise ProtocolError(str(folder), "it holds no folders with pictures, one per person")
+    return photos
+
+
+def read_slices(path: Path, column: str) -> dict[str, str]:
+    """Return the slice of every person of a `.csv` file with a column `person` and this one.
+
+    Raises:
+        ProtocolError: A line that cannot be used, or a person in two slices.
+    """
+    slices: dict[str, str] = {}
+    for line, row in read_rows(path, ("person", column)):
+        group = row[column] or NO_SLICE
+        if slices.setdefault(row["person"], group) != group:
+            raise ProtocolError(str(path), f"{row['person']!r} is in two slices", line)
+    return slices
+
+
+def slice_pairs(pairs: Sequence[Pair], slices: Mapping[str, str]) -> list[Pair]:
+    """Return the pairs in the slice of their people; two people of two slices make a slice `a × b`."""
+    groups = [sorted({slices.get(person, NO_SLICE) for person in pair.people}) for pair in pairs]
+    return [replace(pair, slice=" × ".join(group)) for pair, group in zip(pairs, groups, strict=True)]

@@ -1,0 +1,193 @@
+"""The measuring commands in the toy world: colours are people."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy
+
+from sameface.errors import ProtocolError
+from sameface.evaluation.cache import Cache
+from sameface.evaluation.pictures import Collection, Enroller
+
+HUES = {"red": toy.RED, "green": toy.GREEN, "blue": toy.BLUE, "yellow": toy.YELLOW, "white": toy.WHITE}
+
+
+def paint_people(folder: Path, pictures: int = 4) -> Path:
+    """Write a folder per person, each picture a little other than the last."""
+    for number, (name, colour) in enumerate(HUES.items()):
+        for picture in range(pictures):
+            shade = tuple(
+                max(0, min(255, part - 12 * picture + 8 * (picture % 2) * n)) for n, part in enumerate(colour)
+            )
+            toy.save(folder / name / f"{name}_{picture + 1:04d}.png", shade, note=number * 100 + picture)
+    return folder
+
+
+@pytest.fixture
+def people(tmp_path):
+    return paint_people(tmp_path / "people")
+
+
+@pytest.fixture
+def listed(people, tmp_path):
+    """Twelve pairs of one person and ten of different people."""
+    rows = [f"{name}/{name}_0001.png,{name}/{name}_000{n}.png,1" for name in HUES for n in (2, 3)]
+    names = list(HUES)
+    rows += [f"{a}/{a}_0001.png,{b}/{b}_0002.png,0" for n, a in enumerate(names) for b in names[n + 1 :]]
+    path = tmp_path / "pairs.csv"
+    path.write_text("\n".join(["a,b,same", *rows]) + "\n")
+    return path
+
+
+def measure(run, *words):
+    result = run("evaluate", *words, "--json", "--repeats", 20)
+    return result, json.loads(result.stdout.splitlines()[-1]) if result.stdout else {}
+
+
+def test_pairs_of_colours_are_judged_without_an_error(run, listed, people):
+    result, record = measure(run, "pairs", listed, "--pictures", people)
+    assert result.exit_code == 0
+    assert record["data"]["accuracy"] == 1
+    assert record["data"]["measures"]["AUC"] == {"value": 1, "low": 1, "high": 1}
+    assert record["data"]["not_supported"] == [0.01, 0.001, 0.0001, 1e-05, 1e-06]
+
+
+def test_distances_are_those_of_the_colours(run, listed, people):
+    _, record = measure(run, "pairs", listed, "--pictures", people)
+    pair = next(pair for pair in record["data"]["pairs"] if "red_0001" in pair[0] and "green" in pair[1])
+    assert pair[5] == pytest.approx(2, abs=0.02)
+
+
+def test_a_second_run_computes_nothing_and_says_the_same(run, listed, people):
+    first, once = measure(run, "pairs", listed, "--pictures", people)
+    second, again = measure(run, "pairs", listed, "--pictures", people)
+    assert "15 of 15 pictures embedded" in first.stderr
+    assert "0 of 15 pictures embedded" in second.stderr
+    assert once == again
+
+
+def test_other_weights_compute_everything_again(run, listed, people):
+    measure(run, "pairs", listed, "--pictures", people)
+    other, _ = measure(run, "pairs", listed, "--pictures", people, "--weights", "other")
+    assert "15 of 15 pictures embedded" in other.stderr
+
+
+@pytest.mark.parametrize("choice", [("--face", "largest"), ("--min-size", "10"), ("--no-flip",)])
+def test_other_choices_compute_everything_again(run, listed, people, choice):
+    measure(run, "pairs", listed, "--pictures", people)
+    other, _ = measure(run, "pairs", listed, "--pictures", people, *choice)
+    assert "15 of 15 pictures embedded" in other.stderr
+
+
+def test_a_renamed_picture_is_remembered_by_its_content(toy_recognizer, tmp_path):
+    first = toy.save(tmp_path / "a.png", toy.RED)
+    with Cache.open(tmp_path / "c.db") as cache:
+        enroller = Enroller(toy_recognizer, cache)
+        [one] = enroller.enroll_all([str(first)])
+        [two] = enroller.enroll_all([str(first.rename(tmp_path / "b.png"))])
+    assert (one.computed, two.computed) == (True, False)
+    assert (one.row == two.row).all()
+
+
+def test_a_picture_without_a_face_is_counted_both_ways(run, listed, people):
+    toy.save(people / "red" / "red_0002.png")
+    result, record = measure(run, "pairs", listed, "--pictures", people)
+    assert result.exit_code == 0
+    assert "red_0002.png: no face found" in result.stderr
+    assert record["data"]["failed"] == 1
+    assert record["data"]["measures"]["accuracy"]["value"] == 1
+    of_all = record["data"]["measures"]["accuracy, pairs without a face counted as errors"]["value"]
+    assert of_all == pytest.approx(19 / 20)
+
+
+def test_a_missing_picture_is_named_and_ends_with_3(run, listed, people):
+    (people / "red" / "red_0002.png").unlink()
+    result, record = measure(run, "pairs", listed, "--pictures", people)
+    assert result.exit_code == 3
+    assert "red_0002.png: no such file" in result.stderr
+    assert record["data"]["failed"] == 1
+
+
+def test_a_bad_line_ends_with_3_and_its_number(run, tmp_path):
+    (tmp_path / "bad.csv").write_text("a,b,same\n1,2,perhaps\n")
+    result = run("evaluate", "pairs", "bad.csv")
+    assert result.exit_code == 3
+    assert "line 2" in result.stderr
+
+
+def test_slices_come_from_a_column_or_from_a_table_of_people(run, listed, people, tmp_path):
+    rows = listed.read_text().splitlines()
+    with_camera = [f"{row},{'camera' if n == 0 else ('front', 'back')[n % 2]}" for n, row in enumerate(rows)]
+    listed.write_text("\n".join(with_camera))
+    _, record = measure(run, "pairs", listed, "--pictures", people, "--slice-by", "camera")
+    assert sorted(record["data"]["slices"]) == ["back", "front"]
+    groups = "\n".join(["person,age", *(f"{name},{'young' if name < 'h' else 'old'}" for name in HUES)])
+    (tmp_path / "s.csv").write_text(groups)
+    shown = run("evaluate", "pairs", listed, "--pictures", people, "--slice-by", "camera")
+    assert "Largest gap between slices" in shown.stdout
+    assert run("evaluate", "pairs", listed, "--slices", "s.csv").exit_code == 2
+
+
+def test_the_cache_is_private_and_refuses_other_files(tmp_path):
+    with Cache.open(tmp_path / "c.db"):
+        pass
+    assert stat.S_IMODE((tmp_path / "c.db").stat().st_mode) == 0o600
+    with Cache.open(tmp_path / "c.db") as cache:
+        assert cache.get("pipeline", "picture") is None
+    (tmp_path / "text.db").write_text("not a database, and longer than its header " * 20)
+    with pytest.raises(ProtocolError, match="not a cache"):
+        Cache.open(tmp_path / "text.db")
+    other = sqlite3.connect(tmp_path / "other.db")
+    other.execute("CREATE TABLE t (x)")
+    other.close()
+    with pytest.raises(ProtocolError, match="not a cache"):
+        Cache.open(tmp_path / "other.db")
+
+
+def test_what_was_embedded_before_an_interruption_is_kept(toy_recognizer, tmp_path):
+    paths = [str(toy.save(tmp_path / f"{n}.png", toy.RED, note=n)) for n in range(3)]
+
+    def interrupted():
+        yield from paths[:2]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Cache.open(tmp_path / "c.db") as cache:
+        list(Enroller(toy_recognizer, cache).enroll_all(interrupted()))
+    with Cache.open(tmp_path / "c.db") as cache:
+        again = list(Enroller(toy_recognizer, cache).enroll_all(paths))
+    assert [one.computed for one in again] == [False, False, True]
+
+
+def test_the_central_face_and_the_largest_one_may_differ(toy_recognizer, tmp_path):
+    import PIL.Image
+
+    squares = [toy.Square(toy.RED, 80, 80, 24), toy.Square(toy.GREEN, 8, 8, 48)]
+    PIL.Image.fromarray(toy.paint_squares(squares, 192, 192)).save(tmp_path / "two.png")
+    rows = {}
+    with Cache.open(tmp_path / "c.db") as cache:
+        for policy in ("central", "largest"):
+            [one] = Enroller(toy_recognizer, cache, policy).enroll_all([str(tmp_path / "two.png")])
+            rows[policy] = one.row
+    assert np.allclose(rows["central"], toy.row_of(toy.RED))
+    assert np.allclose(rows["largest"], toy.row_of(toy.GREEN))
+
+
+def test_no_picture_at_all_gives_an_empty_table():
+    nothing = Collection([])
+    assert nothing.rows.shape == (0, 0)
+    assert nothing.found.shape == (0,)
+    assert nothing.failures == []
+
+
+def test_measuring_does_not_import_matplotlib():
+    import subprocess
+    import sys
+
+    code = "import sameface.cli.evaluate, sys; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
