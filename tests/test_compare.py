@@ -1,0 +1,56 @@
+"""Comparing rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sameface.compare import Decision, squared_distances
+from sameface.embed import unit_rows
+
+
+def random_rows(count: int, width: int = 128, seed: int = 0) -> np.ndarray:
+    return unit_rows(np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32))
+
+
+def test_distances_equal_the_sum_of_squared_differences():
+    a, b = random_rows(7), random_rows(5, seed=1)
+    slow = [[((x.astype(np.float64) - y) ** 2).sum() for y in b] for x in a]
+    assert squared_distances(a, b) == pytest.approx(np.array(slow), abs=1e-5)
+
+
+def test_a_row_is_at_zero_from_itself_and_at_four_from_its_opposite():
+    rows = random_rows(50)
+    distances = squared_distances(rows, np.concatenate([rows, -rows]))
+    assert np.diag(distances).tolist() == pytest.approx([0] * 50, abs=1e-6)
+    assert np.diag(distances[:, 50:]).tolist() == pytest.approx([4] * 50, abs=1e-6)
+
+
+def test_rounding_never_takes_a_distance_out_of_its_range():
+    rows = random_rows(300)
+    distances = squared_distances(rows, np.concatenate([rows, -rows]))
+    assert distances.min() >= 0
+    assert distances.max() <= 4
+
+
+@pytest.mark.parametrize(("n", "m"), [(0, 3), (3, 0), (0, 0)])
+def test_no_rows_give_an_empty_table(n: int, m: int):
+    assert squared_distances(random_rows(n), random_rows(m)).shape == (n, m)
+
+
+def test_rows_of_two_widths_are_refused():
+    with pytest.raises(ValueError, match=r"b must have shape \('m', 64\), got \(1, 128\)"):
+        squared_distances(random_rows(1, 64), random_rows(1, 128))
+
+
+def test_double_precision_is_refused():
+    with pytest.raises(TypeError, match="a must be float32, got float64"):
+        squared_distances(np.zeros((1, 2)), random_rows(1, 2))
+
+
+def test_a_distance_on_the_threshold_is_the_same_person():
+    assert Decision(distance=0.25, threshold=0.25, far=1e-3).same
+
+
+def test_a_distance_just_over_the_threshold_is_another_person():
+    assert not Decision(distance=np.nextafter(0.25, 1), threshold=0.25, far=1e-3).same
