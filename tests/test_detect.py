@@ -1,0 +1,202 @@
+"""Finding faces: the arithmetic slowly, the network on the sample photographs."""
+
+from __future__ import annotations
+
+import csv
+import tarfile
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from sameface import Detector, Model, align_faces, read_image
+from sameface.compare import squared_distances
+from sameface.detect import decode, suppress, turn_back
+from sameface.errors import WeightsError
+from sameface.face import overlaps
+
+GROUPS = Path(__file__).parent.parent.parent / "shared" / "data" / "group-photos.tar"
+
+
+@pytest.fixture(scope="module")
+def detector(recognizer):
+    return recognizer.detector
+
+
+def scaled(path: Path, factor: float) -> np.ndarray:
+    picture = PIL.Image.open(path).convert("RGB")
+    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    return np.asarray(picture.resize(size, PIL.Image.Resampling.LANCZOS))
+
+
+def test_each_sample_holds_one_face_with_its_points_in_order(detector, samples):
+    for path in samples.values():
+        (face,) = detector.find(read_image(path))
+        left_eye, right_eye, nose, left_mouth, right_mouth = face.landmarks
+        assert left_eye[0] < nose[0] < right_eye[0]
+        assert left_mouth[0] < right_mouth[0]
+        assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
+
+
+@pytest.mark.parametrize("side", [400, 1280, 4000])
+def test_a_face_that_fills_the_picture_is_found_once_and_whole(detector, samples, side):
+    for path in samples.values():
+        image = read_image(path)
+        left, top, right, bottom = detector.find(image)[0].box.astype(int)
+        face = PIL.Image.fromarray(image[top:bottom, left:right])
+        filled = np.asarray(face.resize((side * face.width // face.height, side)))
+        (found,) = detector.find(filled)
+        assert found.height > 0.8 * side
+
+
+def test_a_face_of_24_pixels_is_found(detector, samples):
+    for path in samples.values():
+        height = detector.find(read_image(path))[0].height
+        (face,) = detector.find(scaled(path, 24 / height))
+        assert face.height == pytest.approx(24, abs=6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (33, 31), (40, 12_000), (3, 2_000)])
+def test_no_shape_of_a_picture_breaks_the_search(detector, shape):
+    noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    assert isinstance(detector.find(noise), list)
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 3), (5, 0, 3), (0, 0, 3)])
+def test_a_picture_without_pixels_holds_no_face(detector, shape):
+    assert detector.find(np.zeros(shape, np.uint8)) == []
+
+
+@pytest.mark.parametrize("level", [0, 127, 255])
+def test_a_blank_picture_holds_no_face(detector, level):
+    assert detector.find(np.full((480, 640, 3), level, np.uint8)) == []
+
+
+def test_boxes_end_at_the_pictures_edges(detector, samples):
+    image = read_image(samples["joe-biden"])
+    left, top, right, bottom = detector.find(image)[0].box.astype(int)
+    cut = image[top + (bottom - top) // 8 :, left + (right - left) // 8 :]
+    box = detector.find(np.ascontiguousarray(cut))[0].box
+    assert (box >= 0).all()
+    assert box[2] <= cut.shape[1]
+    assert box[3] <= cut.shape[0]
+
+
+def test_faces_come_by_score(detector, samples):
+    row = np.concatenate([scaled(path, 1)[:500, :250] for path in samples.values()], axis=1)
+    scores = [face.score for face in detector.find(row)]
+    assert len(scores) > 1
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_min_size_leaves_out_smaller_faces(detector, samples):
+    image = read_image(samples["eileen-collins"])
+    size = max(detector.find(image)[0].width, detector.find(image)[0].height)
+    kept = [len(Detector(detector.model, min_size=int(size) + more).find(image)) for more in (0, 1)]
+    assert kept == [1, 0]
+
+
+def test_min_score_leaves_out_unsure_faces(detector, samples):
+    image = read_image(samples["eileen-collins"])
+    assert Detector(detector.model, min_score=0.999).find(image) == []
+
+
+def test_a_larger_max_side_finds_smaller_faces(detector, samples):
+    small = scaled(samples["joe-biden"], 0.25)
+    wide = np.pad(small, ((0, 1_000), (0, 2_000), (0, 0)))
+    counts = [len(Detector(detector.model, max_side=side).find(wide)) for side in (320, 2_000)]
+    assert counts == [0, 1]
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_any_rotation_finds_and_straightens_a_turned_face(detector, recognizer, samples, quarters):
+    turning = Detector(detector.model, any_rotation=True)
+    upright = read_image(samples["barack-obama-1"])
+    turned = np.ascontiguousarray(np.rot90(upright, quarters))
+    rule = recognizer.embedder.spec.crop
+    crops = [align_faces(image, turning.find(image)[:1], rule) for image in (upright, turned)]
+    rows = recognizer.embedder.embed(np.concatenate(crops))
+    assert squared_distances(rows[:1], rows[1:])[0, 0] < 0.02
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+def test_places_in_a_turned_picture_are_carried_back_exactly(quarters):
+    height, width, (u, v) = 7, 12, (3, 5)
+    image = np.zeros((height, width), int)
+    image[v, u] = 1
+    turned = np.rot90(image, quarters)
+    (y,), (x,) = np.nonzero(turned)
+    row = np.concatenate([[x, y, x + 1, y + 1, 0.9], np.tile([x + 0.5, y + 0.5], 5)]).astype(np.float32)
+    back = turn_back(row[None], quarters, turned.shape[1], turned.shape[0])[0]
+    assert back[:4].tolist() == [u, v, u + 1, v + 1]
+    assert back[5:].tolist() == [u + 0.5, v + 0.5] * 5
+
+
+def test_decoding_equals_a_slow_loop():
+    rng = np.random.default_rng(4)
+    heat = rng.uniform(0, 1, (6, 9)).astype(np.float32)
+    size, offset, points = (rng.normal(size=(n, 6, 9)).astype(np.float32) for n in (2, 2, 10))
+    slow = []
+    for row in range(6):
+        for column in range(9):
+            if heat[row, column] >= 0.6:
+                high, wide = 4 * np.exp(size[:, row, column])
+                top = 4 * (row + offset[0, row, column] + 0.5) - high / 2
+                left = 4 * (column + offset[1, row, column] + 0.5) - wide / 2
+                marks = []
+                for point in range(5):
+                    marks.append(left + wide * points[2 * point + 1, row, column])
+                    marks.append(top + high * points[2 * point, row, column])
+                slow.append([left, top, left + wide, top + high, heat[row, column], *marks])
+    assert decode(heat, size, offset, points, 0.6) == pytest.approx(np.array(slow), rel=1e-4, abs=1e-3)
+
+
+def test_suppression_keeps_the_best_of_each_overlapping_group():
+    rng = np.random.default_rng(5)
+    corner = rng.uniform(0, 60, (80, 2))
+    boxes = np.hstack([corner, corner + rng.uniform(10, 40, (80, 2))])
+    found = np.hstack([boxes, rng.uniform(0, 1, (80, 1)), np.zeros((80, 10))]).astype(np.float32)
+    kept: list[np.ndarray] = []
+    for row in sorted(found, key=lambda row: -row[4]):
+        if all(overlaps(row[:4], other[None, :4])[0] <= 0.3 for other in kept):
+            kept.append(row)
+    assert suppress(found, 0.3).tolist() == np.array(kept).tolist()
+
+
+def test_suppression_of_nothing_is_nothing():
+    assert suppress(np.zeros((0, 15), np.float32), 0.3).shape == (0, 15)
+
+
+def test_the_weights_of_an_embedder_are_refused():
+    with pytest.raises(WeightsError, match="wanted a detector's"):
+        Detector(Model.load("resnet29"))
+
+
+def test_a_max_side_under_one_step_of_the_network_is_refused(detector):
+    with pytest.raises(ValueError, match="max_side must be 32 or more, got 31"):
+        Detector(detector.model, max_side=31)
+
+
+def test_a_grey_picture_without_channels_is_refused(detector):
+    with pytest.raises(ValueError, match="image must have shape"):
+        detector.find(np.zeros((9, 9), np.uint8))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not GROUPS.exists(), reason="needs ../shared/data/group-photos.tar")
+def test_everyone_in_everyday_group_photographs_is_found(detector):
+    noses: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    with tarfile.open(GROUPS) as tar:
+        files = {Path(member.name).name: tar.extractfile(member).read() for member in tar if member.isfile()}
+    for row in csv.DictReader(files["noses.csv"].decode().splitlines()):
+        noses[row["file"]] += [(float(row["nose_x"]), float(row["nose_y"]))] if row["nose_x"] else []
+    found, extra = 0, 0
+    for name, points in noses.items():
+        boxes = [face.box for face in detector.find(read_image(files[name]))]
+        hits = [any(b[0] <= x <= b[2] and b[1] <= y <= b[3] for b in boxes) for x, y in points]
+        found += sum(hits)
+        extra += len(boxes) - sum(hits)
+    assert found >= 45  # of 46; all were found when this was written
+    assert extra <= 3
