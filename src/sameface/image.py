@@ -6,6 +6,7 @@ import functools
 import hashlib
 import io
 import os
+import re
 import struct
 import warnings
 from collections.abc import Iterator
@@ -58,7 +59,8 @@ def read_image(source: ImageSource, *, max_bytes: int = MAX_BYTES, max_pixels: i
         source: A path, the bytes of a file, an open binary file, or an array `(h, w, 3) uint8` RGB, which
             is checked and handed back.
         max_bytes: The largest file to read.
-        max_pixels: The largest picture to decode, width times height.
+        max_pixels: The largest picture to decode, width times height; Pillow's own limit of 179 million
+            stays.
 
     Returns:
         `(h, w, 3) uint8` RGB.
@@ -73,17 +75,16 @@ def read_image(source: ImageSource, *, max_bytes: int = MAX_BYTES, max_pixels: i
         return source
     name = name_of(source)
     data = read_bytes(source, name, max_bytes)
-    with open_picture(data, name, max_pixels) as picture:
-        try:
-            picture.load()
-        except DECODER_ERRORS as error:
-            raise ImageError(name, f"damaged or truncated {picture.format} file ({error})") from error
-        return to_rgb(upright(picture))
+    with warnings.catch_warnings():
+        # What matters of Pillow's warnings becomes an error of ours.
+        warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\b")
+        with open_picture(data, name, max_pixels) as picture:
+            return decode_picture(picture, name)
 
 
 def name_of(source: ImageSource) -> str:
     """Return what to call a picture in a message: its quoted path, or "the picture"."""
-    path = getattr(source, "name", source)
+    path = source if isinstance(source, os.PathLike) else getattr(source, "name", source)
     return repr(os.fspath(path)) if isinstance(path, str | os.PathLike) else "the picture"
 
 
@@ -116,9 +117,7 @@ def read_bytes(source: str | os.PathLike[str] | bytes | BinaryIO, name: str, lim
     elif isinstance(source, str | os.PathLike):
         data = read_file(Path(source), name, limit)
     else:
-        start = source.tell()
-        data = source.read(limit + 1)
-        source.seek(start)
+        data = read_open(source, name, limit)
     if len(data) > limit:
         raise ImageTooLargeError(name, "bytes", len(data), limit)
     return data
@@ -127,32 +126,65 @@ def read_bytes(source: str | os.PathLike[str] | bytes | BinaryIO, name: str, lim
 def read_file(path: Path, name: str, limit: int) -> bytes:
     """Return the bytes of the file at `path`, refused by its size before it is read."""
     try:
-        size = path.stat().st_size
-        if size > limit:
-            raise ImageTooLargeError(name, "bytes", size, limit)
-        return path.read_bytes()
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limit:
+                raise ImageTooLargeError(name, "bytes", size, limit)
+            return file.read(limit + 1)  # a device has no size, yet no end
     except OSError as error:
         raise ImageError(name, (error.strerror or str(error)).lower()) from error
+    except ValueError as error:
+        raise ImageError(name, f"not a path ({error})") from error
+
+
+def read_open(file: BinaryIO, name: str, limit: int) -> bytes:
+    """Return the rest of an open file, one byte past `limit` at most, and leave the file where it was."""
+    try:
+        start = file.tell()
+        data = file.read(limit + 1)
+        file.seek(start)
+    except OSError as error:
+        raise ImageError(name, f"not a file that can be read twice ({error}): give its bytes") from error
+    return data
 
 
 def open_picture(data: bytes, name: str, max_pixels: int) -> PIL.Image.Image:
     """Open a picture without decoding it and check its size."""
-    heic = data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS
+    heic = is_heic(data)
     if heic and not register_heif():
         raise ImageError(name, "HEIC pictures need pillow-heif: pip install 'sameface[heic]'")
     try:
-        with warnings.catch_warnings():
-            # Our own limit, checked below, takes the place of Pillow's warning.
-            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
-            picture = PIL.Image.open(io.BytesIO(data), formats=(*FORMATS, "HEIF") if heic else FORMATS)
+        picture = PIL.Image.open(io.BytesIO(data), formats=(*FORMATS, "HEIF") if heic else FORMATS)
     except PIL.UnidentifiedImageError as error:
         raise ImageError(name, "not a picture in a format that sameface reads") from error
+    except PIL.Image.DecompressionBombError as error:
+        size, limit = map(int, re.findall(r"\d+", str(error))[:2])
+        raise ImageTooLargeError(name, "pixels", size, min(limit, max_pixels)) from error
     except DECODER_ERRORS as error:
-        raise ImageError(name, f"damaged file ({error})") from error
+        raise ImageError(name, f"damaged file ({one_line(error)})") from error
     pixels = picture.width * picture.height
     if pixels > max_pixels:
         raise ImageTooLargeError(name, "pixels", pixels, max_pixels)
     return picture
+
+
+def decode_picture(picture: PIL.Image.Image, name: str) -> Image:
+    """Return the upright pixels of an opened picture, `(h, w, 3) uint8` RGB."""
+    try:
+        picture.load()
+        return to_rgb(upright(picture))
+    except DECODER_ERRORS as error:
+        raise ImageError(name, f"damaged or truncated {picture.format} file ({one_line(error)})") from error
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of an error without line breaks."""
+    return " ".join(str(error).split())
+
+
+def is_heic(data: bytes) -> bool:
+    """Return whether these bytes begin like a HEIC file; AVIF is a sibling that Pillow reads itself."""
+    return data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS and b"avif" not in data[8:64]
 
 
 @functools.cache
