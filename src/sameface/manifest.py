@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -106,6 +107,8 @@ class Thresholds:
         wanted = min(max(GALLERY_FAR, smallest), largest) if far is None else far
         if not smallest <= wanted <= largest:
             raise ThresholdError(wanted, smallest, largest, f"a gallery of {size} faces and a rate of")
+        if wanted in (smallest, largest):  # in a gallery of millions both may be 1
+            return self.distance[-1 if wanted == smallest else 0], wanted
         one = -np.expm1(np.log1p(-wanted) / size)
         return self.at(float(np.clip(one, self.far[-1], self.far[0]))), wanted
 
@@ -182,7 +185,7 @@ def read_manifest(path: Path) -> Manifest:
         return parse_manifest(table)
     except KeyError as error:
         raise WeightsError(name, f"the manifest {str(path)!r} has no entry {error}") from error
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise WeightsError(name, f"the manifest {str(path)!r} is wrong: {error}") from error
 
 
@@ -201,8 +204,13 @@ def parse_manifest(table: Mapping[str, Any]) -> Manifest:
         mean=(red, green, blue),
         scale=float(table["input"]["scale"]),
         embedding=parse_embedding(table) if kind == "embedder" else None,
-        detection=DetectionSpec(**table["detection"]) if kind == "detector" else None,
+        detection=parse_detection(table["detection"]) if kind == "detector" else None,
     )
+
+
+def parse_detection(table: Mapping[str, Any]) -> DetectionSpec:
+    """Build the part of the manifest that only a detector has."""
+    return DetectionSpec(**{key: float(value) for key, value in table.items()})
 
 
 def parse_embedding(table: Mapping[str, Any]) -> EmbeddingSpec:
@@ -210,11 +218,13 @@ def parse_embedding(table: Mapping[str, Any]) -> EmbeddingSpec:
     crop = dict(table["crop"])
     points = tuple((float(x), float(y)) for x, y in crop.pop("template", ()))
     weights = tuple(float(weight) for weight in crop.pop("point_weights", ()))
+    margin = float(crop.pop("margin", 0))
+    size = operator.index(table["input"]["size"])
     facts = dict(table["thresholds"])
     rows = facts.pop("rows")
     return EmbeddingSpec(
-        crop=CropRule(size=table["input"]["size"], template=points, point_weights=weights, **crop),
-        dimension=int(table["dimension"]),
+        crop=CropRule(size=size, template=points, point_weights=weights, margin=margin, **crop),
+        dimension=operator.index(table["dimension"]),
         thresholds=Thresholds(
             far=tuple(float(row["far"]) for row in rows),
             distance=tuple(float(row["distance"]) for row in rows),

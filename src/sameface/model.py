@@ -10,11 +10,23 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from sameface.errors import WeightsError
 from sameface.manifest import Manifest, read_manifest
 
 Tensor = NDArray[np.float32]
+
+# What ONNX Runtime raises on a file that it cannot open; its own errors have no class in common.
+OPEN_ERRORS = (
+    RuntimeError,
+    runtime.Fail,
+    runtime.InvalidArgument,
+    runtime.InvalidGraph,
+    runtime.InvalidProtobuf,
+    runtime.NotImplemented,
+    runtime.RuntimeException,
+)
 
 
 class Model:
@@ -36,7 +48,8 @@ class Model:
             threads: Processor cores to use; None leaves it to ONNX Runtime, which takes all.
 
         Raises:
-            WeightsError: The file or its manifest is missing, or the file's SHA-256 is not the manifest's.
+            WeightsError: The file or its manifest is missing, the file's SHA-256 is not the manifest's, or
+                ONNX Runtime cannot open it.
         """
         path = find_weights(weights)
         manifest = read_manifest(path.with_suffix(".toml"))
@@ -100,5 +113,5 @@ def open_session(data: bytes, name: str, threads: int | None) -> onnxruntime.Inf
     providers = [provider for provider in wanted if provider in onnxruntime.get_available_providers()]
     try:
         return onnxruntime.InferenceSession(data, options, providers=providers)
-    except (RuntimeError, ValueError, NotImplementedError) as error:
+    except OPEN_ERRORS as error:
         raise WeightsError(name, f"not a network that ONNX Runtime can open ({error})") from error
