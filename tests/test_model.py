@@ -1,0 +1,156 @@
+"""Opening and running weights files."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from sameface import Model
+from sameface.errors import WeightsError
+
+WEIGHTS = Path(__file__).parent.parent / "src" / "sameface" / "weights"
+
+MANIFEST = """
+name = "tiny"
+kind = "detector"
+licence = "CC0-1.0"
+training_data = "none"
+sha256 = "{sha256}"
+[source]
+package = "none"
+[input]
+mean = [10, 20, 30]
+scale = 0.5
+[detection]
+score = 0.5
+overlap = 0.3
+"""
+
+
+def write_weights(folder: Path, data: bytes) -> Path:
+    """Write a weights file with a manifest that fits it."""
+    path = folder / "tiny.onnx"
+    path.write_bytes(data)
+    path.with_suffix(".toml").write_text(MANIFEST.format(sha256=hashlib.sha256(data).hexdigest()))
+    return path
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Return a network that gives its input back."""
+    free = ["n", 3, "rows", "columns"]
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, free)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, free)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return write_weights(tmp_path, model.SerializeToString())
+
+
+def test_mean_and_scale_are_applied_and_channels_come_first(tiny):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 3), np.uint8)
+    (planes,) = Model.load(tiny).run(pixels)
+    slow = (pixels.astype(np.float64) - [10, 20, 30]) * 0.5
+    assert planes == pytest.approx(slow.transpose(0, 3, 1, 2))
+
+
+def test_running_leaves_the_pixels_as_they_were(tiny):
+    pixels = np.full((1, 4, 4, 3), 200, np.uint8)
+    Model.load(tiny).run(pixels)
+    assert (pixels == 200).all()
+
+
+def test_threads_may_share_a_model(tiny):
+    model = Model.load(tiny)
+    batches = [np.full((1, 8, 8, 3), level, np.uint8) for level in range(64)]
+    with ThreadPoolExecutor(8) as pool:
+        levels = [planes[0][0, 0, 0, 0] for planes in pool.map(model.run, batches)]
+    assert levels == [(level - 10) * 0.5 for level in range(64)]
+
+
+def test_a_swapped_file_is_refused(tiny):
+    tiny.write_bytes((WEIGHTS / "centerface.onnx").read_bytes())
+    with pytest.raises(WeightsError, match="does not match its manifest"):
+        Model.load(tiny)
+
+
+def test_a_truncated_file_is_refused(tiny):
+    tiny.write_bytes(tiny.read_bytes()[:-1])
+    with pytest.raises(WeightsError, match="does not match its manifest"):
+        Model.load(tiny)
+
+
+def test_one_flipped_bit_is_refused(tiny):
+    data = bytearray(tiny.read_bytes())
+    data[len(data) // 2] ^= 1
+    tiny.write_bytes(bytes(data))
+    with pytest.raises(WeightsError, match="does not match its manifest"):
+        Model.load(tiny)
+
+
+def test_a_missing_weights_file_is_an_error_that_names_it(tiny):
+    tiny.unlink()
+    with pytest.raises(WeightsError, match=r"cannot read .*tiny\.onnx"):
+        Model.load(tiny)
+
+
+def test_a_missing_manifest_is_an_error(tiny):
+    tiny.with_suffix(".toml").unlink()
+    with pytest.raises(WeightsError, match=r"every weights file needs its \.toml"):
+        Model.load(tiny)
+
+
+def test_an_unknown_name_lists_what_ships():
+    with pytest.raises(WeightsError, match=r"one of \['centerface', 'resnet29'"):
+        Model.load("resnet30")
+
+
+@pytest.mark.parametrize("data", [b"", b"not a network", b"\x08\x08" * 500])
+def test_a_file_that_is_no_network_is_refused_though_its_hash_fits(tmp_path, data):
+    with pytest.raises(WeightsError, match="not a network that ONNX Runtime can open"):
+        Model.load(write_weights(tmp_path, data))
+
+
+def test_no_threads_are_refused(tiny):
+    with pytest.raises(ValueError, match="threads must be 1 or more, got 0"):
+        Model.load(tiny, threads=0)
+
+
+def test_the_number_of_threads_can_be_set(tiny):
+    assert Model.load(tiny, threads=1).run(np.zeros((1, 2, 2, 3), np.uint8))[0].shape == (1, 3, 2, 2)
+
+
+def test_a_model_says_where_it_runs(tiny):
+    assert "CPUExecutionProvider" in Model.load(tiny).providers
+
+
+@pytest.mark.parametrize("name", ["resnet29", "centerface"])
+def test_every_shipped_tensor_of_numbers_is_stored_as_float16(name):
+    graph = onnx.load(WEIGHTS / f"{name}.onnx").graph
+    kinds = {tensor.data_type for tensor in graph.initializer}
+    assert kinds <= {TensorProto.FLOAT16, TensorProto.INT64}
+
+
+def test_the_shipped_embedder_has_the_weights_of_its_29_layers():
+    graph = onnx.load(WEIGHTS / "resnet29.onnx").graph
+    tensors = [numpy_helper.to_array(tensor) for tensor in graph.initializer]
+    kernels = [tensor.shape for tensor in tensors if tensor.ndim == 4]
+    assert len(kernels) == 29
+    assert kernels[0] == (32, 3, 7, 7)
+    assert [tensor.shape for tensor in tensors if tensor.ndim == 2] == [(256, 128)]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(32, 32), (64, 160), (608, 32)])
+def test_the_detector_answers_at_a_quarter_of_any_size(rows, columns):
+    outputs = Model.load("centerface").run(np.zeros((1, rows, columns, 3), np.uint8))
+    assert [output.shape[1:] for output in outputs] == [
+        (channels, rows // 4, columns // 4) for channels in (1, 2, 2, 10)
+    ]

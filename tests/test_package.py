@@ -1,0 +1,65 @@
+"""The package as a whole: what it exports, and what importing it costs."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import sameface
+
+HEAVY = ["PIL", "click", "fastapi", "fastcluster", "matplotlib", "numpy", "onnxruntime", "rich", "torch"]
+
+
+def test_every_exported_name_has_one_home():
+    homes = [name for names in sameface.HOMES.values() for name in names]
+    assert sorted(homes) == sameface.__all__ == sorted(set(homes))
+
+
+@pytest.mark.parametrize("name", sameface.__all__)
+def test_every_exported_name_can_be_had(name):
+    assert getattr(sameface, name).__module__.startswith("sameface")
+    assert name in dir(sameface)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'recognise'"):
+        sameface.recognise  # noqa: B018
+
+
+def test_importing_the_package_loads_none_of_its_dependencies():
+    code = f"import sys, sameface; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_help_of_the_command_loads_no_network_and_no_numbers():
+    code = (
+        "import sys, sameface.cli\n"
+        "try: sameface.cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        f"print([name for name in {HEAVY} if name in sys.modules and name != 'click'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("[]\n")
+
+
+def public_functions() -> list[tuple[str, str]]:
+    """Return module and name of every public function outside the command line and training."""
+    found = []
+    for info in pkgutil.walk_packages(sameface.__path__, "sameface."):
+        if info.name.startswith(("sameface.cli", "sameface.training")):
+            continue
+        module = importlib.import_module(info.name)
+        for name, value in inspect.getmembers(module, inspect.isfunction):
+            if value.__module__ == info.name and not name.startswith("_"):
+                found.append((info.name, name))
+    return found
+
+
+def test_no_function_is_called_like_its_module():
+    assert [pair for pair in public_functions() if pair[0].rpartition(".")[2] == pair[1]] == []
