@@ -8,16 +8,10 @@ from typing import Any
 import numpy as np
 
 from sameface.evaluation.bootstrap import Estimate
+from sameface.evaluation.charts import histogram_chart, roc_charts
 from sameface.evaluation.pairs import Measures, PairScores, PairsResult, judge
 from sameface.evaluation.protocols import Pair
-from sameface.evaluation.report import (
-    Report,
-    Table,
-    histogram_chart,
-    percent,
-    roc_charts,
-    with_interval,
-)
+from sameface.evaluation.report import Report, Table, percent, with_interval
 from sameface.evaluation.roc import Flags, make_roc
 
 SHOWN_ERRORS = 50

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sameface.atomic import replace_file
 from sameface.errors import ProtocolError
 from sameface.evaluation.bootstrap import Estimate
-from sameface.evaluation.roc import Flags, Numbers, Roc
+from sameface.evaluation.charts import Chart
 
 FORMAT = 1  # of the JSON file
-BINS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,38 +26,6 @@ class Table:
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Line:
-    """A curve, with its interval where there is one.
-
-    Attributes:
-        name: For the legend.
-        x: `(k,) float64`.
-        y: `(k,) float64`.
-        low: `(k,) float64` the lower end of the interval, or None.
-        high: `(k,) float64` the upper end, or None.
-    """
-
-    name: str
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
-    low: NDArray[np.float64] | None = None
-    high: NDArray[np.float64] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """Curves over one pair of axes."""
-
-    title: str
-    x_label: str
-    y_label: str
-    lines: tuple[Line, ...]
-    log_x: bool = False
-    log_y: bool = False
-    steps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,39 +109,3 @@ def with_interval(estimate: Estimate) -> str:
     if math.isnan(estimate.value):
         return "not defined"
     return f"{percent(estimate.value)} ({100 * estimate.low:.2f} to {100 * estimate.high:.2f})"
-
-
-def roc_charts(curves: Mapping[str, Roc]) -> tuple[Chart, ...]:
-    """Return ROC and DET with a logarithmic false-accept rate; a rate of 0 has no place there."""
-    roc, det = [], []
-    for name, curve in curves.items():
-        shown = curve.far > 0
-        far, val = curve.far[shown], curve.val[shown]
-        roc.append(Line(name, far, val))
-        missed = val < 1
-        det.append(Line(name, far[missed], 1 - val[missed]))
-    return (
-        Chart("ROC", "false-accept rate (FAR)", "validation rate (VAL)", tuple(roc), log_x=True),
-        Chart("DET", "false-accept rate (FAR)", "1 - VAL", tuple(det), log_x=True, log_y=True),
-    )
-
-
-def histogram_chart(distance: Numbers, same: Flags) -> Chart:
-    """Return how the distances of both kinds of pairs are spread."""
-    edges = np.linspace(0, max(float(distance.max(initial=0.0)), 1e-6), BINS + 1)
-    lines = []
-    for name, part in (("one person", distance[same]), ("different people", distance[~same])):
-        counts, _ = np.histogram(part, edges)
-        lines.append(Line(name, edges[:-1], counts / max(len(part), 1)))
-    return Chart("Distances", "squared distance", "part of the pairs", tuple(lines), steps=True)
-
-
-def estimate_line(name: str, x: Sequence[float], estimates: Sequence[Estimate]) -> Line:
-    """Return a curve of estimates with their intervals."""
-    return Line(
-        name,
-        np.array(x, np.float64),
-        np.array([estimate.value for estimate in estimates]),
-        np.array([estimate.low for estimate in estimates]),
-        np.array([estimate.high for estimate in estimates]),
-    )
