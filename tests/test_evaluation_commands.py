@@ -191,3 +191,55 @@ def test_measuring_does_not_import_matplotlib():
 
     code = "import sameface.cli.evaluate, sys; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_holdout_measures_all_pairs_of_a_folder(run, people):
+    result, record = measure(run, "holdout", people)
+    assert result.exit_code == 0
+    assert (record["data"]["genuine"], record["data"]["impostors"]) == (5 * 6, 190 - 30)
+    assert record["data"]["measures"]["VAL at FAR 0.1"]["value"] == 1
+    assert "not supported: needs 1,000 pairs" in run("evaluate", "holdout", people, "--repeats", 2).stdout
+
+
+def test_holdout_leaves_out_repeated_and_disputed_pictures(run, people):
+    (people / "red" / "copy.png").write_bytes((people / "red" / "red_0001.png").read_bytes())
+    (people / "green" / "wrong.png").write_bytes((people / "blue" / "blue_0001.png").read_bytes())
+    _, record = measure(run, "holdout", people)
+    assert record["data"]["impostors"] == (19 * 18) // 2 - (4 * 6 + 3)
+    assert record["warnings"] == [
+        "1 pictures are in their person's folder twice: counted once",
+        "2 pictures stand under two people, one of the names is wrong: left out",
+    ]
+
+
+def test_holdout_by_slices(run, people, tmp_path):
+    groups = "\n".join(
+        ["person,kind", *(f"{name},{'pure' if name in 'red green blue' else 'mixed'}" for name in HUES)]
+    )
+    (tmp_path / "s.csv").write_text(groups)
+    _, record = measure(run, "holdout", people, "--slices", "s.csv", "--slice-by", "kind")
+    assert sorted(record["data"]["slices"]) == ["mixed", "pure"]
+    assert run("evaluate", "holdout", people, "--slice-by", "kind").exit_code == 2
+
+
+def test_a_folder_without_any_face_is_refused(run, tmp_path):
+    toy.save(tmp_path / "people" / "nobody" / "1.png")
+    result = run("evaluate", "holdout", "people")
+    assert result.exit_code == 3
+    assert "no picture of the folder has a face" in result.stderr
+
+
+def test_calibrate_finds_a_threshold_and_what_stands_behind_it(run, people):
+    result = run("calibrate", people, "--far", "0.25", "--gallery-size", 10, "--repeats", 20, "--json")
+    assert result.exit_code == 0
+    record = json.loads(result.stdout)
+    assert record["data"]["impostors"] == 160
+    assert record["data"]["fpir"]["value"] > 0.25
+    shown = run("calibrate", people, "--far", "0.25", "--gallery-size", 10, "--repeats", 20).stdout
+    assert "Thresholds that can be saved" in shown
+
+
+def test_calibrate_refuses_too_few_pairs(run, people):
+    result = run("calibrate", people)
+    assert result.exit_code == 3
+    assert "needs 30,000 pairs of different people" in result.stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sameface.errors import ThresholdError, WeightsError
 
@@ -116,6 +117,35 @@ class Thresholds:
 def over(far: float, size: int) -> float:
     """Return the chance that one of `size` comparisons fails when each fails with the chance `far`."""
     return float(-np.expm1(np.log1p(-far) * size))
+
+
+@dataclass(frozen=True, slots=True)
+class Logistic:
+    """How likely two faces at a distance are one person's, where a pair is as often one person as not.
+
+    Attributes:
+        offset: The log odds at distance 0.
+        slope: What a distance of 1 adds to them; negative.
+        low: The smallest distance at which the calibration saw a pair of different people.
+        high: The largest at which it saw a pair of one person.
+        pairs: How many pairs it was fitted to.
+    """
+
+    offset: float
+    slope: float
+    low: float
+    high: float
+    pairs: int
+
+    def chances(self, distance: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the chance that each distance is one person's; past either end it stays what it is there."""
+        odds = self.offset + self.slope * np.clip(distance, self.low, self.high)
+        chances: NDArray[np.float64] = 1 / (1 + np.exp(-odds))
+        return chances
+
+    def covers(self, distance: float) -> bool:
+        """Return whether the calibration saw both kinds of pairs on either side of a distance."""
+        return self.low <= distance <= self.high
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 
 import click
 
+from sameface.cli.folders import embed_folder, folder_argument, slice_options, split_people
 from sameface.cli.measure import Run, measuring_options
+from sameface.evaluation.holdout import evaluate_holdout
+from sameface.evaluation.holdout_report import report_holdout
 from sameface.evaluation.pairs import evaluate_pairs
 from sameface.evaluation.pairs_report import report_pairs, score_pairs
 from sameface.evaluation.pictures import compare_pairs
@@ -84,3 +87,19 @@ def finish_pairs(
     result = evaluate_pairs(scores, slices=slices, repeats=run.repeats, seed=run.seed)
     report = report_pairs(report_kind, facts, listed, scores=scores, result=result)
     run.finish(replace(report, failures=tuple(found.failures)))
+
+
+@evaluate.command()
+@folder_argument
+@slice_options
+@measuring_options
+def holdout(*, run: Run, folder: Path, **choices: Any) -> None:
+    """VAL at FAR over all pairs of PEOPLE_FOLDER, which holds one folder per person."""
+    people, failures, facts = embed_folder(run, folder)
+    parts = {"": people} | split_people(people, **choices)
+    results = {
+        name: evaluate_holdout(part.rows, part.person, repeats=run.repeats, seed=run.seed)
+        for name, part in parts.items()
+    }
+    report = report_holdout(facts, people, results.pop(""), results)
+    run.finish(replace(report, failures=tuple(failures)))

@@ -21,7 +21,7 @@ BLOCK = 1 << 22  # distances at a time: 16 MB, and 32 MB for their bins
 BEYOND = 5.0  # no distance: a pair of one person, or one that was counted already
 SHIFT = 12  # trailing bits that the first pass leaves out: bins are 0.05 % wide
 BINS = int(np.float32(BEYOND).view(np.uint32) >> SHIFT)
-SAMPLE = 50_000  # pairs at most that an interval is drawn from
+SAMPLE = 20_000  # pairs at most that an interval is drawn from
 REACH = 2  # a draw may need this many times the accepted pairs
 
 Distances = NDArray[np.float32]

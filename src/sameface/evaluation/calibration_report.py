@@ -1,0 +1,95 @@
+"""The report on a calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from sameface.evaluation.calibration import Calibration, ReliabilityBin, imply_fpir
+from sameface.evaluation.charts import reliability_chart
+from sameface.evaluation.holdout_report import counts_chart, tell_threshold
+from sameface.evaluation.people import PeopleSet
+from sameface.evaluation.report import Report, Table, percent, with_interval
+
+
+def report_calibration(
+    facts: Mapping[str, str],
+    people: PeopleSet,
+    found: Calibration,
+    *,
+    reliability: Sequence[ReliabilityBin],
+    gallery_size: int | None,
+) -> Report:
+    """Return the report.
+
+    Args:
+        facts: What was measured.
+        people: The rows.
+        found: The calibration.
+        reliability: Of the chances, on people that they were not fitted to.
+        gallery_size: Tell what the threshold does in a gallery of so many faces.
+    """
+    tables = [summary_table(found, gallery_size), threshold_table(found)]
+    charts = [counts_chart(found.counts, threshold=found.rate.threshold.value)]
+    if reliability:
+        tables.append(reliability_table(reliability))
+        curve = np.array([(one.stated, one.true, one.low, one.high) for one in reliability]).T
+        charts.append(reliability_chart({"measured": (curve[0], curve[1], curve[2], curve[3])}))
+    logistic = found.logistic
+    data = {
+        "far": found.far,
+        "threshold": found.rate.threshold,
+        "far_interval": list(found.far_interval),
+        "impostors": found.impostors,
+        "genuine": found.genuine,
+        "measures": {f"VAL at FAR {found.far:g}": found.rate.val},
+        "thresholds": dict(
+            zip(map("{:g}".format, found.thresholds.far), found.thresholds.distance, strict=True)
+        ),
+        "fpir": None if gallery_size is None else imply_fpir(found, gallery_size),
+        "logistic": None
+        if logistic is None
+        else [logistic.offset, logistic.slope, logistic.low, logistic.high],
+        "reliability": [[one.stated, one.true, one.pairs] for one in reliability],
+    }
+    return Report("calibration", facts, tuple(tables), tuple(charts), data, warnings=people.warnings)
+
+
+def summary_table(found: Calibration, gallery_size: int | None) -> Table:
+    """Return the threshold and what stands behind it."""
+    low, high = found.far_interval
+    rows = [
+        ("threshold", tell_threshold(found.rate.threshold)),
+        ("pairs of different people / accepted", f"{found.impostors:,} / {found.rate.accepted:,}"),
+        ("false-accept rate, if pairs were independent", f"{low:.3g} to {high:.3g}"),
+        ("VAL", with_interval(found.rate.val)),
+    ]
+    if gallery_size is not None:
+        fpir = imply_fpir(found, gallery_size)
+        told = f"{fpir.value:.3g} ({fpir.low:.3g} to {fpir.high:.3g})"
+        rows.append((f"FPIR in a gallery of {gallery_size:,} faces, if comparisons were independent", told))
+    logistic = found.logistic
+    if logistic is not None:
+        rows.append(("chances are calibrated for distances", f"{logistic.low:.4f} to {logistic.high:.4f}"))
+    return Table(f"Threshold for a false-accept rate of {found.far:g}", ("", ""), tuple(rows))
+
+
+def threshold_table(found: Calibration) -> Table:
+    """Return the threshold of every rate that the pairs support."""
+    table = found.thresholds
+    rows = [
+        (f"{far:g}", f"{distance:.4f}", f"{pairs:,}")
+        for far, distance, pairs in zip(table.far, table.distance, table.pairs, strict=True)
+    ]
+    return Table("Thresholds that can be saved", ("FAR", "threshold", "false accepts behind it"), tuple(rows))
+
+
+def reliability_table(bins: Sequence[ReliabilityBin]) -> Table:
+    """Return stated and true chances."""
+    rows = [(percent(one.stated, 1), percent(one.true, 1), f"{one.pairs:,}") for one in bins]
+    return Table(
+        "Reliability of the chances, on people they were not fitted to (both kinds weighted alike)",
+        ("stated chance of one person", "true", "pairs"),
+        tuple(rows),
+    )

@@ -1,0 +1,147 @@
+"""Thresholds for one's own people, and chances."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.optimize
+import scipy.stats
+from test_evaluation_holdout import all_pairs, draw_rows
+
+from sameface.errors import TooFewPairsError
+from sameface.evaluation.calibration import (
+    bin_distances,
+    calibrate,
+    check_reliability,
+    fit_logistic,
+    imply_fpir,
+    measure_reliability,
+    odds_interval,
+    split_people,
+    wilson,
+)
+from sameface.manifest import Logistic
+
+
+@pytest.fixture(scope="module")
+def people():
+    return draw_rows([4] * 100, spread=0.8)
+
+
+@pytest.fixture(scope="module")
+def found(people):
+    return calibrate(*people, far=1e-2, words="toy rows", repeats=100)
+
+
+def test_the_threshold_accepts_the_rate_that_was_asked_for(people, found):
+    distance, same = all_pairs(*people)
+    accepted = (distance[~same] <= found.rate.threshold.value).sum()
+    assert found.rate.accepted == pytest.approx(accepted, abs=1)
+    assert found.rate.accepted == int(1e-2 * (~same).sum())
+    assert found.impostors == (~same).sum()
+    assert found.rate.threshold.low < found.rate.threshold.value < found.rate.threshold.high
+
+
+def test_the_table_holds_only_rates_with_thirty_accepts_behind_them(found):
+    assert min(found.thresholds.pairs) >= 29
+    assert found.thresholds.far == (0.1, 0.03, 0.01, 0.003, 0.001)
+    assert found.thresholds.at(1e-2) == pytest.approx(found.rate.threshold.value)
+    assert found.thresholds.calibrated_on == "toy rows"
+
+
+def test_a_rate_with_too_few_pairs_is_refused(people):
+    with pytest.raises(TooFewPairsError, match=r"needs 300,000 pairs.*30 accepts.*79,200"):
+        calibrate(*people, far=1e-4, words="", repeats=2)
+
+
+def test_one_person_alone_cannot_be_calibrated():
+    with pytest.raises(TooFewPairsError, match="there are 0"):
+        calibrate(*draw_rows([20]), far=0.1, words="", repeats=2)
+
+
+def test_strangers_alone_give_a_threshold_but_no_chances():
+    found = calibrate(*draw_rows([1] * 60), far=0.1, words="", repeats=2)
+    assert found.logistic is None
+
+
+@pytest.mark.parametrize(("accepted", "pairs"), [(0, 10), (30, 3000), (5, 5), (1, 1_000_000)])
+def test_the_interval_of_the_rate_is_scipys(accepted, pairs):
+    expected = scipy.stats.binomtest(accepted, pairs).proportion_ci(method="wilson")
+    assert wilson(accepted, pairs) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_the_rate_in_a_gallery_is_that_of_any_of_its_comparisons_failing(found):
+    far = found.rate.accepted / found.impostors
+    assert imply_fpir(found, 1).value == pytest.approx(far)
+    assert imply_fpir(found, 50).value == pytest.approx(1 - (1 - far) ** 50)
+
+
+def test_the_chances_are_the_likeliest_logistic_curve(found, people):
+    distance, same = all_pairs(*people)
+    weight = np.where(same, 1 / same.sum(), 1 / (~same).sum())
+
+    def loss(beta):
+        odds = beta[0] + beta[1] * distance
+        return (weight * np.logaddexp(0, np.where(same, -odds, odds))).sum()
+
+    best = scipy.optimize.minimize(loss, [0.0, -1.0]).x
+    assert found.logistic.offset == pytest.approx(best[0], rel=0.02)
+    assert found.logistic.slope == pytest.approx(best[1], rel=0.02)
+
+
+def test_kinds_that_do_not_overlap_still_give_finite_chances():
+    counts = np.zeros((2, len(bin_distances())), np.int64)
+    counts[0, np.searchsorted(bin_distances(), 0.1)] = 5
+    counts[1, np.searchsorted(bin_distances(), 1.0)] = 50
+    fitted = fit_logistic(counts)
+    near, far = fitted.chances(np.array([0.0, 4.0]))
+    assert 0.5 < near < 1
+    assert 0 < far < 0.5
+    with pytest.raises(ValueError, match="both kinds"):
+        fit_logistic(counts * [[1], [0]])
+
+
+def test_past_its_range_a_chance_stays_what_it_is_at_the_end():
+    curve = Logistic(4.0, -8.0, low=0.2, high=0.9, pairs=10)
+    assert curve.chances(np.array([0.5])) == pytest.approx(0.5)
+    assert (curve.chances(np.array([0.0, 4.0])) == curve.chances(np.array([0.2, 0.9]))).all()
+    assert [curve.covers(distance) for distance in (0.1, 0.2, 0.9, 0.91)] == [False, True, True, False]
+
+
+def test_reliability_is_the_part_of_one_person_among_pairs_of_like_chance():
+    counts = np.zeros((2, len(bin_distances())), np.int64)
+    place = np.searchsorted(bin_distances(), [0.2, 0.5, 0.8])
+    counts[0, place], counts[1, place] = [60, 30, 10], [1, 3, 6]
+    curve = Logistic(4.0, -8.0, low=0.0, high=4.0, pairs=1)
+    found = measure_reliability(counts, curve)
+    assert [one.pairs for one in found] == [16, 33, 61]
+    assert [one.true for one in found] == pytest.approx([0.1 / 0.7, 0.3 / 0.6, 0.6 / 0.7])
+    assert [one.stated for one in found] == pytest.approx([0.083, 0.5, 0.917], abs=0.002)
+
+
+def test_the_interval_of_a_part_holds_the_truth_in_95_of_100_draws():
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(1000):
+        own, others = rng.binomial(400, 0.1), rng.binomial(9000, 0.02)
+        low, high = odds_interval((int(own), int(others)), (400, 9000))
+        held += low <= 0.1 / 0.12 <= high
+    assert 930 <= held <= 970
+
+
+def test_reliability_is_measured_on_other_people_than_it_was_fitted_to(people):
+    rows, person = people
+    first = split_people(person, seed=0)
+    assert first.sum() == 50
+    assert (first != split_people(person, seed=1)).any()
+    halves = []
+    for part in (first, ~first):
+        chosen = part[person]
+        halves.append((rows[chosen], (np.cumsum(part) - 1)[person[chosen]]))
+    bins = check_reliability(halves)
+    # Drawn from bell curves of nearly equal width, the logistic curve is nearly right.
+    weight = np.array([one.pairs for one in bins])
+    assert len(bins) == 10
+    assert max(abs(one.stated - one.true) for one in bins) < 0.25
+    assert weight.sum() == 2 * (200 * 199 // 2) / 2
+    assert check_reliability([halves[0], draw_rows([1, 1])]) == ()
