@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -10,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 
+from sameface.arrays import Image
 from sameface.atomic import replace_file
 from sameface.errors import ProtocolError
 from sameface.evaluation.bootstrap import Estimate
 from sameface.evaluation.charts import Chart
 
 FORMAT = 1  # of the JSON file
+THUMBNAIL = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,21 @@ class Table:
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PicturePair:
+    """Two faces side by side. They are shown only when somebody asks for them.
+
+    Attributes:
+        first: A JPEG.
+        second: A JPEG.
+        caption: Whose they are, and what is wrong.
+    """
+
+    first: bytes
+    second: bytes
+    caption: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +59,7 @@ class Report:
         data: The measures as numbers, and what `compare_reports` needs. JSON can hold all of it.
         failures: Pictures without an embedding, and why.
         warnings: What a reader must know before the numbers.
+        pictures: Pairs that were judged wrongly, for the page; never in the JSON.
     """
 
     kind: str
@@ -49,6 +69,27 @@ class Report:
     data: Mapping[str, Any]
     failures: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    pictures: tuple[PicturePair, ...] = ()
+
+
+def pair_pictures(a: Image, b: Image, caption: str) -> PicturePair:
+    """Return two faces for the page.
+
+    Args:
+        a: `(h, w, 3) uint8` RGB.
+        b: `(h, w, 3) uint8` RGB.
+        caption: Whose they are, and what is wrong.
+    """
+    return PicturePair(to_thumbnail(a), to_thumbnail(b), caption)
+
+
+def to_thumbnail(image: Image) -> bytes:
+    """Return a picture as a small JPEG that holds nothing but the picture."""
+    small = PIL.Image.fromarray(image)
+    small.thumbnail((THUMBNAIL, THUMBNAIL), PIL.Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=80)
+    return file.getvalue()
 
 
 def plain(value: Any) -> Any:
