@@ -89,7 +89,7 @@ def shrink(image: Image, box: Box, /, *, level: float) -> Image:
 
 
 def blur(image: Image, box: Box, /, *, level: float) -> Image:
-    """Return the picture under a Gaussian blur with a deviation of `level` percent of the face's longer side."""
+    """Return the picture under a Gaussian blur with a deviation of `level` percent of the face's side."""
     blurred = PIL.ImageFilter.GaussianBlur(side_of(box) * level / 100)
     return np.asarray(PIL.Image.fromarray(image).filter(blurred))
 
