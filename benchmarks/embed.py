@@ -51,7 +51,7 @@ def compare_rows(crops: Crops, network: dlib.face_recognition_model_v1, data: by
     theirs = np.array(network.compute_face_descriptor(list(crops)), np.float32)  # (n, 128)
     shipped = Model.load("resnet29")
     exact = Model(shipped.manifest, open_session(data, "float32", None))
-    (raw,) = exact.run(crops.astype(np.float32))
+    (raw,) = exact.run(crops)
     rows = Embedder(shipped, flip=False).embed(crops)
     moved = np.linalg.norm(rows - unit_rows(theirs), axis=1)
     return [

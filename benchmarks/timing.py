@@ -9,19 +9,11 @@ from collections.abc import Callable, Mapping
 PAUSE = 0.1  # seconds before each step, in which the threads of the step before fall asleep
 
 
-def alternate(
-    steps: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: bool = True
-) -> dict[str, list[float]]:
+def alternate(steps: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, list[float]]:
     """Return the seconds of each step in each round; a round runs every step once, in turn.
 
-    Args:
-        steps: What to time, by name.
-        rounds: How often each is timed.
-        warm_up: Run every step once before the first round.
+    The first round is the slowest; a median over three or more does not mind.
     """
-    if warm_up:
-        for step in steps.values():
-            step()
     seconds: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
         for name, step in steps.items():
