@@ -1,0 +1,145 @@
+"""Change a crop at random as photographs differ: place, light, focus, compression, something in front."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, fields
+
+import numpy as np
+import PIL.Image
+import PIL.ImageFilter
+
+from sameface.arrays import Image
+
+BILINEAR = PIL.Image.Resampling.BILINEAR
+GREY = np.array([0.299, 0.587, 0.114])  # how bright red, green and blue look (ITU-R BT.601)
+MIDDLE = 127.5
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How strong each change is, and how often it comes; 0 turns it off.
+
+    Attributes:
+        flip: The chance of the mirror image.
+        shift: How far the crop moves at most, in parts of its side.
+        scale: By what part it grows or shrinks at most.
+        turn: By how many degrees it turns at most.
+        brightness: By what part it gets lighter or darker at most.
+        contrast: By what part differences of light grow or shrink at most.
+        saturation: By what part its colours get stronger or paler at most.
+        grey: The chance that no colour is left.
+        blur: The chance of a blur, of up to 1/80 of the side.
+        jpeg: The chance of JPEG, of quality 20 to 90.
+        cover: The chance that a plain rectangle of up to a third of each side hides something.
+    """
+
+    flip: float = 0.5
+    shift: float = 0.04
+    scale: float = 0.06
+    turn: float = 6.0
+    brightness: float = 0.25
+    contrast: float = 0.25
+    saturation: float = 0.25
+    grey: float = 0.05
+    blur: float = 0.1
+    jpeg: float = 0.1
+    cover: float = 0.1
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            limit = 180 if each.name == "turn" else 1
+            if not 0 <= getattr(self, each.name) <= limit:
+                raise ValueError(f"{each.name} must be 0 to {limit}, got {getattr(self, each.name)!r}")
+
+
+USUAL = Changes()
+OFF = Changes(**dict.fromkeys((each.name for each in fields(Changes)), 0.0))
+
+
+def augment(crop: Image, size: int, rng: np.random.Generator, changes: Changes = USUAL) -> Image:
+    """Return a changed copy at the size that the network takes.
+
+    Args:
+        crop: `(h, w, 3) uint8`, square.
+        size: The side of the result.
+        rng: Decides everything.
+        changes: How much; with `OFF` the result is that of `resize`.
+
+    Returns:
+        `(size, size, 3) uint8`.
+    """
+    picture = move(crop, size, rng, changes)
+    picture = blur(picture, rng, changes.blur)
+    picture = recolour(picture, rng, changes)
+    picture = compress(picture, rng, changes.jpeg)
+    return cover(np.asarray(picture), rng, changes.cover)
+
+
+def resize(crop: Image, size: int) -> Image:
+    """Return a crop at the size that the network takes, otherwise as it is."""
+    if crop.shape[:2] == (size, size):
+        return crop
+    return np.asarray(PIL.Image.fromarray(crop).resize((size, size), BILINEAR, reducing_gap=2.0))
+
+
+def move(crop: Image, size: int, rng: np.random.Generator, changes: Changes) -> PIL.Image.Image:
+    """Mirror, turn, scale and shift in one step; what lies outside the crop is black."""
+    turn = np.deg2rad(changes.turn * rng.uniform(-1, 1))
+    zoom = 1 + changes.scale * rng.uniform(-1, 1)
+    shift = changes.shift * rng.uniform(-1, 1, 2)
+    mirror = -1 if rng.random() < changes.flip else 1
+    if not shift.any() and (turn, zoom, mirror) == (0, 1, 1):
+        return PIL.Image.fromarray(resize(crop, size))
+    picture = PIL.Image.fromarray(crop)
+    factor = min(picture.size) // size
+    if factor > 1:
+        picture = picture.reduce(factor)  # else pixels are passed over
+    sides = np.array(picture.size)
+    scale = sides / size * zoom  # (2,) pixels of the crop per pixel of the result
+    matrix = scale[:, None] * [[mirror * np.cos(turn), -np.sin(turn)], [mirror * np.sin(turn), np.cos(turn)]]
+    offset = sides * (0.5 + shift) - matrix @ [size / 2, size / 2]
+    data = tuple(np.column_stack([matrix, offset]).ravel().tolist())
+    return picture.transform((size, size), PIL.Image.Transform.AFFINE, data, BILINEAR)
+
+
+def recolour(picture: PIL.Image.Image, rng: np.random.Generator, changes: Changes) -> PIL.Image.Image:
+    """Change brightness, contrast and saturation, all in one step, or take all colour away."""
+    saturation = 1 + changes.saturation * rng.uniform(-1, 1)
+    contrast = 1 + changes.contrast * rng.uniform(-1, 1)
+    brightness = 1 + changes.brightness * rng.uniform(-1, 1)
+    if rng.random() < changes.grey:
+        saturation = 0.0
+    if saturation == contrast == brightness == 1:
+        return picture
+    mixed = saturation * np.eye(3) + (1 - saturation) * GREY  # each row adds up to 1, so that grey stays grey
+    matrix = np.column_stack([contrast * mixed, np.full(3, MIDDLE * (1 - contrast))])
+    return picture.convert("RGB", tuple((brightness * matrix).ravel().tolist()))
+
+
+def blur(picture: PIL.Image.Image, rng: np.random.Generator, chance: float) -> PIL.Image.Image:
+    """Put the picture out of focus."""
+    if rng.random() >= chance:
+        return picture
+    return picture.filter(PIL.ImageFilter.GaussianBlur(rng.uniform(0.3, picture.width / 80)))
+
+
+def compress(picture: PIL.Image.Image, rng: np.random.Generator, chance: float) -> PIL.Image.Image:
+    """Return what JPEG leaves of a picture."""
+    if rng.random() >= chance:
+        return picture
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=int(rng.integers(20, 91)))
+    return PIL.Image.open(buffer).convert("RGB")
+
+
+def cover(pixels: Image, rng: np.random.Generator, chance: float) -> Image:
+    """Hide a rectangle behind a plain colour."""
+    if rng.random() >= chance:
+        return pixels
+    size = len(pixels)
+    height, width = rng.integers(size // 10, size // 3, 2, endpoint=True)
+    top, left = rng.integers(0, [size - height, size - width], endpoint=True)
+    covered = pixels.copy()
+    covered[top : top + height, left : left + width] = rng.integers(0, 256, 3)
+    return covered
