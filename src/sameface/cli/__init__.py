@@ -26,6 +26,7 @@ COMMANDS = {
     "forget": ("people", "Delete a person for good."),
     "cluster": ("album", "Sort an album into one folder per person."),
     "evaluate": ("evaluate", "Measure the embeddings: pairs, ytf, holdout, identification, clusters, sweep."),
+    "calibrate": ("calibrate", "Find the threshold for your own people and cameras."),
     "doctor": ("doctor", "Check the installation, the weights and the speed."),
 }
 
