@@ -243,3 +243,57 @@ def test_calibrate_refuses_too_few_pairs(run, people):
     result = run("calibrate", people)
     assert result.exit_code == 3
     assert "needs 30,000 pairs of different people" in result.stderr
+
+
+def test_identification_names_everyone_and_rejects_strangers(run, people):
+    result, record = measure(run, "identification", people, "--size", 2, "--size", 3, "--draws", 3)
+    assert result.exit_code == 0
+    small, large = record["data"]["galleries"]
+    assert (small["enrolled"], large["enrolled"]) == (2, 3)
+    assert small["cmc"][0] == 1
+    assert (small["known"], small["strangers"]) == (3 * 2 * 3, 3 * 3 * 4)
+    assert [vote["k"] for vote in small["votes"]] == [1, 3, 5]
+    assert large["votes"][0]["detections"][0][:2] == [0.1, None]  # eight strangers do not support a tenth
+
+
+def test_identification_chooses_sizes_that_leave_a_stranger(run, people):
+    _, record = measure(run, "identification", people, "--draws", 1)
+    assert [one["enrolled"] for one in record["data"]["galleries"]] == [4]
+    too_many = run("evaluate", "identification", people, "--size", 5)
+    assert too_many.exit_code == 3
+    assert "4 people at most" in too_many.stderr
+
+
+def test_clusters_of_colours_are_the_people(run, people):
+    result, record = measure(run, "clusters", people, "--far", "0.001")
+    assert result.exit_code == 0
+    assert record["data"]["chosen"]["clusters"] == 5
+    assert record["data"]["chosen"]["bcubed_f"] == 1
+    assert record["data"]["best"]["bcubed_f"] == 1
+    thresholds = [point["threshold"] for point in record["data"]["sweep"]]
+    assert thresholds == sorted(thresholds)
+
+
+def test_a_sweep_finds_no_face_in_the_dark(run, people):
+    result, record = measure(run, "sweep", people, "--only", "brightness", "--only", "bits", "--far", "0.1")
+    assert result.exit_code == 0
+    levels = {point["level"]: point for point in record["data"]["brightness"]["levels"]}
+    assert levels[0.125]["failed"] == 20
+    assert levels[0.125]["val_of_all"] is None
+    assert levels[0.75]["failed"] == 0
+    assert levels[0.75]["val"]["value"] == 1
+    assert record["data"]["bits"]["levels"][-1]["val"]["value"] == 1
+
+
+def test_a_second_sweep_computes_nothing(run, people):
+    words = ("evaluate", "sweep", people, "--only", "jpeg", "--far", "0.1", "--repeats", 2)
+    assert run(*words).stderr.count("20 of 20 pictures embedded") == 7
+    again = run(*words).stderr
+    assert again.count("0 of 20 pictures embedded") == 7
+    assert again.count("20 of 20") == 0
+
+
+def test_a_sweep_with_too_few_pairs_is_refused(run, people):
+    result = run("evaluate", "sweep", people, "--only", "bits")
+    assert result.exit_code == 3
+    assert "needs 1,000 pairs" in result.stderr

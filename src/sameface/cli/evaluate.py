@@ -7,16 +7,27 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
+import numpy as np
 
+from sameface.arrays import Embeddings
 from sameface.cli.folders import embed_folder, folder_argument, slice_options, split_people
 from sameface.cli.measure import Run, measuring_options
+from sameface.errors import ProtocolError
+from sameface.evaluation.clusters import sweep_thresholds
+from sameface.evaluation.clusters_report import report_clusters
+from sameface.evaluation.degradations import DEGRADATIONS, Step
 from sameface.evaluation.holdout import evaluate_holdout
 from sameface.evaluation.holdout_report import report_holdout
+from sameface.evaluation.identification import evaluate_identification
+from sameface.evaluation.identification_report import report_identification
 from sameface.evaluation.pairs import evaluate_pairs
 from sameface.evaluation.pairs_report import report_pairs, score_pairs
+from sameface.evaluation.people import PeopleSet
 from sameface.evaluation.pictures import compare_pairs
 from sameface.evaluation.protocols import Pair, deal_folds, read_pairs, read_slices, slice_pairs
 from sameface.evaluation.roc import Numbers
+from sameface.evaluation.sweeps import Plan, pair_pictures, sweep_bits, sweep_pictures
+from sameface.evaluation.sweeps_report import report_sweeps
 
 
 class PairFaces(NamedTuple):
@@ -102,4 +113,127 @@ def holdout(*, run: Run, folder: Path, **choices: Any) -> None:
         for name, part in parts.items()
     }
     report = report_holdout(facts, people, results.pop(""), results)
+    run.finish(replace(report, failures=tuple(failures)))
+
+
+@evaluate.command()
+@folder_argument
+@click.option(
+    "--size",
+    "sizes",
+    multiple=True,
+    type=click.IntRange(min=1),
+    help="How many people to enroll; may be given several times. By default 10, 100, 1000 and so on.",
+)
+@click.option(
+    "--per-person",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Pictures enrolled of each.",
+)
+@click.option(
+    "--draws", default=10, show_default=True, type=click.IntRange(min=1), help="Galleries per size."
+)
+@slice_options
+@measuring_options
+def identification(
+    *, run: Run, folder: Path, sizes: tuple[int, ...], per_person: int, draws: int, **choices: Any
+) -> None:
+    """Who is this, if anyone? Random galleries of PEOPLE_FOLDER, one folder per person.
+
+    Closed set: rank 1 and up (CMC). Open set: everyone who is not enrolled is a stranger; DIR at FPIR.
+    """
+    people, failures, facts = embed_folder(run, folder)
+    parts = {"": people} | split_people(people, **choices)
+    seeds = range(run.seed, run.seed + draws)
+    results = {
+        name: evaluate_identification(
+            part.rows,
+            part.person,
+            sizes=choose_sizes(part, sizes, per_person, folder),
+            per_person=per_person,
+            seeds=seeds,
+        )
+        for name, part in parts.items()
+    }
+    report = report_identification(facts, results.pop(""), results, warnings=people.warnings)
+    run.finish(replace(report, failures=tuple(failures)))
+
+
+def choose_sizes(people: PeopleSet, wanted: tuple[int, ...], per_person: int, folder: Path) -> list[int]:
+    """Return the sizes of gallery that the people allow; someone must be left to be a stranger."""
+    most = min(int((np.bincount(people.person) > per_person).sum()), len(people.names) - 1)
+    sizes = sorted(wanted or {10**power for power in range(1, 7)} | {most})
+    fitting = [size for size in sizes if 0 < size <= most]
+    if not fitting or (wanted and len(fitting) < len(sizes)):
+        reason = f"{max(most, 0)} people at most can be enrolled with {per_person} and probed with another"
+        raise ProtocolError(str(folder), reason)
+    return fitting
+
+
+@evaluate.command()
+@folder_argument
+@click.option(
+    "--far",
+    default=3e-4,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Sets the threshold, as in `sameface cluster`.",
+)
+@slice_options
+@measuring_options
+def clusters(*, run: Run, folder: Path, far: float, **choices: Any) -> None:
+    """Groups found without a name, against the people of PEOPLE_FOLDER, one folder per person."""
+    people, failures, facts = embed_folder(run, folder)
+    threshold = run.recognizer.thresholds.at(far)
+    parts = {"": people} | split_people(people, **choices)
+    chosen = {
+        name: sweep_thresholds(part.rows, part.person, thresholds=[threshold])[0]
+        for name, part in parts.items()
+    }
+    sweep = sweep_thresholds(people.rows, people.person)
+    report = report_clusters(facts, chosen.pop(""), sweep, slices=chosen, warnings=people.warnings)
+    run.finish(replace(report, failures=tuple(failures)))
+
+
+@evaluate.command()
+@folder_argument
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice([*(degradation.name for degradation in DEGRADATIONS), "bits"]),
+    help="What to vary; may be given several times. Everything by default.",
+)
+@click.option(
+    "--far",
+    default=1e-3,
+    show_default=True,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="The false-accept rate.",
+)
+@measuring_options
+def sweep(*, run: Run, folder: Path, only: tuple[str, ...], far: float) -> None:
+    """VAL at FAR as the pictures of PEOPLE_FOLDER get worse: JPEG, size, blur, light, rotation, a bar.
+
+    Both pictures of a pair are made worse, and faces are searched for again. `bits` stores the embeddings in
+    fewer bytes instead.
+    """
+    people, failures, facts = embed_folder(run, folder)
+    rng = np.random.default_rng(run.seed)
+    pictures = pair_pictures(people.rows, people.person, rng=rng)
+    plan = Plan(far=far, repeats=run.repeats, seed=run.seed)
+
+    def embed(step: Step) -> Embeddings:
+        found = run.embed(people.paths, change=step.change, name=step.name)
+        rows = found.rows
+        return rows if rows.shape[1] else np.zeros_like(people.rows)
+
+    curves = [
+        sweep_pictures(degradation, pictures, embed=embed, plan=plan)
+        for degradation in DEGRADATIONS
+        if not only or degradation.name in only
+    ]
+    curves += [sweep_bits(pictures, plan=plan)] if not only or "bits" in only else []
+    report = report_sweeps(facts, curves, warnings=people.warnings)
     run.finish(replace(report, failures=tuple(failures)))
