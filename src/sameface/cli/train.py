@@ -1,0 +1,249 @@
+"""Commands that make weights of one's own: prepare, train, export."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import rich.progress
+from rich.console import Console
+
+from sameface.cli.output import finish, print_table
+from sameface.detect import Detector
+from sameface.model import Model
+from sameface.training.config import TrainConfig
+from sameface.training.count import count_table, totals
+from sameface.training.pictures import PictureSet, open_pictures, split_people
+from sameface.training.prepare import make_rule, prepare_pictures
+from sameface.training.tables import TABLES
+
+if TYPE_CHECKING:
+    from sameface.training.train import Progress
+
+EVERY = 20  # steps between two lines where nobody is watching
+
+
+def import_training() -> Any:
+    """Import what needs torch, or say how to get it."""
+    try:
+        import sameface.training.export as export_module
+        import sameface.training.finish as finish_module
+        import sameface.training.train as train_module
+    except ModuleNotFoundError as error:
+        if error.name in ("torch", "onnx"):
+            raise click.UsageError(f"this needs {error.name}: pip install 'sameface[train]'") from error
+        raise
+    return train_module, finish_module, export_module
+
+
+@click.command()
+@click.argument("photographs", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the crops.")
+@click.option("--size", type=click.IntRange(min=16), default=160, show_default=True, help="Side of a crop.")
+@click.option(
+    "--rule",
+    type=click.Choice(["similarity", "box"]),
+    default="similarity",
+    show_default=True,
+    help="Straighten by the five points, or take the box as it is.",
+)
+@click.option("--margin", default=0.3, show_default=True, help="What is added round a box, in parts of it.")
+@click.option("--min-score", type=click.FloatRange(0, 1), help="The score from which a place is a face.")
+def prepare(
+    *, photographs: Path, output: Path, size: int, rule: str, margin: float, min_score: float | None
+) -> None:
+    """Cut the largest face out of each picture in PHOTOGRAPHS, a folder per person.
+
+    Called again, it goes on where it was ended.
+    """
+    detector = Detector(Model.load("centerface"), min_score=min_score)
+    crop = make_rule(rule, size, margin=margin)
+    failures, crops, new = [], 0, 0
+    for done in track(prepare_pictures(photographs, output, detector, crop), "pictures"):
+        crops += done.crop is not None
+        new += done.new
+        if done.crop is None:
+            failures.append(done.reason)
+    click.echo(f"{crops} crops in {output} ({new} pictures new, {len(failures)} without a face)", err=True)
+    finish(failures)
+
+
+def track(items: Iterator[Any], what: str) -> Iterator[Any]:
+    """Show on stderr how many there were, if a person is watching."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield from items
+        return
+    with rich.progress.Progress(
+        rich.progress.SpinnerColumn(), "{task.completed} {task.description}", console=console, transient=True
+    ) as bar:
+        task = bar.add_task(what, total=None)
+        for item in items:
+            bar.advance(task)
+            yield item
+
+
+def config_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add an option for each field of `TrainConfig`."""
+    for each in reversed(fields(TrainConfig)):
+        name = each.name.replace("_", "-")
+        assert each.default is not MISSING
+        given = {
+            "default": each.default,
+            "show_default": each.default != "",
+            "help": each.metadata["help"] + ".",
+        }
+        among = each.metadata["among"]
+        if isinstance(each.default, bool):
+            command = click.option(f"--{name}/--no-{name}", each.name, **given)(command)
+        else:
+            kind: Any = click.Choice(list(among)) if among else type(each.default)
+            command = click.option(f"--{name}", each.name, type=kind, **given)(command)
+    return command
+
+
+@click.command()
+@click.argument("crops", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the run.")
+@click.option("--list-networks", is_flag=True, help="Print what can be trained, and stop.")
+@config_options
+def train(*, crops: tuple[Path, ...], output: Path | None, list_networks: bool, **choices: Any) -> None:
+    """Train a network on CROPS: folders or tar files with a folder per person, from `sameface prepare`.
+
+    Called again with the same options, it goes on where it was ended. Ctrl-C saves and ends it.
+    """
+    if list_networks:
+        print_networks()
+        return
+    if not crops or output is None:
+        raise click.UsageError("give the CROPS to train on and the folder of the run with -o")
+    try:
+        config = TrainConfig(**choices)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    train_module, finish_module, _ = import_training()
+    pictures, held_out = split(open_pictures(crops), config.held_out)
+    click.echo(
+        f"{len(pictures)} pictures of {len(pictures.people)} people, "
+        f"{len(held_out)} of {len(held_out.people)} others held out",
+        err=True,
+    )
+    with stop_on_signals() as stopped:
+        steps = train_module.train(pictures, held_out, config, output, stop=lambda: bool(stopped))
+        last = show(steps, config.steps)
+    if last < config.steps:
+        click.echo(f"ended after step {last}; the same command goes on from there", err=True)
+        click.get_current_context().exit(130 if stopped else 0)
+    for line in finish_module.report_run(output, config, pictures, held_out):
+        click.echo(line)
+
+
+def split(pictures: PictureSet, held_out: str) -> tuple[PictureSet, PictureSet]:
+    """Return the pictures to train on and those to test on."""
+    try:
+        part = float(held_out)
+    except ValueError:
+        return pictures, open_pictures([held_out])
+    if not 0 <= part < 1:
+        raise click.UsageError(f"--held-out must be a part from 0 to under 1, or a path, got {held_out}")
+    return split_people(pictures, part)
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[list[int]]:
+    """Note Ctrl-C and SIGTERM in a list instead of dying; a second Ctrl-C ends at once."""
+    stopped: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        if stopped and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stopped.append(number)
+        click.echo("saving ...", err=True)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def show(steps: Iterator[Progress], total: int) -> int:
+    """Show a run: a live line for a person, else a line every so often; return the last step."""
+    console = Console(stderr=True)
+    last = 0
+    columns = ("{task.description}", rich.progress.BarColumn(), rich.progress.TimeRemainingColumn())
+    with rich.progress.Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("starting", total=total)
+        for done in steps:
+            last = done.step
+            bar.update(task, completed=last, description=describe(done))
+            told = done.val is not None or done.note
+            if told or (not console.is_terminal and last % EVERY == 0):
+                console.print(describe(done), markup=False, highlight=False, soft_wrap=True)
+    return last
+
+
+def describe(done: Progress) -> str:
+    """Return a step in one line."""
+    stats = done.stats
+    line = (
+        f"step {done.step} loss {done.loss:.4f} active {stats.active_fraction:.0%} "
+        f"AP {stats.positive:.3f} AN {stats.negative:.3f} spread {stats.spread:.3f} "
+        f"{done.pictures_per_second:.0f} pictures/s waiting {done.waiting:.0%}"
+    )
+    line += "" if done.val is None else f" VAL {done.val:.1%} at FAR 1e-2"
+    return f"{line} {done.note}".rstrip()
+
+
+def print_networks() -> None:
+    """Print the table of networks."""
+    rows = []
+    for table in TABLES.values():
+        weights, macs = totals(count_table(table))
+        size = f"{table.size} x {table.width}"
+        rows.append((table.name, size, f"{weights / 1e6:.1f} M", f"{macs / 1e6:,.0f} M"))
+    rows.append(("resnet29", "150 x 150", "5.6 M", "shipped weights, to fine-tune"))
+    print_table(["network", "input", "weights", "multiply-adds"], rows)
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("crops", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="A file ending in .onnx."
+)
+@click.option("--licence", required=True, help="Under which the weights may be used.")
+@click.option("--training-data", required=True, help="What they were trained on, in words.")
+@click.option("--float16", is_flag=True, help="Store the weights in half the bytes.")
+@click.option("--int8", is_flag=True, help="Compute in 8 bits; what that costs is measured and told.")
+def export(  # noqa: PLR0913, one for each option
+    *,
+    checkpoint: Path,
+    crops: tuple[Path, ...],
+    output: Path,
+    licence: str,
+    training_data: str,
+    float16: bool,
+    int8: bool,
+) -> None:
+    """Write CHECKPOINT as weights that every other command takes with --weights.
+
+    CROPS are those it was trained on; the thresholds are calibrated on the people that were held out.
+    """
+    if output.suffix != ".onnx":
+        raise click.UsageError(f"{str(output)!r} must end in .onnx")
+    if float16 and int8:
+        raise click.UsageError("--float16 and --int8 exclude each other")
+    _, _, module = import_training()
+    store = "float16" if float16 else "int8" if int8 else "float32"
+    trained = module.open_trained(checkpoint)
+    _, held_out = split(open_pictures(crops), trained.config.held_out)
+    terms = module.Terms(licence, training_data)
+    for line in module.export_weights(trained, output, held_out, terms=terms, store=store):
+        click.echo(line, err=True)

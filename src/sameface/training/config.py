@@ -1,0 +1,137 @@
+"""Every choice of one training run, in one flat record."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from sameface.training.sampler import Stage
+from sameface.training.tables import TABLES
+
+RATES = {"adagrad": 0.05, "adamw": 1e-3}  # the paper's, and one that suits small runs
+
+# The smallest value of each number; a triplet needs two people, and two pictures of one.
+FEWEST = {
+    "people": 2,
+    "pictures": 2,
+    "steps": 1,
+    "validate_every": 1,
+    "save_every": 1,
+    "patience": 1,
+    "head_steps": 0,
+    "learning_rate": 0,
+    "warm_up": 0,
+    "chunk": 0,
+    "workers": 0,
+    "minutes": 0,
+}
+
+# Options that change how a run is carried out and watched, not what it computes.
+FREE = frozenset({"workers", "validate_every", "save_every", "on_collapse", "patience", "minutes", "device"})
+
+
+def choice(value: Any, text: str, *, among: tuple[str, ...] = ()) -> Any:
+    """Return a field with its default, the text of its option and the values that it may have."""
+    return field(default=value, metadata={"help": text, "among": among})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Every choice of one training run. The command line has an option for each field, of the same name."""
+
+    network: str = choice("nns2", "what to train", among=(*TABLES, "resnet29"))
+    dimension: int = choice(128, "width of an embedding, 64 to 512")
+    norm: str = choice("batch", "normalisation", among=("batch", "response"))
+    people: int = choice(32, "P, people in a batch")
+    pictures: int = choice(4, "K, pictures of each")
+    margin: float = choice(0.2, "by how much a negative must be farther (squared distance)")
+    grow: str = choice("", "later stages, STEP:PxK or STEP:PxK:MARGIN, separated by commas")
+    rule: str = choice(
+        "semi-hard",
+        "which negatives make a triplet",
+        among=("semi-hard", "semi-hard-random", "semi-hard-all", "hardest", "batch-all", "distance-weighted"),
+    )
+    otherwise: str = choice(
+        "skip", "a pair without a semi-hard negative", among=("skip", "nearest-below", "hardest-below")
+    )
+    head: str = choice("none", "begin as a classifier of the people", among=("none", "softmax", "cosface"))
+    head_steps: int = choice(0, "for so many steps; then triplets")
+    teacher: str = choice("none", "imitate this embedder", among=("none", "resnet29"))
+    teacher_weight: float = choice(1.0, "1 imitates only, less mixes with triplets")
+    optimizer: str = choice("adamw", "adagrad is the paper's", among=("adamw", "adagrad"))
+    learning_rate: float = choice(0.0, "peak rate; 0 takes 0.05 with adagrad and 0.001 with adamw")
+    weight_decay: float = choice(1e-4, "of adamw")
+    schedule: str = choice("cosine", "how the rate falls", among=("constant", "cosine", "step"))
+    warm_up: int = choice(50, "steps in which the rate rises")
+    steps: int = choice(20_000, "steps of the whole run")
+    minutes: float = choice(0.0, "stop, to be resumed, after so many; 0 for never")
+    chunk: int = choice(0, "pictures that go through the network together; 0 for the whole batch")
+    precision: str = choice("auto", "auto computes in bfloat16 on a GPU", among=("auto", "float32"))
+    augment: bool = choice(True, "change the crops at random")  # noqa: FBT003, a field's default
+    held_out: str = choice("0.05", "people to test on: a part of them, or a folder or tar file of others")
+    validate_every: int = choice(500, "steps between two tests")
+    save_every: int = choice(500, "steps between two checkpoints")
+    on_collapse: str = choice("stop", "what the alarm does", among=("stop", "recover"))
+    patience: int = choice(50, "steps before the alarm")
+    workers: int = choice(2, "processes that decode pictures")
+    device: str = choice("auto", "auto, cpu or cuda")
+    seed: int = choice(0, "decides everything that is random")
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            among = each.metadata["among"]
+            if among and getattr(self, each.name) not in among:
+                raise ValueError(f"{each.name} must be one of {among}, got {getattr(self, each.name)!r}")
+        for name, fewest in FEWEST.items():
+            if getattr(self, name) < fewest:
+                raise ValueError(f"{name} must be {fewest} or more, got {getattr(self, name)!r}")
+        if not 0 < self.margin <= 4 or not 0 <= self.teacher_weight <= 1:
+            raise ValueError("margin must be over 0 and up to 4, teacher_weight 0 to 1")
+        if "resnet29" in (self.network, self.teacher) and self.dimension != 128:
+            raise ValueError(f"dimension must be resnet29's 128, got {self.dimension}")
+        self.stages()
+
+    @property
+    def rate(self) -> float:
+        """The peak learning rate."""
+        return self.learning_rate or RATES[self.optimizer]
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Return how P, K and the margin grow."""
+        stages = [Stage(0, self.people, self.pictures, self.margin)]
+        for text in filter(None, self.grow.split(",")):
+            stages.append(parse_stage(text, stages[-1].margin))
+            if stages[-1].start <= stages[-2].start:
+                raise ValueError(f"the steps of grow must rise, got {self.grow!r}")
+        return tuple(stages)
+
+    def stage(self, step: int) -> Stage:
+        """Return the stage that a step is in."""
+        return [stage for stage in self.stages() if stage.start <= step][-1]
+
+    def differences(self, other: dict[str, Any]) -> list[str]:
+        """Return in words what another run's choices have that ours have not; `FREE` ones do not count."""
+        return [
+            f"{name} was {other.get(name)!r} and is {value!r}"
+            for name, value in asdict(self).items()
+            if name not in FREE and other.get(name) != value
+        ]
+
+    def save(self, path: Path) -> None:
+        """Write every choice as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
+
+
+def parse_stage(text: str, margin: float) -> Stage:
+    """Return the stage that `STEP:PxK` or `STEP:PxK:MARGIN` describes."""
+    parts = text.split(":")
+    try:
+        people, pictures = map(int, parts[1].split("x"))
+        stage = Stage(int(parts[0]), people, pictures, float(parts[2]) if len(parts) > 2 else margin)
+    except (IndexError, ValueError) as error:
+        raise ValueError(f"grow must be STEP:PxK or STEP:PxK:MARGIN, got {text!r}") from error
+    if stage.people < 2 or stage.pictures < 2:
+        raise ValueError(f"grow needs 2 people and 2 pictures or more, got {text!r}")
+    return stage

@@ -1,0 +1,227 @@
+"""Cut the faces out of photographs once, before training."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+
+import PIL.Image
+
+from sameface.align import align_faces
+from sameface.arrays import Image
+from sameface.atomic import replace_file
+from sameface.detect import Detector
+from sameface.errors import FaceError, ImageError, NoFaceError, TrainingDataError, WeightsError
+from sameface.evaluation.pictures import FacePolicy, choose_face
+from sameface.manifest import CropRule, read_manifest
+from sameface.model import find_weights
+from sameface.training.augment import resize
+from sameface.training.pictures import RULE_FILE, Place, open_pictures
+from sameface.training.toml import to_toml
+
+QUALITY = 95  # of the JPEG files
+REPORT = "left-out.jsonl"  # the pictures that gave no crop, one JSON object on a line
+MARGIN = 0.3  # round a box, unless told otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What became of one picture.
+
+    Attributes:
+        picture: What it is called.
+        crop: Where its crop is; None without one.
+        reason: Why there is none.
+        new: Whether this call did it, and not one before.
+        total: How many pictures there are.
+    """
+
+    picture: str
+    crop: Path | None
+    reason: str
+    new: bool
+    total: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cutter:
+    """How a photograph becomes a crop.
+
+    Attributes:
+        detector: Finds the faces; None where the pictures are crops already, cut by the rule at some size.
+        rule: How to cut.
+        face: Which face of several counts.
+    """
+
+    detector: Detector | None
+    rule: CropRule
+    face: FacePolicy = "largest"
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What all crops of a folder must have in common, as it is written beside them."""
+        how = "as it is" if self.detector is None else self.face
+        return {**asdict(self.rule), "prepared": {"face": how}}
+
+    @property
+    def search(self) -> str:
+        """How faces are searched for; a picture without a face is searched again in another way."""
+        found = self.detector
+        if found is None:
+            return ""
+        model = found.model.manifest.sha256[:16]
+        return f"{model}/{found.min_score}/{found.min_size}/{found.max_side}/{found.any_rotation}"
+
+    def cut(self, image: Image, name: str) -> Image:
+        """Return the crop of a picture, `(size, size, 3) uint8`.
+
+        Raises:
+            NoFaceError: It holds no face.
+        """
+        if self.detector is None:
+            return cut_middle(image, self.rule.size)
+        faces = self.detector.find(image)
+        if not faces:
+            raise NoFaceError(name)
+        return align_faces(image, [choose_face(faces, image, self.face)], self.rule)[0]
+
+
+def prepare_pictures(source: Path, target: Path, cutter: Cutter) -> Iterator[Prepared]:
+    """Write the crop of every picture in a person's folder, and yield what became of each.
+
+    What `target` holds already is left as it is, so that a second call goes on where the first was ended.
+    Pictures without a face are listed in `left-out.jsonl` and not searched again in the same way.
+
+    Args:
+        source: A folder per person, or a tar file of such folders.
+        target: The same folders with crops, and `crops.toml`, the rule.
+        cutter: How to cut.
+
+    Raises:
+        TrainingDataError: The source holds no person's folder with pictures, or the target something else.
+    """
+    if target.resolve().is_relative_to(source.resolve()):
+        raise TrainingDataError(str(target), "it lies inside the photographs: choose another --output")
+    pictures = open_pictures([source])
+    write_facts(target, cutter.facts)
+    known = keep_failures(target / REPORT, cutter.search)
+    for place in pictures.places:
+        crop, reason, new = target / crop_name(place), "", True
+        if crop.exists():
+            new = False
+        elif place.name in known:
+            reason, new = known[place.name], False
+        else:
+            reason = prepare_picture(place, crop, cutter, target / REPORT)
+        yield Prepared(str(place), None if reason else crop, reason, new, len(pictures))
+
+
+def prepare_picture(place: Place, crop: Path, cutter: Cutter, report: Path) -> str:
+    """Write one crop; or note why not, and return it."""
+    try:
+        pixels = cutter.cut(place.read(), repr(str(place)))
+    except (ImageError, FaceError) as error:
+        entry = {
+            "picture": place.name,
+            "code": error.code,
+            "reason": str(error),
+            "search": cutter.search,
+        }
+        with report.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        return str(error)
+    crop.parent.mkdir(parents=True, exist_ok=True)
+    with replace_file(crop) as part:
+        PIL.Image.fromarray(pixels).save(part, "JPEG", quality=QUALITY)
+    return ""
+
+
+def crop_name(place: Place) -> PurePosixPath:
+    """Return where in the folder of crops that of a picture stands: `a.png` and `a.jpg` are two."""
+    name = PurePosixPath(place.name)
+    return name if name.suffix == ".jpg" else name.with_name(f"{name.name}.jpg")
+
+
+def cut_middle(image: Image, size: int) -> Image:
+    """Return the largest square in the middle of a picture, at this size."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return resize(image[top : top + side, left : left + side], size)
+
+
+def make_rule(kind: str, size: int, *, margin: float | None = None) -> CropRule:
+    """Return a crop rule of this size: `similarity` as `resnet29` sees faces, or the paper's `box`.
+
+    Args:
+        kind: Which of the two.
+        size: The side of a crop.
+        margin: The part of the side that is added round it; None adds `MARGIN` to a box, and nothing to
+            what `resnet29` sees.
+    """
+    if kind == "box":
+        return CropRule("box", size, margin=MARGIN if margin is None else margin)
+    known = rule_of_weights("resnet29")
+    factor = size / known.size / (1 + (margin or 0))
+    middle, known_middle = size / 2, known.size / 2
+    points = tuple(
+        (round(middle + (x - known_middle) * factor, 4), round(middle + (y - known_middle) * factor, 4))
+        for x, y in known.template
+    )
+    return CropRule("similarity", size, points, known.point_weights)
+
+
+def rule_of_weights(weights: str) -> CropRule:
+    """Return how an embedder's crops are cut, from its manifest.
+
+    Raises:
+        WeightsError: There is no such embedder.
+    """
+    manifest = read_manifest(find_weights(weights).with_suffix(".toml"))
+    if manifest.embedding is None:
+        raise WeightsError(manifest.name, "these are a detector's, wanted an embedder's")
+    return manifest.embedding.crop
+
+
+def write_facts(target: Path, facts: dict[str, object]) -> None:
+    """Write beside the crops how they are cut, or see that those there were cut the same way."""
+    text = to_toml(facts)
+    path = target / RULE_FILE
+    if path.exists():
+        if same_facts(path, text):
+            return
+        raise TrainingDataError(str(target), "it holds crops cut in another way: choose another --output")
+    if target.exists() and any(target.iterdir()):
+        raise TrainingDataError(str(target), "it holds something else: choose another --output")
+    target.mkdir(parents=True, exist_ok=True)
+    with replace_file(path) as part:
+        part.write_text(text, "utf-8")
+
+
+def same_facts(path: Path, text: str) -> bool:
+    """Return whether a file says the same as a text, in whatever form."""
+    try:
+        return tomllib.loads(path.read_text("utf-8")) == tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        return False
+
+
+def keep_failures(path: Path, search: str) -> dict[str, str]:
+    """Return the pictures in which this search found no face, and why; take the others off the report.
+
+    A picture that could not be read is tried again, as is one whose line was cut off.
+    """
+    kept = []
+    for line in path.read_text("utf-8").splitlines() if path.exists() else ():
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if entry["search"] == search and entry["code"] == NoFaceError.code:
+            kept.append(entry)
+    with replace_file(path) as part:
+        part.write_text("".join(json.dumps(entry) + "\n" for entry in kept), "utf-8")
+    return {entry["picture"]: entry["reason"] for entry in kept}

@@ -1,0 +1,238 @@
+"""Train: the loop, flat, in the order of the paper (FaceNet, section 3)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sameface.errors import CollapseError, DivergedError, TrainingDataError
+from sameface.training.build import pixels_of
+from sameface.training.checkpoint import BEST, LAST, open_run
+from sameface.training.config import TrainConfig
+from sameface.training.events import EventFile
+from sameface.training.gradients import backpropagate
+from sameface.training.loader import Feed, load_batches, to_planes
+from sameface.training.objective import combined_loss
+from sameface.training.parallel import Peers, pick_device
+from sameface.training.pictures import PictureSet
+from sameface.training.rate import rate_at, set_rate
+from sameface.training.resnet29 import load_resnet29
+from sameface.training.run import Course, Run, make_run, save, save_batch
+from sameface.training.triplets import Stats
+from sameface.training.validate import embed_pictures, roc_of, val_at_far
+from sameface.training.watch import Watch
+
+RECOVERIES = 3  # how often a run goes back before it gives up
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a step tells.
+
+    Attributes:
+        step: How many steps are done.
+        loss: Of this step.
+        stats: What its triplets were.
+        rate: The learning rate.
+        pictures_per_second: Since the last step.
+        waiting: The part of the step's time that was spent waiting for pictures.
+        val: VAL at FAR 1e-2 on the held-out people, if this step tested it.
+        note: What else happened: a picture that cannot be read, a recovery.
+    """
+
+    step: int
+    loss: float
+    stats: Stats
+    rate: float
+    pictures_per_second: float
+    waiting: float
+    val: float | None = None
+    note: str = ""
+
+
+NOTHING = Stats(0, 0, 0, 0, 0, 0, 0)
+
+
+def train(
+    pictures: PictureSet,
+    held_out: PictureSet,
+    config: TrainConfig,
+    folder: Path,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Progress]:
+    """Train until the last step, yielding each; go on where the run in `folder` was left.
+
+    Args:
+        pictures: Whom to train on.
+        held_out: People to test on; may be empty.
+        config: Every choice.
+        folder: Where checkpoints (`last.pt`, and `best.pt` by VAL), choices and events go.
+        stop: Asked after each step; yes saves and ends the run, to be resumed.
+
+    Raises:
+        TrainingDataError: The pictures allow no triplet, or not the K that was asked for.
+        CheckpointError: The folder holds another run, or a checkpoint cannot be written.
+        CollapseError: The alarm, where it stops the run or recovering has not helped.
+        DivergedError: The loss is not a number.
+    """
+    check_people(pictures, config)
+    course = make_course(pictures, held_out, config, folder)
+    run = open_or_begin(course)
+    deadline = time.monotonic() + 60 * config.minutes if config.minutes else math.inf
+    while True:
+        try:
+            yield from take_steps(run, course, until=lambda: stop() or time.monotonic() > deadline)
+            return
+        except CollapseError as error:
+            if config.on_collapse == "stop" or run.recoveries == RECOVERIES:
+                raise
+            slower, recoveries = run.slower / 2, run.recoveries + 1
+            run = open_or_begin(course)
+            run.slower, run.recoveries = slower, recoveries
+            note = f"{error}; back to step {run.step} with {slower:g} of the rate"
+            yield Progress(run.step, math.nan, NOTHING, 0, 0, 0, note=note)
+
+
+def take_steps(run: Run, course: Course, *, until: Callable[[], bool]) -> Iterator[Progress]:
+    """Take the steps that are left."""
+    config, folder, peers = course.config, course.folder, course.peers
+    watch = Watch(config)
+    events = EventFile(folder) if peers.rank == 0 else None
+    batches = load_batches(
+        course.pictures.places, course.pictures.owner, config.stages(), feed_of(run, course)
+    )
+    began = time.perf_counter()
+    while run.step < config.steps:
+        # A batch of P people with K pictures each.
+        crops, numbers, faults = next(batches)
+        waited = time.perf_counter() - began
+
+        # Embed it, choose triplets among these very embeddings, send the gradient of their loss back.
+        rate = rate_at(config, run.step) * run.slower
+        set_rate(run.optimizer, rate)
+        run.optimizer.zero_grad()
+        loss, stats = differentiate(run, course, crops, numbers)
+        if not math.isfinite(loss):
+            raise DivergedError(run.step, save_batch(folder, crops, numbers))
+        run.optimizer.step()
+        run.step += 1
+
+        # Watch, test, save.
+        cause = watch.see(run.step - 1, loss, stats)
+        if cause:
+            raise CollapseError(run.step, cause)
+        ended = peers.any(flag=until(), device=course.device)
+        val = validate(run, course) if due(run.step, config.validate_every, config) else None
+        if ended or (due(run.step, config.save_every, config) and not watch.suspicious):
+            save(folder / LAST, run, course)
+
+        now = time.perf_counter()
+        seconds, began = now - began, now
+        speed = len(numbers) * peers.world / seconds
+        done = Progress(run.step, loss, stats, rate, speed, waited / seconds, val, "; ".join(faults))
+        if events is not None:
+            events.add(run.step, numbers_of(done))
+        yield done
+        if ended:
+            return
+
+
+def differentiate(run: Run, course: Course, crops: Tensor, numbers: Tensor) -> tuple[float, Stats]:
+    """Put the gradient of a batch on the network; return its loss and what its triplets were."""
+    config, device, peers = course.config, course.device, course.peers
+    planes = to_planes(crops, course.pixels.mean, course.pixels.scale, device)
+    owner = torch.as_tensor(course.pictures.owner)
+    labels = peers.gather(torch.where(numbers < 0, -1, owner[numbers]).to(device))
+    taught = None if course.teacher is None else peers.gather(teach(course.teacher, crops, device))
+
+    def objective(rows: Tensor) -> tuple[Tensor, Stats]:
+        return combined_loss(rows.float(), labels, config, step=run.step, head=run.head, taught=taught)
+
+    half = config.precision == "auto" and device.type == "cuda"
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        loss, stats = backpropagate(run.network, planes, objective, chunk=config.chunk, peers=peers)
+    return loss.item(), stats
+
+
+def validate(run: Run, course: Course) -> float | None:
+    """Return VAL at FAR 1e-2 on the people that the network has not seen; keep the best network."""
+    if not len(course.held_out):
+        return None
+    course.peers.average_buffers(run.network)
+    rows, numbers = embed_pictures(run.network, course.held_out, **asdict(course.pixels))
+    val = val_at_far(roc_of(rows, course.held_out.owner[numbers]))
+    if val > run.best:
+        run.best = val
+        save(course.folder / BEST, run, course)
+    return val
+
+
+def check_people(pictures: PictureSet, config: TrainConfig) -> None:
+    """Raise unless there are people enough, and one of them has K pictures."""
+    counts = pictures.counts
+    most = int(counts.max(initial=0))
+    if len(pictures.people) < 2:
+        raise TrainingDataError(
+            "these pictures", f"{len(pictures.people)} person; two or more make a negative"
+        )
+    wanted = max(stage.pictures for stage in config.stages())
+    if wanted > most:
+        raise TrainingDataError(
+            "these pictures", f"--pictures {wanted}, but nobody has more than {most}: lower --pictures"
+        )
+
+
+def make_course(pictures: PictureSet, held_out: PictureSet, config: TrainConfig, folder: Path) -> Course:
+    """Return what stays the same during a run."""
+    device = pick_device(config.device)
+    peers = Peers.join(device)
+    teacher = load_resnet29().to(device).eval() if config.teacher != "none" else None
+    return Course(pictures, held_out, config, folder, device, peers, pixels_of(config.network), teacher)
+
+
+def open_or_begin(course: Course) -> Run:
+    """Return the run as it was saved, or at its first step."""
+    course.peers.wait()
+    state = open_run(course.folder, course.config, course.pictures)
+    run = make_run(course.config, len(course.pictures.people), course.device)
+    if state is not None:
+        run.restore(state)
+    return run
+
+
+def feed_of(run: Run, course: Course) -> Feed:
+    """Return what this process loads from here on."""
+    config, peers = course.config, course.peers
+    return Feed(
+        course.pixels.size, config.seed, config.augment, run.step, peers.rank, peers.world, config.workers
+    )
+
+
+def teach(teacher: nn.Module, crops: Tensor, device: torch.device) -> Tensor:
+    """Return the teacher's rows of the very crops that the network sees."""
+    pixels = pixels_of("resnet29")
+    planes = to_planes(crops, pixels.mean, pixels.scale, device)
+    with torch.no_grad():
+        rows: Tensor = teacher(functional.interpolate(planes, pixels.size, mode="bilinear", antialias=True))
+    return rows
+
+
+def due(step: int, every: int, config: TrainConfig) -> bool:
+    """Return whether something is to be done after this many steps."""
+    return step % every == 0 or step == config.steps
+
+
+def numbers_of(progress: Progress) -> dict[str, float]:
+    """Return what TensorBoard shows of a step."""
+    numbers = {"loss": progress.loss, "rate": progress.rate, "waiting": progress.waiting}
+    numbers |= {"pictures_per_second": progress.pictures_per_second}
+    numbers |= {f"triplets/{name}": float(value) for name, value in asdict(progress.stats).items()}
+    return numbers if progress.val is None else {**numbers, "val_at_far_1e-2": progress.val}

@@ -1,0 +1,71 @@
+"""Watch a run: notice a collapse, and say what caused it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sameface.training.config import RATES, TrainConfig
+from sameface.training.triplets import Stats
+
+TOO_NEAR = 0.05  # mean squared distance of all pairs: under it all faces look the same
+RECOVERING = 1.2  # a spread that has grown by this factor is a run that starts, not one that falls
+SMALL_BATCH = 32
+
+
+@dataclass(slots=True)
+class Watch:
+    """Counts the steps that look like a collapse.
+
+    A run that has just begun looks like one too (near embeddings, a loss near the margin); so the alarm goes
+    off only when for `patience` steps on end nothing has become better.
+
+    Attributes:
+        config: The run's choices.
+        suspicious: How many steps on end.
+        start: The spread when that began.
+        widest: The largest spread so far.
+    """
+
+    config: TrainConfig
+    suspicious: int = 0
+    start: float = 0.0
+    widest: float = 0.0
+
+    def see(self, step: int, loss: float, stats: Stats) -> str:
+        """Take in a step; return the cause of a collapse, or nothing."""
+        self.widest = max(self.widest, stats.spread)
+        near = stats.spread < TOO_NEAR
+        margin = self.config.stage(step).margin
+        mining = step >= self.config.head_steps and self.config.teacher == "none"
+        flat = mining and abs(loss - margin) < 0.01 * margin and stats.active_fraction > 0.99
+        if not (near or flat) or (self.suspicious and stats.spread > RECOVERING * self.start):
+            self.suspicious = 0
+            return ""
+        if not self.suspicious:
+            self.start = stats.spread
+        self.suspicious += 1
+        if self.suspicious < self.config.patience:
+            return ""
+        told = f"mean squared distance of all pairs {stats.spread:.4f} (at most {self.widest:.3f} before)"
+        return f"{told}, loss {loss:.4f} at margin {margin:g}; {name_cause(self.config)}"
+
+
+def name_cause(config: TrainConfig) -> str:
+    """Return the likeliest cause among the run's choices, and the way out."""
+    if config.rule == "hardest" or config.otherwise == "hardest-below":
+        return (
+            "the hardest negatives pull all faces together: "
+            "use --rule semi-hard, or begin with --head softmax --head-steps 1000"
+        )
+    if config.rate > 2 * RATES[config.optimizer]:
+        return f"the learning rate {config.rate:g} is high for {config.optimizer}: lower --learning-rate"
+    if config.warm_up == 0:
+        return "the full learning rate from the first step: give --warm-up"
+    if config.people * config.pictures < SMALL_BATCH:
+        return (
+            f"a batch of {config.people} x {config.pictures} holds few triplets: raise --people, --pictures"
+        )
+    return (
+        f"no option stands out: lower --learning-rate (now {config.rate:g}), begin with --head softmax or "
+        "--teacher resnet29, and check that each folder holds one person"
+    )
