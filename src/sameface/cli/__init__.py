@@ -26,7 +26,7 @@ COMMANDS = {
     "forget": ("people", "Delete a person for good."),
     "cluster": ("album", "Sort an album into one folder per person."),
     "evaluate": ("evaluate", "Measure the embeddings: pairs, ytf, holdout, identification, clusters, sweep."),
-    "prepare": ("train", "Cut the faces out of photographs, to train on them."),
+    "prepare": ("prepare", "Cut the faces out of photographs, to train on them."),
     "train": ("train", "Train a network of one's own."),
     "export": ("train", "Make a trained network weights that every command takes."),
     "calibrate": ("calibrate", "Find the threshold for your own people and cameras."),

@@ -1,4 +1,4 @@
-"""Commands that make weights of one's own: prepare, train, export."""
+"""Commands that make weights of one's own: train, export."""
 
 from __future__ import annotations
 
@@ -13,13 +13,10 @@ import click
 import rich.progress
 from rich.console import Console
 
-from sameface.cli.output import finish, print_table
-from sameface.detect import Detector
-from sameface.model import Model
+from sameface.cli.output import print_table
 from sameface.training.config import TrainConfig
 from sameface.training.count import count_table, totals
 from sameface.training.pictures import PictureSet, open_pictures, split_people
-from sameface.training.prepare import make_rule, prepare_pictures
 from sameface.training.tables import TABLES
 
 if TYPE_CHECKING:
@@ -39,53 +36,6 @@ def import_training() -> Any:
             raise click.UsageError(f"this needs {error.name}: pip install 'sameface[train]'") from error
         raise
     return train_module, finish_module, export_module
-
-
-@click.command()
-@click.argument("photographs", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the crops.")
-@click.option("--size", type=click.IntRange(min=16), default=160, show_default=True, help="Side of a crop.")
-@click.option(
-    "--rule",
-    type=click.Choice(["similarity", "box"]),
-    default="similarity",
-    show_default=True,
-    help="Straighten by the five points, or take the box as it is.",
-)
-@click.option("--margin", default=0.3, show_default=True, help="What is added round a box, in parts of it.")
-@click.option("--min-score", type=click.FloatRange(0, 1), help="The score from which a place is a face.")
-def prepare(
-    *, photographs: Path, output: Path, size: int, rule: str, margin: float, min_score: float | None
-) -> None:
-    """Cut the largest face out of each picture in PHOTOGRAPHS, a folder per person.
-
-    Called again, it goes on where it was ended.
-    """
-    detector = Detector(Model.load("centerface"), min_score=min_score)
-    crop = make_rule(rule, size, margin=margin)
-    failures, crops, new = [], 0, 0
-    for done in track(prepare_pictures(photographs, output, detector, crop), "pictures"):
-        crops += done.crop is not None
-        new += done.new
-        if done.crop is None:
-            failures.append(done.reason)
-    click.echo(f"{crops} crops in {output} ({new} pictures new, {len(failures)} without a face)", err=True)
-    finish(failures)
-
-
-def track(items: Iterator[Any], what: str) -> Iterator[Any]:
-    """Show on stderr how many there were, if a person is watching."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield from items
-        return
-    with rich.progress.Progress(
-        rich.progress.SpinnerColumn(), "{task.completed} {task.description}", console=console, transient=True
-    ) as bar:
-        task = bar.add_task(what, total=None)
-        for item in items:
-            bar.advance(task)
-            yield item
 
 
 def config_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -86,7 +86,8 @@ class Cutter:
         faces = self.detector.find(image)
         if not faces:
             raise NoFaceError(name)
-        return align_faces(image, [choose_face(faces, image, self.face)], self.rule)[0]
+        crop: Image = align_faces(image, [choose_face(faces, image, self.face)], self.rule)[0]
+        return crop
 
 
 def prepare_pictures(source: Path, target: Path, cutter: Cutter) -> Iterator[Prepared]:
