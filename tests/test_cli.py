@@ -280,6 +280,12 @@ def test_progress_is_shown_to_a_person_and_not_in_the_results(
     assert run("detect", "red.png", "--json").stderr == ""  # one picture needs none
 
 
+def test_a_table_in_a_pipe_is_never_wrapped(run: Run, tmp_path: Path) -> None:
+    name = f"{'x' * 200}.png"
+    toy.save(tmp_path / name, toy.RED)
+    assert cells(run("detect", name))[1] == [name, "0", "16, 16", "32 x 32", "0.950"]
+
+
 def test_a_table_for_a_person_has_the_width_of_the_terminal(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

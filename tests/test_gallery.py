@@ -185,7 +185,19 @@ def test_the_templates_of_nobody_are_an_error(gallery: Gallery) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["A", "x" * 200, "O'Neil; DROP TABLE people", "👩‍🚀 Ann", "دانا", "名前", "../x", "[bold]", 'a"b', "%s"],
+    [
+        "A",
+        "x" * 200,
+        "O'Neil; DROP TABLE people",
+        "👩‍🚀 Ann",
+        "دانا",
+        "名前",
+        "../x",
+        "[bold]",
+        'a"b',
+        "%s",
+        "ﬁ²",
+    ],
 )
 def test_a_name_may_be_any_text(gallery: Gallery, name: str) -> None:
     gallery.enroll(name, [face(toy.RED)])
@@ -369,6 +381,14 @@ def test_forget_leaves_no_byte_while_another_has_the_file_open(
     assert traces(path, *secrets) == []
 
 
+def test_forget_makes_the_file_smaller(gallery: Gallery, path: Path) -> None:
+    gallery.enroll("Ann", [face(toy.RED, str(number)) for number in range(500)])
+    gallery.forget_traces()
+    before = path.stat().st_size
+    gallery.forget("Ann")
+    assert path.stat().st_size < before / 2
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for other programs a tenth of a second only."""
@@ -483,6 +503,17 @@ def test_answers_come_in_the_order_of_the_probes(gallery: Gallery) -> None:
     gallery.enroll("Blue", [face(toy.BLUE, "b")])
     rows = np.stack([toy.row_of(colour) for colour in (toy.BLUE, toy.GREEN, toy.RED)])
     assert [answer.name for answer in gallery.identify(rows)] == ["Blue", None, "Red"]
+
+
+def test_any_number_of_probes_is_answered_like_each_alone(gallery: Gallery) -> None:
+    enroll_turned(gallery, {"A": [0], "B": [40, 50], "C": [90]})
+    rows = np.stack([turned(degrees) for degrees in range(150)])
+    together, alone = gallery.identify(rows), [identify_one(gallery, row) for row in rows]
+    assert [answer.name for answer in together] == [answer.name for answer in alone]
+    nearest = [[match.distance for match in answer.matches] for answer in together]
+    np.testing.assert_allclose(
+        nearest, [[match.distance for match in answer.matches] for answer in alone], atol=1e-5
+    )
 
 
 def test_k_neighbours_vote(gallery: Gallery) -> None:
@@ -627,6 +658,8 @@ def slow_rank(
     limit=st.integers(-1, 12),
     most=st.integers(1, 6),
 )
+@example(faces=[(1, n % 7) for n in range(300)], k=12, limit=12, most=6)  # all equally near
+@example(faces=[(0, 0)] * 5 + [(1, 1)] * 99, k=12, limit=12, most=1)  # equally near past the selection
 @example(faces=[(0, 0)] * 60 + [(2, 1), (1, 2)], k=1, limit=12, most=2)  # one person crowds out the others
 def test_ranking_equals_the_obvious_way(faces: list[tuple[int, int]], k: int, limit: int, most: int) -> None:
     distances, owners = [near / 4 for near, _ in faces], [owner for _, owner in faces]
@@ -710,6 +743,12 @@ def test_another_programs_database_is_refused_and_kept(path: Path, toy_recognize
     db.close()
 
 
+def test_an_empty_file_becomes_a_gallery(path: Path, toy_recognizer: Recognizer) -> None:
+    path.touch()  # as a program leaves it that was killed at once
+    with Gallery.open(path, toy_recognizer) as gallery:
+        assert gallery.enroll("Red", [face(toy.RED)]) == 1
+
+
 def test_a_gallery_of_a_later_version_is_refused(path: Path, toy_recognizer: Recognizer) -> None:
     with Gallery.open(path, toy_recognizer) as gallery:
         gallery._db.read(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
@@ -736,6 +775,11 @@ def test_text_that_is_none_is_an_error(path: Path, toy_recognizer: Recognizer) -
         gallery._db.read("UPDATE people SET name = CAST(x'ff' AS TEXT)")
         with pytest.raises(GalleryFileError, match="Could not decode to UTF-8"):
             gallery.people()
+
+
+def test_a_commit_is_on_the_disk_and_faces_belong_to_people(gallery: Gallery) -> None:
+    wanted = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
+    assert {name: gallery._db.read(f"PRAGMA {name}")[0][0] for name in wanted} == wanted
 
 
 def test_a_closed_gallery_says_so(path: Path, toy_recognizer: Recognizer) -> None:

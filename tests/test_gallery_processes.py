@@ -40,7 +40,8 @@ with Gallery.open(path, recognizer) as gallery:
 def worker(path: Path, name: str, start: int, stop: int) -> Iterator[subprocess.Popen[str]]:
     """Start a program that enrolls from `start` to `stop` as soon as it is sent a line."""
     command = [sys.executable, "-c", WORKER, str(path), name, str(start), str(stop)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    places = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": places}
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:

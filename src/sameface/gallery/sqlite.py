@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Sequence
+from itertools import chain
 from types import TracebackType
 from typing import Self
 
@@ -25,6 +26,8 @@ from sameface.gallery.names import clean_name
 from sameface.gallery.records import Forgotten, Identification, Match, Person, Pipeline
 from sameface.gallery.vote import rank_people
 from sameface.template import Template
+
+PROBES = 64  # at once, so that the distances of a thousand probes to a million faces need no 4 GB
 
 
 class Gallery:
@@ -226,7 +229,8 @@ class Gallery:
             return [Identification((), threshold, rate, ambiguous=False, closed_set=closed_set) for _ in rows]
         limit = 4.0 if closed_set else threshold
         answers = []
-        for distances in squared_distances(rows, known.matrix):
+        parts = (rows[start : start + PROBES] for start in range(0, len(rows), PROBES))
+        for distances in chain.from_iterable(squared_distances(part, known.matrix) for part in parts):
             ranked = rank_people(distances, known.owners, k=k, limit=limit, most=most)
             matches = tuple(Match(known.names[person], near, votes) for person, near, votes in ranked)
             ambiguous = len(np.unique(known.owners[distances <= np.float64(threshold)])) > 1
