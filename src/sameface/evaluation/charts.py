@@ -14,7 +14,7 @@ from sameface.evaluation.roc import Flags, Numbers, Roc
 Style = Literal["line", "steps", "filled", "points"]
 
 BINS = 60
-GRID = 400  # cells along each side of a plot; a curve needs one point in each that it crosses
+GRID = 300  # cells along each side of a plot; a curve needs one point in each that it crosses
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +79,7 @@ def roc_charts(curves: Mapping[str, Roc]) -> tuple[Chart, ...]:
     """Return ROC and DET with a logarithmic false-accept rate; a rate of 0 has no place there."""
     roc, det = [], []
     for name, curve in curves.items():
-        shown = curve.far > 0
+        shown = last_of_equal(curve.far) & (curve.far > 0)
         far, val = curve.far[shown], curve.val[shown]
         roc.append(thin_line(Line(name, far, val), log_x=True))
         missed = val < 1
@@ -166,7 +166,7 @@ def open_set_chart(curves: Mapping[str, tuple[Numbers, Numbers]]) -> Chart:
     """
     lines = []
     for name, (fpir, fnir) in curves.items():
-        shown = (fpir > 0) & (fnir > 0)
+        shown = last_of_equal(fpir) & (fpir > 0) & (fnir > 0)
         lines.append(thin_line(Line(name, fpir[shown], fnir[shown]), log_x=True, log_y=True))
     return Chart(
         "FNIR against FPIR",
@@ -220,6 +220,11 @@ def reliability_chart(curves: Mapping[str, tuple[Numbers, Numbers, Numbers, Numb
         diagonal=True,
         y_range=(0.0, 1.0),
     )
+
+
+def last_of_equal(rates: Numbers) -> Flags:
+    """Return which rates are the last of a run of equal ones: the largest threshold that keeps the rate."""
+    return np.append(rates[1:] != rates[:-1], np.ones(min(len(rates), 1), bool))
 
 
 def estimate_line(name: str, x: Sequence[float], estimates: Sequence[Estimate]) -> Line:

@@ -54,7 +54,7 @@ tbody tr{border-top:1px solid var(--line)}
 figure{margin:0;padding:.75rem;border:1px solid var(--line);border-radius:.4rem;background:var(--ground);
 min-width:0}
 .plots img{display:block;width:100%;height:auto;border-radius:.25rem}
-.faces img{width:calc(50% - .25rem);height:auto;border-radius:.25rem}
+.faces img{vertical-align:top;width:calc(50% - .25rem);height:auto;border-radius:.25rem}
 .faces img+img{margin-left:.5rem}
 figcaption{color:var(--soft);font-size:.85rem;margin-top:.5rem;overflow-wrap:anywhere}
 summary{cursor:pointer;padding:.35rem 0}
@@ -136,7 +136,7 @@ def show_table(table: Table) -> str:
 
 def show_row(row: Sequence[str]) -> str:
     """Return a row; its first cell names it."""
-    first, *rest = (html.escape(text) for text in row)
+    first, *rest = (html.escape(text.replace(" %", "\N{NO-BREAK SPACE}%")) for text in row)
     return f'<tr><th scope="row">{first}</th>{"".join(f"<td>{text}</td>" for text in rest)}</tr>'
 
 
@@ -178,7 +178,8 @@ def show_failures(failures: Sequence[str]) -> str:
         return ""
     items = "\n".join(f"<li>{html.escape(reason)}</li>" for reason in failures)
     title = f"Pictures that could not be used: {len(failures):,}"
-    return f"<section>\n<h2>{title}</h2>\n<details><summary>show</summary><ul>\n{items}\n</ul></details>\n</section>"
+    shown = f"<details><summary>show</summary><ul>\n{items}\n</ul></details>"
+    return f"<section>\n<h2>{title}</h2>\n{shown}\n</section>"
 
 
 def data_address(kind: str, data: bytes) -> str:

@@ -116,7 +116,17 @@ def report_record(report: Report) -> dict[str, Any]:
         "warnings": list(report.warnings),
         "failures": list(report.failures),
         "data": plain(report.data),
+        "charts": [chart_record(chart) for chart in report.charts],
     }
+
+
+def chart_record(chart: Chart) -> dict[str, Any]:
+    """Return the curves of a chart as a JSON object, for a later comparison."""
+    lines = [
+        plain({"name": line.name, "x": line.x, "y": line.y, "low": line.low, "high": line.high})
+        for line in chart.lines
+    ]
+    return {"title": chart.title, "lines": lines}
 
 
 def write_json(report: Report, path: Path) -> None:
