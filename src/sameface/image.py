@@ -221,7 +221,7 @@ def deep_grey_to_rgb(values: np.ndarray[tuple[int, int], np.dtype[np.generic]], 
 
     Whole numbers are read as 16 bits; real ones as 0 to 1, or as 0 to 255 where any is above 1.
     """
-    real = np.nan_to_num(values.astype(np.float32))
+    real = np.clip(np.nan_to_num(values.astype(np.float32)), 0, 65_535)
     if mode.startswith("I"):
         real /= 257
     elif real.max(initial=0) <= 1:
