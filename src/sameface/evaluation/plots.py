@@ -105,7 +105,7 @@ def draw_line(axes: Any, chart: Chart, line: Line, number: int) -> Any:
         color=colour,
         linestyle=DASHES[number % len(DASHES)],
         drawstyle="default" if chart.style in ("line", "points") else "steps-post",
-        marker=MARKERS[number % len(MARKERS)] if points else "",
+        marker=MARKERS[number % len(MARKERS)] if points or len(line.x) == 1 else "",
         markersize=4,
     )
     step = None if chart.style in ("line", "points") else "post"
@@ -147,7 +147,7 @@ def limit_axes(axes: Any, chart: Chart) -> None:
         axes.set_ylim(*chart.y_range)
     elif chart.style == "filled":
         axes.set_ylim(bottom=0)
-    if not any(np.isfinite(line.y).any() for line in chart.lines):
+    if not any(np.isfinite(on_axis(line.y, log=chart.log_y)).any() for line in chart.lines):
         axes.text(0.5, 0.5, "nothing to draw", transform=axes.transAxes, ha="center", va="center")
 
 

@@ -132,7 +132,8 @@ def chart_record(chart: Chart) -> dict[str, Any]:
 def write_json(report: Report, path: Path) -> None:
     """Write a report for programs, and for a later comparison."""
     with replace_file(path) as part:
-        part.write_text(json.dumps(report_record(report), ensure_ascii=False), "utf-8")
+        text = json.dumps(report_record(report), ensure_ascii=False)
+        part.write_text(text, "utf-8", errors="backslashreplace")  # a name that is no text comes back whole
 
 
 def read_json(path: Path) -> dict[str, Any]:
