@@ -13,7 +13,8 @@ import toy
 
 from sameface.errors import ProtocolError
 from sameface.evaluation.cache import Cache
-from sameface.evaluation.pictures import Collection, Enroller
+from sameface.evaluation.pictures import Collection, Enroller, compare_pairs, enroll_video
+from sameface.evaluation.protocols import Pair
 
 HUES = {"red": toy.RED, "green": toy.GREEN, "blue": toy.BLUE, "yellow": toy.YELLOW, "white": toy.WHITE}
 
@@ -297,3 +298,74 @@ def test_a_sweep_with_too_few_pairs_is_refused(run, people):
     result = run("evaluate", "sweep", people, "--only", "bits")
     assert result.exit_code == 3
     assert "needs 1,000 pairs" in result.stderr
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """Two videos each of two people; one frame of the first has no face."""
+    for person, colour in (("red", toy.RED), ("green", toy.GREEN)):
+        for number in range(2):
+            for frame in range(1, 13):
+                shade = tuple(max(0, part - 10 * number) for part in colour)
+                toy.save(tmp_path / "frames" / person / str(number) / f"0.{frame}.png", shade, note=frame)
+    toy.save(tmp_path / "frames" / "red" / "0" / "0.1.png")
+    lines = ["split, first, second, same"]
+    for split in (1, 2):
+        lines += [f"{split}, red/0, red/1, 1", f"{split}, green/0, green/1, 1", f"{split}, red/0, green/1, 0"]
+    (tmp_path / "splits.txt").write_text("\n".join(lines))
+    return tmp_path
+
+
+def test_videos_are_compared_by_the_mean_of_their_frames(run, videos):
+    result, record = measure(run, "ytf", "splits.txt", "--videos", "frames")
+    assert result.exit_code == 0
+    assert record["data"]["accuracy"] == 1
+    assert record["data"]["pairs"][2][5] == pytest.approx(2, abs=0.01)
+
+
+def test_a_video_without_a_face_is_a_failure(run, videos):
+    for frame in (videos / "frames" / "red" / "1").iterdir():
+        toy.save(frame)
+    result, record = measure(run, "ytf", "splits.txt", "--videos", "frames")
+    assert "1: no face found" in result.stderr
+    assert record["data"]["failed"] == 2
+
+
+def test_the_mean_of_two_videos_is_the_mean_over_all_pairs_of_their_first_frames(toy_recognizer, tmp_path):
+    colours = [toy.RED, toy.REDDISH, toy.ORANGE, toy.GREEN]
+    for number, colour in enumerate(colours):
+        toy.save(tmp_path / "a" / f"{number + 8}.png", colour)  # 8, 9, 10, 11
+        toy.save(tmp_path / "b" / f"{number}.png", colours[-number])
+    with Cache.open(tmp_path / "c.db") as cache:
+        enroller = Enroller(toy_recognizer, cache)
+        found = Collection([enroll_video(enroller, str(tmp_path / name), frames=3) for name in "ab"])
+    pair = Pair(str(tmp_path / "a"), str(tmp_path / "b"), False, ("a", "b"))
+    first, second = colours[:3], [colours[0], colours[3], colours[2]]
+    mean = np.mean([toy.distance_of(a, b) for a in first for b in second])
+    assert compare_pairs([pair], found)[0] == pytest.approx(mean, abs=1e-5)
+
+
+def test_a_report_is_one_page_with_its_numbers_beside_it(run, listed, people, tmp_path):
+    words = ("evaluate", "pairs", listed, "--pictures", people, "--repeats", 2, "--report", "out.html")
+    assert run(*words).exit_code == 0
+    page = (tmp_path / "out.html").read_text()
+    assert page.count("data:image/svg+xml") == 3
+    assert "image/jpeg" not in page
+    assert json.loads((tmp_path / "out.json").read_text())["kind"] == "pairs"
+    again = run(*words[:-1], "two.html", "--compare", "out.json")
+    assert "Compared with colours" in again.stdout
+
+
+def test_faces_are_shown_only_when_asked_for(run, listed, people, tmp_path):
+    toy.save(people / "red" / "red_0002.png", toy.GREEN, note=999)
+    words = ("evaluate", "pairs", listed, "--pictures", people, "--repeats", 2)
+    assert run(*words, "--show-faces").exit_code == 2
+    assert run(*words, "--report", "out.html", "--show-faces").exit_code == 0
+    assert (tmp_path / "out.html").read_text().count("image/jpeg") >= 2
+
+
+def test_a_report_without_matplotlib_is_refused_before_the_work(run, listed, people, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = run("evaluate", "pairs", listed, "--pictures", people, "--report", "out.html")
+    assert result.exit_code == 2
+    assert "sameface[evaluate]" in result.stderr

@@ -13,6 +13,7 @@ from sameface.evaluation.protocols import (
     read_pairs,
     read_people,
     read_slices,
+    read_videos,
     slice_pairs,
 )
 
@@ -151,3 +152,26 @@ def test_pairs_of_two_slices_make_a_slice_of_their_own(tmp_path):
 def test_a_person_in_two_slices_is_refused(tmp_path):
     with pytest.raises(ProtocolError, match="line 3: 'Ann' is in two slices"):
         read_slices(write(tmp_path / "s.csv", "person,age", "Ann,old", "Ann,young"), "age")
+
+
+def test_youtube_faces_list_has_a_heading_folds_and_folders(tmp_path):
+    lines = ["split number, first, second, is same", "1, Ann/0, Ann/3, 1", "2, Ann/0, Bob/1, 0", ""]
+    same, other = read_videos(write(tmp_path / "splits.txt", *lines), tmp_path / "frames")
+    assert same == Pair(
+        str(tmp_path / "frames/Ann/0"), str(tmp_path / "frames/Ann/3"), True, ("Ann", "Ann"), 0
+    )
+    assert (other.same, other.fold, other.people) == (False, 1, ("Ann", "Bob"))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("1, Ann/0, Ann/3", "line 1: wanted split"),
+        ("1, Ann/0, Ann/3, maybe", "line 1: wanted split"),
+        ("1, Ann/0, Bob/3, 1", "line 1: the label does not fit 'Ann' and 'Bob'"),
+        ("", "it has no pairs"),
+    ],
+)
+def test_a_line_of_youtube_faces_list_that_cannot_be_used_is_named(tmp_path, line, words):
+    with pytest.raises(ProtocolError, match=words):
+        read_videos(write(tmp_path / "splits.txt", line), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from sameface.arrays import Embeddings
 from sameface.cli.folders import embed_folder, folder_argument, slice_options, split_people
 from sameface.cli.measure import Run, measuring_options
+from sameface.cli.output import progress
 from sameface.errors import ProtocolError
 from sameface.evaluation.clusters import sweep_thresholds
 from sameface.evaluation.clusters_report import report_clusters
@@ -20,21 +21,19 @@ from sameface.evaluation.holdout import evaluate_holdout
 from sameface.evaluation.holdout_report import report_holdout
 from sameface.evaluation.identification import evaluate_identification
 from sameface.evaluation.identification_report import report_identification
-from sameface.evaluation.pairs import evaluate_pairs
-from sameface.evaluation.pairs_report import report_pairs, score_pairs
+from sameface.evaluation.pairs import evaluate_pairs, judge
+from sameface.evaluation.pairs_report import (
+    SHOWN_ERRORS,
+    report_pairs,
+    score_pairs,
+    show_errors,
+    worst_errors,
+)
 from sameface.evaluation.people import PeopleSet
-from sameface.evaluation.pictures import compare_pairs
-from sameface.evaluation.protocols import Pair, deal_folds, read_pairs, read_slices, slice_pairs
-from sameface.evaluation.roc import Numbers
+from sameface.evaluation.pictures import FRAMES, Collection, compare_pairs, enroll_video
+from sameface.evaluation.protocols import Pair, deal_folds, read_pairs, read_slices, read_videos, slice_pairs
 from sameface.evaluation.sweeps import Plan, pair_pictures, sweep_bits, sweep_pictures
 from sameface.evaluation.sweeps_report import report_sweeps
-
-
-class PairFaces(NamedTuple):
-    """The distance of each pair, and which pictures have no face."""
-
-    distance: Numbers
-    failures: list[str]
 
 
 @click.group()
@@ -71,7 +70,32 @@ def pairs(*, run: Run, lists: tuple[Path, ...], **choices: Any) -> None:
     found = run.embed(paths)
     names = ", ".join(path.name for path in lists)
     facts = run.facts(pairs=f"{len(listed):,} of {names}", pictures=f"{len(paths):,}")
-    finish_pairs(run, "pairs", facts, listed, PairFaces(compare_pairs(listed, found), found.failures))
+    finish_pairs(run, "pairs", facts, listed, found)
+
+
+@evaluate.command()
+@click.argument("listed", metavar="LIST", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--videos",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Where the folders of frames are; by default beside the list.",
+)
+@click.option(
+    "--frames", default=FRAMES, show_default=True, type=click.IntRange(min=1), help="Of each video."
+)
+@measuring_options
+def ytf(*, run: Run, listed: Path, videos: Path | None, frames: int) -> None:
+    """Verification on a LIST of pairs of videos: YouTube Faces' splits.txt, or CSV with a,b,same.
+
+    A video is a folder of frames; the mean similarity of all pairs of frames counts, over the first 100 of
+    each video in which a face is found.
+    """
+    paired = deal_folds(read_videos(listed, videos))
+    paths = sorted({path for pair in paired for path in (pair.a, pair.b)})
+    with run.enroller() as enroller:
+        found = Collection([enroll_video(enroller, path, frames=frames) for path in progress(paths)])
+    facts = run.facts(pairs=f"{len(paired):,} of {listed.name}", videos=f"{len(paths):,}")
+    finish_pairs(run, "ytf", facts, paired, found)
 
 
 def read_sliced(
@@ -89,14 +113,16 @@ def read_sliced(
     return slice_pairs(listed, read_slices(slices, slice_by))
 
 
-def finish_pairs(
-    run: Run, report_kind: str, facts: dict[str, str], listed: list[Pair], found: PairFaces
-) -> None:
-    """Measure pairs with known distances and hand the report over."""
-    scores = score_pairs(listed, found.distance)
+def finish_pairs(run: Run, kind: str, facts: dict[str, str], listed: list[Pair], found: Collection) -> None:
+    """Measure the pairs and hand the report over."""
+    scores = score_pairs(listed, compare_pairs(listed, found))
     slices = [pair.slice for pair in listed] if any(pair.slice for pair in listed) else []
     result = evaluate_pairs(scores, slices=slices, repeats=run.repeats, seed=run.seed)
-    report = report_pairs(report_kind, facts, listed, scores=scores, result=result)
+    report = report_pairs(kind, facts, listed, scores=scores, result=result)
+    if run.show_faces:
+        places = worst_errors(scores, judge(scores, result.folds))
+        pictures = show_errors(listed, scores, places[:SHOWN_ERRORS], found)
+        report = replace(report, pictures=pictures)
     run.finish(replace(report, failures=tuple(found.failures)))
 
 

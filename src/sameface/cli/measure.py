@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from sameface.cli.options import Command, json_option, recognizer_options
 from sameface.cli.output import print_json, print_table, progress
 from sameface.evaluation.bootstrap import REPEATS
 from sameface.evaluation.cache import Cache
+from sameface.evaluation.compare_report import compare_reports
 from sameface.evaluation.pictures import NO_FACE, Change, Collection, Enroller, FacePolicy
 from sameface.evaluation.report import Report, report_record, write_json
 from sameface.recognizer import Recognizer
@@ -42,6 +44,11 @@ SHARED = (
         type=click.Path(dir_okay=False),
         help="Write one HTML file with tables and plots, and its numbers beside it as .json.",
     ),
+    click.option(
+        "--show-faces",
+        is_flag=True,
+        help="Show pairs judged wrongly in the report: people's faces.",
+    ),
     click.option("--compare", type=click.Path(exists=True, dir_okay=False), help="The .json of another run."),
     click.option("--seed", default=0, show_default=True, help="For every random draw."),
     click.option(
@@ -64,6 +71,7 @@ class Run:
         cache: Where embeddings are kept.
         policy: Which face of a picture counts.
         report_path: Where to write the report, or None.
+        show_faces: Show the faces of pairs that were judged wrongly in it.
         compare: The numbers of another run, or None.
         as_json: Print the numbers and not the tables.
         seed: For every random draw.
@@ -74,6 +82,7 @@ class Run:
     cache: str
     policy: FacePolicy
     report_path: str | None
+    show_faces: bool
     compare: str | None
     as_json: bool
     seed: int
@@ -105,8 +114,10 @@ class Run:
 
     def finish(self, report: Report) -> None:
         """Print the report, write it if asked to, and end with 3 if a picture could not be used."""
+        if self.compare is not None:
+            report = compare_reports(report, Path(self.compare), repeats=self.repeats, seed=self.seed)
         if self.report_path is not None:
-            write_json(report, Path(self.report_path).with_suffix(".json"))
+            write_report(report, Path(self.report_path))
         if self.as_json:
             print_json(report_record(report))
         else:
@@ -117,6 +128,15 @@ class Run:
             click.echo(f"{len(report.failures)} skipped", err=True)
         if any(not reason.endswith(NO_FACE) for reason in report.failures):
             click.get_current_context().exit(3)
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write the page, and its numbers beside it as .json."""
+    from sameface.evaluation.page import write_html  # only now: Matplotlib takes half a second
+
+    write_html(report, path)
+    write_json(report, path.with_suffix(".json"))
+    click.echo(f"written: {path} and {path.with_suffix('.json').name}", err=True)
 
 
 def print_report(report: Report) -> None:
@@ -135,7 +155,11 @@ def measuring_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def with_run(*, recognizer: Recognizer, **rest: Any) -> Any:
-        names = ("cache", "policy", "report_path", "compare", "as_json", "seed", "repeats")
+        if rest["report_path"] is not None and importlib.util.find_spec("matplotlib") is None:
+            raise click.UsageError("--report needs Matplotlib: pip install 'sameface[evaluate]'")
+        if rest["show_faces"] and rest["report_path"] is None:
+            raise click.UsageError("--show-faces needs --report")
+        names = ("cache", "policy", "report_path", "show_faces", "compare", "as_json", "seed", "repeats")
         shared = {name: rest.pop(name) for name in names}
         return command(run=Run(recognizer=recognizer, **shared), **rest)
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sameface.arrays import Image
 from sameface.evaluation.bootstrap import Estimate
 from sameface.evaluation.charts import histogram_chart, roc_charts
 from sameface.evaluation.pairs import Measures, PairScores, PairsResult, judge
+from sameface.evaluation.pictures import Collection
 from sameface.evaluation.protocols import Pair
-from sameface.evaluation.report import Report, Table, percent, with_interval
+from sameface.evaluation.report import PicturePair, Report, Table, pair_pictures, percent, with_interval
 from sameface.evaluation.roc import Flags, make_roc
+from sameface.image import read_image
 
 SHOWN_ERRORS = 50
 
@@ -171,6 +176,38 @@ def worst_errors(scores: PairScores, right: Flags) -> list[int]:
     middle = float(np.median(np.abs(badness))) if len(wrong) else 0.0
     surprise = np.where(scores.same[wrong], badness - middle, badness + middle)
     return [int(place) for place in wrong[np.argsort(-surprise, kind="stable")]]
+
+
+def show_errors(
+    pairs: Sequence[Pair], scores: PairScores, places: Sequence[int], found: Collection
+) -> tuple[PicturePair, ...]:
+    """Return some pairs as pictures of their faces; of videos nothing is shown.
+
+    Args:
+        pairs: The list.
+        scores: The same list with its distances.
+        places: Which pairs.
+        found: Where the faces are.
+    """
+    boxes = {one.path: one.box for one in found.enrolled if len(one.box)}
+    shown = []
+    for place in places:
+        pair = pairs[place]
+        if pair.a in boxes and pair.b in boxes:
+            faces = [cut_face(read_image(path), boxes[path]) for path in (pair.a, pair.b)]
+            names = " and ".join(Path(path).name for path in (pair.a, pair.b))
+            caption = f"{name_kind(pair.same)} at {scores.distance[place]:.4f}: {names}"
+            shown.append(pair_pictures(faces[0], faces[1], caption))
+    return tuple(shown)
+
+
+def cut_face(image: Image, box: NDArray[np.float32]) -> Image:
+    """Return the face with a margin of a quarter round it, as far as the picture reaches."""
+    margin = 0.25 * (box[2:] - box[:2])
+    size = np.array([image.shape[1], image.shape[0]])
+    low = np.clip(np.floor(box[:2] - margin), 0, size - 1).astype(int)
+    high = np.clip(np.ceil(box[2:] + margin), low + 1, size).astype(int)
+    return image[low[1] : high[1], low[0] : high[0]]
 
 
 def name_kind(same: bool) -> str:  # noqa: FBT001, the value that is named

@@ -179,6 +179,44 @@ def read_pair_table(path: Path, pictures: Path, slice_column: str | None) -> lis
     return join_people(pairs) if pairs and "person_a" not in row else pairs
 
 
+def read_videos(path: Path, videos: Path | None, *, slice_column: str | None = None) -> list[Pair]:
+    """Read a list of pairs of videos, each a folder of frames.
+
+    Either YouTube Faces' `splits.txt`, with a heading and the columns split (1 and up), first folder, second
+    folder and whether they are the same person (0 or 1); or a `.csv` file as in `read_pairs`. The person is
+    the first folder of a path.
+
+    Raises:
+        ProtocolError: A line that cannot be used, by its number; an empty list.
+    """
+    if path.suffix.lower() == ".csv":
+        return read_pairs([path], videos, slice_column=slice_column)
+    folder = path.parent if videos is None else videos
+    pairs = []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        words = [word.strip() for word in line.split(",")]
+        if number == 1 and not words[0].isdecimal():
+            continue  # the heading
+        if any(words):
+            pairs.append(read_video_line(path, words, number, folder))
+    if not pairs:
+        raise ProtocolError(str(path), "it has no pairs")
+    return pairs
+
+
+def read_video_line(path: Path, words: Sequence[str], number: int, videos: Path) -> Pair:
+    """Return the pair of one line of YouTube Faces' list."""
+    same = SAME.get(words[3].lower()) if len(words) >= 4 else None
+    if same is None or not words[0].isdecimal() or not words[1] or not words[2]:
+        raise ProtocolError(
+            str(path), f"wanted split, folder, folder, 0 or 1, got {', '.join(words)!r}", number
+        )
+    people = (Path(words[1]).parts[0], Path(words[2]).parts[0])
+    if same != (people[0] == people[1]):
+        raise ProtocolError(str(path), f"the label does not fit {people[0]!r} and {people[1]!r}", number)
+    return Pair(str(videos / words[1]), str(videos / words[2]), same, people, int(words[0]) - 1)
+
+
 def join_people(pairs: Sequence[Pair]) -> list[Pair]:
     """Return the pairs with one name for all pictures that pairs of one person hold together."""
     names = {path: path for pair in pairs for path in (pair.a, pair.b)}

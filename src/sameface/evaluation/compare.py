@@ -1,0 +1,193 @@
+"""Two models side by side: which of their differences are real?"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sameface.evaluation.bootstrap import Estimate, estimate_all, pair_weights
+from sameface.evaluation.pairs import FARS, part_of
+from sameface.evaluation.roc import Flags, Numbers, allowed_accepts, make_roc, val_under
+
+Record = Mapping[str, Any]
+CERTAIN = 0.05  # the chance under which a difference counts as real
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One measure of two models.
+
+    Attributes:
+        name: The measure.
+        ours: Of this model.
+        theirs: Of the other.
+        gain: Ours less theirs, with its interval over people; both models see the same draws. Its ends are
+            NaN where there is no test.
+        chance: How likely so uneven a split is between equally good models, if pairs were independent
+            (McNemar); None for other measures.
+    """
+
+    name: str
+    ours: float
+    theirs: float
+    gain: Estimate
+    chance: float | None = None
+
+    @property
+    def tested(self) -> bool:
+        """Whether there is an interval to go by."""
+        return not math.isnan(self.gain.low)
+
+    @property
+    def real(self) -> bool:
+        """Whether the whole interval lies on one side of 0."""
+        return self.gain.low > 0 or self.gain.high < 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TwinPairs:
+    """The pairs that two models both judged; ours first, theirs second.
+
+    Attributes:
+        same: `(n,) bool` whether each shows one person.
+        people: `(n, 2) int64` whom.
+        distance: `(2, n) float64`; NaN without a face.
+        right: `(2, n) bool` whether each model judged it rightly; a pair without a distance is not.
+    """
+
+    same: Flags
+    people: NDArray[np.int64]
+    distance: Numbers
+    right: Flags
+
+
+def mcnemar(ours: Flags, theirs: Flags) -> float:
+    """Return the chance of so uneven a split of the pairs that only one model judges rightly (McNemar, 1947).
+
+    It is exact: between equally good models each such pair is the toss of a coin.
+    """
+    first, second = int((ours & ~theirs).sum()), int((~ours & theirs).sum())
+    count = first + second
+    tail = sum(math.comb(count, few) for few in range(min(first, second) + 1))
+    return float(min(1, 2 * tail / 2**count))
+
+
+def join_pairs(ours: Sequence[Sequence[Any]], theirs: Sequence[Sequence[Any]]) -> TwinPairs | None:
+    """Return the pairs that both lists hold; None if they share none.
+
+    Paths that differ only by the folder that holds all pictures are the same.
+
+    Args:
+        ours: For each pair a, b, same, person a, person b, distance, right.
+        theirs: The other list.
+    """
+    first, second = index_pairs(ours), index_pairs(theirs)
+    both = [(pair, second[key]) for key, pair in first.items() if key in second]
+    if not both:
+        return None
+    _, numbers = np.unique([[str(name) for name in pair[3:5]] for pair, _ in both], return_inverse=True)
+    return TwinPairs(
+        same=np.array([pair[2] for pair, _ in both], bool),
+        people=numbers.reshape(-1, 2).astype(np.int64),
+        distance=np.array([[side[5] for side in pair] for pair in both], np.float64).T,
+        right=np.array([[side[6] for side in pair] for pair in both], bool).T,
+    )
+
+
+def index_pairs(pairs: Sequence[Sequence[Any]]) -> dict[tuple[str, str], Sequence[Any]]:
+    """Return each pair by its two paths, seen from the folder that holds them all."""
+    prefix = os.path.commonprefix([path for pair in pairs for path in pair[:2]])  # noqa: RUF071, cut below
+    folder = prefix[: max(prefix.rfind("/"), prefix.rfind("\\")) + 1]
+    return {(pair[0].removeprefix(folder), pair[1].removeprefix(folder)): pair for pair in pairs}
+
+
+def compare_pairs(twins: TwinPairs, *, repeats: int, seed: int) -> list[Difference]:
+    """Return accuracy with McNemar's test, and VAL at every rate; each draw of people counts for both.
+
+    Args:
+        twins: The pairs. VAL is over those for which both models have a distance.
+        repeats: How often people are drawn.
+        seed: Draws them.
+    """
+    found: Flags = ~np.isnan(twins.distance.sum(axis=0))
+    impostors = int((~twins.same[found]).sum())
+    fars = [far for far in FARS if allowed_accepts(far, impostors)]
+    people = int(twins.people.max()) + 1
+
+    def values(draw: NDArray[np.int64]) -> Numbers:
+        weight = pair_weights(draw, twins.people)
+        columns = []
+        for distance, right in zip(twins.distance, twins.right, strict=True):
+            roc = make_roc(distance[found], twins.same[found], weight[found])
+            columns.append([part_of(right, weight), *(val_under(roc, far) for far in fars)])
+        ours, theirs = np.array(columns)
+        return np.concatenate([ours, theirs, ours - theirs])
+
+    estimates = estimate_all(values, people, repeats=repeats, rng=np.random.default_rng(seed))
+    names = ["accuracy, pairs without a face counted as errors", *(f"VAL at FAR {far:g}" for far in fars)]
+    count = len(names)
+    chance = mcnemar(twins.right[0], twins.right[1])
+    return [
+        Difference(
+            name,
+            estimates[place].value,
+            estimates[count + place].value,
+            estimates[2 * count + place],
+            chance if place == 0 else None,
+        )
+        for place, name in enumerate(names)
+    ]
+
+
+def compare_people(ours: Record, theirs: Record, *, repeats: int, seed: int) -> list[Difference]:
+    """Return measures that are sums over people, with a paired bootstrap; the thresholds stay as they are.
+
+    Args:
+        ours: For each measure and person how many pairs were right, and how many there are.
+        theirs: The same of the other model.
+        repeats: How often people are drawn.
+        seed: Draws them.
+    """
+    found = []
+    for name, own in ours.items():
+        other = theirs.get(name, {})
+        people = sorted(set(own) & set(other))
+        if people:
+            counts = np.array([[own[person], other[person]] for person in people], np.float64)  # (p, 2, 2)
+            rng = np.random.default_rng(seed)
+            measure = partial(part_both, counts)
+            first, second, gain = estimate_all(measure, len(people), repeats=repeats, rng=rng)
+            found.append(Difference(name, first.value, second.value, gain))
+    return found
+
+
+def part_both(counts: Numbers, draw: NDArray[np.int64]) -> Numbers:
+    """Return the part that is right of both models, and ours less theirs, `(3,)`.
+
+    Args:
+        counts: `(p, 2, 2)` right and all pairs of each person, of ours and theirs.
+        draw: `(p,)` how often each person counts.
+    """
+    sums = np.tensordot(draw.astype(np.float64), counts, axes=1)  # (2, 2)
+    parts = np.divide(sums[:, 0], sums[:, 1], out=np.full(2, np.nan), where=sums[:, 1] > 0)
+    return np.append(parts, parts[0] - parts[1])
+
+
+def lay_beside(ours: Any, theirs: Any, name: str = "") -> Iterator[Difference]:
+    """Yield every real number that both hold at the same place, without a test."""
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        for key in ours:
+            if key in theirs:
+                yield from lay_beside(ours[key], theirs[key], f"{name} {key}".strip())
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        for number, (mine, other) in enumerate(zip(ours, theirs, strict=True), start=1):
+            yield from lay_beside(mine, other, f"{name} {number}")
+    elif isinstance(ours, float) and isinstance(theirs, float | int):
+        yield Difference(name, ours, float(theirs), Estimate(ours - theirs, float("nan"), float("nan")))

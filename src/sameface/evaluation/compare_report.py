@@ -1,0 +1,107 @@
+"""A report with another run laid beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sameface.errors import ProtocolError
+from sameface.evaluation.bootstrap import REPEATS
+from sameface.evaluation.compare import Difference, compare_pairs, compare_people, join_pairs, lay_beside
+from sameface.evaluation.overlay import overlay_charts
+from sameface.evaluation.report import Report, Table, percent, read_json, report_record
+
+MANY_TESTS = "each interval errs in one case of twenty: of many measures one may look real by chance"
+SAME_PIPELINE = "both runs used the same pipeline: differences come from the pictures or the choices"
+
+
+def compare_reports(report: Report, path: Path, *, repeats: int = REPEATS, seed: int = 0) -> Report:
+    """Return a report with another run laid beside it, in its tables, plots and data.
+
+    Args:
+        report: Of this run.
+        path: The JSON of the other.
+        repeats: How often people are drawn for the intervals.
+        seed: Draws them.
+
+    Raises:
+        ProtocolError: The other report is of another kind or not whole, or has nothing in common with this.
+    """
+    theirs = read_json(path)
+    if theirs.get("kind") != report.kind:
+        reason = f"it is a report of {theirs.get('kind')!r}, this one is of {report.kind!r}"
+        raise ProtocolError(str(path), reason)
+    try:
+        found = find_differences(report_record(report)["data"], theirs["data"], repeats=repeats, seed=seed)
+        same = report.facts.get("signature") == theirs["facts"].get("signature")
+        name = str(theirs["facts"].get("weights", path.name))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ProtocolError(str(path), f"not a whole report ({error!r})") from error
+    if not found:
+        raise ProtocolError(str(path), "it has no pairs, people or measures in common with this run")
+    notes = [MANY_TESTS] if any(one.tested for one in found) else []
+    both = replace(
+        report,
+        tables=(difference_table(name, found), *report.tables),
+        data=dict(report.data) | {"compared_with": name, "differences": [to_record(one) for one in found]},
+        warnings=(*report.warnings, *notes, *([SAME_PIPELINE] if same else [])),
+    )
+    return overlay_charts(both, theirs)
+
+
+def find_differences(
+    ours: dict[str, Any], theirs: dict[str, Any], *, repeats: int, seed: int
+) -> list[Difference]:
+    """Return the measures that both runs have, with a paired test where pairs or people allow one."""
+    if "pairs" in ours:
+        twins = join_pairs(ours["pairs"], theirs["pairs"])
+        return [] if twins is None else compare_pairs(twins, repeats=repeats, seed=seed)
+    if "by_person" in ours:
+        return compare_people(ours["by_person"], theirs["by_person"], repeats=repeats, seed=seed)
+    return list(lay_beside(ours, theirs))
+
+
+def difference_table(name: str, found: Sequence[Difference]) -> Table:
+    """Return both runs side by side."""
+    rows = [
+        (one.name, tell(one, one.ours), tell(one, one.theirs), tell_gain(one), tell_verdict(one))
+        for one in found
+    ]
+    return Table(
+        f"Compared with {name}", ("measure", "this", "other", "difference", "is it real?"), tuple(rows)
+    )
+
+
+def tell(difference: Difference, value: float) -> str:
+    """Return a value: what is tested is a part of 1."""
+    return percent(value) if difference.tested else f"{value:.4g}"
+
+
+def tell_gain(difference: Difference) -> str:
+    """Return the difference with its interval, in points of percent where it is tested."""
+    gain = difference.gain
+    if not difference.tested:
+        return f"{gain.value:+.4g}"
+    return f"{100 * gain.value:+.2f} ({100 * gain.low:+.2f} to {100 * gain.high:+.2f}) points"
+
+
+def tell_verdict(difference: Difference) -> str:
+    """Return whether the difference is more than chance."""
+    if not difference.tested:
+        return "not tested"
+    verdict = "real" if difference.real else "may be chance"
+    return verdict if difference.chance is None else f"{verdict} (McNemar: p = {difference.chance:.2g})"
+
+
+def to_record(difference: Difference) -> dict[str, Any]:
+    """Return a difference as numbers."""
+    return {
+        "measure": difference.name,
+        "ours": difference.ours,
+        "theirs": difference.theirs,
+        "gain": difference.gain,
+        "p": difference.chance,
+        "real": difference.real if difference.tested else None,
+    }
