@@ -65,6 +65,7 @@ class Run:
 def make_run(config: TrainConfig, people: int, device: torch.device) -> Run:
     """Return a run at its first step."""
     network = build_network(config).to(device).train()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     head = None
     if config.head != "none" and config.head_steps:
         head = Head(people, config.dimension, kind=config.head, seed=config.seed).to(device)
