@@ -135,12 +135,14 @@ def limit_axes(axes: Any, chart: Chart) -> None:
     if chart.diagonal:
         axes.axline((0, 0), slope=1, color=INK, linestyle=(0, (4, 3)), linewidth=0.9)
     if chart.log_x:
+        axes.set_xlim(0.1, 1)  # else Matplotlib warns of a curve of one point
         axes.set_xscale("log")
         limit_log(axes.xaxis, axes.set_xlim, [line.x for line in chart.lines])
     elif chart.style == "points" and all(np.all(line.x == np.floor(line.x)) for line in chart.lines):
         places = np.unique(np.concatenate([np.zeros(0), *(line.x for line in chart.lines)]))
         axes.set_xticks(places[:: math.ceil(len(places) / MOST_TICKS) or 1])
     if chart.log_y:
+        axes.set_ylim(0.1, 1)
         axes.set_yscale("log")
         limit_log(axes.yaxis, axes.set_ylim, [line.y for line in chart.lines])
     elif chart.y_range is not None:
