@@ -13,7 +13,7 @@ import pytest
 
 from sameface import Detector, Model, align_faces, read_image
 from sameface.compare import squared_distances
-from sameface.detect import decode, suppress, turn_back
+from sameface.detect import decode, suppress, turn_back, uprightness
 from sameface.errors import WeightsError
 from sameface.face import overlaps
 
@@ -51,6 +51,14 @@ def test_a_face_that_fills_the_picture_is_found_once_and_whole(detector, samples
         assert found.height > 0.8 * side
 
 
+def test_a_face_too_large_for_two_passes_is_found_by_the_third(detector, samples):
+    image = read_image(samples["joe-biden"])
+    left, top, right, bottom = detector.find(image)[0].box.astype(int)
+    filled = PIL.Image.fromarray(image[top:bottom, left:right]).resize((1_050, 1_400))
+    (found,) = Detector(detector.model, max_side=1_400).find(np.asarray(filled))  # 1400, 350, 87
+    assert found.height > 0.8 * 1_400
+
+
 def test_a_face_of_24_pixels_is_found(detector, samples):
     for path in samples.values():
         height = detector.find(read_image(path))[0].height
@@ -72,6 +80,26 @@ def test_a_picture_without_pixels_holds_no_face(detector, shape):
 @pytest.mark.parametrize("level", [0, 127, 255])
 def test_a_blank_picture_holds_no_face(detector, level):
     assert detector.find(np.full((480, 640, 3), level, np.uint8)) == []
+
+
+@pytest.mark.parametrize("coarseness", [1, 8, 64])
+def test_noise_holds_no_face(detector, coarseness):
+    grains = np.random.default_rng(coarseness).integers(0, 256, (512 // coarseness,) * 2 + (3,), np.uint8)
+    assert detector.find(grains.repeat(coarseness, axis=0).repeat(coarseness, axis=1)) == []
+
+
+def test_a_group_pasted_from_the_samples_is_found_whole(detector, samples):
+    group = np.zeros((640, 5 * 512, 3), np.uint8)
+    centres = []
+    for place, path in enumerate(samples.values()):
+        image = scaled(path, (place + 1) / 5)  # faces of 39 to 197 pixels
+        group[: len(image), 512 * place : 512 * place + image.shape[1]] = image
+        centres.append(detector.find(scaled(path, 1))[0].landmarks[2] * (place + 1) / 5 + [512 * place, 0])
+    boxes = sorted((face.box for face in detector.find(group)), key=lambda box: box[0])
+    assert len(boxes) == 5
+    for (left, top, right, bottom), (x, y) in zip(boxes, centres, strict=True):
+        assert left < x < right
+        assert top < y < bottom
 
 
 def test_boxes_end_at_the_pictures_edges(detector, samples):
@@ -126,6 +154,30 @@ def test_without_any_rotation_a_lying_face_is_found_worse_or_not_at_all(detector
     lying = np.ascontiguousarray(np.rot90(read_image(samples["joe-biden"]), 3))
     assert detector.find(lying) == []
     assert len(Detector(detector.model, any_rotation=True).find(lying)) == 1
+
+
+def test_of_a_face_the_most_upright_view_counts_though_another_scores_higher(detector, samples):
+    image = read_image(samples["barack-obama-2"])
+    upright = detector.find(image)[0].score
+    assert detector.find(np.ascontiguousarray(np.rot90(image, 2)))[0].score > upright
+    (face,) = Detector(detector.model, any_rotation=True).find(image)
+    assert face.score == upright
+
+
+@pytest.mark.parametrize(
+    ("degrees", "cosine"), [(0, 1), (45, 0.5**0.5), (90, 0), (180, -1), (-90, 0), (300, 0.5)]
+)
+def test_uprightness_is_the_cosine_of_the_lean(degrees, cosine):
+    angle = np.radians(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    points = np.array([(-1, -1), (1, -1), (0, 0), (-1, 1), (1, 1)]) @ turn.T * 7 + 30
+    row = np.concatenate([np.zeros(5), points.ravel()]).astype(np.float32)
+    assert uprightness(row[None]) == pytest.approx([cosine], abs=1e-6)
+
+
+def test_points_in_one_place_are_neither_upright_nor_upside_down():
+    assert uprightness(np.zeros((1, 15), np.float32)).tolist() == [0]
+    assert uprightness(np.zeros((0, 15), np.float32)).shape == (0,)
 
 
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
@@ -198,19 +250,53 @@ def test_a_grey_picture_without_channels_is_refused(detector):
         detector.find(np.zeros((9, 9), np.uint8))
 
 
+def read_groups() -> dict[str, bytes]:
+    """Return the files of the archive of everyday group photographs."""
+    with tarfile.open(GROUPS) as tar:
+        return {Path(member.name).name: tar.extractfile(member).read() for member in tar if member.isfile()}
+
+
+def count_hits(found: list[np.ndarray], wanted: list[object], fits) -> int:
+    """Return how many of `wanted` have a box of their own."""
+    left = list(found)
+    for each in wanted:
+        hit = next((index for index, box in enumerate(left) if fits(box, each)), None)
+        if hit is not None:
+            del left[hit]
+    return len(found) - len(left)
+
+
+def holds(box: np.ndarray, row: dict[str, str]) -> bool:
+    x, y = float(row["nose_x"]), float(row["nose_y"])
+    return bool(box[0] <= x <= box[2] and box[1] <= y <= box[3])
+
+
+def covers(box: np.ndarray, row: dict[str, str]) -> bool:
+    sides = [float(row[side]) for side in ("left", "top", "right", "bottom")]
+    return overlaps(box, np.array([sides], np.float32))[0] > 0.3
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not GROUPS.exists(), reason="needs ../shared/data/group-photos.tar")
-def test_everyone_in_everyday_group_photographs_is_found(detector):
-    noses: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    with tarfile.open(GROUPS) as tar:
-        files = {Path(member.name).name: tar.extractfile(member).read() for member in tar if member.isfile()}
-    for row in csv.DictReader(files["noses.csv"].decode().splitlines()):
-        noses[row["file"]] += [(float(row["nose_x"]), float(row["nose_y"]))] if row["nose_x"] else []
-    found, extra = 0, 0
-    for name, points in noses.items():
-        boxes = [face.box for face in detector.find(read_image(files[name]))]
-        hits = [any(b[0] <= x <= b[2] and b[1] <= y <= b[3] for b in boxes) for x, y in points]
-        found += sum(hits)
-        extra += len(boxes) - sum(hits)
-    assert found >= 45  # of 46; all were found when this was written
-    assert extra <= 3
+@pytest.mark.parametrize(
+    ("table", "fits", "photographs", "fewest", "most_extra"),
+    # All 46 and all 43 were found when this was written, with one box too many (a blurred face behind).
+    [("noses.csv", holds, 18, 45, 2), ("boxes.csv", covers, 9, 42, 1)],
+)
+def test_everyone_in_everyday_group_photographs_is_found(
+    detector, table, fits, photographs, fewest, most_extra
+):
+    files = read_groups()
+    wanted = defaultdict(list)
+    for row in csv.DictReader(files[table].decode().splitlines()):
+        wanted[row["file"]] += [row] if row.get("nose_x") != "" else []
+    boxes = {name: [face.box for face in detector.find(read_image(files[name]))] for name in wanted}
+    hits = sum(count_hits(boxes[name], rows, fits) for name, rows in wanted.items())
+    assert len(wanted) == photographs
+    assert hits >= fewest
+    assert sum(map(len, boxes.values())) - hits <= most_extra
+
+
+@pytest.mark.skipif(not GROUPS.exists(), reason="needs ../shared/data/group-photos.tar")
+def test_dogs_have_no_faces(detector):
+    assert detector.find(read_image(read_groups()["dogs.jpg"])) == []

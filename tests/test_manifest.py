@@ -60,6 +60,21 @@ def test_a_gallery_too_large_for_the_default_gets_the_strictest_threshold_and_it
     assert far == pytest.approx(1 - (1 - 0.0001) ** 1_000)
 
 
+@pytest.mark.parametrize("size", [10**6, 10**9])
+def test_a_gallery_of_millions_keeps_the_strictest_threshold(size):
+    assert TABLE.at_gallery(size) == (0.1, 1.0)
+
+
+def test_the_laxest_rate_of_a_gallery_has_the_laxest_threshold():
+    _, largest = 0.4, 1 - (1 - 0.1) ** 7
+    assert TABLE.at_gallery(7, largest)[0] == pytest.approx(0.4)
+
+
+def test_a_rate_past_the_laxest_of_a_gallery_is_refused():
+    with pytest.raises(ThresholdError, match="a gallery of 7 faces"):
+        TABLE.at_gallery(7, 0.6)
+
+
 def test_a_rate_that_a_large_gallery_cannot_hold_is_refused_with_the_smallest():
     with pytest.raises(ThresholdError, match=r"a gallery of 1000 faces and a rate of 0\.01") as caught:
         TABLE.at_gallery(1_000, 0.01)
@@ -131,12 +146,35 @@ def broken(tmp_path: Path, old: str, new: str) -> Path:
         ("name = ", "name = = ", "not TOML"),
         ('kind = "similarity"', 'kind = "similarity"\nturn = 1', "unexpected keyword"),
         ("impostor_pairs", "impostors", "unexpected keyword"),
+        ("[source]", "[[source]]", "has no attribute 'items'"),
+        ("size = 150", "size = 150.5", "cannot be interpreted as an integer"),
+        ("dimension = 128", "dimension = '128'", "cannot be interpreted as an integer"),
+        ('kind = "similarity"', 'kind = "box"', "box needs 0 template points"),
+        ("122.782,", "", "not enough values"),
+        ("far = 0.1,", "far = 0.001,", "must both fall"),
     ],
 )
 def test_a_wrong_manifest_is_an_error_that_says_what_and_where(tmp_path, old, new, message):
     with pytest.raises(WeightsError, match=message) as caught:
         read_manifest(broken(tmp_path, old, new))
     assert "mine.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize("old", ["score = 0.5", "overlap = 0.3"])
+def test_a_detectors_manifest_holds_numbers(tmp_path, old):
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        (WEIGHTS / "centerface.toml").read_text().replace(old, old.partition(" ")[0] + " = 'high'")
+    )
+    with pytest.raises(WeightsError, match="could not convert string to float: 'high'"):
+        read_manifest(path)
+
+
+def test_a_manifest_that_is_not_utf8_is_an_error(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"name = '\xff'")
+    with pytest.raises(WeightsError, match=r"mine\.toml' is not TOML"):
+        read_manifest(path)
 
 
 def test_a_missing_manifest_is_an_error_that_says_where_it_should_be(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import combinations
@@ -94,6 +95,19 @@ def test_a_number_past_the_last_face_is_refused(recognizer, group, number):
         recognizer.embed_face(group, face=number)
 
 
+def test_the_only_face_of_a_picture_has_number_0(recognizer, samples):
+    face, _ = recognizer.embed_face(samples["joe-biden"], face=0)
+    assert face.box.tolist() == recognizer.embed_face(samples["joe-biden"])[0].box.tolist()
+    with pytest.raises(NoSuchFaceError, match="it has only face 0"):
+        recognizer.embed_face(samples["joe-biden"], face=1)
+
+
+@pytest.mark.parametrize("face", ["only", "largest", "first", 0])
+def test_no_choice_finds_a_face_where_there_is_none(recognizer, face):
+    with pytest.raises(NoFaceError, match="no face found in the picture"):
+        recognizer.embed_face(BLANK, face=face)
+
+
 def test_no_face_is_an_error_that_names_the_file(recognizer, tmp_path):
     path = tmp_path / "wall.png"
     PIL.Image.fromarray(BLANK).save(path)
@@ -149,6 +163,29 @@ def test_the_signature_changes_with_the_crop_rule(recognizer):
     other = Embedder(recognizer.embedder.model)
     other.spec = replace(other.spec, crop=moved)
     assert Recognizer(recognizer.detector, other).signature != recognizer.signature
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"sha256": "0" * 64}, {"mean": (1.0, 2.0, 3.0)}, {"scale": 1.0}],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_signature_changes_with_the_weights_and_how_they_are_fed(change):
+    recognizer = Recognizer.load()
+    before, model = recognizer.signature, recognizer.embedder.model
+    model.manifest = replace(model.manifest, **change)
+    assert recognizer.signature != before
+
+
+def test_the_signature_changes_with_the_detector():
+    recognizer = Recognizer.load()
+    before, model = recognizer.signature, recognizer.detector.model
+    model.manifest = replace(model.manifest, sha256="0" * 64)
+    assert recognizer.signature != before
+
+
+def test_the_signature_is_short_enough_to_read_out(recognizer):
+    assert re.fullmatch("[0-9a-f]{16}", recognizer.signature)
 
 
 def test_the_search_settings_do_not_change_the_signature(recognizer):

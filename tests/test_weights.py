@@ -1,0 +1,101 @@
+"""The shipped weights are what the programs in tools/ make of them."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+
+from sameface import Model
+from sameface.manifest import read_manifest
+
+ROOT = Path(__file__).parent.parent
+WEIGHTS = ROOT / "src" / "sameface" / "weights"
+SHIPPED = sorted(path.stem for path in WEIGHTS.glob("*.onnx"))
+
+
+@pytest.fixture
+def tools(monkeypatch):
+    """The folder of the programs that made the weights, where Python finds them."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    yield
+    for path in (ROOT / "tools").glob("*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+def tensors_of(name: str) -> dict[str, np.ndarray]:
+    graph = onnx.load(WEIGHTS / f"{name}.onnx").graph
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+
+
+def test_every_weights_file_ships_with_its_manifest():
+    assert sorted(path.stem for path in WEIGHTS.glob("*.toml")) == SHIPPED
+    assert {"centerface", "resnet29"} <= set(SHIPPED)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_file_has_the_hash_of_its_manifest(name):
+    data = (WEIGHTS / f"{name}.onnx").read_bytes()
+    assert hashlib.sha256(data).hexdigest() == read_manifest(WEIGHTS / f"{name}.toml").sha256
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_weight_is_stored_as_float16_and_cast_to_float32(name):
+    graph = onnx.load(WEIGHTS / f"{name}.onnx").graph
+    stored = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
+    read = {node.input[0]: node.op_type for node in graph.node if node.input and node.input[0] in stored}
+    assert read == dict.fromkeys(stored, "Cast")
+    others = {tensor.data_type for tensor in graph.initializer if tensor.name not in stored}
+    assert others <= {TensorProto.INT64}  # sizes, no weights
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_no_weight_is_lost_to_the_range_of_float16(name):
+    assert all(np.isfinite(tensor).all() for tensor in tensors_of(name).values())
+
+
+def test_the_embedder_has_the_parameters_of_its_29_layers(tools):
+    from make_resnet29 import BLOCKS
+
+    count, width = 32 * 3 * 7 * 7 + 32, 32
+    for out, _ in BLOCKS:
+        count += out * width * 9 + out + out * out * 9 + out
+        width = out
+    weights = [tensor for tensor in tensors_of("resnet29").values() if tensor.dtype == np.float16]
+    assert 1 + 2 * len(BLOCKS) == 29
+    assert sum(tensor.size for tensor in weights) == count + 256 * 128 == 5_607_488
+
+
+def test_the_embedders_file_is_byte_for_byte_what_its_program_writes(tools):
+    from make_resnet29 import BLOCKS, Conv, build
+    from onnx_file import store_as_float16, to_bytes
+
+    tensors = tensors_of("resnet29")
+    layers = [
+        "conv0",
+        *[f"block{block}_conv{half}" for block in range(1, len(BLOCKS) + 1) for half in (1, 2)],
+    ]
+    weights = [
+        [tensors[f"{layer}_{part}_f16"].astype(np.float32) for part in ("weight", "bias")] for layer in layers
+    ]
+    made = build([Conv(*pair) for pair in weights], tensors["fc_weight_f16"].astype(np.float32))
+    assert to_bytes(store_as_float16(made)) == (WEIGHTS / "resnet29.onnx").read_bytes()
+
+
+def test_the_embedder_gives_128_numbers_for_each_crop():
+    model = Model.load("resnet29")
+    crops = np.random.default_rng(0).integers(0, 256, (3, 150, 150, 3), np.uint8)
+    assert [output.shape for output in model.run(crops)] == [(3, 128)]
+    assert [output.shape for output in model.run(crops[:0])] == [(0, 128)]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(32, 32), (64, 160), (608, 32)])
+def test_the_detector_answers_at_a_quarter_of_any_size(rows, columns):
+    outputs = Model.load("centerface").run(np.zeros((1, rows, columns, 3), np.uint8))
+    wanted = [(1, channels, rows // 4, columns // 4) for channels in (1, 2, 2, 10)]
+    assert [output.shape for output in outputs] == wanted
