@@ -56,7 +56,7 @@ def test_a_face_too_large_for_two_passes_is_found_by_the_third(detector, samples
     left, top, right, bottom = detector.find(image)[0].box.astype(int)
     filled = PIL.Image.fromarray(image[top:bottom, left:right]).resize((1_050, 1_400))
     (found,) = Detector(detector.model, max_side=1_400).find(np.asarray(filled))  # 1400, 350, 87
-    assert found.height > 0.8 * 1_400
+    assert found.height > 0.7 * 1_400
 
 
 def test_a_face_of_24_pixels_is_found(detector, samples):
