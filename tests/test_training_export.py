@@ -1,0 +1,243 @@
+"""From a checkpoint to weights that the rest of sameface takes."""
+
+import dataclasses
+import json
+import tomllib
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from click.testing import CliRunner
+from test_training_gradients import TINY
+from training_world import small_config, write_people
+
+from sameface.cli import main
+from sameface.embed import Embedder
+from sameface.errors import ExportError
+from sameface.manifest import CropRule
+from sameface.model import Model
+from sameface.training.augment import resize
+from sameface.training.checkpoint import LAST, save_checkpoint
+from sameface.training.export import Terms, Trained, export_weights, open_trained, scale_rule
+from sameface.training.graph import to_bytes, write_network
+from sameface.training.loader import to_planes
+from sameface.training.networks import Network
+from sameface.training.pictures import open_pictures
+from sameface.training.resnet29 import load_resnet29
+from sameface.training.run import make_run
+from sameface.training.tables import TABLES
+from sameface.training.toml import to_toml
+
+TERMS = Terms("CC0-1.0", "coloured squares")
+
+
+@pytest.fixture(scope="module")
+def held_out(tmp_path_factory):
+    return open_pictures([write_people(tmp_path_factory.mktemp("held") / "crops", [3] * 20)])
+
+
+def warm(network, size):
+    """Give the batch norms running statistics of their own."""
+    network.train()
+    with torch.no_grad():
+        for seed in range(3):
+            network(torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(seed)))
+    return network.eval()
+
+
+def run_onnx(network, planes):
+    session = onnxruntime.InferenceSession(to_bytes(write_network(network)))
+    (rows,) = session.run(None, {"crops": planes.numpy()})
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [("nn4", "batch"), ("nn4", "response"), ("nns1", "batch"), ("nns2", "batch"), ("nns2", "response")],
+)
+def test_the_file_equals_torch(name, norm):
+    network = warm(Network(TABLES[name], dimension=64, norm=norm, seed=2), TABLES[name].size)
+    size = TABLES[name].size
+    planes = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        assert np.abs(run_onnx(network, planes) - network(planes).numpy()).max() < 1e-5
+
+
+def test_the_file_of_a_fine_tuned_resnet29_equals_torch():
+    network = load_resnet29().eval()
+    with torch.no_grad():
+        for values in network.parameters():
+            values *= 1.01
+        planes = torch.randn(2, 3, 150, 150, generator=torch.Generator().manual_seed(9))
+        assert np.abs(run_onnx(network, planes) - network(planes).numpy()).max() < 1e-5
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    monkeypatch.setitem(TABLES, "nns2", TINY)
+    config = small_config()
+    network = warm(Network(TINY, dimension=64, seed=4), 24)
+    return Trained("last", network, config, 7)
+
+
+@pytest.mark.parametrize("store", ["float32", "float16", "int8"])
+def test_exported_weights_load_like_the_shipped_ones(trained, held_out, tmp_path, store):
+    target = tmp_path / "mine.onnx"
+    told = "\n".join(export_weights(trained, target, held_out, terms=TERMS, store=store))
+    assert "equal to torch" in told
+    assert (store in told) == (store != "float32")
+    embedder = Embedder(Model.load(target))
+    assert embedder.spec.crop == scale_rule(held_out.rule, 24)
+    assert embedder.spec.dimension == 64
+    crops = np.stack([place.read() for place in held_out.places])[:, ::2, ::2].copy()
+    rows = embedder.embed(crops)
+    planes = to_planes(torch.from_numpy(crops), (127.5,) * 3, 1 / 128, torch.device("cpu"))
+    with torch.no_grad():
+        both = trained.network(planes) + trained.network(planes.flip(-1))
+    theirs = torch.nn.functional.normalize(both, dim=1).numpy()
+    limit = {"float32": 1e-4, "float16": 5e-3, "int8": 0.2}[store]
+    assert np.abs(rows - theirs).max() < limit
+
+
+def test_thresholds_hold_the_rates_they_are_named_for(trained, held_out, tmp_path):
+    target = tmp_path / "mine.onnx"
+    list(export_weights(trained, target, held_out, terms=TERMS))
+    model = Model.load(target)
+    crops = np.stack([resize(place.read(), 24) for place in held_out.places])
+    rows = Embedder(model).embed(crops)
+    distance = ((rows[:, None] - rows[None]) ** 2).sum(axis=2)
+    upper = np.triu(held_out.owner[:, None] != held_out.owner[None], 1)
+    thresholds = model.manifest.embedding.thresholds
+    assert thresholds.impostor_pairs == upper.sum()
+    for far in thresholds.far:
+        found = (distance[upper] <= thresholds.at(far)).mean()
+        assert 0.9 * far - 2 / upper.sum() <= found <= far + 1 / upper.sum()
+
+
+def test_the_manifest_holds_licence_data_and_source(trained, held_out, tmp_path):
+    list(export_weights(trained, tmp_path / "mine.onnx", held_out, terms=TERMS))
+    table = tomllib.loads((tmp_path / "mine.toml").read_text())
+    assert (table["licence"], table["training_data"]) == ("CC0-1.0", "coloured squares")
+    assert table["source"] == {"checkpoint": "last", "network": "nns2", "steps": "7"}
+
+
+@pytest.mark.parametrize("words", [("", "data"), ("CC0-1.0", " ")])
+def test_licence_and_training_data_must_be_said(words):
+    with pytest.raises(ValueError, match="in words"):
+        Terms(*words)
+
+
+class Liar(torch.nn.Module):
+    """Stands for a network that the exported file does not reproduce."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, planes):
+        return self.network(planes).roll(1, dims=1)
+
+
+def test_a_file_that_differs_from_torch_is_not_kept(trained, held_out, tmp_path, monkeypatch):
+    monkeypatch.setattr("sameface.training.export.write_network", lambda liar: write_network(liar.network))
+    lying = dataclasses.replace(trained, network=Liar(trained.network))
+    with pytest.raises(ExportError, match="differ"):
+        list(export_weights(lying, tmp_path / "mine.onnx", held_out, terms=TERMS))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("fault", ["rule", "few"])
+def test_crops_without_a_rule_or_too_few_are_refused_and_nothing_is_written(
+    trained, held_out, tmp_path, fault
+):
+    given = dataclasses.replace(held_out, rule=None) if fault == "rule" else held_out.of_people([0, 1, 2])
+    with pytest.raises(ExportError, match=r"crops\.toml" if fault == "rule" else "too few"):
+        list(export_weights(trained, tmp_path / "mine.onnx", given, terms=TERMS))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rule_cuts_the_same_part_at_another_size():
+    rule = CropRule("similarity", 100, ((10.0, 20.0),) * 5, (1.0,) * 5)
+    assert scale_rule(rule, 50) == CropRule("similarity", 50, ((5.0, 10.0),) * 5, (1.0,) * 5)
+
+
+@pytest.mark.parametrize(
+    "value", ["plain", 'quo"te\\ \n', 1, 2.5, True, [1, 2], [[1.0, 2.0], [3.0, 4.0]], [{"a": 1, "b": "x"}]]
+)
+def test_a_table_written_as_toml_reads_back(value):
+    table = {"top": value, "section": {"inner": value}}
+    assert tomllib.loads(to_toml(table)) == table
+
+
+@pytest.mark.slow
+def test_from_crops_to_verify_on_the_command_line(tmp_path, samples, monkeypatch):
+    monkeypatch.setitem(TABLES, "nns2", TINY)
+    crops = write_people(tmp_path / "crops", [4] * 30)
+
+    def call(*words, code=0):
+        result = CliRunner().invoke(main, [str(word) for word in words])
+        assert result.exit_code == code, result.output
+        return result.output
+
+    options = [
+        "--steps",
+        6,
+        "--people",
+        4,
+        "--pictures",
+        2,
+        "--workers",
+        0,
+        "--held-out",
+        0.5,
+        "--dimension",
+        64,
+    ]
+    trained = call("train", crops, "-o", tmp_path / "run", *options)
+    assert "others held out" in trained
+    assert "VAL" in trained
+    target = tmp_path / "mine.onnx"
+    terms = ["--licence", "CC0-1.0", "--training-data", "squares"]
+    call("export", tmp_path / "run" / LAST, crops, "-o", target, *terms)
+    pair = [samples["barack-obama-1"], samples["joe-biden"]]
+    answer = CliRunner().invoke(main, ["verify", *map(str, pair), "--weights", str(target), "--far", "0.1"])
+    assert answer.exit_code in (0, 1)
+    assert "distance" in answer.output
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--people", "1"], "people must be 2"),
+        (["--held-out", "1.5"], "a part from 0"),
+        (["--pictures", "9"], "nobody has more than 2"),
+    ],
+)
+def test_wrong_options_are_told_in_one_line(tmp_path, words, told):
+    crops = write_people(tmp_path / "crops", [2] * 4)
+    result = CliRunner().invoke(main, ["train", str(crops), "-o", str(tmp_path / "run"), *words])
+    assert result.exit_code in (2, 3)
+    assert told in result.output
+
+
+def test_the_networks_are_listed_without_pictures():
+    listed = CliRunner().invoke(main, ["train", "--list-networks"]).output
+    for name in (*TABLES, "resnet29"):
+        assert name in listed
+
+
+def test_export_insists_on_a_licence(tmp_path):
+    save_checkpoint(tmp_path / "a.pt", {"network": {}})
+    words = ["export", str(tmp_path / "a.pt"), str(tmp_path), "-o", str(tmp_path / "a.onnx")]
+    assert "--licence" in CliRunner().invoke(main, words).output
+
+
+def test_a_checkpoint_opens_as_the_network_that_was_saved(trained, tmp_path):
+    run = make_run(trained.config, 3, torch.device("cpu"))
+    state = {**run.state(), "config": json.dumps(dataclasses.asdict(trained.config))}
+    save_checkpoint(tmp_path / "a.pt", state)
+    opened = open_trained(tmp_path / "a.pt")
+    planes = torch.randn(2, 3, 24, 24)
+    with torch.no_grad():
+        torch.testing.assert_close(opened.network(planes), run.network.eval()(planes))

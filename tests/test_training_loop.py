@@ -1,0 +1,390 @@
+"""The loop: it learns, resumes exactly, keeps the best, stops when asked, and says what went wrong."""
+
+import itertools
+import json
+import pickle
+import resource
+import struct
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from test_training_gradients import TINY
+from training_world import small_config, write_people
+
+from sameface.errors import CheckpointError, CollapseError, DivergedError, TrainingDataError
+from sameface.training.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
+from sameface.training.config import TrainConfig
+from sameface.training.events import EventFile, checksum
+from sameface.training.finish import report_run
+from sameface.training.pictures import open_pictures, split_people
+from sameface.training.rate import rate_at
+from sameface.training.tables import TABLES
+from sameface.training.train import train
+from sameface.training.triplets import Stats
+from sameface.training.validate import find_doubts, roc_of, val_at_far
+from sameface.training.watch import Watch
+
+
+@pytest.fixture(autouse=True)
+def tiny_network(monkeypatch):
+    """Train a network of a few thousand weights under the name of NNS2."""
+    monkeypatch.setitem(TABLES, "nns2", TINY)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_people(tmp_path_factory.mktemp("world") / "crops", [4] * 24)
+
+
+@pytest.fixture
+def data(folder):
+    return split_people(open_pictures([folder]), 0.5)
+
+
+def run(data, config, folder, **given):
+    return list(train(*data, config, folder, **given))
+
+
+def after(count):
+    """Return a `stop` that says yes when it is asked for the last time of so many."""
+    asked = itertools.count(1)
+    return lambda: next(asked) >= count
+
+
+def same_state(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same_state(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same_state, a, b))
+    return a == b
+
+
+CHOICES = {"steps": 20, "validate_every": 5, "save_every": 50, "grow": "12:6x3", "chunk": 5}
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"rule": "semi-hard-random"},
+        {"optimizer": "adagrad", "schedule": "step"},
+        {"head": "cosface", "head_steps": 12, "rule": "distance-weighted"},
+    ],
+)
+def test_ten_steps_and_ten_more_are_twenty_bit_for_bit(data, tmp_path, choices):
+    config = small_config(**CHOICES, **choices)
+    whole = run(data, config, tmp_path / "whole")
+    first = run(data, config, tmp_path / "parts", stop=after(10))
+    second = run(data, config, tmp_path / "parts")
+    assert [len(first), len(second)] == [10, 10]
+    assert [step.loss for step in whole] == [step.loss for step in first + second]
+    states = [load_checkpoint(tmp_path / name / LAST) for name in ("whole", "parts")]
+    assert same_state(*states)
+
+
+def test_training_brings_one_person_together_and_people_apart(data, tmp_path):
+    config = small_config(
+        steps=100, people=6, pictures=4, validate_every=100, learning_rate=3e-3, augment=False
+    )
+    steps = run(data, config, tmp_path)
+    assert steps[-1].stats.active_fraction < 0.6 * steps[0].stats.active_fraction
+    gaps = [step.stats.negative - step.stats.positive for step in steps]
+    assert np.mean(gaps[-10:]) > 1.5 * np.mean(gaps[:10])
+
+
+def test_another_seed_is_another_run(data, tmp_path):
+    first, same, other = (
+        run(data, small_config(seed=seed), tmp_path / str(name))[-1].loss
+        for name, seed in enumerate((1, 1, 2))
+    )
+    assert first == same != other
+
+
+def test_the_best_network_by_val_is_kept(data, tmp_path):
+    steps = run(data, small_config(steps=12, validate_every=3, learning_rate=3e-3), tmp_path)
+    tested = {step.step: step.val for step in steps if step.val is not None}
+    assert list(tested) == [3, 6, 9, 12]
+    best = load_checkpoint(tmp_path / BEST)
+    assert best["numbers"][:2] == [max(tested, key=tested.get), max(tested.values())]
+
+
+def test_a_run_stops_after_its_minutes_and_goes_on(data, tmp_path):
+    first = run(data, small_config(steps=6, minutes=1e-6), tmp_path)
+    assert len(first) == 1
+    assert [step.step for step in run(data, small_config(steps=6), tmp_path)] == [2, 3, 4, 5, 6]
+
+
+def test_the_choices_stand_beside_the_checkpoint(data, tmp_path):
+    config = small_config(margin=0.3)
+    run(data, config, tmp_path)
+    assert TrainConfig(**json.loads((tmp_path / "config.json").read_text())) == config
+
+
+def test_a_teacher_is_imitated(data, tmp_path, monkeypatch):
+    config = small_config(
+        steps=25, teacher="resnet29", dimension=128, learning_rate=3e-3, people=2, augment=False
+    )
+    losses = [step.loss for step in run(data, config, tmp_path)]
+    assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:2])
+
+
+def test_another_choice_or_other_pictures_are_told(data, tmp_path):
+    run(data, small_config(), tmp_path)
+    with pytest.raises(CheckpointError, match=r"margin was 0\.2 and is 0\.3"):
+        run(data, small_config(margin=0.3), tmp_path)
+    with pytest.raises(CheckpointError, match="pictures are not the same"):
+        run((data[1], data[0]), small_config(), tmp_path)
+    assert run(data, small_config(workers=0, save_every=3), tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("counts", "choices", "reason"),
+    [
+        ([5], {}, "1 person"),
+        ([3, 4], {"pictures": 5}, "nobody has more than 4"),
+        ([3, 4], {"grow": "2:2x6"}, "nobody has more than 4"),
+    ],
+)
+def test_pictures_that_allow_no_triplet_are_refused(tmp_path, counts, choices, reason):
+    pictures = open_pictures([write_people(tmp_path / "crops", counts)])
+    with pytest.raises(TrainingDataError, match=reason):
+        run((pictures, pictures), small_config(**choices), tmp_path / "run")
+
+
+def test_too_few_people_to_test_on_are_told(data, tmp_path):
+    one = data[1].of_people([0])
+    with pytest.raises(TrainingDataError, match="too few"):
+        run((data[0], one), small_config(validate_every=1), tmp_path)
+
+
+def test_corrupt_pictures_are_told_and_passed_over(tmp_path):
+    folder = write_people(tmp_path / "crops", [4] * 4)
+    for path in folder.glob("*/0.png"):
+        path.write_bytes(b"no picture")
+    pictures = open_pictures([folder])
+    steps = run((pictures, pictures.of_people([])), small_config(steps=6), tmp_path / "run")
+    assert any("not a picture" in step.note for step in steps)
+    assert all(np.isfinite(step.loss) for step in steps)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_its_batch_saved(data, tmp_path):
+    with pytest.raises(DivergedError, match="lower --learning-rate") as caught:
+        run(data, small_config(steps=50, learning_rate=1e30, warm_up=0), tmp_path)
+    assert torch.load(caught.value.batch)["crops"].shape == (8, 24, 24, 3)
+
+
+@pytest.fixture
+def noise(tmp_path):
+    """Pictures that nobody could sort: the hardest negatives pull them all together."""
+    for person, picture in itertools.product(range(16), range(4)):
+        path = tmp_path / "noise" / str(person) / f"{picture}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng([person, picture]).integers(0, 256, (24, 24, 3), np.uint8)
+        PIL.Image.fromarray(pixels).save(path)
+    pictures = open_pictures([tmp_path / "noise"])
+    return pictures, pictures.of_people([])
+
+
+ALARMED = {
+    "people": 6,
+    "pictures": 4,
+    "steps": 100,
+    "patience": 20,
+    "norm": "response",
+    "learning_rate": 0.01,
+}
+
+
+def test_the_hardest_negatives_from_the_start_collapse_and_semi_hard_ones_do_not(noise, tmp_path):
+    with pytest.raises(CollapseError, match="hardest negatives") as caught:
+        run(noise, small_config(**ALARMED, rule="hardest"), tmp_path / "hardest")
+    assert caught.value.step < 60
+    steps = run(noise, small_config(**ALARMED, rule="semi-hard"), tmp_path / "semi-hard")
+    assert steps[-1].stats.spread > 0.5
+
+
+def test_a_recovering_run_goes_back_with_a_lower_rate_until_it_gives_up(noise, tmp_path):
+    notes = []
+    config = small_config(**ALARMED, rule="hardest", on_collapse="recover", save_every=3)
+    with pytest.raises(CollapseError):
+        for step in train(*noise, config, tmp_path / "run"):
+            notes += [step.note] if step.note else []
+    parts = [note.rpartition("; ")[2] for note in notes]
+    # No checkpoint was good: from the first step on the run looked like a collapse.
+    assert parts == [f"back to step 0 with {part} of the rate" for part in (0.5, 0.25, 0.125)]
+
+
+def stats(spread, active=1.0):
+    return Stats(10, 10, 10, active, spread, spread, spread)
+
+
+@pytest.mark.parametrize(
+    ("losses", "spreads", "alarm"),
+    [
+        ([0.2] * 9, [0.01] * 9, True),  # all near each other, and so it stays
+        ([0.2] * 9, [1.0] * 9, True),  # wide, but nothing gets better
+        ([0.1] * 9, [1.0] * 9, False),
+        ([0.1] * 9, [0.01 * 1.3**step for step in range(9)], False),  # near, but coming apart
+        ([0.1] * 9, [0.01, 0.01, 0.5] * 3, False),  # never for long
+    ],
+)
+def test_the_alarm_goes_off_only_when_nothing_gets_better_for_long(losses, spreads, alarm):
+    watch = Watch(small_config(patience=4))
+    causes = [
+        watch.see(step, loss, stats(spread))
+        for step, (loss, spread) in enumerate(zip(losses, spreads, strict=True))
+    ]
+    assert any(causes) == alarm
+
+
+@pytest.mark.parametrize(
+    ("choices", "cause"),
+    [
+        ({"rule": "hardest"}, "hardest negatives"),
+        ({"otherwise": "hardest-below"}, "hardest negatives"),
+        ({"learning_rate": 1.0}, "learning rate"),
+        ({"warm_up": 0}, "warm-up"),
+        ({"people": 2, "pictures": 2}, "batch of 2 x 2"),
+        ({"people": 40}, "no option stands out"),
+    ],
+)
+def test_the_alarm_names_the_cause_that_it_sees(choices, cause):
+    watch = Watch(small_config(patience=1, **choices))
+    assert cause in watch.see(0, 0.2, stats(0.01))
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one_intact(tmp_path):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, {"network": {}, "x": 1})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(CheckpointError, match="the one before is intact"):
+            save_checkpoint(path, {"network": {}, "x": torch.zeros(10_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert load_checkpoint(path)["x"] == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+class Spring:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_a_checkpoint_never_runs_code(tmp_path):
+    torch.save({"network": Spring(tmp_path / "sprung")}, tmp_path / "trap.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Spring(tmp_path / "sprung")))
+    for name in ("trap.pt", "plain.pt"):
+        with pytest.raises(CheckpointError, match="not a checkpoint"):
+            load_checkpoint(tmp_path / name)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "other"])
+def test_a_missing_or_damaged_checkpoint_is_named(tmp_path, damage):
+    path = tmp_path / "a.pt"
+    if damage != "missing":
+        torch.save({"other": 1} if damage == "other" else {"network": {}}, path)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(CheckpointError, match=r"a\.pt"):
+        load_checkpoint(path)
+
+
+def test_the_rate_rises_in_a_line_and_falls_as_the_schedule_says():
+    rates = {
+        name: [
+            rate_at(small_config(steps=110, warm_up=10, learning_rate=1.0, schedule=name), step)
+            for step in range(110)
+        ]
+        for name in ("constant", "cosine", "step")
+    }
+    for name, found in rates.items():
+        np.testing.assert_allclose(found[:10], np.arange(1, 11) / 10, err_msg=name)
+    assert set(rates["constant"][10:]) == {1.0}
+    assert rates["cosine"][60] == pytest.approx(0.5)
+    assert sorted(set(rates["step"][10:])) == [0.01, 0.1, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("choices", "reason"),
+    [
+        ({"people": 1}, "people must be 2 or more"),
+        ({"pictures": 1}, "pictures must be 2 or more"),
+        ({"rule": "soft"}, "rule must be one of"),
+        ({"margin": 0}, "margin"),
+        ({"teacher": "resnet29"}, "dimension must be resnet29's 128"),
+        ({"grow": "5:3"}, "grow must be"),
+        ({"grow": "5:1x4"}, "grow needs 2 people"),
+        ({"grow": "5:3x2,4:3x3"}, "must rise"),
+    ],
+)
+def test_an_impossible_choice_is_refused(choices, reason):
+    with pytest.raises(ValueError, match=reason):
+        small_config(**choices)
+
+
+def read_events(data):
+    """Read the records of an event file and check their sums."""
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        assert checksum(data[:8]) == data[8:12]
+        record, sums = data[12 : 12 + length], data[12 + length : 16 + length]
+        assert checksum(record) == sums
+        yield record
+        data = data[16 + length :]
+
+
+def test_the_checksum_is_crc_32c():
+    # The check value of CRC-32C is 0xE3069283 for "123456789"; TensorFlow turns it and adds a constant.
+    crc = 0xE3069283
+    masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    assert checksum(b"123456789") == struct.pack("<I", masked)
+
+
+def test_an_event_file_holds_each_number_under_its_name(tmp_path):
+    events = EventFile(tmp_path)
+    events.add(300, {"loss": 0.25})
+    first, second = read_events(events.path.read_bytes())
+    assert b"brain.Event:2" in first
+    assert b"\x10\xac\x02" in second  # field 2, the step, as seven-bit groups
+    assert b"\x0a\x04loss\x15" + struct.pack("<f", 0.25) in second
+
+
+def test_a_run_leaves_an_event_for_each_step(data, tmp_path):
+    run(data, small_config(), tmp_path)
+    (path,) = tmp_path.glob("events.out.tfevents.*")
+    assert len(list(read_events(path.read_bytes()))) == 1 + 4
+
+
+def test_val_is_the_part_of_the_pairs_of_one_person_under_the_threshold():
+    rows = np.eye(4, dtype=np.float32)[[0, 0, 1, 2, 3, 3]]
+    roc = roc_of(rows, np.array([0, 0, 0, 1, 2, 2]))
+    # Four pairs of one person, two of them at distance 0; no pair of different people is nearer than 2.
+    assert val_at_far(roc, 0.1) == 0.5
+
+
+def test_a_picture_in_the_wrong_folder_is_found(data):
+    pictures = data[0].of_people([0, 1, 2])
+    rows = np.eye(3, dtype=np.float32)[pictures.owner]
+    rows[5] = rows[0]
+    doubts = find_doubts(rows, np.arange(len(rows)), pictures)
+    assert [doubt.picture for doubt in doubts] == [pictures.places[5].path]
+    assert (doubts[0].person, doubts[0].name) == (pictures.people[1], pictures.people[0])
+
+
+def test_the_end_of_a_run_tells_val_and_doubts(data, tmp_path):
+    config = small_config(steps=3, validate_every=3)
+    run(data, config, tmp_path)
+    told = list(report_run(tmp_path, config, *data))
+    assert "VAL" in told[0]
+    assert (tmp_path / "label-noise.tsv").read_text().startswith("person\tpicture")
