@@ -408,6 +408,8 @@ def test_verify_prints_json(run: Run) -> None:
         "distance": pytest.approx(2),
         "threshold": pytest.approx(0.05),
         "far": 0.001,
+        "probability": None,
+        "probability_in_range": False,
     }
 
 

@@ -752,7 +752,7 @@ def test_an_empty_file_becomes_a_gallery(path: Path, toy_recognizer: Recognizer)
 def test_a_gallery_of_a_later_version_is_refused(path: Path, toy_recognizer: Recognizer) -> None:
     with Gallery.open(path, toy_recognizer) as gallery:
         gallery._db.read(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
-    with pytest.raises(GalleryFileError, match=r"made by a later sameface \(version 2, this one reads 1\)"):
+    with pytest.raises(GalleryFileError, match="made by a later sameface"):
         Gallery.open(path, toy_recognizer)
 
 
@@ -832,7 +832,7 @@ def test_an_older_file_gets_the_migrations_it_lacks(
     monkeypatch.setattr(database, "MIGRATIONS", (*MIGRATIONS, *more))
     for _ in range(2):
         with Gallery.open(path, toy_recognizer) as gallery:
-            assert gallery._db.read("PRAGMA user_version") == [(3,)]
+            assert gallery._db.read("PRAGMA user_version") == [(len(MIGRATIONS) + 2,)]
             assert gallery._db.read("SELECT name FROM pragma_table_info('second')") == [("x",), ("third",)]
             assert gallery.people() == [Person("Red", 1)]
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, expect_shape
+from sameface.manifest import Logistic
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +19,31 @@ class Decision:
         distance: The squared Euclidean distance of the two embeddings, 0 to 4.
         threshold: The distance at and under which they count as the same.
         far: The part of the pairs of different people that this threshold accepts.
+        logistic: What the distance says of the chance, or None without such a calibration.
     """
 
     distance: float
     threshold: float
     far: float
+    logistic: Logistic | None = None
 
     @property
     def same(self) -> bool:
         """Whether the distance is at or under the threshold."""
         return self.distance <= self.threshold
+
+    @property
+    def probability(self) -> float | None:
+        """The chance of one person, where a pair is as often one person as not; None if not calibrated.
+
+        Outside the calibrated range (`in_range`) it is the chance at the nearer end of that range.
+        """
+        return None if self.logistic is None else float(self.logistic.chances(np.float64(self.distance)))
+
+    @property
+    def in_range(self) -> bool:
+        """Whether the calibration of the probability saw pairs of both kinds about this distance."""
+        return self.logistic is not None and self.logistic.covers(self.distance)
 
 
 def squared_distances(a: Embeddings, b: Embeddings) -> NDArray[np.float32]:

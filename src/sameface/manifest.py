@@ -18,6 +18,8 @@ CropKind = Literal["similarity", "box"]
 
 GALLERY_FAR = 1e-2  # the part of the strangers that a search may name, unless told otherwise
 
+ROUNDING = 1e-9  # of a rate that goes through a logarithm and back
+
 
 @dataclass(frozen=True, slots=True)
 class CropRule:
@@ -106,7 +108,7 @@ class Thresholds:
         size = max(size, 1)
         smallest, largest = over(self.far[-1], size), over(self.far[0], size)
         wanted = min(max(GALLERY_FAR, smallest), largest) if far is None else far
-        if not smallest <= wanted <= largest:
+        if not smallest * (1 - ROUNDING) <= wanted <= largest * (1 + ROUNDING):
             raise ThresholdError(wanted, smallest, largest, f"a gallery of {size} faces and a rate of")
         if wanted in (smallest, largest):  # in a gallery of millions both may be 1
             return self.distance[-1 if wanted == smallest else 0], wanted
@@ -137,10 +139,10 @@ class Logistic:
     high: float
     pairs: int
 
-    def chances(self, distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    def chances(self, distance: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
         """Return the chance that each distance is one person's; past either end it stays what it is there."""
         odds = self.offset + self.slope * np.clip(distance, self.low, self.high)
-        chances: NDArray[np.float64] = 1 / (1 + np.exp(-odds))
+        chances: NDArray[np.float64] = np.asarray(1 / (1 + np.exp(-odds)))
         return chances
 
     def covers(self, distance: float) -> bool:
@@ -155,6 +157,7 @@ class EmbeddingSpec:
     crop: CropRule
     dimension: int
     thresholds: Thresholds
+    logistic: Logistic | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,4 +264,5 @@ def parse_embedding(table: Mapping[str, Any]) -> EmbeddingSpec:
             pairs=tuple(int(row["pairs"]) for row in rows),
             **facts,
         ),
+        logistic=Logistic(**table["probability"]) if "probability" in table else None,
     )

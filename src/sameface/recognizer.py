@@ -149,7 +149,8 @@ class Recognizer:
         """
         threshold = self.thresholds.at(far)
         rows = np.stack([self.embed_face(image, face=face)[1] for image in (a, b)])  # (2, d)
-        return Decision(float(squared_distances(rows[:1], rows[1:])[0, 0]), threshold, far)
+        distance = float(squared_distances(rows[:1], rows[1:])[0, 0])
+        return Decision(distance, threshold, far, self.embedder.spec.logistic)
 
     def _crop_face(self, image: ImageSource, choice: Choice) -> tuple[Face, Crops]:
         """Return the chosen face of a picture with its crop, `(1, size, size, 3)`."""

@@ -9,9 +9,11 @@ import click
 
 from sameface.cli.folders import embed_folder, folder_argument
 from sameface.cli.measure import Run, measuring_options
+from sameface.evaluation.calibration import Calibration, check_reliability, split_people
 from sameface.evaluation.calibration import calibrate as find_threshold
-from sameface.evaluation.calibration import check_reliability, split_people
 from sameface.evaluation.calibration_report import report_calibration
+from sameface.evaluation.save import save_weights
+from sameface.gallery import Gallery
 
 
 @click.command()
@@ -24,11 +26,18 @@ from sameface.evaluation.calibration_report import report_calibration
     help="The part of the pairs of different people to accept.",
 )
 @click.option("--gallery-size", type=click.IntRange(min=1), help="Also tell the FPIR among so many faces.")
+@click.option(
+    "--save",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Keep all thresholds in this gallery, or in a copy of the weights if it ends in .onnx.",
+)
 @measuring_options
-def calibrate(*, run: Run, folder: Path, far: float, gallery_size: int | None) -> None:
+def calibrate(*, run: Run, folder: Path, far: float, gallery_size: int | None, save: Path | None) -> None:
     """Find the threshold for a false-accept rate on the pictures of PEOPLE_FOLDER, one folder per person.
 
-    It is refused where fewer than 30 false accepts would stand behind the rate.
+    It is refused where fewer than 30 false accepts would stand behind the rate. With --save GALLERY,
+    `identify` uses the thresholds from then on; with --save NAME.onnx, every command with --weights NAME.onnx
+    does, and `verify` tells a probability.
     """
     people, failures, facts = embed_folder(run, folder)
     words = facts["pictures"]
@@ -39,4 +48,18 @@ def calibrate(*, run: Run, folder: Path, far: float, gallery_size: int | None) -
     halves = [people.pick(part) for part in (first, ~first)]
     reliability = check_reliability([(half.rows, half.person) for half in halves])
     report = report_calibration(facts, people, found, reliability=reliability, gallery_size=gallery_size)
+    if save is not None:
+        keep(run, found, save)
     run.finish(replace(report, failures=tuple(failures)))
+
+
+def keep(run: Run, found: Calibration, target: Path) -> None:
+    """Save the thresholds in a copy of the weights or in a gallery."""
+    if target.suffix == ".onnx":
+        weights = click.get_current_context().params["weights"]
+        save_weights(weights, target, found.thresholds, found.logistic)
+        click.echo(f"saved: {target} and {target.with_suffix('.toml').name}", err=True)
+        return
+    with Gallery.open(target, run.recognizer, create=False) as gallery:
+        gallery.keep_thresholds(found.thresholds)
+    click.echo(f"saved: {target} now has thresholds of its own", err=True)

@@ -116,6 +116,8 @@ def identify(
             faces, rows = recognizer.embed(open_source(picture))
             return list(zip(faces, gallery.identify(rows, **search), strict=True))
 
+        if gallery.thresholds != recognizer.thresholds:
+            click.echo(f"thresholds of the gallery: {gallery.thresholds.calibrated_on}", err=True)
         table: list[tuple[object, ...]] = []
         for picture, answers in each(list_pictures(pictures), work, failures):
             named += sum(answer.name is not None for _, answer in answers)

@@ -24,10 +24,12 @@ from sameface.cli.output import (
     print_table,
 )
 from sameface.cli.table import EmbeddingTable
+from sameface.compare import Decision
 from sameface.detect import Detector
 from sameface.draw import draw_faces, save_picture
 from sameface.face import Face
 from sameface.image import read_image
+from sameface.manifest import Logistic
 from sameface.recognizer import Choice, Recognizer
 
 
@@ -123,6 +125,8 @@ def verify(*, recognizer: Recognizer, a: str, b: str, far: float | None, face: C
                 "distance": decision.distance,
                 "threshold": decision.threshold,
                 "far": decision.far,
+                "probability": decision.probability,
+                "probability_in_range": decision.in_range,
             }
         )
     else:
@@ -131,4 +135,15 @@ def verify(*, recognizer: Recognizer, a: str, b: str, far: float | None, face: C
             f"{answer}: distance {decision.distance:.4f} {sign} {decision.threshold:.4f} "
             f"(false-accept rate {decision.far:g})"
         )
+        if decision.logistic is not None:
+            click.echo(describe_probability(decision.logistic, decision))
     finish([], 0 if decision.same else 1)
+
+
+def describe_probability(logistic: Logistic, decision: Decision) -> str:
+    """Return the chance of one person, and say where it is not to be trusted."""
+    told = f"probability {decision.probability:.4f}, if a pair is as often one person as not"
+    if decision.in_range:
+        return told
+    ends = f"{logistic.low:.4f} to {logistic.high:.4f}"
+    return f"{told}; the distance is outside the calibrated range, {ends}: the nearer end's was taken"

@@ -31,7 +31,7 @@ def overlay_charts(ours: Report, theirs: Record) -> Report:
     if not isinstance(facts, dict) or not isinstance(charts, list) or not all(map(is_chart, charts)):
         raise ProtocolError("the other report", "its plots are not whole")
     names = name_models(ours.facts, facts)
-    return replace(ours, charts=tuple(overlay(chart, charts, names) for chart in ours.charts))
+    return replace(ours, charts=tuple(overlay_chart(chart, charts, names) for chart in ours.charts))
 
 
 def name_models(ours: Mapping[str, str], theirs: Record) -> tuple[str, str]:
@@ -40,7 +40,7 @@ def name_models(ours: Mapping[str, str], theirs: Record) -> tuple[str, str]:
     return (first, second) if first != second else (f"{first}, this run", f"{second}, other run")
 
 
-def overlay(chart: Chart, others: Sequence[Record], names: tuple[str, str]) -> Chart:
+def overlay_chart(chart: Chart, others: Sequence[Record], names: tuple[str, str]) -> Chart:
     """Return the chart with the curves that the other run has under the same title and names."""
     found = next((other for other in others if other["title"] == chart.title), None)
     if found is None:

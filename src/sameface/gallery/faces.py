@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,3 +106,13 @@ def read_rows(db: Database, version: tuple[int, int]) -> Rows:
         blobs += blob
     matrix = np.frombuffer(bytes(blobs), np.float32).reshape(len(owners), -1 if owners else 0)
     return Rows(version, names, np.array(owners, np.int64), matrix)
+
+
+def check_width(db: sqlite3.Connection, templates: Sequence[Template]) -> None:
+    """Raise unless every embedding is as wide as the first that was ever enrolled."""
+    (width,) = db.execute("SELECT dimension FROM pipeline").fetchone()
+    for template in templates:
+        expect_shape("embedding", template.embedding, (width or "d",), np.float32)
+        if width is None:
+            width = len(template.embedding)
+            db.execute("UPDATE pipeline SET dimension = ?", (width,))

@@ -23,4 +23,7 @@ MIGRATIONS = (
     CREATE INDEX faces_by_person ON faces (person_id);
     CREATE INDEX faces_by_picture ON faces (picture_id);
     """,
+    """
+    CREATE TABLE calibration (id INTEGER PRIMARY KEY CHECK (id = 1), thresholds TEXT NOT NULL);
+    """,
 )

@@ -21,10 +21,12 @@ from sameface.errors import (
     UnknownPersonError,
 )
 from sameface.gallery.database import Database
-from sameface.gallery.faces import Rows, add_face, read_rows, read_template
+from sameface.gallery.faces import Rows, add_face, check_width, read_rows, read_template
 from sameface.gallery.names import clean_name
 from sameface.gallery.records import Forgotten, Identification, Match, Person, Pipeline
+from sameface.gallery.thresholds import read_thresholds, write_thresholds
 from sameface.gallery.vote import rank_people
+from sameface.manifest import Thresholds
 from sameface.template import Template
 
 PROBES = 64  # at once, so that the distances of a thousand probes to a million faces need no 4 GB
@@ -78,6 +80,26 @@ class Gallery:
     ) -> None:
         self.close()
 
+    @property
+    def thresholds(self) -> Thresholds:
+        """Which distance means "same": the gallery's own thresholds, or else those of the pipeline.
+
+        Raises:
+            ValueError: It has none of its own, and was opened without a pipeline.
+        """
+        own = read_thresholds(self._db)
+        return self._need_pipeline().thresholds if own is None else own
+
+    def keep_thresholds(self, thresholds: Thresholds | None) -> None:
+        """Keep thresholds in the file; None goes back to those of the pipeline.
+
+        Raises:
+            ValueError: The gallery was opened without a pipeline.
+        """
+        self._need_pipeline()
+        with self._db.write() as db:
+            write_thresholds(db, thresholds)
+
     def people(self) -> list[Person]:
         """Return everyone who is enrolled, by name."""
         query = """SELECT name, count(faces.id) FROM people LEFT JOIN faces ON person_id = people.id
@@ -122,7 +144,7 @@ class Gallery:
         clean = clean_name(name)
         self._need_pipeline()
         with self._db.write() as db:
-            self._check_width(db, templates)
+            check_width(db, templates)
             return sum(add_face(db, clean, template) for template in templates)
 
     def rename(self, old: str, new: str) -> None:
@@ -222,9 +244,9 @@ class Gallery:
         expect_shape("rows", rows, ("n", "d"), np.float32)
         if k < 1 or most < 1:
             raise ValueError(f"k and most must be 1 or more, got {k} and {most}")
-        pipeline = self._need_pipeline()
+        self._need_pipeline()
         known = self._load_rows()
-        threshold, rate = pipeline.thresholds.at_gallery(len(known.owners), far)
+        threshold, rate = self.thresholds.at_gallery(len(known.owners), far)
         if not len(known.owners):
             return [Identification((), threshold, rate, ambiguous=False, closed_set=closed_set) for _ in rows]
         limit = 4.0 if closed_set else threshold
@@ -257,15 +279,6 @@ class Gallery:
         [(theirs,)] = self._db.read("SELECT signature FROM pipeline")
         if theirs != signature:
             raise SignatureError(self.path, theirs, signature)
-
-    def _check_width(self, db: sqlite3.Connection, templates: Sequence[Template]) -> None:
-        """Raise unless every embedding is as wide as the first that was ever enrolled."""
-        (width,) = db.execute("SELECT dimension FROM pipeline").fetchone()
-        for template in templates:
-            expect_shape("embedding", template.embedding, (width or "d",), np.float32)
-            if width is None:
-                width = len(template.embedding)
-                db.execute("UPDATE pipeline SET dimension = ?", (width,))
 
     def _need_pipeline(self) -> Pipeline:
         """Return the pipeline, or raise if the gallery was opened without one."""
