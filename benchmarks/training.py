@@ -1,0 +1,223 @@
+"""Mining against pytorch-metric-learning, the loader's share of a step, and the networks' speed.
+
+    python benchmarks/training.py [CROPS] [--people 45] [--pictures 40]
+
+Mining: 1,800 embeddings (the paper's batch), one process for each contender, so that the peak memory is its
+own. The peer's semi-hard miner and its loss, with squared distances and the same margin, are compared with
+the rule `semi-hard-all`, which means the same triplets; and with `semi-hard`, the nearest of each pair's.
+With CROPS (from `sameface prepare`) the loader is timed under the network it feeds; on a GPU also NN2 with
+1,800 pictures a step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sameface.training.config import TrainConfig
+from sameface.training.count import count_table, totals
+from sameface.training.gradients import backpropagate
+from sameface.training.networks import Network
+from sameface.training.objective import combined_loss
+from sameface.training.pictures import open_pictures
+from sameface.training.tables import TABLES
+from sameface.training.train import train
+from sameface.training.triplets import Rule, choose_negatives, sort_negatives, triplet_loss
+
+MARGIN = 0.2
+ROUNDS = 5
+SIZES = (512, 1024, 2048, 4096, 8192)
+CONTENDERS = ("pytorch-metric-learning", "semi-hard-all", "semi-hard")
+LOADER_STEPS = 40
+H200_BF16 = 989e12  # multiplications and additions a second that NVIDIA states for dense bfloat16
+
+
+def make_batch(people: int, pictures: int) -> tuple[Tensor, Tensor]:
+    """Return unit rows of people that overlap, as early in a run, and whose each is."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(people).repeat_interleave(pictures)
+    centres = torch.randn(people, 128, generator=generator)
+    rows = centres[labels] + 2 * torch.randn(len(labels), 128, generator=generator)
+    return functional.normalize(rows, dim=1), labels
+
+
+def peer(rows: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+    """Return the loss of the peer's semi-hard triplets and how many there are."""
+    from pytorch_metric_learning import distances, losses, miners
+
+    distance = distances.LpDistance(power=2)
+    miner = miners.TripletMarginMiner(margin=MARGIN, type_of_triplets="semihard", distance=distance)
+    triplets = miner(rows, labels)
+    loss = losses.TripletMarginLoss(margin=MARGIN, distance=distance)
+    return loss(rows, labels, triplets), len(triplets[0])
+
+
+def ours(rows: Tensor, labels: Tensor, rule: Rule) -> tuple[Tensor, int]:
+    """Return our loss and how many triplets a rule chose."""
+    loss, stats = triplet_loss(rows, labels, margin=MARGIN, rule=rule)
+    return loss, stats.triplets
+
+
+def measure_one(name: str, people: int, pictures: int, target: Path) -> None:
+    """Time one contender in this process and write its gradient; print the rest as JSON."""
+    rows, labels = make_batch(people, pictures)
+    few, few_labels = make_batch(4, 4)
+    step: Callable[[Tensor, Tensor], tuple[Tensor, int]] = (
+        peer if name == CONTENDERS[0] else lambda r, n: ours(r, n, name)  # type: ignore[arg-type]
+    )
+    step(few.requires_grad_(), few_labels)[0].backward()  # type: ignore[no-untyped-call]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds, processor = [], []
+    for _ in range(1 if name == CONTENDERS[0] else ROUNDS):
+        given = rows.clone().requires_grad_()
+        start, cpu = time.perf_counter(), time.process_time()
+        loss, triplets = step(given, labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        seconds.append(time.perf_counter() - start)
+        processor.append(time.process_time() - cpu)
+    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert given.grad is not None
+    along = given.grad - (given.grad * rows).sum(dim=1, keepdim=True) * rows
+    np.save(target, along.numpy())
+    facts = {"seconds": float(np.median(seconds)), "cpu": float(np.median(processor)), "megabytes": peak}
+    print(json.dumps({**facts, "triplets": triplets, "loss": loss.item()}))
+
+
+def compare_mining(people: int, pictures: int) -> None:
+    """Print the table of contenders, and whether they found the same."""
+    print(f"{people * pictures:,} embeddings, {people} people x {pictures}, forward and backward of the loss")
+    print(f"{'':26}{'seconds':>9}{'CPU s':>8}{'MB':>9}{'triplets':>13}{'loss':>11}")
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in CONTENDERS:
+            words = ["--one", name, "--people", str(people), "--pictures", str(pictures)]
+            target = Path(folder, f"{name}.npy")
+            told = subprocess.run(
+                [sys.executable, __file__, *words, "--target", str(target)],
+                check=True,
+                stdout=subprocess.PIPE,
+                text=True,
+            ).stdout
+            facts = found[name] = {**json.loads(told), "gradient": np.load(target)}
+            print(
+                f"{name:26}{facts['seconds']:9.3f}{facts['cpu']:8.2f}{facts['megabytes']:9.0f}"
+                f"{facts['triplets']:13,}{facts['loss']:11.6f}"
+            )
+    theirs, same = found[CONTENDERS[0]], found[CONTENDERS[1]]
+    scale = np.abs(theirs["gradient"]).max()
+    apart = np.abs(theirs["gradient"] - same["gradient"]).max() / scale
+    print(f"gradients differ by at most {apart:.1e} of the largest entry")
+    for name in CONTENDERS[1:]:
+        ratios = [theirs[key] / found[name][key] for key in ("seconds", "cpu", "megabytes")]
+        faster, cpu, less = (f"{ratio:.0f} times" for ratio in ratios)
+        print(f"{name}: {faster} faster ({cpu} in CPU time), {less} less memory")
+
+
+def check_nearest(people: int, pictures: int) -> None:
+    """Print whether `semi-hard` takes the nearest of the negatives that the peer's miner allows."""
+    rows, labels = make_batch(people, pictures)
+    order = sort_negatives(rows, labels)
+    chosen = choose_negatives(order, MARGIN, rule="semi-hard")
+    wrong = 0
+    for anchor, positive, negative in zip(
+        order.anchors.tolist(), order.positives.tolist(), chosen.tolist(), strict=True
+    ):
+        line = order.distances[anchor]
+        low, others = line[positive], line[labels != labels[anchor]]
+        band = others[(others > low) & (others < low + MARGIN)]
+        wrong += (negative >= 0) != bool(len(band)) or (negative >= 0 and bool(line[negative] != band.min()))
+    print(f"of {len(chosen):,} pairs (loop over {people} x {pictures}) {wrong} have another nearest negative")
+
+
+def show_growth() -> None:
+    """Print how the time grows with the batch."""
+    print("\nembeddings   seconds   microseconds for each of n^2")
+    for n in SIZES:
+        rows, labels = make_batch(n // 32, 32)
+        seconds = []
+        for _ in range(3):
+            given = rows.clone().requires_grad_()
+            start = time.perf_counter()
+            ours(given, labels, "semi-hard")[0].backward()  # type: ignore[no-untyped-call]
+            seconds.append(time.perf_counter() - start)
+        print(f"{n:10,}{min(seconds):10.3f}{1e6 * min(seconds) / n**2:12.4f}")
+
+
+def time_loader(crops: Path) -> None:
+    """Print which part of a step NNS2 waits for pictures, 128 in a batch."""
+    pictures = open_pictures([crops])
+    config = TrainConfig(steps=LOADER_STEPS, people=32, pictures=4, workers=2, save_every=10**6)
+    with tempfile.TemporaryDirectory() as folder:
+        steps = list(train(pictures, pictures.of_people([]), config, Path(folder)))[5:]
+    waiting = np.median([step.waiting for step in steps])
+    speed = np.median([step.pictures_per_second for step in steps])
+    print(f"\nNNS2, 128 a batch, two workers: {speed:.0f} pictures/s, {waiting:.1%} of a step waits (median)")
+
+
+def time_gpu(batch: int = 1800, chunk: int = 300) -> None:
+    """Print how fast NN2 trains with the paper's batch, and compare two passes with one."""
+    device = torch.device("cuda")
+    network: nn.Module = Network(TABLES["nn2"]).to(device).train()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    planes = torch.randn(batch, 3, 224, 224, device=device).contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(batch, device=device) // 40
+    config = TrainConfig()
+    macs = totals(count_table(TABLES["nn2"]))[1]
+    for name, size, passes in (("one pass", 0, 3), ("two passes", chunk, 4)):
+        seconds = []
+        for _ in range(6):
+            network.zero_grad()
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            with torch.autocast("cuda", torch.bfloat16):
+                backpropagate(
+                    network,
+                    planes,
+                    lambda rows: combined_loss(rows.float(), labels, config, step=0),
+                    chunk=size,
+                )
+            torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - start)
+        best = min(seconds[1:])
+        peak = torch.cuda.max_memory_allocated() / 2**30
+        torch.cuda.reset_peak_memory_stats()
+        part = batch * macs * 2 * passes / best / H200_BF16
+        speed = f"{batch / best:.0f} pictures/s, {part:.1%} of the card's peak, {peak:.0f} GiB"
+        print(f"NN2 at 224, {batch} a step, {name}: {speed}")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("crops", type=Path, nargs="?")
+    parser.add_argument("--people", type=int, default=45)
+    parser.add_argument("--pictures", type=int, default=40)
+    parser.add_argument("--one", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--target", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one is not None:
+        measure_one(arguments.one, arguments.people, arguments.pictures, arguments.target)
+        return
+    compare_mining(arguments.people, arguments.pictures)
+    check_nearest(12, 10)
+    show_growth()
+    if arguments.crops is not None:
+        time_loader(arguments.crops)
+    if torch.cuda.is_available():
+        time_gpu()
+
+
+if __name__ == "__main__":
+    main()
