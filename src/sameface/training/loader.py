@@ -113,8 +113,9 @@ def as_it_is(part: Any) -> Any:
 
 
 def quiet_worker(_number: int) -> None:
-    """Leave Ctrl-C to the main process, and the cores to the network."""
+    """Leave signals to the main process, which saves first, and the cores to the network."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 

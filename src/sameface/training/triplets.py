@@ -145,18 +145,33 @@ class Found:
 
 def squared_distances(rows: Tensor) -> Tensor:
     """Return `(n, n)` squared distances of unit rows, 0 to 4; the diagonal is 0."""
-    distances = (2 - 2 * (rows @ rows.T)).clamp(0, 4)  # (n, n)
-    return distances.masked_fill(torch.eye(len(rows), dtype=torch.bool, device=rows.device), 0)
+    distances = (rows @ rows.T).mul_(-2).add_(2).clamp_(0, 4)  # (n, n)
+    return distances.fill_diagonal_(0)
 
 
 def sort_negatives(rows: Tensor, labels: Tensor) -> Order:
     """Return the anchor-positive pairs and each anchor's negatives in order."""
     distances = squared_distances(rows)
-    same = labels[:, None] == labels[None, :]
-    ranked, index = sort_lines(distances.masked_fill(same, torch.inf))
-    negatives = (~same).sum(dim=1)
-    anchors, positives = same.fill_diagonal_(fill_value=False).nonzero(as_tuple=True)
-    return Order(distances, anchors, positives, ranked, index, negatives, rows.shape[1])
+    anchors, positives, alike = list_pairs(labels)
+    apart = distances.clone().fill_diagonal_(torch.inf)
+    apart[anchors, positives] = torch.inf
+    ranked, index = sort_lines(apart)
+    return Order(distances, anchors, positives, ranked, index, len(labels) - alike, rows.shape[1])
+
+
+def list_pairs(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the anchors and positives of all pairs of one person, and how many rows each row's person has.
+
+    Rows of one person stand side by side once they are sorted; an anchor's positives are that stretch.
+    """
+    ranked, place = torch.sort(labels)
+    first = torch.searchsorted(ranked, labels)
+    alike = torch.searchsorted(ranked, labels, right=True) - first  # (n,)
+    anchors = torch.arange(len(labels), device=labels.device).repeat_interleave(alike)
+    step = torch.arange(len(anchors), device=labels.device) - (alike.cumsum(0) - alike)[anchors]
+    positives = place[first[anchors] + step]
+    other = positives != anchors
+    return anchors[other], positives[other], alike
 
 
 def sort_lines(table: Tensor) -> tuple[Tensor, Tensor]:
