@@ -105,6 +105,8 @@ def open_session(data: bytes, name: str, threads: int | None) -> onnxruntime.Inf
     """Open a network with ONNX Runtime, on a GPU where its build has one."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # Two networks take turns here: the idle one's threads must not hold the cores the other one needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:
         if threads < 1:
             raise ValueError(f"threads must be 1 or more, got {threads}")
