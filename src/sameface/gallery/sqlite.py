@@ -82,11 +82,7 @@ class Gallery:
 
     @property
     def thresholds(self) -> Thresholds:
-        """Which distance means "same": the gallery's own thresholds, or else those of the pipeline.
-
-        Raises:
-            ValueError: It has none of its own, and was opened without a pipeline.
-        """
+        """Which distance means "same": the gallery's own thresholds, or else those of the pipeline."""
         own = read_thresholds(self._db)
         return self._need_pipeline().thresholds if own is None else own
 
