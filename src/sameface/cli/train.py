@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields
@@ -78,19 +79,28 @@ def train(*, crops: tuple[Path, ...], output: Path | None, list_networks: bool, 
         raise click.UsageError(str(error)) from error
     train_module, finish_module, _ = import_training()
     pictures, held_out = split(open_pictures(crops), config.held_out)
-    click.echo(
-        f"{len(pictures)} pictures of {len(pictures.people)} people, "
-        f"{len(held_out)} of {len(held_out.people)} others held out",
-        err=True,
-    )
+    console = Console(stderr=True, quiet=not is_leader())
+    told = f"{len(held_out)} of {len(held_out.people)} others held out"
+    tell(console, f"{len(pictures)} pictures of {len(pictures.people)} people, {told}")
     with stop_on_signals() as stopped:
         steps = train_module.train(pictures, held_out, config, output, stop=lambda: bool(stopped))
-        last = show(steps, config.steps)
+        last = show(steps, config.steps, console)
     if last < config.steps:
-        click.echo(f"ended after step {last}; the same command goes on from there", err=True)
+        tell(console, f"ended after step {last}; the same command goes on from there")
         click.get_current_context().exit(130 if stopped else 0)
-    for line in finish_module.report_run(output, config, pictures, held_out):
-        click.echo(line)
+    if is_leader():
+        for line in finish_module.report_run(output, config, pictures, held_out):
+            click.echo(line)
+
+
+def is_leader() -> bool:
+    """Return whether this process speaks for those that `torchrun` started, or is alone."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def tell(console: Console, line: str) -> None:
+    """Print one line as it is."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def split(pictures: PictureSet, held_out: str) -> tuple[PictureSet, PictureSet]:
@@ -123,10 +133,12 @@ def stop_on_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def show(steps: Iterator[Progress], total: int) -> int:
-    """Show a run: a live line for a person, else a line every so often; return the last step."""
-    console = Console(stderr=True)
-    last = 0
+def show(steps: Iterator[Progress], total: int, console: Console) -> int:
+    """Show a run: a live line for a person, else a line every so often; return the last step.
+
+    A run that has no step left is at its last.
+    """
+    last = total
     columns = ("{task.description}", rich.progress.BarColumn(), rich.progress.TimeRemainingColumn())
     with rich.progress.Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=total)
@@ -135,7 +147,7 @@ def show(steps: Iterator[Progress], total: int) -> int:
             bar.update(task, completed=last, description=describe(done))
             told = done.val is not None or done.note
             if told or (not console.is_terminal and last % EVERY == 0):
-                console.print(describe(done), markup=False, highlight=False, soft_wrap=True)
+                tell(console, describe(done))
     return last
 
 
