@@ -111,8 +111,27 @@ def test_a_message_says_what_was_wanted_and_what_was_given(error: SamefaceError,
     assert str(error) == message
 
 
-@pytest.mark.parametrize("error", [error for error, _ in MESSAGES], ids=lambda error: type(error).__name__)
-def test_an_error_keeps_its_facts_as_attributes(error: SamefaceError):
-    parameters = list(inspect.signature(type(error).__init__).parameters)[1:]
-    kept = [name for name in parameters if name not in ("what",)]
-    assert all(hasattr(error, name) for name in kept)
+GIVEN = {
+    "str": "somewhere",
+    "int": 7,
+    "int | None": 3,
+    "float": 0.5,
+    "Sequence[Face]": (make_face(0),),
+}
+RAISED = [each for each in CLASSES if each not in GROUPS]
+
+
+@pytest.mark.parametrize("kind", RAISED, ids=lambda kind: kind.__name__)
+def test_every_error_keeps_its_facts_as_attributes(kind: type[SamefaceError]):
+    parameters = list(inspect.signature(kind).parameters.values())
+    facts = {parameter.name: GIVEN[parameter.annotation] for parameter in parameters}
+    error = kind(**facts)
+    facts.pop("what", None)  # only words for the message
+    assert {name: getattr(error, name) for name in facts} == facts
+
+
+@pytest.mark.parametrize("kind", RAISED, ids=lambda kind: kind.__name__)
+def test_every_message_is_one_line_that_begins_small_and_ends_without_a_stop(kind: type[SamefaceError]):
+    parameters = inspect.signature(kind).parameters.values()
+    message = str(kind(*[GIVEN[parameter.annotation] for parameter in parameters]))
+    assert re.fullmatch(r"[a-z0-9].*[^.]", message)
