@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 import toy
 from click.testing import CliRunner, Result
@@ -14,6 +15,10 @@ import sameface.cli.options
 from sameface.recognizer import Recognizer
 
 ROOT = Path(__file__).parent.parent
+
+# A busy machine is slow now and then; how long an example takes says nothing about right or wrong.
+hypothesis.settings.register_profile("sameface", deadline=None)
+hypothesis.settings.load_profile("sameface")
 
 
 @pytest.fixture(scope="session")

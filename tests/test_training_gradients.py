@@ -156,6 +156,8 @@ PROCESS = """
     stop = peers.any(flag=peers.rank == 1, device=device)
     if peers.rank == 0:
         torch.save([loss, gradients(net), stats.triplets, stop], {target!r})
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 """
 
 
