@@ -214,6 +214,14 @@ def test_bad_pictures_are_skipped_and_listed_at_the_end(run: Run) -> None:
     ]
 
 
+@pytest.mark.parametrize("command", ["detect", "identify"])
+def test_where_every_picture_is_bad_no_table_is_printed(run: Run, command: str) -> None:
+    run("enroll", "Rosa", "red.png")
+    result = run(command, "bad.png", "missing.png")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.endswith("2 skipped\n")
+
+
 def test_detect_draws_the_picture(run: Run, tmp_path: Path) -> None:
     assert run("detect", "two.png", "--draw", "drawn.png").exit_code == 0
     before, after = read_image(tmp_path / "two.png"), read_image(tmp_path / "drawn.png")
@@ -418,6 +426,36 @@ def test_face_chooses_among_several(run: Run, face: str, code: int, tmp_path: Pa
     # red.png holds one face, so number 1 is asked of two pictures that hold two.
     toy.save(tmp_path / "other.png", toy.GREEN, toy.RED)
     assert run("verify", "two.png", "other.png", "--face", face).exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "code"), [("0", "only", 1), ("1", "only", 0), ("1", "0", 0), ("largest", "first", 1)]
+)
+def test_face_given_twice_is_for_a_and_for_b(run: Run, a: str, b: str, code: int) -> None:
+    assert run("verify", "two.png", "red.png", "--face", a, "--face", b).exit_code == code
+
+
+def test_face_is_not_given_three_times(run: Run) -> None:
+    result = run("verify", "two.png", "red.png", "--face", "0", "--face", "0", "--face", "0")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "give it once for both pictures, or twice" in result.stderr
+
+
+def test_verify_tells_the_probability_of_calibrated_weights(run: Run) -> None:
+    result = run("verify", "red.png", "reddish.png", "--weights", "calibrated", "--far", "0.01")
+    # The log odds are 4 - 20 x 0.1026 = 1.948.
+    told = "probability 0.8752, if a pair is as often one person as not"
+    assert (result.exit_code, result.stdout.splitlines()[1]) == (0, told)
+
+
+def test_a_probability_outside_the_calibrated_range_says_so(run: Run) -> None:
+    result = run("verify", "red.png", "blue.png", "--weights", "calibrated")
+    told = "outside the calibrated range, 0.0500 to 0.3000: the nearer end's was taken"
+    assert (result.exit_code, result.stdout.endswith(f"{told}\n")) == (1, True)
+    assert "probability 0.1192, " in result.stdout  # the log odds at 0.3 are -2
+    [record] = records(run("verify", "red.png", "blue.png", "--weights", "calibrated", "--json"))
+    assert record["probability"] == pytest.approx(0.1192, abs=1e-4)
+    assert record["probability_in_range"] is False
 
 
 def test_face_largest_takes_the_largest(run: Run, tmp_path: Path) -> None:
@@ -760,7 +798,29 @@ def test_doctor_tells_what_is_installed(run: Run, toy_recognizer: Recognizer) ->
 
 
 def test_doctor_tells_what_is_not_installed() -> None:
-    assert sameface.cli.doctor.version_of("no-such-package") == "not installed (optional)"
+    assert sameface.cli.doctor.version_of("no-such-package") is None
+
+
+def test_doctor_prints_json(run: Run, toy_recognizer: Recognizer) -> None:
+    result = run("doctor", "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    [record] = records(result)
+    assert record["sameface"] == sameface.__version__
+    assert record["packages"]["numpy"] == np.__version__  # type: ignore[index]
+    assert record["weights"] == [
+        {"name": "squares", "sha256": "5" * 64, "licence": "none", "providers": ["toy"]},
+        {"name": "colours", "sha256": "c" * 64, "licence": "none", "providers": ["toy"]},
+    ]
+    assert record["thresholds"]["far"] == list(toy.THRESHOLDS.far)  # type: ignore[index]
+    assert record["signature"] == toy_recognizer.signature
+    assert record["ms_per_face"] > 0  # type: ignore[operator]
+
+
+def test_doctor_says_which_optional_package_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sameface.cli.doctor, "PACKAGES", ("numpy", "no-such-package"))
+    assert "no-such-package not installed (optional)\n" in run("doctor").stdout
+    [record] = records(run("doctor", "--json"))
+    assert record["packages"] == {"numpy": np.__version__, "no-such-package": None}
 
 
 def test_the_samples_of_an_installed_package_come_first(

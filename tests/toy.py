@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sameface.arrays import Image
 from sameface.detect import Detector
 from sameface.embed import Embedder
-from sameface.manifest import CropRule, DetectionSpec, EmbeddingSpec, Manifest, Thresholds
+from sameface.manifest import CropRule, DetectionSpec, EmbeddingSpec, Logistic, Manifest, Thresholds
 from sameface.model import Model, Tensor
 from sameface.recognizer import Recognizer
 
@@ -152,13 +152,32 @@ class OtherColour(SeeColour):
     manifest = replace(SeeColour.manifest, name="other", sha256="d" * 64)
 
 
+class CalibratedColour(SeeColour):
+    """The first embedder, with what a calibration knows of its distances."""
+
+    manifest = replace(
+        SeeColour.manifest,
+        embedding=EmbeddingSpec(
+            crop=CropRule("box", 8),
+            dimension=3,
+            thresholds=THRESHOLDS,
+            logistic=Logistic(offset=4, slope=-20, low=0.05, high=0.3, pairs=1_000),
+        ),
+    )
+
+
 class ToyModel:
     """Takes the place of `Model` where the command line loads its weights."""
 
     @staticmethod
     def load(weights: str | Path, *, threads: int | None = None) -> object:
         """Return a toy network by the name of the real one; any other name goes to the real loader."""
-        toys = {"centerface": FindSquares, "resnet29": SeeColour, "other": OtherColour}
+        toys = {
+            "centerface": FindSquares,
+            "resnet29": SeeColour,
+            "other": OtherColour,
+            "calibrated": CalibratedColour,
+        }
         return toys[str(weights)]() if str(weights) in toys else Model.load(weights, threads=threads)
 
 

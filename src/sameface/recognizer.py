@@ -134,21 +134,29 @@ class Recognizer:
             crop=crops[0] if keep_crop else None,
         )
 
-    def verify(self, a: ImageSource, b: ImageSource, *, far: float = 1e-3, face: Choice = "only") -> Decision:
+    def verify(
+        self,
+        a: ImageSource,
+        b: ImageSource,
+        *,
+        far: float = 1e-3,
+        face: Choice | tuple[Choice, Choice] = "only",
+    ) -> Decision:
         """Decide whether two pictures show the same person.
 
         Args:
             a: Whatever `read_image` takes.
             b: The other picture.
             far: The part of the pairs of different people that may be accepted.
-            face: Which face of a picture counts, as in `embed_face`.
+            face: Which face of a picture counts, as in `embed_face`; two choices are for `a` and for `b`.
 
         Raises:
             ThresholdError: The calibration does not reach to this `far`.
             ImageError, FaceError: As in `embed_face`, for either picture.
         """
         threshold = self.thresholds.at(far)
-        rows = np.stack([self.embed_face(image, face=face)[1] for image in (a, b)])  # (2, d)
+        of_a, of_b = face if isinstance(face, tuple) else (face, face)
+        rows = np.stack([self.embed_face(a, face=of_a)[1], self.embed_face(b, face=of_b)[1]])  # (2, d)
         distance = float(squared_distances(rows[:1], rows[1:])[0, 0])
         return Decision(distance, threshold, far, self.embedder.spec.logistic)
 

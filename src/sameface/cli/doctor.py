@@ -7,12 +7,16 @@ import os
 import platform
 import sqlite3
 import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
 
 import click
 import numpy as np
 
 import sameface
-from sameface.cli.options import recognizer_options
+from sameface.cli.options import json_option, recognizer_options
+from sameface.cli.output import print_json
 from sameface.model import Model
 from sameface.recognizer import Recognizer
 
@@ -20,16 +24,23 @@ PACKAGES = ("numpy", "pillow", "onnxruntime", "fastcluster", "click", "rich", "p
 
 
 @click.command()
+@json_option
 @recognizer_options
-def doctor(*, recognizer: Recognizer) -> None:
+def doctor(*, recognizer: Recognizer, as_json: bool) -> None:
     """Check the installation: versions, weights, processors, and how long one face takes."""
+    versions = {package: version_of(package) for package in PACKAGES}
+    models = (recognizer.detector.model, recognizer.embedder.model)
+    seconds = time_embedding(recognizer)
+    if as_json:
+        print_json(record_of(recognizer, models, versions, seconds))
+        return
     line("sameface", sameface.__version__)
     line("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     line("sqlite", sqlite3.sqlite_version)
-    for package in PACKAGES:
-        line(package, version_of(package))
+    for package, version in versions.items():
+        line(package, "not installed (optional)" if version is None else version)
     line("cores", f"{os.cpu_count()}")
-    for model in (recognizer.detector.model, recognizer.embedder.model):
+    for model in models:
         line(model.manifest.name, describe(model))
     thresholds = recognizer.thresholds
     line(
@@ -38,8 +49,34 @@ def doctor(*, recognizer: Recognizer) -> None:
         f"{thresholds.impostor_pairs:,} pairs of different people: {thresholds.calibrated_on}",
     )
     line("signature", recognizer.signature)
-    line("embedding", f"{1000 * time_embedding(recognizer):.1f} ms per face, one at a time")
+    line("embedding", f"{1000 * seconds:.1f} ms per face, one at a time")
     click.echo("all is well")
+
+
+def record_of(
+    recognizer: Recognizer, models: Iterable[Model], versions: dict[str, str | None], seconds: float
+) -> dict[str, Any]:
+    """Return the facts as they are printed in JSON; the version of a package that is not there is null."""
+    return {
+        "sameface": sameface.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "sqlite": sqlite3.sqlite_version,
+        "packages": versions,
+        "cores": os.cpu_count(),
+        "weights": [
+            {
+                "name": model.manifest.name,
+                "sha256": model.manifest.sha256,
+                "licence": model.manifest.licence,
+                "providers": list(model.providers),
+            }
+            for model in models
+        ],
+        "thresholds": asdict(recognizer.thresholds),
+        "signature": recognizer.signature,
+        "ms_per_face": round(1000 * seconds, 2),
+    }
 
 
 def line(name: str, text: str) -> None:
@@ -47,12 +84,12 @@ def line(name: str, text: str) -> None:
     click.echo(f"{name:<12} {text}")
 
 
-def version_of(package: str) -> str:
-    """Return the version of a package, or that it is not there."""
+def version_of(package: str) -> str | None:
+    """Return the version of a package, None if it is not there."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return "not installed (optional)"
+        return None
 
 
 def describe(model: Model) -> str:

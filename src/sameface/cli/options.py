@@ -112,10 +112,28 @@ class FaceChoice(click.ParamType[Choice]):
         return self.fail(f"{value!r} is not 'only', 'largest', 'first' or a number", param, ctx)
 
 
+def pair_choices(
+    _ctx: click.Context, _param: click.Parameter, given: tuple[Choice, ...]
+) -> tuple[Choice, Choice]:
+    """Return the choice for A and that for B: one that was given alone is for both."""
+    if len(given) > 2:
+        raise click.BadParameter("give it once for both pictures, or twice: for A, then for B")
+    of_a, of_b = (given * 2)[:2] if given else ("only", "only")
+    return of_a, of_b
+
+
 face_option = click.option(
     "--face",
     type=FaceChoice(),
     default="only",
     show_default=True,
     help="Which face of a picture that holds several; numbers count from 0 as `sameface detect` prints them.",
+)
+face_pair_option = click.option(
+    "--face",
+    type=FaceChoice(),
+    multiple=True,
+    callback=pair_choices,
+    help="Which face of a picture that holds several; only by default; numbers count from 0 as "
+    "`sameface detect` prints them. Once for both pictures, or twice: for A, then for B.",
 )

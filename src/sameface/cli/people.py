@@ -126,7 +126,7 @@ def identify(
                 print_json({"picture": picture, "faces": records})
             table += [(picture, number, *describe(answer)) for number, (_, answer) in enumerate(answers)]
             table += [] if answers else [(picture, "none", "", "", "")]
-    if not as_json:
+    if table and not as_json:
         print_table(["picture", "face", "who", "distance", "note"], table)
     finish(failures, 0 if named else 1)
 

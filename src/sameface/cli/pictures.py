@@ -9,7 +9,7 @@ import click
 from sameface.cli.options import (
     PicturePath,
     detector_options,
-    face_option,
+    face_pair_option,
     far_option,
     json_option,
     recognizer_options,
@@ -63,7 +63,7 @@ def detect(*, detector: Detector, pictures: tuple[str, ...], drawing: str | None
             print_json({"picture": picture, "faces": records})
         rows += [(picture, *describe(number, face)) for number, face in enumerate(faces)]
         rows += [] if faces else [(picture, "none", "", "", "")]
-    if not as_json:
+    if rows and not as_json:
         print_table(["picture", "face", "left, top", "size", "score"], rows)
     finish(failures)
 
@@ -107,10 +107,18 @@ def embed(*, recognizer: Recognizer, pictures: tuple[str, ...], output: str) -> 
 @click.argument("a")
 @click.argument("b")
 @far_option
-@face_option
+@face_pair_option
 @json_option
 @recognizer_options
-def verify(*, recognizer: Recognizer, a: str, b: str, far: float | None, face: Choice, as_json: bool) -> None:
+def verify(
+    *,
+    recognizer: Recognizer,
+    a: str,
+    b: str,
+    far: float | None,
+    face: tuple[Choice, Choice],
+    as_json: bool,
+) -> None:
     """Tell whether the pictures A and B show the same person.
 
     --far is the part of the pairs of different people that may be accepted; 0.001 by default.
