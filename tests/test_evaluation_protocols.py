@@ -8,6 +8,7 @@ import pytest
 
 from sameface.errors import ProtocolError
 from sameface.evaluation.protocols import (
+    NO_SLICE,
     Pair,
     deal_folds,
     read_pairs,
@@ -175,3 +176,15 @@ def test_youtube_faces_list_has_a_heading_folds_and_folders(tmp_path):
 def test_a_line_of_youtube_faces_list_that_cannot_be_used_is_named(tmp_path, line, words):
     with pytest.raises(ProtocolError, match=words):
         read_videos(write(tmp_path / "splits.txt", line), None)
+
+
+def test_a_list_of_videos_may_be_a_csv_file_with_slices(tmp_path):
+    lines = [
+        "a,b,same,fold,person_a,person_b,light",
+        "Ann/0,Ann/1,1,0,Ann,Ann,day",
+        "Ann/0,Bob/3,0,1,Ann,Bob,",
+    ]
+    same, other = read_videos(write(tmp_path / "list.csv", *lines), tmp_path / "frames", slice_column="light")
+    assert (same.a, same.b) == (str(tmp_path / "frames/Ann/0"), str(tmp_path / "frames/Ann/1"))
+    assert (same.same, other.same, same.fold, other.fold) == (True, False, 0, 1)
+    assert (same.slice, other.slice) == ("day", NO_SLICE)

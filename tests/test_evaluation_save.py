@@ -131,3 +131,15 @@ def test_a_gallery_of_one_face_takes_the_very_rate_that_was_calibrated():
     for far in (0.25, 0.1, 1e-3, 7e-4):
         only = Thresholds((far,), (0.2,), (30,), 1000, "")
         assert only.at_gallery(1, far) == (0.2, far)
+
+
+def test_calibrate_saves_a_copy_of_the_weights_with_its_thresholds(run, tmp_path):
+    people = paint_people(tmp_path / "people")
+    result = run("calibrate", people, "--far", "0.25", "--repeats", 2, "--save", "door.onnx")
+    assert result.exit_code == 0
+    assert "saved: door.onnx and door.toml" in result.stderr
+    kept = read_manifest(tmp_path / "door.toml").embedding
+    assert kept.thresholds.calibrated_on.startswith("20 pictures of 5 people in people")
+    assert kept.thresholds.far[0] >= 0.25
+    assert kept.logistic is not None
+    assert (tmp_path / "door.onnx").read_bytes() == find_weights("resnet29").read_bytes()

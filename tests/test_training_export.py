@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 import tomllib
 
 import numpy as np
@@ -9,7 +10,9 @@ import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner
+from onnx import numpy_helper
 from test_training_gradients import TINY
+from torch import nn
 from training_world import small_config, write_people
 
 from sameface.cli import main
@@ -20,7 +23,7 @@ from sameface.model import Model
 from sameface.training.augment import resize
 from sameface.training.checkpoint import LAST, save_checkpoint
 from sameface.training.export import Terms, Trained, export_weights, open_trained, scale_rule
-from sameface.training.graph import to_bytes, write_network
+from sameface.training.graph import Graph, store_float16, to_bytes, write_network
 from sameface.training.loader import to_planes
 from sameface.training.networks import Network
 from sameface.training.pictures import open_pictures
@@ -241,3 +244,43 @@ def test_a_checkpoint_opens_as_the_network_that_was_saved(trained, tmp_path):
     planes = torch.randn(2, 3, 24, 24)
     with torch.no_grad():
         torch.testing.assert_close(opened.network(planes), run.network.eval()(planes))
+
+
+def test_float16_keeps_shapes_and_limits_as_they_are_and_moves_rows_little():
+    # NNS2 has what must not be cut to 16 bits: the limits of its slice and the shape before its maxout.
+    network = warm(Network(TABLES["nns2"], dimension=64, norm="batch", seed=2), TABLES["nns2"].size)
+    planes = torch.randn(2, 3, 140, 140, generator=torch.Generator().manual_seed(5))
+    whole, small = write_network(network), store_float16(write_network(network))
+    kinds = {numpy_helper.to_array(tensor).dtype.name for tensor in small.graph.initializer}
+    assert kinds == {"float16", "int64"}
+    assert len(to_bytes(small)) < 0.52 * len(to_bytes(whole))
+    session = onnxruntime.InferenceSession(to_bytes(small))
+    (rows,) = session.run(None, {"crops": planes.numpy()})
+    assert np.linalg.norm(rows - network(planes).detach().numpy(), axis=1).max() < 5e-3
+
+
+def test_a_layer_that_cannot_be_written_is_named():
+    with pytest.raises(TypeError, match="no ONNX is known for Tanh"):
+        Graph().add(nn.Sequential(nn.Identity(), nn.Tanh()), "crops")
+
+
+def test_people_held_out_may_lie_in_a_folder_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setitem(TABLES, "nns2", TINY)
+    crops = write_people(tmp_path / "crops", [2] * 4)
+    others = write_people(tmp_path / "others", [3] * 20, first=4)
+    words = ["--steps", 2, "--people", 4, "--pictures", 2, "--workers", 0, "--dimension", 64]
+    words = ["train", crops, "-o", tmp_path / "run", "--held-out", others, *words]
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    assert "8 pictures of 4 people, 60 of 20 others held out" in result.output
+
+
+def test_training_without_torch_says_how_to_get_it(tmp_path, monkeypatch):
+    crops = write_people(tmp_path / "crops", [2] * 4)
+    for name in [name for name in sys.modules if name.startswith("sameface.training.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    result = CliRunner().invoke(main, ["train", str(crops), "-o", str(tmp_path / "run")])
+    assert result.exit_code == 2
+    assert "this needs torch: pip install 'sameface[train]'" in result.output
+    assert not (tmp_path / "run").exists()
