@@ -20,6 +20,7 @@ import sameface
 import sameface.cli.demo
 import sameface.cli.doctor
 from sameface.cli import COMMANDS, main
+from sameface.cli.output import count
 from sameface.gallery import Gallery, Person
 from sameface.image import read_image
 from sameface.recognizer import Recognizer
@@ -340,7 +341,7 @@ def test_parquet_holds_the_same(run: Run, tmp_path: Path, toy_recognizer: Recogn
 
 @pytest.mark.parametrize("output", ["faces.npz", "faces.parquet"])
 def test_embed_writes_a_file_without_faces(run: Run, tmp_path: Path, output: str) -> None:
-    assert run("embed", "nobody.png", "-o", output).stderr == f"0 faces of 1 pictures: {output}\n"
+    assert run("embed", "nobody.png", "-o", output).stderr == f"0 faces of 1 picture: {output}\n"
     if output.endswith("npz"):
         with np.load(tmp_path / output, allow_pickle=False) as file:
             shapes = {name: file[name].shape for name in file.files}
@@ -367,7 +368,7 @@ def test_embed_writes_a_name_that_is_no_text(run: Run, tmp_path: Path, output: s
 def test_embed_skips_bad_pictures(run: Run, tmp_path: Path) -> None:
     result = run("embed", "bad.png", "red.png", "-o", "faces.npz")
     assert result.exit_code == 3
-    assert "1 faces of 1 pictures: faces.npz" in result.stderr
+    assert "1 face of 1 picture: faces.npz" in result.stderr
     assert "1 skipped" in result.stderr
 
 
@@ -733,7 +734,7 @@ def test_rename_gives_another_name(run: Run, team: Path) -> None:
 
 def test_merge_makes_two_people_one(run: Run, team: Path) -> None:
     result = run("merge", "Bo", "Rosa")
-    assert (result.exit_code, result.stdout) == (0, "Bo is now Rosa: 1 faces moved\n")
+    assert (result.exit_code, result.stdout) == (0, "Bo is now Rosa: 1 face moved\n")
     assert people_of(team) == [Person("Rosa", 2)]
 
 
@@ -777,7 +778,7 @@ def test_forget_asks_first(run: Run, team: Path, answer: str, code: int, left: i
 def test_forget_does_not_ask_with_yes(run: Run, team: Path) -> None:
     result = run("forget", "Rosa", "--yes")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == "Rosa is forgotten: 1 faces, 1 picture hashes deleted\n"
+    assert result.stdout == "Rosa is forgotten: 1 face, 1 picture hash deleted\n"
     assert b"Rosa" not in team.read_bytes()
 
 
@@ -830,3 +831,11 @@ def test_the_samples_of_an_installed_package_come_first(
     (tmp_path / "sameface" / "samples").mkdir(parents=True)
     monkeypatch.setattr(sameface.cli.demo, "__file__", str(tmp_path / "sameface" / "cli" / "demo.py"))
     assert sameface.cli.demo.samples_folder() == tmp_path / "sameface" / "samples"
+
+
+@pytest.mark.parametrize(
+    ("number", "one", "many", "told"),
+    [(0, "face", "", "0 faces"), (1, "face", "", "1 face"), (2, "person", "people", "2 people")],
+)
+def test_a_number_has_its_noun(number: int, one: str, many: str, told: str) -> None:
+    assert count(number, one, many) == told

@@ -19,7 +19,7 @@ from sameface.align import align_faces
 from sameface.arrays import Embeddings
 from sameface.cli import BadInputError
 from sameface.cli.options import far_option, json_option, recognizer_options
-from sameface.cli.output import each, finish, list_pictures, print_json
+from sameface.cli.output import count, each, finish, list_pictures, print_json
 from sameface.cluster import MAX_ROWS, cluster_embeddings, same_picture_pairs
 from sameface.gallery import Gallery, Identification
 from sameface.image import read_image
@@ -55,7 +55,8 @@ def cluster(*, recognizer: Recognizer, album: str, output: str, far: float | Non
     if choices["as_json"]:
         for name, size in sizes.most_common():
             print_json({"name": name, "faces": size})
-    click.echo(f"{len(faces)} faces of {len(sizes)} people in {len(pictures)} pictures: {output}", err=True)
+    told = f"{count(len(faces), 'face')} of {count(len(sizes), 'person', 'people')}"
+    click.echo(f"{told} in {count(len(pictures) - len(failures), 'picture')}: {output}", err=True)
     finish(failures)
 
 

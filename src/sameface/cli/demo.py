@@ -11,6 +11,7 @@ import PIL.Image
 
 from sameface.arrays import Image
 from sameface.cli.options import PicturePath, recognizer_options
+from sameface.cli.output import count
 from sameface.cluster import cluster_embeddings
 from sameface.draw import draw_faces, save_picture
 from sameface.face import Face
@@ -72,7 +73,7 @@ def enroll_samples(recognizer: Recognizer, gallery: Gallery, samples: dict[str, 
     click.echo("enroll:")
     for name, pictures in ENROLLED.items():
         templates = [recognizer.template(samples[picture]) for picture in pictures]
-        click.echo(f"  {name}: {gallery.enroll(name, templates)} faces")
+        click.echo(f"  {name}: {count(gallery.enroll(name, templates), 'face')}")
 
 
 def identify_group(

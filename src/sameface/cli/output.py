@@ -89,6 +89,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     click.echo(text.get(), nl=False)
 
 
+def count(number: int, one: str, many: str = "") -> str:
+    """Return a number with its noun: `1 face`, `2 faces`, `0 people`."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
 def face_record(number: int, face: Face) -> dict[str, Any]:
     """Return a face as it is printed in JSON."""
     return {

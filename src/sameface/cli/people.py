@@ -9,6 +9,7 @@ import click
 
 from sameface.cli.options import face_option, far_option, gallery_option, json_option, recognizer_options
 from sameface.cli.output import (
+    count,
     each,
     face_record,
     finish,
@@ -192,7 +193,7 @@ def merge(*, source: str, into: str, gallery_path: str) -> None:
     """Move the faces of the person SOURCE to the person INTO; SOURCE is no more."""
     with Gallery.open(gallery_path) as gallery:
         moved = gallery.merge(source, into)
-    click.echo(f"{source} is now {into}: {moved} faces moved")
+    click.echo(f"{source} is now {into}: {count(moved, 'face')} moved")
 
 
 @click.command()
@@ -205,4 +206,5 @@ def forget(*, name: str, yes: bool, gallery_path: str) -> None:
         if not yes:
             click.confirm(f"delete {name} with every face for good?", abort=True, err=True)
         gone = gallery.forget(name)
-    click.echo(f"{gone.name} is forgotten: {gone.faces} faces, {gone.pictures} picture hashes deleted")
+    hashes = count(gone.pictures, "picture hash", "picture hashes")
+    click.echo(f"{gone.name} is forgotten: {count(gone.faces, 'face')}, {hashes} deleted")

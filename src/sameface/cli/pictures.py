@@ -15,6 +15,7 @@ from sameface.cli.options import (
     recognizer_options,
 )
 from sameface.cli.output import (
+    count,
     each,
     face_record,
     finish,
@@ -99,7 +100,8 @@ def embed(*, recognizer: Recognizer, pictures: tuple[str, ...], output: str) -> 
     for _ in each(named, work, failures):
         pass
     faces = table.write(recognizer.embedder.spec.dimension)
-    click.echo(f"{faces} faces of {len(named) - len(failures)} pictures: {output}", err=True)
+    pictures_read = count(len(named) - len(failures), "picture")
+    click.echo(f"{count(faces, 'face')} of {pictures_read}: {output}", err=True)
     finish(failures)
 
 
