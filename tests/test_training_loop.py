@@ -322,7 +322,7 @@ def test_the_rate_rises_in_a_line_and_falls_as_the_schedule_says():
         ({"pictures": 1}, "pictures must be 2 or more"),
         ({"rule": "soft"}, "rule must be one of"),
         ({"margin": 0}, "margin"),
-        ({"teacher": "resnet29"}, "dimension must be resnet29's 128"),
+        ({"network": "resnet29"}, "dimension must be resnet29's 128"),
         ({"grow": "5:3"}, "grow must be"),
         ({"grow": "5:1x4"}, "grow needs 2 people"),
         ({"grow": "5:3x2,4:3x3"}, "must rise"),

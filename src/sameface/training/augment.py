@@ -9,6 +9,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageFilter
 
+from sameface.align import cut
 from sameface.arrays import Image
 
 BILINEAR = PIL.Image.Resampling.BILINEAR
@@ -53,11 +54,29 @@ class Changes:
                 raise ValueError(f"{each.name} must be 0 to {limit}, got {getattr(self, each.name)!r}")
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """The square part of a crop that a network looks at; what lies round it comes in by shifts and turns.
+
+    Attributes:
+        left: Where it begins, in parts of the crop's side.
+        top: The same from above.
+        side: How large it is.
+    """
+
+    left: float = 0.0
+    top: float = 0.0
+    side: float = 1.0
+
+
+WHOLE = View()
 USUAL = Changes()
 OFF = Changes(**dict.fromkeys((each.name for each in fields(Changes)), 0.0))
 
 
-def augment(crop: Image, size: int, rng: np.random.Generator, changes: Changes = USUAL) -> Image:
+def augment(
+    crop: Image, size: int, rng: np.random.Generator, changes: Changes = USUAL, view: View = WHOLE
+) -> Image:
     """Return a changed copy at the size that the network takes.
 
     Args:
@@ -65,40 +84,46 @@ def augment(crop: Image, size: int, rng: np.random.Generator, changes: Changes =
         size: The side of the result.
         rng: Decides everything.
         changes: How much; with `OFF` the result is that of `resize`.
+        view: The part of the crop that the network looks at.
 
     Returns:
         `(size, size, 3) uint8`.
     """
-    picture = move(crop, size, rng, changes)
+    picture = move(crop, size, rng, changes, view)
     picture = blur(picture, rng, changes.blur)
     picture = recolour(picture, rng, changes)
     picture = compress(picture, rng, changes.jpeg)
     return cover(np.asarray(picture), rng, changes.cover)
 
 
-def resize(crop: Image, size: int) -> Image:
-    """Return a crop at the size that the network takes, otherwise as it is."""
+def resize(crop: Image, size: int, view: View = WHOLE) -> Image:
+    """Return what the network looks at, at the size that it takes, otherwise as it is."""
+    if view != WHOLE:
+        sides = np.array(crop.shape[1::-1])
+        corner, extent = sides * (view.left, view.top), sides * view.side
+        return cut(crop, np.column_stack([np.diag(extent / size), corner]), size)
     if crop.shape[:2] == (size, size):
         return crop
     return np.asarray(PIL.Image.fromarray(crop).resize((size, size), BILINEAR, reducing_gap=2.0))
 
 
-def move(crop: Image, size: int, rng: np.random.Generator, changes: Changes) -> PIL.Image.Image:
+def move(crop: Image, size: int, rng: np.random.Generator, changes: Changes, view: View) -> PIL.Image.Image:
     """Mirror, turn, scale and shift in one step; what lies outside the crop is black."""
     turn = np.deg2rad(changes.turn * rng.uniform(-1, 1))
     zoom = 1 + changes.scale * rng.uniform(-1, 1)
     shift = changes.shift * rng.uniform(-1, 1, 2)
     mirror = -1 if rng.random() < changes.flip else 1
     if not shift.any() and (turn, zoom, mirror) == (0, 1, 1):
-        return PIL.Image.fromarray(resize(crop, size))
+        return PIL.Image.fromarray(resize(crop, size, view))
     picture = PIL.Image.fromarray(crop)
-    factor = min(picture.size) // size
+    factor = int(min(picture.size) * view.side) // size
     if factor > 1:
         picture = picture.reduce(factor)  # else pixels are passed over
     sides = np.array(picture.size)
-    scale = sides / size * zoom  # (2,) pixels of the crop per pixel of the result
+    scale = sides * view.side / size * zoom  # (2,) pixels of the crop per pixel of the result
     matrix = scale[:, None] * [[mirror * np.cos(turn), -np.sin(turn)], [mirror * np.sin(turn), np.cos(turn)]]
-    offset = sides * (0.5 + shift) - matrix @ [size / 2, size / 2]
+    middle = np.array([view.left, view.top]) + view.side * (0.5 + shift)
+    offset = sides * middle - matrix @ [size / 2, size / 2]
     data = tuple(np.column_stack([matrix, offset]).ravel().tolist())
     return picture.transform((size, size), PIL.Image.Transform.AFFINE, data, BILINEAR)
 

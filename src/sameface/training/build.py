@@ -1,40 +1,76 @@
-"""The network of a run, and how it wants its pixels."""
+"""The network of a run, and how it wants its pictures."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import nn
 
-from sameface.manifest import read_manifest
+from sameface.align import place_points
+from sameface.face import Face
+from sameface.manifest import CropRule, read_manifest
 from sameface.model import find_weights
+from sameface.training.augment import WHOLE, View
 from sameface.training.config import TrainConfig
 from sameface.training.networks import Network
-from sameface.training.resnet29 import SIZE, load_resnet29
+from sameface.training.resnet29 import RESIDUALS, load_resnet29
 from sameface.training.tables import TABLES
 
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """How pixels become planes: the side of the crop, and `(pixel - mean) * scale`."""
+    """How pixels become planes.
+
+    Attributes:
+        size: The side of what the network takes.
+        mean: Taken from red, green and blue.
+        scale: What the difference is multiplied by.
+        view: The part of a stored crop that the network looks at.
+    """
 
     size: int
     mean: tuple[float, float, float]
     scale: float
+    view: View = WHOLE
 
 
-def pixels_of(network: str) -> Pixels:
-    """Return how a network wants its pixels."""
-    if network == "resnet29":
-        manifest = read_manifest(find_weights("resnet29").with_suffix(".toml"))
-        return Pixels(SIZE, manifest.mean, manifest.scale)
-    return Pixels(TABLES[network].size, (127.5, 127.5, 127.5), 1 / 128)
+def pixels_of(config: TrainConfig, rule: CropRule | None = None) -> Pixels:
+    """Return how a network wants its pictures, from crops that were cut by `rule`.
+
+    A network that begins with shipped weights looks at what these were trained on, as far as the rule tells
+    where that is; any other at the part in the middle that `--view` says.
+    """
+    if config.network not in RESIDUALS:
+        view = View((1 - config.view) / 2, (1 - config.view) / 2, config.view)
+        return Pixels(TABLES[config.network].size, (127.5, 127.5, 127.5), 1 / 128, view)
+    manifest = read_manifest(find_weights("resnet29").with_suffix(".toml"))
+    assert manifest.embedding is not None
+    view = WHOLE if rule is None else view_of(rule, manifest.embedding.crop)
+    return Pixels(RESIDUALS[config.network].size, manifest.mean, manifest.scale, view)
+
+
+def view_of(was: CropRule, wanted: CropRule) -> View:
+    """Return the part of a crop that another rule would have cut; all of it where there are no points."""
+    if was.kind != "similarity" or wanted.kind != "similarity":
+        return WHOLE
+    place = place_points(face_of(was, was.size), wanted)
+    side = float(np.hypot(*place[:, 0])) * wanted.size
+    middle = place @ [wanted.size / 2, wanted.size / 2, 1]
+    left, top = (middle - side / 2) / was.size
+    return View(round(float(left), 5), round(float(top), 5), round(side / was.size, 5))
+
+
+def face_of(rule: CropRule, size: int) -> Face:
+    """Return the face that a straightened crop shows: its points lie where the rule's template has them."""
+    points = np.array(rule.template, np.float32) * np.float32(size / rule.size)
+    return Face(np.array([0, 0, size, size], np.float32), points, 1.0)
 
 
 def build_network(config: TrainConfig) -> nn.Module:
-    """Return the network that a run begins with; `resnet29` begins with the shipped weights."""
-    if config.network == "resnet29":
-        return load_resnet29()
+    """Return the network that a run begins with; those of dlib's kind begin with the shipped weights."""
+    if config.network in RESIDUALS:
+        return load_resnet29(config.start or "resnet29", name=config.network)
     norm: Any = config.norm
     return Network(TABLES[config.network], dimension=config.dimension, norm=norm, seed=config.seed)

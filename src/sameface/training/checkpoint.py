@@ -76,9 +76,9 @@ def open_run(folder: Path, config: TrainConfig, pictures: PictureSet) -> dict[st
     return state
 
 
-def fingerprint(pictures: PictureSet) -> str:
-    """Return a hash of who is on how many pictures; it does not depend on where the folder lies."""
-    told = json.dumps([pictures.people, pictures.counts.tolist()])
+def fingerprint(pictures: PictureSet, *more: object) -> str:
+    """Return a hash of who is on how many pictures, and of more; not of where the folder lies."""
+    told = json.dumps([pictures.people, pictures.counts.tolist(), *more])
     return hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from sameface.training.sampler import Stage
 from sameface.training.tables import TABLES
 
+DLIB = ("resnet29", "resnet15")  # networks of dlib's kind, which begin with weights that exist
+
 RATES = {"adagrad": 0.05, "adamw": 1e-3}  # the paper's, and one that suits small runs
 
 # The smallest value of each number; a triplet needs two people, and two pictures of one.
@@ -41,7 +43,7 @@ def choice(value: Any, text: str, *, among: tuple[str, ...] = ()) -> Any:
 class TrainConfig:
     """Every choice of one training run. The command line has an option for each field, of the same name."""
 
-    network: str = choice("nns2", "what to train", among=(*TABLES, "resnet29"))
+    network: str = choice("nns2", "what to train", among=(*TABLES, *DLIB))
     dimension: int = choice(128, "width of an embedding, 64 to 512")
     norm: str = choice("batch", "normalisation", among=("batch", "response"))
     people: int = choice(32, "P, people in a batch")
@@ -58,7 +60,9 @@ class TrainConfig:
     )
     head: str = choice("none", "begin as a classifier of the people", among=("none", "softmax", "cosface"))
     head_steps: int = choice(0, "for so many steps; then triplets")
-    teacher: str = choice("none", "imitate this embedder", among=("none", "resnet29"))
+    view: float = choice(1.0, "the part of a crop's side that the network looks at, in the middle")
+    start: str = choice("", "weights that a resnet begins with; the shipped resnet29 unless told")
+    teacher: str = choice("none", "imitate embedders: NAME or FILE.onnx, several as A,B:WEIGHT")
     teacher_weight: float = choice(1.0, "1 imitates only, less mixes with triplets")
     optimizer: str = choice("adamw", "adagrad is the paper's", among=("adamw", "adagrad"))
     learning_rate: float = choice(0.0, "peak rate; 0 takes 0.05 with adagrad and 0.001 with adamw")
@@ -87,11 +91,16 @@ class TrainConfig:
         for name, fewest in FEWEST.items():
             if getattr(self, name) < fewest:
                 raise ValueError(f"{name} must be {fewest} or more, got {getattr(self, name)!r}")
-        if not 0 < self.margin <= 4 or not 0 <= self.teacher_weight <= 1:
-            raise ValueError("margin must be over 0 and up to 4, teacher_weight 0 to 1")
-        if "resnet29" in (self.network, self.teacher) and self.dimension != 128:
+        if not 0 < self.margin <= 4 or not 0 <= self.teacher_weight <= 1 or not 0 < self.view <= 1:
+            raise ValueError(
+                "margin must be over 0 and up to 4, teacher_weight 0 to 1, view over 0 and up to 1"
+            )
+        if self.network in DLIB and self.dimension != 128:
             raise ValueError(f"dimension must be resnet29's 128, got {self.dimension}")
+        if self.start and self.network not in DLIB:
+            raise ValueError(f"start must be left out unless the network is one of {DLIB}")
         self.stages()
+        self.teachers()
 
     @property
     def rate(self) -> float:
@@ -106,6 +115,19 @@ class TrainConfig:
             if stages[-1].start <= stages[-2].start:
                 raise ValueError(f"the steps of grow must rise, got {self.grow!r}")
         return tuple(stages)
+
+    def teachers(self) -> tuple[tuple[str, float], ...]:
+        """Return whom to imitate, and how much each counts."""
+        if self.teacher == "none":
+            return ()
+        found = []
+        for text in self.teacher.split(","):
+            name, colon, weight = text.rpartition(":")
+            try:
+                found.append((name, float(weight)) if colon else (text, 1.0))
+            except ValueError as error:
+                raise ValueError(f"teacher must be NAME or NAME:WEIGHT, got {text!r}") from error
+        return tuple(found)
 
     def stage(self, step: int) -> Stage:
         """Return the stage that a step is in."""

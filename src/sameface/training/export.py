@@ -21,7 +21,7 @@ from sameface.errors import ExportError, ImageError
 from sameface.evaluation.roc import Numbers, Roc, allowed_accepts, operate_at_far
 from sameface.manifest import CropRule, Manifest
 from sameface.model import Model, open_session
-from sameface.training.augment import resize
+from sameface.training.augment import WHOLE, View, resize
 from sameface.training.build import Pixels, build_network, pixels_of
 from sameface.training.checkpoint import load_checkpoint
 from sameface.training.config import TrainConfig
@@ -93,10 +93,10 @@ def export_weights(
         ExportError: ONNX Runtime's answers differ from torch's, the crops do not say how they were cut, or
             they are too few to calibrate on. Nothing is written.
     """
-    pixels = pixels_of(trained.config.network)
     if held_out.rule is None:
         raise ExportError(str(target), "the crops come without crops.toml: cut them with `sameface prepare`")
-    crops, owner = read_crops(held_out, pixels.size)
+    pixels = pixels_of(trained.config, held_out.rule)
+    crops, owner = read_crops(held_out, pixels)
     model = write_network(trained.network)
     data = to_bytes(model)
     plain = manifest_of(target, data, pixels, terms)
@@ -125,16 +125,16 @@ def export_weights(
     yield f"written: {target} ({len(data):,} bytes), VAL {val_at_far(roc):.1%} at FAR {FAR:g} held out"
 
 
-def read_crops(pictures: PictureSet, size: int) -> tuple[Crops, Numbers]:
-    """Return the crops that can be read, at the network's size, and whose they are."""
+def read_crops(pictures: PictureSet, pixels: Pixels) -> tuple[Crops, Numbers]:
+    """Return the crops that can be read, as the network sees them, and whose they are."""
     crops, owner = [], []
     for place, person in zip(pictures.places, pictures.owner, strict=True):
         try:
-            crops.append(resize(place.read(), size))
+            crops.append(resize(place.read(), pixels.size, pixels.view))
         except ImageError:
             continue
         owner.append(person)
-    empty = np.zeros((0, size, size, 3), np.uint8)
+    empty = np.zeros((0, pixels.size, pixels.size, 3), np.uint8)
     return np.stack(crops) if crops else empty, np.array(owner, np.int64)
 
 
@@ -193,9 +193,9 @@ def describe(
     trained: Trained, target: Path, data: bytes, held_out: PictureSet, *, terms: Terms
 ) -> dict[str, object]:
     """Return the manifest without its thresholds."""
-    pixels = pixels_of(trained.config.network)
     assert held_out.rule is not None
-    rule = asdict(scale_rule(held_out.rule, pixels.size))
+    pixels = pixels_of(trained.config, held_out.rule)
+    rule = asdict(scale_rule(held_out.rule, pixels.size, pixels.view))
     del rule["size"]
     if rule["kind"] == "box":
         del rule["template"], rule["point_weights"]
@@ -212,11 +212,13 @@ def describe(
     }
 
 
-def scale_rule(rule: CropRule, size: int) -> CropRule:
-    """Return the rule that cuts the same part of a face at another size."""
-    factor = size / rule.size
-    points = tuple((round(x * factor, 4), round(y * factor, 4)) for x, y in rule.template)
-    return replace(rule, size=size, template=points)
+def scale_rule(rule: CropRule, size: int, view: View = WHOLE) -> CropRule:
+    """Return the rule that cuts what a network looks at, at another size."""
+    factor = size / rule.size / view.side
+    left, top = view.left * rule.size, view.top * rule.size
+    points = tuple((round((x - left) * factor, 4), round((y - top) * factor, 4)) for x, y in rule.template)
+    margin = (1 + rule.margin) * view.side - 1 if rule.kind == "box" else rule.margin
+    return replace(rule, size=size, template=points, margin=margin)
 
 
 def write(target: Path, data: bytes, table: dict[str, object]) -> None:

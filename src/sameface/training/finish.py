@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 from sameface.training.build import pixels_of
@@ -23,14 +22,14 @@ def report_run(
     """Yield lines on the run in `folder`; write the doubtful pictures to `label-noise.tsv` there."""
     path = folder / BEST if (folder / BEST).exists() else folder / LAST
     trained = open_trained(path)
-    pixels = asdict(pixels_of(config.network))
+    pixels = pixels_of(config, pictures.rule)
     if len(held_out):
-        rows, numbers = embed_pictures(trained.network, held_out, **pixels)
+        rows, numbers = embed_pictures(trained.network, held_out, pixels)
         val = val_at_far(roc_of(rows, held_out.owner[numbers]))
         people = len(held_out.people)
         yield f"{path}: step {trained.step}, VAL {val:.1%} at FAR {FAR:g} on {people} held-out people"
     some = first_people(pictures, MOST)
-    doubts = find_doubts(*embed_pictures(trained.network, some, **pixels), some)
+    doubts = find_doubts(*embed_pictures(trained.network, some, pixels), some)
     write_doubts(folder / DOUBTS, doubts)
     people = len({doubt.person for doubt in doubts})
     told = f"{len(doubts)} of {len(some)} pictures, of {people} people, are nearer to another person"

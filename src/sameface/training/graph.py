@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from sameface.model import find_weights
 from sameface.training.networks import L2_EPSILON, InceptionModule, L2Pool, MaxoutLayer, Network
-from sameface.training.resnet29 import NAMES, ResNet29
+from sameface.training.resnet29 import RESIDUALS, Block, ResNet29
 
 OPSET, IR_VERSION = 17, 8
 
@@ -89,6 +88,14 @@ class Graph:
             "Conv", source, *inputs, kernel_shape=list(weight.shape[2:]), strides=list(like.stride), pads=pads
         )
 
+    def grow(self, source: str, channels: int, side: int) -> str:
+        """Fill up with zeros at the end of channels, rows and columns."""
+        if not channels and not side:
+            return source
+        return self.node(
+            "Pad", source, self.tensor(np.array([0, 0, 0, 0, 0, channels, side, side], np.int64))
+        )
+
     def linear(self, module: nn.Linear, source: str) -> str:
         """Add a full connection."""
         return self.node("Gemm", source, self.tensor(module.weight), self.tensor(module.bias), transB=1)
@@ -114,22 +121,19 @@ def fold(conv: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
 
 def write_network(network: nn.Module) -> ModelProto:
     """Return a network as ONNX: `crops (n, 3, size, size)` to `embeddings (n, d)`, float32."""
+    graph = Graph()
     if isinstance(network, ResNet29):
-        return write_resnet29(network)
-    assert isinstance(network, Network)
-    graph, table = Graph(), network.table
-    source = "crops"
-    if table.width < table.size:
-        skip = (table.size - table.width) // 2
-        limits = [np.array([number], np.int64) for number in (skip, skip + table.width, 3)]
-        source = graph.node("Slice", source, *map(graph.tensor, limits))
-    rows = graph.add(network.layers, source)
+        name, size, width = network.name, RESIDUALS[network.name].size, network.dimension
+        rows = write_residual(graph, network)
+    else:
+        assert isinstance(network, Network)
+        name, size, width = network.table.name, network.table.size, network.dimension
+        rows = write_table(graph, network)
     graph.node("LpNormalization", rows, axis=1, p=2)
     graph.nodes[-1].output[0] = "embeddings"
-    size, width = table.size, network.dimension
     made = helper.make_graph(
         graph.nodes,
-        table.name,
+        name,
         [helper.make_tensor_value_info("crops", TensorProto.FLOAT, ["n", 3, size, size])],
         [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["n", width])],
         graph.tensors,
@@ -138,22 +142,34 @@ def write_network(network: nn.Module) -> ModelProto:
     return helper.make_model(made, opset_imports=opset, ir_version=IR_VERSION, producer_name="sameface")
 
 
-def write_resnet29(network: ResNet29) -> ModelProto:
-    """Return the shipped file with other weights in it."""
-    model = onnx.load(str(find_weights("resnet29")))
-    graph = model.graph
-    state = network.state_dict()
-    fresh = {stored: state[name].detach().cpu() for name, stored in NAMES.items()}
-    fresh["fc_weight"] = fresh["fc_weight"].T
-    kept = [tensor for tensor in graph.initializer if tensor.name.removesuffix("_f16") not in fresh]
-    nodes = [node for node in graph.node if node.output[0] not in fresh]
-    del graph.initializer[:], graph.node[:]
-    graph.initializer.extend(kept)
-    graph.initializer.extend(
-        numpy_helper.from_array(np.ascontiguousarray(values.numpy()), name) for name, values in fresh.items()
-    )
-    graph.node.extend(nodes)
-    return model
+def write_table(graph: Graph, network: Network) -> str:
+    """Add a network of the paper's; return the name of its embeddings before they are scaled."""
+    table, source = network.table, "crops"
+    if table.width < table.size:
+        skip = (table.size - table.width) // 2
+        limits = [np.array([number], np.int64) for number in (skip, skip + table.width, 3)]
+        source = graph.node("Slice", source, *map(graph.tensor, limits))
+    return graph.add(network.layers, source)
+
+
+def write_residual(graph: Graph, network: ResNet29) -> str:
+    """Add a network of dlib's kind; return the name of its embeddings before they are scaled."""
+    x = graph.node("Relu", graph.add(network.conv0, "crops"))
+    x = graph.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2])
+    side, channels = ((RESIDUALS[network.name].size - 7) // 2 - 2) // 2 + 1, 32
+    for block in network.blocks.values():
+        assert isinstance(block, Block)
+        y = graph.add(block.conv2, graph.node("Relu", graph.add(block.conv1, x)))
+        out, inner, skip = block.conv2.out_channels, side, side
+        if block.down:
+            x = graph.node("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2])
+            inner, skip = (side - 3) // 2 + 1, side // 2
+        side = max(inner, skip)
+        y = graph.grow(y, 0, side - inner)
+        x = graph.grow(x, out - channels, side - skip)
+        x, channels = graph.node("Relu", graph.node("Add", y, x)), out
+    flat = graph.node("Flatten", graph.node("GlobalAveragePool", x), axis=1)
+    return graph.node("Gemm", flat, graph.tensor(network.fc.weight), transB=1)
 
 
 def store_float16(model: ModelProto) -> ModelProto:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sameface.arrays import Crops
 from sameface.errors import ImageError
-from sameface.training.augment import augment, resize
+from sameface.training.augment import WHOLE, View, augment, resize
 from sameface.training.pictures import Place
 from sameface.training.sampler import Stage, draw_batches, share
 
@@ -29,6 +29,7 @@ class Feed:
 
     Attributes:
         size: The side of the crops.
+        view: The part of the stored ones that the network looks at.
         seed: Decides the order and the changes.
         augmented: Whether crops are changed at random.
         start: The first step.
@@ -39,6 +40,7 @@ class Feed:
 
     size: int
     seed: int
+    view: View = WHOLE
     augmented: bool = True
     start: int = 0
     rank: int = 0
@@ -72,8 +74,9 @@ class Steps(Dataset[Part]):
     def fit(self, crop: Crops, step: int, place: int) -> Crops:
         """Return the crop as the network gets it; the step and the place in its batch decide the change."""
         if not self.feed.augmented:
-            return resize(crop, self.feed.size)
-        return augment(crop, self.feed.size, np.random.default_rng([self.feed.seed, step, place]))
+            return resize(crop, self.feed.size, self.feed.view)
+        rng = np.random.default_rng([self.feed.seed, step, place])
+        return augment(crop, self.feed.size, rng, view=self.feed.view)
 
 
 class Orders:

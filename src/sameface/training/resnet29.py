@@ -1,7 +1,8 @@
-"""dlib's network, which ships as `resnet29`, as a torch module: to fine-tune it, or to learn from it."""
+"""dlib's network, which ships as `resnet29`, as a torch module to fine-tune; and a short form of it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,34 +16,64 @@ from torch.nn import functional
 from sameface.errors import WeightsError
 from sameface.model import find_weights
 
-SIZE = 150
 WIDTHS = (32, 32, 32, 64, 64, 64, 64, 128, 128, 128, 256, 256, 256, 256)  # channels of each block
 DOWN = (3, 7, 10, 13)  # the blocks that halve the picture
 
 
+@dataclass(frozen=True, slots=True)
+class Residual:
+    """A network of dlib's kind.
+
+    Attributes:
+        size: The side in pixels of the square crops that it takes.
+        kept: Which of the fourteen blocks it has.
+    """
+
+    size: int
+    kept: tuple[int, ...]
+
+
+RESIDUALS = {
+    "resnet29": Residual(150, tuple(range(14))),
+    # Half the blocks and a smaller picture, of which 2 x 2 places are left at the end.
+    "resnet15": Residual(102, (3, 4, 7, 8, 10, 11, 12)),
+}
+
+
 class ResNet29(nn.Module):
-    """29 convolutions: `(n, 3, 150, 150)` planes, mean taken and scaled, to `(n, 128)` unit rows.
+    """29 convolutions, or fewer: `(n, 3, size, size)` planes, mean taken and scaled, to `(n, 128)` unit rows.
 
     Its batch norms are folded into the convolutions, so that a batch is nothing but its pictures.
+
+    Args:
+        name: Which of `RESIDUALS`.
     """
 
     dimension = 128
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "resnet29") -> None:
         super().__init__()
+        self.name = name
         self.conv0 = nn.Conv2d(3, 32, 7, 2)
         widths = (32, *WIDTHS)
-        self.blocks = nn.ModuleList(
-            Block(widths[number], width, down=number in DOWN) for number, width in enumerate(WIDTHS)
+        self.blocks = nn.ModuleDict(
+            {
+                str(number): Block(widths[number], WIDTHS[number], down=number in DOWN)
+                for number in RESIDUALS[name].kept
+            }
         )
         self.fc = nn.Linear(256, 128, bias=False)
 
     def forward(self, planes: Tensor) -> Tensor:
         """Return the unit rows of a batch of planes."""
+        return functional.normalize(self.fc(self.pool(planes)).float(), dim=1)
+
+    def pool(self, planes: Tensor) -> Tensor:
+        """Return the `(n, 256)` features that the last layer takes."""
         x = functional.max_pool2d(self.conv0(planes).relu(), 3, 2)
-        for block in self.blocks:
+        for block in self.blocks.values():
             x = block(x)
-        return functional.normalize(self.fc(x.mean(dim=(2, 3))).float(), dim=1)
+        return x.mean(dim=(2, 3))
 
 
 class Block(nn.Module):
@@ -68,17 +99,20 @@ def grow(x: Tensor, full: list[int]) -> Tensor:
     return functional.pad(x, (0, width, 0, height, 0, channels)) if channels or height or width else x
 
 
-def load_resnet29(weights: str | Path = "resnet29") -> ResNet29:
+def load_resnet29(weights: str | Path = "resnet29", *, name: str = "resnet29") -> ResNet29:
     """Return the network with the weights of an ONNX file of its shape, the shipped one unless told.
+
+    A short form takes of them those of the blocks that it has.
 
     Raises:
         WeightsError: The file is not there, or it is another network's.
     """
     path = find_weights(weights)
     tensors = read_tensors(path)
-    network = ResNet29()
+    network = ResNet29(name)
     try:
-        network.load_state_dict({name: torch.tensor(tensors[stored]) for name, stored in NAMES.items()})
+        state = {part: torch.tensor(tensors[NAMES[part]]) for part in network.state_dict()}
+        network.load_state_dict(state)
     except (KeyError, RuntimeError) as error:
         raise WeightsError(str(weights), f"{str(path)!r} is not a resnet29 ({error})") from error
     return network

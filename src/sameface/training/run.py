@@ -29,7 +29,7 @@ class Course:
     device: torch.device
     peers: Peers
     pixels: Pixels
-    teacher: nn.Module | None
+    taught: Tensor | None
 
 
 @dataclass(slots=True)

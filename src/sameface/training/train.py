@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from sameface.errors import CollapseError, DivergedError, TrainingDataError
 from sameface.training.build import pixels_of
-from sameface.training.checkpoint import BEST, LAST, open_run
+from sameface.training.checkpoint import BEST, LAST, fingerprint, load_checkpoint, open_run, save_checkpoint
 from sameface.training.config import TrainConfig
 from sameface.training.events import EventFile
 from sameface.training.gradients import backpropagate
@@ -23,12 +23,14 @@ from sameface.training.objective import combined_loss
 from sameface.training.parallel import Peers, pick_device
 from sameface.training.pictures import PictureSet
 from sameface.training.rate import rate_at, set_rate
-from sameface.training.resnet29 import load_resnet29
+from sameface.training.resnet29 import ResNet29
 from sameface.training.run import Course, Run, make_run, save, save_batch
+from sameface.training.teacher import fit_last_layer, teach
 from sameface.training.triplets import Stats
 from sameface.training.validate import embed_pictures, roc_of, val_at_far
 from sameface.training.watch import Watch
 
+TAUGHT = "taught.pt"
 RECOVERIES = 3  # how often a run goes back before it gives up
 
 
@@ -151,7 +153,7 @@ def differentiate(run: Run, course: Course, crops: Tensor, numbers: Tensor) -> t
     planes = to_planes(crops, course.pixels.mean, course.pixels.scale, device)
     owner = torch.as_tensor(course.pictures.owner)
     labels = peers.gather(torch.where(numbers < 0, -1, owner[numbers]).to(device))
-    taught = None if course.teacher is None else peers.gather(teach(course.teacher, crops, device))
+    taught = None if course.taught is None else peers.gather(course.taught[numbers].to(device))
 
     def objective(rows: Tensor) -> tuple[Tensor, Stats]:
         return combined_loss(rows.float(), labels, config, step=run.step, head=run.head, taught=taught)
@@ -167,7 +169,7 @@ def validate(run: Run, course: Course) -> float | None:
     if not len(course.held_out):
         return None
     course.peers.average_buffers(run.network)
-    rows, numbers = embed_pictures(run.network, course.held_out, **asdict(course.pixels))
+    rows, numbers = embed_pictures(run.network, course.held_out, course.pixels)
     val = val_at_far(roc_of(rows, course.held_out.owner[numbers]))
     if val > run.best:
         run.best = val
@@ -194,8 +196,9 @@ def make_course(pictures: PictureSet, held_out: PictureSet, config: TrainConfig,
     """Return what stays the same during a run."""
     device = pick_device(config.device)
     peers = Peers.join(device)
-    teacher = load_resnet29().to(device).eval() if config.teacher != "none" else None
-    return Course(pictures, held_out, config, folder, device, peers, pixels_of(config.network), teacher)
+    pixels = pixels_of(config, pictures.rule)
+    taught = recall_teachers(pictures, config, folder) if config.teachers() else None
+    return Course(pictures, held_out, config, folder, device, peers, pixels, taught)
 
 
 def open_or_begin(course: Course) -> Run:
@@ -205,23 +208,46 @@ def open_or_begin(course: Course) -> Run:
     run = make_run(course.config, len(course.pictures.people), course.device)
     if state is not None:
         run.restore(state)
+    elif course.taught is not None:
+        prepare_pupil(run, course, course.taught)
     return run
+
+
+def prepare_pupil(run: Run, course: Course, taught: Tensor) -> None:
+    """Begin near the teachers: at their means of the people, and with the last layer that fits them best."""
+    owner = torch.as_tensor(course.pictures.owner)
+    if run.head is not None:
+        run.head.directions.data.zero_().index_add_(0, owner.to(course.device), taught.to(course.device))
+    if isinstance(run.network, ResNet29):
+        fit_last_layer(run.network, course.pictures, course.pixels, taught)
 
 
 def feed_of(run: Run, course: Course) -> Feed:
     """Return what this process loads from here on."""
     config, peers = course.config, course.peers
     return Feed(
-        course.pixels.size, config.seed, config.augment, run.step, peers.rank, peers.world, config.workers
+        course.pixels.size,
+        config.seed,
+        course.pixels.view,
+        config.augment,
+        run.step,
+        peers.rank,
+        peers.world,
+        config.workers,
     )
 
 
-def teach(teacher: nn.Module, crops: Tensor, device: torch.device) -> Tensor:
-    """Return the teacher's rows of the very crops that the network sees."""
-    pixels = pixels_of("resnet29")
-    planes = to_planes(crops, pixels.mean, pixels.scale, device)
-    with torch.no_grad():
-        rows: Tensor = teacher(functional.interpolate(planes, pixels.size, mode="bilinear", antialias=True))
+def recall_teachers(pictures: PictureSet, config: TrainConfig, folder: Path) -> Tensor:
+    """Return what the teachers say of each picture, asked once for all runs that go on in the folder."""
+    path = folder / TAUGHT
+    key = fingerprint(pictures, config.teacher, config.dimension)
+    if path.exists():
+        state = load_checkpoint(path)
+        if state["key"] == key:
+            return cast("Tensor", state["network"])
+    rows = torch.from_numpy(teach(pictures, config.teachers(), config.dimension))
+    folder.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path, {"key": key, "network": rows})
     return rows
 
 

@@ -14,6 +14,7 @@ from sameface.embed import unit_rows
 from sameface.errors import ImageError, TrainingDataError
 from sameface.evaluation.roc import Numbers, Roc, allowed_accepts, make_roc, operate_at_far
 from sameface.training.augment import resize
+from sameface.training.build import Pixels
 from sameface.training.loader import to_planes
 from sameface.training.pictures import PictureSet
 
@@ -40,9 +41,7 @@ class Doubt:
     name: str
 
 
-def embed_pictures(
-    network: nn.Module, pictures: PictureSet, *, size: int, mean: tuple[float, ...], scale: float
-) -> tuple[Embeddings, Numbers]:
+def embed_pictures(network: nn.Module, pictures: PictureSet, pixels: Pixels) -> tuple[Embeddings, Numbers]:
     """Return `(n, d)` unit rows, mirror image averaged in, and the numbers of the pictures they are of.
 
     A picture that cannot be read is left out.
@@ -55,12 +54,12 @@ def embed_pictures(
         crops = []
         for number in range(start, min(start + BATCH, len(pictures))):
             try:
-                crops.append(resize(pictures.places[number].read(), size))
+                crops.append(resize(pictures.places[number].read(), pixels.size, pixels.view))
                 numbers.append(number)
             except ImageError:
                 continue
         if crops:
-            planes = to_planes(torch.from_numpy(np.stack(crops)), mean, scale, device)
+            planes = to_planes(torch.from_numpy(np.stack(crops)), pixels.mean, pixels.scale, device)
             with torch.no_grad():
                 both = network(planes) + network(planes.flip(-1))
             rows.append(both.float().cpu().numpy())

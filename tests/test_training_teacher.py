@@ -1,0 +1,185 @@
+"""Teachers, the part of a crop that a network looks at, and networks that begin with weights that exist."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from training_world import small_config, write_people
+
+from sameface.align import align_faces
+from sameface.embed import Embedder
+from sameface.errors import TrainingDataError
+from sameface.image import read_image
+from sameface.manifest import CropRule
+from sameface.model import Model, open_session
+from sameface.recognizer import Recognizer
+from sameface.training.augment import OFF, WHOLE, View, augment, resize
+from sameface.training.build import face_of, pixels_of, view_of
+from sameface.training.export import scale_rule
+from sameface.training.graph import to_bytes, write_network
+from sameface.training.pictures import RULE_FILE, open_pictures
+from sameface.training.prepare import make_rule, rule_of_weights
+from sameface.training.resnet29 import load_resnet29
+from sameface.training.teacher import fit_last_layer, project, recut, teach
+from sameface.training.toml import to_toml
+
+SAMPLES = ["barack-obama-1", "barack-obama-2", "eileen-collins", "joe-biden"]
+
+
+@pytest.fixture(scope="module")
+def loose(tmp_path_factory):
+    """Crops of the samples with a third of the side more round them than `resnet29` sees."""
+    folder = tmp_path_factory.mktemp("loose")
+    rule = make_rule("similarity", 192, margin=1 / 3)
+    detector = Recognizer.load().detector
+    for name in SAMPLES:
+        image = read_image(f"samples/{name}.jpg")
+        crop = align_faces(image, detector.find(image)[:1], rule)[0]
+        (folder / name).mkdir()
+        PIL.Image.fromarray(crop).save(folder / name / "1.png")
+    (folder / RULE_FILE).write_text(to_toml(asdict(rule)))
+    return open_pictures([folder])
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return Embedder(Model.load("resnet29", threads=1))
+
+
+def test_a_crop_cut_again_is_the_same_person_as_the_photograph(loose, shipped):
+    rows = teach(loose, [("resnet29", 1.0)], 128)
+    faces = [Recognizer.load().embed(f"samples/{name}.jpg")[1][0] for name in SAMPLES]
+    assert ((rows - np.stack(faces)) ** 2).sum(axis=1).max() < 0.03  # a crop of a crop is a little softer
+
+
+def test_one_teacher_of_the_width_is_taken_as_it_is(loose, shipped):
+    crops = [recut(place.read(), loose.rule, shipped.spec.crop) for place in loose.places]
+    assert np.allclose(teach(loose, [("resnet29", 1.0)], 128), shipped.embed(np.stack(crops)), atol=1e-5)
+
+
+def test_several_teachers_are_centred_and_joined(loose):
+    rows = teach(loose, [("resnet29", 1.0), ("resnet29", 0.5)], 128)
+    alone = teach(loose, [("resnet29", 1.0)], 128)
+    centred = alone - alone.mean(axis=0)
+    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
+    assert np.allclose(rows @ rows.T, centred @ centred.T, atol=1e-4)  # the same directions twice
+
+
+def test_rows_on_a_plane_keep_their_distances_when_projected():
+    flat = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
+    flat /= np.linalg.norm(flat, axis=1, keepdims=True)
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(32, 32)))[0][:8].astype(np.float32)
+    small = project(flat @ turn, 8)
+    assert small.shape == (50, 8)
+    assert np.allclose(small @ small.T, flat @ flat.T, atol=1e-5)
+
+
+def test_teachers_narrower_than_the_network_are_refused(loose):
+    with pytest.raises(TrainingDataError, match="128 numbers cannot teach 256: lower --dimension"):
+        teach(loose, [("resnet29", 1.0)], 256)
+
+
+def test_crops_that_do_not_say_how_they_were_cut_cannot_be_shown_to_a_teacher(loose):
+    with pytest.raises(TrainingDataError, match=r"crops\.toml"):
+        teach(replace(loose, rule=None), [("resnet29", 1.0)], 128)
+    with pytest.raises(TrainingDataError, match=r"crops\.toml"):
+        teach(replace(loose, rule=CropRule("box", 192)), [("resnet29", 1.0)], 128)
+
+
+def test_a_picture_that_cannot_be_read_has_no_row(tmp_path):
+    folder = write_people(tmp_path / "people", [2, 2])
+    (folder / "person-000" / "0.png").write_bytes(b"no picture")
+    rows = teach(open_pictures([folder]), [("resnet29", 1.0)], 64)
+    assert rows.shape == (4, 64)
+    assert rows.any(axis=1).tolist() == [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("text", "teachers"),
+    [
+        ("none", ()),
+        ("resnet29", (("resnet29", 1.0),)),
+        ("a/b.onnx,resnet29:0.6", (("a/b.onnx", 1.0), ("resnet29", 0.6))),
+    ],
+)
+def test_teachers_are_named_with_their_weights(text, teachers):
+    assert small_config(teacher=text).teachers() == teachers
+
+
+@pytest.mark.parametrize(
+    ("choices", "reason"),
+    [
+        ({"teacher": "resnet29:much"}, "NAME or NAME:WEIGHT"),
+        ({"view": 0.0}, "view over 0"),
+        ({"view": 1.5}, "view over 0"),
+        ({"start": "resnet29"}, "start must be left out"),
+        ({"network": "resnet15", "dimension": 64}, "must be resnet29's 128"),
+    ],
+)
+def test_an_impossible_teacher_view_or_start_is_refused(choices, reason):
+    with pytest.raises(ValueError, match=reason):
+        small_config(**choices)
+
+
+def test_the_view_of_a_loose_crop_is_what_the_tight_rule_cuts():
+    tight = rule_of_weights("resnet29")
+    view = view_of(make_rule("similarity", 200, margin=0.25), tight)
+    assert (view.left, view.top, view.side) == pytest.approx((0.1, 0.1, 0.8), abs=1e-4)
+    assert view_of(tight, tight) == WHOLE
+    assert view_of(CropRule("box", 200), tight) == WHOLE
+
+
+def test_a_network_of_the_papers_looks_at_the_middle():
+    pixels = pixels_of(small_config(network="nns2", view=0.5), make_rule("similarity", 48))
+    assert pixels.view == View(0.25, 0.25, 0.5)
+
+
+def test_what_a_view_leaves_out_is_not_seen():
+    crop = np.zeros((40, 40, 3), np.uint8)
+    crop[10:30, 10:30] = 200
+    middle = View(0.25, 0.25, 0.5)
+    assert (resize(crop, 20, middle) == 200).all()
+    assert (augment(crop, 20, np.random.default_rng(0), OFF, middle) == 200).all()
+    assert (augment(crop, 10, np.random.default_rng(0), replace(OFF, flip=1.0), middle) == 200).all()
+    assert augment(crop, 20, np.random.default_rng(0), replace(OFF, shift=0.5), middle).min() == 0
+
+
+def test_an_exported_rule_cuts_what_the_network_saw(loose):
+    view = view_of(loose.rule, rule_of_weights("resnet29"))
+    rule = scale_rule(loose.rule, 102, view)
+    crop = loose.places[0].read()
+    seen = resize(crop, 102, view).astype(int)
+    assert np.abs(seen - recut(crop, loose.rule, rule)).max() <= 2
+    assert scale_rule(CropRule("box", 100, margin=0.5), 50, View(0.1, 0.1, 0.8)).margin == pytest.approx(0.2)
+
+
+def test_the_face_of_a_crop_scales_with_it():
+    rule = make_rule("similarity", 48)
+    assert np.allclose(face_of(rule, 96).landmarks, 2 * face_of(rule, 48).landmarks)
+
+
+def test_the_last_layer_is_fitted_to_the_teachers(loose):
+    taught = torch.nn.functional.normalize(torch.randn(4, 128, generator=torch.Generator().manual_seed(0)))
+    network = load_resnet29(name="resnet15")
+    pixels = pixels_of(small_config(network="resnet15", dimension=128), loose.rule)
+    fit_last_layer(network, loose, pixels, taught)
+    crops = np.stack([resize(place.read(), pixels.size, pixels.view) for place in loose.places])
+    planes = (torch.from_numpy(crops).float() - torch.tensor(pixels.mean)) * pixels.scale
+    with torch.no_grad():
+        rows = network(planes.permute(0, 3, 1, 2))
+    assert ((rows - taught) ** 2).sum(dim=1).max() < 0.1  # four pictures, 256 weights for each number
+
+
+@pytest.mark.parametrize("name", ["resnet29", "resnet15"])
+def test_the_file_of_a_network_of_dlibs_kind_equals_torch(name):
+    network = load_resnet29(name=name).eval()
+    size = pixels_of(small_config(network=name, dimension=128)).size
+    planes = np.random.default_rng(0).normal(size=(3, 3, size, size)).astype(np.float32)
+    session = open_session(to_bytes(write_network(network)), name, 1)
+    with torch.no_grad():
+        ours = network(torch.from_numpy(planes)).numpy()
+    assert np.abs(session.run(None, {"crops": planes})[0] - ours).max() < 1e-5
