@@ -143,3 +143,9 @@ def test_other_kinds_are_laid_side_by_side_without_a_test(compare):
     compared = compare(report, report)
     assert compared.tables[0].rows[0][1:] == ("0.9", "0.9", "+0", "not tested")
     assert compared.data["differences"][0]["real"] is None
+
+
+def test_the_chance_of_a_split_of_a_hundred_thousand_pairs_is_scipys():
+    ours = np.arange(100_000) % 100 < 49
+    expected = scipy.stats.binomtest(49_000, 100_000).pvalue
+    assert mcnemar(ours, ~ours) == pytest.approx(expected, rel=1e-6)

@@ -74,9 +74,11 @@ def mcnemar(ours: Flags, theirs: Flags) -> float:
     It is exact: between equally good models each such pair is the toss of a coin.
     """
     first, second = int((ours & ~theirs).sum()), int((~ours & theirs).sum())
-    count = first + second
-    tail = sum(math.comb(count, few) for few in range(min(first, second) + 1))
-    return float(min(1, 2 * tail / 2**count))
+    count, fewer = first + second, min(first, second)
+    few = np.arange(1, fewer + 1)
+    # log of (count over few) / 2 ** count, each from the one before: (count - few + 1) / few as many.
+    logs = np.append(0.0, np.cumsum(np.log((count - few + 1) / few))) - count * math.log(2)
+    return float(min(1, 2 * np.exp(logs).sum()))
 
 
 def join_pairs(ours: Sequence[Sequence[Any]], theirs: Sequence[Sequence[Any]]) -> TwinPairs | None:
