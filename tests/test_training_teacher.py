@@ -20,7 +20,7 @@ from sameface.recognizer import Recognizer
 from sameface.training.augment import OFF, WHOLE, View, augment, resize
 from sameface.training.build import face_of, pixels_of, view_of
 from sameface.training.export import scale_rule
-from sameface.training.graph import to_bytes, write_network
+from sameface.training.graph import store_float16, to_bytes, write_network
 from sameface.training.pictures import RULE_FILE, open_pictures
 from sameface.training.prepare import make_rule, rule_of_weights
 from sameface.training.resnet29 import load_resnet29
@@ -183,3 +183,13 @@ def test_the_file_of_a_network_of_dlibs_kind_equals_torch(name):
     with torch.no_grad():
         ours = network(torch.from_numpy(planes)).numpy()
     assert np.abs(session.run(None, {"crops": planes})[0] - ours).max() < 1e-5
+
+
+def test_a_run_can_begin_with_the_file_of_another(tmp_path):
+    network = load_resnet29()
+    with torch.no_grad():
+        network.blocks["4"].conv1.weight *= 2
+    (tmp_path / "other.onnx").write_bytes(to_bytes(store_float16(write_network(network))))
+    short = load_resnet29(tmp_path / "other.onnx", name="resnet15")
+    assert torch.allclose(short.blocks["4"].conv1.weight, network.blocks["4"].conv1.weight, rtol=1e-3)
+    assert torch.allclose(short.fc.weight, network.fc.weight, rtol=1e-3, atol=1e-6)

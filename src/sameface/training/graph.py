@@ -21,9 +21,9 @@ class Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.tensors: list[onnx.TensorProto] = []
 
-    def tensor(self, values: Tensor | NDArray[np.generic]) -> str:
+    def tensor(self, values: Tensor | NDArray[np.generic], name: str = "") -> str:
         """Add a constant; return its name."""
-        name = f"t{len(self.tensors)}"
+        name = name or f"t{len(self.tensors)}"
         array = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
         self.tensors.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
@@ -79,10 +79,13 @@ class Graph:
             case _:
                 raise TypeError(f"no ONNX is known for {type(module).__name__}")
 
-    def conv(self, weight: Tensor, bias: Tensor | None, like: nn.Module, source: str) -> str:
+    def conv(
+        self, weight: Tensor, bias: Tensor | None, like: nn.Module, source: str, *, name: str = ""
+    ) -> str:
         """Add a convolution with these weights and the stride and padding of `like`."""
         assert isinstance(like, nn.Conv2d)
-        inputs = [self.tensor(weight)] + ([] if bias is None else [self.tensor(bias)])
+        inputs = [self.tensor(weight, name and f"{name}_weight")]
+        inputs += [] if bias is None else [self.tensor(bias, name and f"{name}_bias")]
         pads = [int(pad) for pad in like.padding] * 2
         return self.node(
             "Conv", source, *inputs, kernel_shape=list(weight.shape[2:]), strides=list(like.stride), pads=pads
@@ -153,13 +156,21 @@ def write_table(graph: Graph, network: Network) -> str:
 
 
 def write_residual(graph: Graph, network: ResNet29) -> str:
-    """Add a network of dlib's kind; return the name of its embeddings before they are scaled."""
-    x = graph.node("Relu", graph.add(network.conv0, "crops"))
+    """Add a network of dlib's kind; return the name of its embeddings before they are scaled.
+
+    Its tensors are called as in the shipped file, so that another run can begin with them.
+    """
+
+    def conv(module: nn.Conv2d, source: str, name: str) -> str:
+        return graph.conv(module.weight, module.bias, module, source, name=name)
+
+    x = graph.node("Relu", conv(network.conv0, "crops", "conv0"))
     x = graph.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2])
     side, channels = ((RESIDUALS[network.name].size - 7) // 2 - 2) // 2 + 1, 32
-    for block in network.blocks.values():
+    for number, block in network.blocks.items():
         assert isinstance(block, Block)
-        y = graph.add(block.conv2, graph.node("Relu", graph.add(block.conv1, x)))
+        name = f"block{int(number) + 1}_conv"
+        y = conv(block.conv2, graph.node("Relu", conv(block.conv1, x, f"{name}1")), f"{name}2")
         out, inner, skip = block.conv2.out_channels, side, side
         if block.down:
             x = graph.node("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2])
@@ -169,7 +180,7 @@ def write_residual(graph: Graph, network: ResNet29) -> str:
         x = graph.grow(x, out - channels, side - skip)
         x, channels = graph.node("Relu", graph.node("Add", y, x)), out
     flat = graph.node("Flatten", graph.node("GlobalAveragePool", x), axis=1)
-    return graph.node("Gemm", flat, graph.tensor(network.fc.weight), transB=1)
+    return graph.node("MatMul", flat, graph.tensor(network.fc.weight.T, "fc_weight"))
 
 
 def store_float16(model: ModelProto) -> ModelProto:
