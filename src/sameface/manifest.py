@@ -206,14 +206,32 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         WeightsError: It is missing, not TOML, or an entry is missing or impossible.
     """
+    return check_manifest(read_table(path), path)
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """Read the tables of a manifest without a look at what they say.
+
+    Raises:
+        WeightsError: It is missing or not TOML.
+    """
     name = path.stem
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         reason = f"no manifest at {str(path)!r}: every weights file needs its .toml beside it"
         raise WeightsError(name, reason) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise WeightsError(name, f"the manifest {str(path)!r} is not TOML ({error})") from error
+
+
+def check_manifest(table: Mapping[str, Any], path: Path) -> Manifest:
+    """Build the manifest that was read from `path`.
+
+    Raises:
+        WeightsError: An entry is missing or impossible.
+    """
+    name = path.stem
     try:
         return parse_manifest(table)
     except KeyError as error:

@@ -78,11 +78,17 @@ def find_weights(weights: str | Path) -> Path:
     path = Path(weights)
     if path.suffix == ".onnx":
         return path
-    folder = Path(str(resources.files("sameface") / "weights"))
-    shipped = sorted(file.stem for file in folder.glob("*.toml"))
+    shipped = list_shipped()
     if str(weights) not in shipped:
-        raise WeightsError(str(weights), f"not shipped: give the path of an .onnx file, or one of {shipped}")
-    return folder / f"{weights}.onnx"
+        reason = f"not shipped: give the path of an .onnx file, or one of {list(shipped)}"
+        raise WeightsError(str(weights), reason)
+    return shipped[str(weights)]
+
+
+def list_shipped() -> dict[str, Path]:
+    """Return the weights files that ship with sameface, by name in alphabetical order."""
+    folder = Path(str(resources.files("sameface") / "weights"))
+    return {file.stem: file.with_suffix(".onnx") for file in sorted(folder.glob("*.toml"))}
 
 
 def read_checked(path: Path, manifest: Manifest) -> bytes:

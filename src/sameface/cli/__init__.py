@@ -30,6 +30,7 @@ COMMANDS = {
     "train": ("train", "Train a network of one's own."),
     "export": ("train", "Make a trained network weights that every command takes."),
     "calibrate": ("calibrate", "Find the threshold for your own people and cameras."),
+    "weights": ("weights", "List the embedders, or add one's own."),
     "doctor": ("doctor", "Check the installation, the weights and the speed."),
 }
 

@@ -17,6 +17,7 @@ import numpy as np
 import sameface
 from sameface.cli.options import json_option, recognizer_options
 from sameface.cli.output import print_json
+from sameface.embed import Embedder
 from sameface.model import Model
 from sameface.recognizer import Recognizer
 
@@ -30,7 +31,7 @@ def doctor(*, recognizer: Recognizer, as_json: bool) -> None:
     """Check the installation: versions, weights, processors, and how long one face takes."""
     versions = {package: version_of(package) for package in PACKAGES}
     models = (recognizer.detector.model, recognizer.embedder.model)
-    seconds = time_embedding(recognizer)
+    seconds = time_embedding(recognizer.embedder)
     if as_json:
         print_json(record_of(recognizer, models, versions, seconds))
         return
@@ -100,13 +101,13 @@ def describe(model: Model) -> str:
     )
 
 
-def time_embedding(recognizer: Recognizer, repeats: int = 5) -> float:
-    """Return the median seconds of embedding one crop."""
-    size = recognizer.embedder.spec.crop.size
-    crop = np.full((1, size, size, 3), 128, np.uint8)
+def time_embedding(embedder: Embedder, *, batch: int = 1, repeats: int = 5) -> float:
+    """Return the seconds that one crop of a batch takes, the median of `repeats` runs."""
+    size = embedder.spec.crop.size
+    crops = np.full((batch, size, size, 3), 128, np.uint8)
     times = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
-        recognizer.embedder.embed(crop)
+        embedder.embed(crops)
         times.append(time.perf_counter() - start)
-    return sorted(times[1:])[repeats // 2]
+    return sorted(times[1:])[repeats // 2] / batch

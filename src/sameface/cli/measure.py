@@ -122,12 +122,17 @@ class Run:
             print_json(report_record(report))
         else:
             print_report(report)
-        for reason in report.failures:
-            click.echo(f"skipped: {reason}", err=True)
-        if report.failures:
-            click.echo(f"{len(report.failures)} skipped", err=True)
-        if any(not reason.endswith(NO_FACE) for reason in report.failures):
-            click.get_current_context().exit(3)
+        finish_skipped(report.failures)
+
+
+def finish_skipped(failures: Sequence[str]) -> None:
+    """List the pictures that were skipped; end with 3 if one of them could not be read."""
+    for reason in failures:
+        click.echo(f"skipped: {reason}", err=True)
+    if failures:
+        click.echo(f"{len(failures)} skipped", err=True)
+    if any(not reason.endswith(NO_FACE) for reason in failures):
+        click.get_current_context().exit(3)
 
 
 def write_report(report: Report, path: Path) -> None:
