@@ -8,6 +8,7 @@ SamefaceError                       code
 │   ├── SeveralFacesError           several_faces      one face was wanted, the picture holds more
 │   └── NoSuchFaceError             no_such_face       the face asked for by number is not there
 ├── WeightsError                    bad_weights        weights file or manifest missing, broken or swapped
+├── AdapterError                    bad_adapter        an adapter is missing, damaged, or of other pipelines
 ├── ThresholdError                  no_threshold       no threshold is known for that false-accept rate
 ├── EvaluationError
 │   ├── ProtocolError               bad_protocol       a list of pairs or a folder of people cannot be used
@@ -22,6 +23,7 @@ SamefaceError                       code
     ├── GalleryFileError            bad_gallery        missing, or not a gallery of this version
     ├── GalleryBusyError            gallery_busy       another program holds the gallery
     ├── SignatureError              other_signature    rows of another pipeline
+    ├── UpgradeError                bad_upgrade        the move to other weights cannot go on
     ├── UnknownPersonError          unknown_person     nobody of that name is enrolled
     ├── PersonExistsError           person_exists      the new name is taken
     ├── BadNameError                bad_name           not a name that a person can have
@@ -123,6 +125,17 @@ class WeightsError(SamefaceError):
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"weights {name!r}: {reason}")
         self.name = name
+        self.reason = reason
+
+
+class AdapterError(SamefaceError):
+    """An adapter is missing, damaged or made for other pipelines."""
+
+    code = "bad_adapter"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"adapter {path!r}: {reason}")
+        self.path = path
         self.reason = reason
 
 
@@ -277,11 +290,23 @@ class SignatureError(GalleryError):
     def __init__(self, path: str, theirs: str, ours: str) -> None:
         super().__init__(
             f"gallery {path!r} was made with pipeline {theirs}; this is {ours}: "
-            "use the weights and options it was made with, or enroll again into a new gallery"
+            "use the weights and options it was made with, move it with `sameface gallery upgrade`, "
+            "or enroll again into a new gallery"
         )
         self.path = path
         self.theirs = theirs
         self.ours = ours
+
+
+class UpgradeError(GalleryError):
+    """The move of a gallery to other weights cannot go on as asked."""
+
+    code = "bad_upgrade"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"cannot upgrade {path!r}: {reason}")
+        self.path = path
+        self.reason = reason
 
 
 class UnknownPersonError(GalleryError):

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,21 @@ class Thresholds:
             raise ValueError("far and distance must both fall")
         if not 0 < self.far[-1] <= self.far[0] < 1:
             raise ValueError("far must lie between 0 and 1")
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> Self:
+        """Return thresholds from the fields by name, as JSON holds them.
+
+        Raises:
+            KeyError, TypeError, ValueError: A field is missing or cannot be what it says.
+        """
+        return cls(
+            far=tuple(map(float, facts["far"])),
+            distance=tuple(map(float, facts["distance"])),
+            pairs=tuple(map(int, facts["pairs"])),
+            impostor_pairs=int(facts["impostor_pairs"]),
+            calibrated_on=str(facts["calibrated_on"]),
+        )
 
     def at(self, far: float) -> float:
         """Return the threshold for a false-accept rate of one comparison.

@@ -24,6 +24,7 @@ COMMANDS = {
     "rename": ("people", "Give a person another name."),
     "merge": ("people", "Make two people one."),
     "forget": ("people", "Delete a person for good."),
+    "gallery": ("upgrade", "Move a gallery to other weights: fit-adapter, upgrade."),
     "cluster": ("album", "Sort an album into one folder per person."),
     "evaluate": ("evaluate", "Measure the embeddings: pairs, ytf, holdout, identification, clusters, sweep."),
     "prepare": ("prepare", "Cut the faces out of photographs, to train on them."),

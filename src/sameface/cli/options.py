@@ -89,11 +89,16 @@ def recognizer_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def with_recognizer(*, weights: str, no_flip: bool, **choices: Any) -> Any:
-        embedder = Embedder(Model.load(weights, threads=choices["threads"]), flip=not no_flip)
+        embedder = load_embedder(weights, flip=not no_flip, threads=choices["threads"])
         recognizer = Recognizer(take_detector(choices), embedder)
         return command(recognizer=recognizer, **choices)
 
     return add_options(with_recognizer, EMBEDDER + DETECTOR)
+
+
+def load_embedder(weights: str, *, flip: bool, threads: int | None) -> Embedder:
+    """Open an embedder by its name or file."""
+    return Embedder(Model.load(weights, threads=threads), flip=flip)
 
 
 def take_detector(choices: dict[str, Any]) -> Detector:

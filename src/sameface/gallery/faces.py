@@ -30,12 +30,14 @@ class Rows:
         names: The name of each person by number.
         owners: `(m,) int64` whose face each row is.
         matrix: `(m, d) float32` unit rows, in the order of enrolment.
+        adapted: `(m,) bool` which of them an adapter moved here from another pipeline.
     """
 
     version: tuple[int, int]
     names: dict[int, str]
     owners: NDArray[np.int64]
     matrix: Embeddings
+    adapted: NDArray[np.bool_]
 
 
 def add_face(db: sqlite3.Connection, name: str, template: Template) -> bool:
@@ -97,15 +99,16 @@ def read_template(row: tuple[Any, ...]) -> Template:
 
 def read_rows(db: Database, version: tuple[int, int]) -> Rows:
     """Read every embedding into one matrix."""
-    query = """SELECT person_id, name, embedding FROM faces JOIN people ON people.id = person_id
+    query = """SELECT person_id, name, embedding, adapted FROM faces JOIN people ON people.id = person_id
                ORDER BY faces.id"""
-    names, owners, blobs = {}, [], bytearray()
-    for owner, name, blob in db.read(query):
+    names, owners, blobs, moved = {}, [], bytearray(), []
+    for owner, name, blob, adapted in db.read(query):
         names[owner] = name
         owners.append(owner)
         blobs += blob
+        moved.append(adapted)
     matrix = np.frombuffer(bytes(blobs), np.float32).reshape(len(owners), -1 if owners else 0)
-    return Rows(version, names, np.array(owners, np.int64), matrix)
+    return Rows(version, names, np.array(owners, np.int64), matrix, np.array(moved, bool))
 
 
 def check_width(db: sqlite3.Connection, templates: Sequence[Template]) -> None:

@@ -26,4 +26,14 @@ MIGRATIONS = (
     """
     CREATE TABLE calibration (id INTEGER PRIMARY KEY CHECK (id = 1), thresholds TEXT NOT NULL);
     """,
+    """
+    ALTER TABLE faces ADD COLUMN adapted INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE adapted (
+        id INTEGER PRIMARY KEY CHECK (id = 1), source TEXT NOT NULL, thresholds TEXT NOT NULL
+    );
+    CREATE TABLE upgrade (
+        id INTEGER PRIMARY KEY CHECK (id = 1), source TEXT NOT NULL, target TEXT NOT NULL
+    );
+    CREATE TABLE pending (face_id INTEGER PRIMARY KEY REFERENCES faces ON DELETE CASCADE);
+    """,
 )

@@ -19,12 +19,13 @@ from sameface.errors import (
     PersonExistsError,
     SignatureError,
     UnknownPersonError,
+    UpgradeError,
 )
 from sameface.gallery.database import Database
 from sameface.gallery.faces import Rows, add_face, check_width, read_rows, read_template
 from sameface.gallery.names import clean_name
 from sameface.gallery.records import Forgotten, Identification, Match, Person, Pipeline
-from sameface.gallery.thresholds import read_thresholds, write_thresholds
+from sameface.gallery.thresholds import judge_rows, read_mixed_thresholds, read_thresholds, write_thresholds
 from sameface.gallery.vote import rank_people
 from sameface.manifest import Thresholds
 from sameface.template import Template
@@ -135,11 +136,18 @@ class Gallery:
         Raises:
             BadNameError: The name is empty, too long or not text.
             FaceTakenError: One of the faces is enrolled under another name.
+            SignatureError: The gallery was moved to another pipeline since it was opened.
+            UpgradeError: The file is an upgrade that nobody confirmed yet.
             ValueError: The gallery was opened without a pipeline, or an embedding has another width.
         """
         clean = clean_name(name)
-        self._need_pipeline()
+        pipeline = self._need_pipeline()
         with self._db.write() as db:
+            self._compare_signature(pipeline.signature)
+            if db.execute("SELECT 1 FROM upgrade").fetchone():
+                raise UpgradeError(
+                    self.path, "it is a trial: enroll in the gallery itself, or confirm it first"
+                )
             check_width(db, templates)
             return sum(add_face(db, clean, template) for template in templates)
 
@@ -219,7 +227,8 @@ class Gallery:
         """Say who each probe is.
 
         The `k` nearest enrolled faces vote, those within the threshold only; a probe that none is near
-        enough to is a stranger (open set).
+        enough to is a stranger (open set). The distance to a face that an adapter moved here is scaled so
+        that the threshold calibrated for such faces falls on that of the others.
 
         Args:
             rows: `(n, d) float32` unit rows from this gallery's pipeline.
@@ -242,13 +251,14 @@ class Gallery:
             raise ValueError(f"k and most must be 1 or more, got {k} and {most}")
         self._need_pipeline()
         known = self._load_rows()
-        threshold, rate = self.thresholds.at_gallery(len(known.owners), far)
+        threshold, rate, scale = judge_rows(self.thresholds, read_mixed_thresholds(self._db), known, far)
         if not len(known.owners):
             return [Identification((), threshold, rate, ambiguous=False, closed_set=closed_set) for _ in rows]
         limit = 4.0 if closed_set else threshold
         answers = []
         parts = (rows[start : start + PROBES] for start in range(0, len(rows), PROBES))
-        for distances in chain.from_iterable(squared_distances(part, known.matrix) for part in parts):
+        for measured in chain.from_iterable(squared_distances(part, known.matrix) for part in parts):
+            distances = measured if scale is None else np.minimum(measured * scale, np.float32(4))
             ranked = rank_people(distances, known.owners, k=k, limit=limit, most=most)
             matches = tuple(Match(known.names[person], near, votes) for person, near, votes in ranked)
             ambiguous = len(np.unique(known.owners[distances <= np.float64(threshold)])) > 1
@@ -272,6 +282,10 @@ class Gallery:
                     "INSERT INTO pipeline (signature) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM pipeline)"
                 )
                 db.execute(unsigned, (signature,))
+        self._compare_signature(signature)
+
+    def _compare_signature(self, signature: str) -> None:
+        """Raise unless the rows are of this pipeline: an upgrade may change them while the file is open."""
         [(theirs,)] = self._db.read("SELECT signature FROM pipeline")
         if theirs != signature:
             raise SignatureError(self.path, theirs, signature)
@@ -295,5 +309,6 @@ class Gallery:
         with self._db.lock:
             version = self._db.version_of_data()
             if self._rows is None or self._rows.version != version:
+                self._compare_signature(self._need_pipeline().signature)
                 self._rows = read_rows(self._db, version)
             return self._rows

@@ -1,0 +1,270 @@
+"""The commands that move a gallery to other weights: gallery fit-adapter, gallery upgrade."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from sameface.adapter import Adapter, fit_adapter
+from sameface.align import align_faces
+from sameface.arrays import Embeddings
+from sameface.cli.folders import folder_argument
+from sameface.cli.options import DETECTOR, Command, add_options, json_option, load_embedder, take_detector
+from sameface.cli.output import count, each, finish, print_json, print_table, progress
+from sameface.errors import AdapterError, TooFewPairsError
+from sameface.evaluation.cache import Cache
+from sameface.evaluation.pairings import Pairing, compare_pipelines, hold_out
+from sameface.evaluation.people import gather_people
+from sameface.evaluation.pictures import NO_FACE, Collection, Enroller
+from sameface.evaluation.protocols import read_people
+from sameface.face import overlaps
+from sameface.gallery.faces import SAME_PLACE
+from sameface.gallery.upgrade import PendingFace, Progress, Upgrade, confirm_upgrade, discard_upgrade
+from sameface.image import find_pictures, hash_image, read_image
+from sameface.recognizer import Recognizer
+
+HELD_OUT = 0.1  # of the people, to measure on
+FAR = 1e-3  # of the table, as in the paper
+
+path_argument = click.argument("path", type=click.Path(dir_okay=False), metavar="GALLERY")
+existing = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def detector_choices(command: Command) -> Command:
+    """Add the options of the detector, for `take_detector`."""
+    return add_options(command, DETECTOR)
+
+
+@click.group()
+def gallery() -> None:
+    """Move a gallery to other weights without enrolling anybody again."""
+
+
+@gallery.command("fit-adapter")
+@folder_argument
+@click.option("--from", "old", required=True, help="The weights that the gallery was made with.")
+@click.option("--from-no-flip", is_flag=True, help="It was made with --no-flip.")
+@click.option("--to", "new", required=True, help="The weights to go to.")
+@click.option("--no-flip", is_flag=True, help="Go to rows without the mirror image.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="An .npz file to write.",
+)
+@click.option(
+    "--cache",
+    default="sameface-cache.db",
+    show_default=True,
+    envvar="SAMEFACE_CACHE",
+    type=click.Path(dir_okay=False),
+    help="Keeps embeddings from run to run; biometric data, readable by you only.",
+)
+@click.option("--seed", default=0, show_default=True, help="Draws the people to measure on.")
+@json_option
+@detector_choices
+def fit_command(
+    *, folder: Path, old: str, from_no_flip: bool, new: str, no_flip: bool, **choices: Any
+) -> None:
+    """Fit a map from old embeddings to new ones, on the pictures of any people, one folder per person.
+
+    A tenth of the people is held out. VAL at a false-accept rate of 0.001 is measured on them for the old
+    weights, for the new ones, and for new probes against old rows that were moved; the thresholds of this
+    last pairing are kept in the file.
+    """
+    names = ("output", "cache", "seed", "as_json")
+    output, cache, seed, as_json = (choices.pop(name) for name in names)
+    threads = choices["threads"]
+    detector = take_detector(choices)
+    recognizers = [
+        Recognizer(detector, load_embedder(old, flip=not from_no_flip, threads=threads)),
+        Recognizer(detector, load_embedder(new, flip=not no_flip, threads=threads)),
+    ]
+    pair = embed_twice(folder, recognizers, cache)
+    source, target = (recognizer.signature for recognizer in recognizers)
+    if source == target:
+        raise click.UsageError("--from and --to make the same embeddings: there is nothing to move")
+    held = hold_out(pair.person, part=HELD_OUT, seed=seed)
+    adapter = fit_adapter(pair.old[~held], pair.new[~held], source=source, target=target)
+    test = Pair(pair.old[held], pair.new[held], pair.person[held], pair.failures)
+    tested = measure(test, adapter)
+    words = f"{len(test.person):,} pictures of {len(np.unique(test.person)):,} people in {folder.name}"
+    adapter.calibrated(tested["v2-v1"].thresholds(words)).save(output)
+    show(adapter, tested, words, as_json=as_json)
+    click.echo(f"saved: {output}", err=True)
+    finish([reason for reason in pair.failures if not reason.endswith(NO_FACE)])
+
+
+class Pair(NamedTuple):
+    """The rows of the same faces by two pipelines.
+
+    Attributes:
+        old: `(n, d) float32` unit rows.
+        new: `(n, e) float32` unit rows.
+        person: `(n,) int64` whose each is.
+        failures: Why other pictures were left out.
+    """
+
+    old: Embeddings
+    new: Embeddings
+    person: NDArray[np.int64]
+    failures: Sequence[str]
+
+
+def embed_twice(folder: Path, recognizers: Sequence[Recognizer], cache: str) -> Pair:
+    """Return the rows of a folder of people by two recognizers that share a detector."""
+    photos = read_people(folder)
+    paths = [photo.path for photo in photos]
+    with Cache.open(cache) as kept:
+        found = [Collection(list(Enroller(one, kept).enroll_all(progress(paths)))) for one in recognizers]
+    old, new = (gather_people(photos, one) for one in found)
+    return Pair(old.rows, new.rows, old.person, found[0].failures)
+
+
+def measure(pair: Pair, adapter: Adapter) -> dict[str, Pairing]:
+    """Compare old with old, new with new, and new with old that was moved."""
+    moved = adapter.move(pair.old)
+    return {
+        "v1-v1": compare_pipelines(pair.old, pair.old, pair.person),
+        "v2-v2": compare_pipelines(pair.new, pair.new, pair.person),
+        "v2-v1": compare_pipelines(pair.new, moved, pair.person),
+    }
+
+
+def show(adapter: Adapter, tested: dict[str, Pairing], words: str, *, as_json: bool) -> None:
+    """Print what was fitted and what it is worth."""
+    vals = {name: val_or_none(pairing) for name, pairing in tested.items()}
+    if as_json:
+        facts = {"source": adapter.source, "target": adapter.target, "pairs": adapter.pairs}
+        print_json(facts | {"residual": adapter.residual, "measured_on": words, "far": FAR, "val": vals})
+        return
+    click.echo(f"fitted on {count(adapter.pairs, 'picture')}, mean residual {adapter.residual:.4f}")
+    click.echo(f"measured on {words}")
+    rows = [(name, "too few pairs" if val is None else f"{val:.2%}") for name, val in vals.items()]
+    print_table(["pairing", f"VAL at FAR {FAR:g}"], rows)
+
+
+def val_or_none(pairing: Pairing) -> float | None:
+    """Return VAL, or None where too few pairs stand behind it."""
+    try:
+        return pairing.val(FAR)
+    except TooFewPairsError:
+        return None
+
+
+@gallery.command()
+@path_argument
+@click.option("--to", "new", help="The weights to go to.")
+@click.option("--no-flip", is_flag=True, help="Go to rows without the mirror image.")
+@click.option(
+    "--pictures",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Where enrolled pictures may be found, told by their content.",
+)
+@click.option("--adapter", "adapter_path", type=existing, help="Moves what was not found; from fit-adapter.")
+@click.option("--confirm", is_flag=True, help="Put the upgrade into the gallery; there is no way back.")
+@click.option("--drop-rest", is_flag=True, help="With --confirm: delete faces that could not be moved.")
+@click.option("--discard", is_flag=True, help="Delete the upgrade that was begun.")
+@json_option
+@detector_choices
+def upgrade(
+    *, path: str, new: str | None, confirm: bool, drop_rest: bool, discard: bool, **choices: Any
+) -> None:
+    """Move GALLERY to other weights: first into GALLERY.upgraded, and back with --confirm.
+
+    Faces whose pictures are found in --pictures are embedded anew, the others are moved by --adapter. It can
+    be interrupted and repeated. Until --confirm the gallery stays as it is, and GALLERY.upgraded can be tried
+    as soon as no face is left.
+    """
+    if (new is not None) + confirm + discard != 1:
+        raise click.UsageError("give one of --to, --confirm and --discard")
+    if drop_rest and not confirm:
+        raise click.UsageError("--drop-rest goes with --confirm")
+    if discard:
+        discard_upgrade(path)
+        click.echo(f"discarded: {path} is as it was")
+    elif confirm:
+        done = confirm_upgrade(path, drop_rest=drop_rest)
+        tell(done, "deleted" if drop_rest else "left", as_json=choices["as_json"])
+    else:
+        build(path, str(new), choices)
+
+
+def build(path: str, new: str, choices: dict[str, Any]) -> None:
+    """Take an upgrade as far as it goes."""
+    names = ("no_flip", "pictures", "adapter_path", "as_json")
+    no_flip, pictures, adapter_path, as_json = (choices.pop(name) for name in names)
+    threads = choices["threads"]
+    detector = take_detector(choices)
+    recognizer = Recognizer(detector, load_embedder(new, flip=not no_flip, threads=threads))
+    adapter = None if adapter_path is None else Adapter.load(adapter_path)
+    failures: list[str] = []
+    with Upgrade.open(path, recognizer.signature) as begun:
+        if adapter is not None:
+            check_adapter(adapter, str(adapter_path), begun)
+        if pictures is not None:
+            embed_again(begun, recognizer, pictures, failures)
+        if adapter is not None and adapter.thresholds is not None:
+            begun.adapt(adapter.move, adapter.thresholds)
+        reached = begun.progress
+    tell(reached, "left", as_json=as_json)
+    if reached.left:
+        click.echo(
+            "left: neither their pictures were found nor an adapter given that can move them", err=True
+        )
+    finish(failures, 1 if reached.left else 0)
+
+
+def check_adapter(adapter: Adapter, path: str, begun: Upgrade) -> None:
+    """Raise unless the adapter leads from the gallery's pipeline to the new one, and knows its thresholds."""
+    if (adapter.source, adapter.target) != (begun.source, begun.target):
+        given = f"from {adapter.source} to {adapter.target}"
+        raise AdapterError(path, f"it leads {given}, wanted from {begun.source} to {begun.target}")
+    if adapter.thresholds is None:
+        raise AdapterError(path, "it has no thresholds: make it with `sameface gallery fit-adapter`")
+
+
+def embed_again(begun: Upgrade, recognizer: Recognizer, folder: Path, failures: list[str]) -> None:
+    """Embed every face whose picture is found."""
+    pending = begun.pending()
+
+    def work(picture: Path) -> None:
+        faces = pending.pop(hash_image(picture), [])
+        if faces:
+            begun.put(*find_again(recognizer, picture, faces))
+
+    for _ in each(list(find_pictures(folder)), work, failures):
+        pass
+
+
+def find_again(
+    recognizer: Recognizer, picture: Path, wanted: Sequence[PendingFace]
+) -> tuple[list[PendingFace], Embeddings]:
+    """Return those of the wanted faces that are found at their place in a picture, and their rows."""
+    image = read_image(picture)
+    found = recognizer.detector.find(image)
+    boxes = np.array([face.box for face in found], np.float32).reshape(-1, 4)
+    kept, chosen = [], []
+    for face in wanted if found else ():
+        near = overlaps(face.box, boxes)
+        if near.max() > SAME_PLACE:
+            kept.append(face)
+            chosen.append(found[int(near.argmax())])
+    embedder = recognizer.embedder
+    return kept, embedder.embed(align_faces(image, chosen, embedder.spec.crop))
+
+
+def tell(reached: Progress, rest: str, *, as_json: bool) -> None:
+    """Print how many faces went which way."""
+    if as_json:
+        print_json({"embedded": reached.embedded, "adapted": reached.adapted, rest: reached.left})
+        return
+    click.echo(
+        f"{count(reached.embedded, 'face')} embedded anew, {reached.adapted} adapted, {reached.left} {rest}"
+    )

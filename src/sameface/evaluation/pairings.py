@@ -1,0 +1,109 @@
+"""VAL at FAR where the two faces of a pair were embedded by two pipelines (FaceNet, appendix)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sameface.arrays import Embeddings, expect_shape
+from sameface.compare import squared_distances
+from sameface.errors import TooFewPairsError
+from sameface.evaluation.allpairs import BINS, BLOCK, SHIFT, bins_of
+from sameface.evaluation.calibration import FEWEST, RATES
+from sameface.evaluation.roc import allowed_accepts
+from sameface.manifest import Thresholds
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairing:
+    """All pairs of a probe and an enrolled face of two different pictures.
+
+    Attributes:
+        counts: `(2, BINS) int64` pairs of one person and of different people, by distance.
+    """
+
+    counts: NDArray[np.int64]
+
+    @property
+    def genuine(self) -> int:
+        """How many pairs show one person."""
+        return int(self.counts[0].sum())
+
+    @property
+    def impostors(self) -> int:
+        """How many pairs show different people."""
+        return int(self.counts[1].sum())
+
+    def val(self, far: float) -> float:
+        """Return the part of the pairs of one person that a false-accept rate lets through.
+
+        Raises:
+            TooFewPairsError: Fewer than 30 false accepts would stand behind the rate, or nobody has two
+                pictures.
+        """
+        place = self._place(far)
+        if not self.genuine:
+            raise TooFewPairsError(far, 0, FEWEST)
+        return float(self.counts[0, :place].sum() / self.genuine)
+
+    def thresholds(self, words: str) -> Thresholds:
+        """Return the distance for each rate that the pairs support, rounded down by 0.05 % at most.
+
+        Raises:
+            TooFewPairsError: They support none.
+        """
+        fars = [far for far in RATES if allowed_accepts(far, self.impostors) >= FEWEST]
+        if not fars:
+            raise TooFewPairsError(RATES[0], self.impostors, FEWEST)
+        places = [self._place(far) for far in fars]
+        return Thresholds(
+            far=tuple(fars),
+            distance=tuple(float(np.nextafter(edge_of(place), np.float32(-1))) for place in places),
+            pairs=tuple(int(self.counts[1, :place].sum()) for place in places),
+            impostor_pairs=self.impostors,
+            calibrated_on=words,
+        )
+
+    def _place(self, far: float) -> int:
+        """Return how many bins a rate lets through."""
+        allowed = allowed_accepts(far, self.impostors)
+        if allowed < FEWEST:
+            raise TooFewPairsError(far, self.impostors, FEWEST)
+        return int(np.searchsorted(np.cumsum(self.counts[1]), allowed, side="right"))
+
+
+def edge_of(place: int) -> np.float32:
+    """Return the distance at which a bin begins."""
+    return np.float32(np.array([place << SHIFT], np.uint32).view(np.float32)[0])
+
+
+def compare_pipelines(probes: Embeddings, enrolled: Embeddings, person: NDArray[np.int64]) -> Pairing:
+    """Compare every probe with every enrolled face but that of its own picture.
+
+    Args:
+        probes: `(n, d) float32` unit rows by the one pipeline.
+        enrolled: `(n, d) float32` unit rows of the same pictures by the other, moved to the same width.
+        person: `(n,) int64` whose each is.
+    """
+    expect_shape("person", person, (len(probes),), np.int64)
+    expect_shape("enrolled", enrolled, (len(probes), "d"), np.float32)
+    counts = np.zeros((2, BINS), np.int64)
+    step = max(BLOCK // max(len(enrolled), 1), 1)
+    for start in range(0, len(probes), step):
+        part = slice(start, start + step)
+        bins = bins_of(squared_distances(probes[part], enrolled)).reshape(-1, len(enrolled))
+        own = person[part, None] == person[None, :]
+        counts[1] += np.bincount(bins[~own], minlength=BINS)
+        own[np.arange(len(own)), start + np.arange(len(own))] = False  # a picture and itself
+        counts[0] += np.bincount(bins[own], minlength=BINS)
+    return Pairing(counts)
+
+
+def hold_out(person: NDArray[np.int64], *, part: float, seed: int) -> NDArray[np.bool_]:
+    """Return which rows belong to a drawn part of the people, two of them at least, `(n,) bool`."""
+    numbers = np.unique(person)
+    held = max(round(part * len(numbers)), 2)
+    drawn = np.random.default_rng(seed).permutation(numbers)[:held]
+    return np.isin(person, drawn)

@@ -1,0 +1,347 @@
+"""Move a gallery to another pipeline: in a file of its own first, into the gallery when that is confirmed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sameface.arrays import Embeddings, expect_shape
+from sameface.errors import GalleryBusyError, UpgradeError
+from sameface.gallery.database import Database
+from sameface.manifest import Thresholds
+
+SUFFIX = ".upgraded"
+UNFINISHED = "unfinished upgrade to "  # no pipeline's signature: nobody can search the file yet
+PLACE = ("sha256", '"left"', "top", '"right"', "bottom")  # what makes a face that face, whatever its number
+FACES = "{0}faces JOIN {0}pictures ON {0}pictures.id = {0}faces.picture_id"
+COLUMNS = 'id, person_id, picture_id, "left", top, "right", bottom, score, embedding, crop, adapted'
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an upgrade is.
+
+    Attributes:
+        embedded: Faces that were embedded anew from their pictures.
+        adapted: Faces whose rows an adapter moved.
+        left: Faces that are neither yet.
+    """
+
+    embedded: int
+    adapted: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PendingFace:
+    """A face that has no new row yet.
+
+    Attributes:
+        number: Its number in the file.
+        box: `(4,) float32` where in its picture.
+    """
+
+    number: int
+    box: NDArray[np.float32]
+
+
+class Upgrade:
+    """A gallery on its way to another pipeline. The gallery itself stays as it is, and can be used.
+
+    Every step is committed, so that it can be interrupted and opened again. Whoever was enrolled, renamed or
+    forgotten in the gallery meanwhile is taken over when it is opened.
+    """
+
+    def __init__(self, database: Database, source: str, target: str) -> None:
+        self.path = database.path
+        self.source = source
+        self.target = target
+        self._db = database
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], target: str) -> Self:
+        """Begin to move the gallery at `path` to the signature `target`, or go on with it.
+
+        Raises:
+            UpgradeError: It has that signature already, or an upgrade to another one was begun.
+            GalleryFileError: It is missing or not a gallery.
+        """
+        source = read_signature(os.fspath(path))
+        if source == target:
+            raise UpgradeError(os.fspath(path), f"it was made with pipeline {target} already")
+        database = Database.open(upgraded_path(path), create=True)
+        try:
+            begin(database, source, target)
+            with attached(database, os.fspath(path)), database.write() as db:
+                take_over(db)
+            upgrade = cls(database, source, target)
+            upgrade._settle()
+        except BaseException:
+            database.close()
+            raise
+        return upgrade
+
+    def close(self) -> None:
+        """Close the file; what was done is in it."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        return read_progress(self._db)
+
+    def pending(self) -> dict[str, list[PendingFace]]:
+        """Return the faces without a new row by the SHA-256 of their picture."""
+        found: dict[str, list[PendingFace]] = {}
+        query = (
+            f"SELECT faces.id, {', '.join(PLACE)} FROM {FACES.format('')} JOIN pending ON face_id = faces.id"
+        )
+        for number, picture, *box in self._db.read(query):
+            found.setdefault(picture, []).append(PendingFace(number, np.array(box, np.float32)))
+        return found
+
+    def put(self, faces: Sequence[PendingFace], rows: Embeddings) -> None:
+        """Keep the rows that the new pipeline made of these faces, `(n, d) float32`."""
+        self._replace([face.number for face in faces], rows, adapted=False)
+
+    def adapt(self, move: Callable[[Embeddings], Embeddings], thresholds: Thresholds) -> int:
+        """Move the rows of all faces that are left; those that were moved once before stay out.
+
+        Args:
+            move: From `(n, d)` old rows to `(n, e)` rows that can be compared with new ones.
+            thresholds: For a new row against a moved one.
+
+        Returns:
+            How many faces were moved.
+        """
+        query = (
+            """SELECT id, embedding FROM faces JOIN pending ON face_id = id WHERE NOT adapted ORDER BY id"""
+        )
+        found = self._db.read(query)
+        if not found:
+            return 0
+        rows = np.stack([np.frombuffer(blob, np.float32) for _, blob in found])
+        with self._db.write() as db:
+            values = (self.source, json.dumps(asdict(thresholds)))
+            db.execute("INSERT OR REPLACE INTO adapted (id, source, thresholds) VALUES (1, ?, ?)", values)
+        self._replace([number for number, _ in found], move(rows), adapted=True)
+        return len(found)
+
+    def _replace(self, numbers: Sequence[int], rows: Embeddings, *, adapted: bool) -> None:
+        """Put new rows in the place of the old ones, all of them or none."""
+        expect_shape("rows", rows, (len(numbers), "d"), np.float32)
+        if not numbers:
+            return
+        values = [(row.tobytes(), adapted, number) for number, row in zip(numbers, rows, strict=True)]
+        with self._db.write() as db:
+            db.executemany("UPDATE faces SET embedding = ?, adapted = ? WHERE id = ?", values)
+            db.executemany("DELETE FROM pending WHERE face_id = ?", [(number,) for number in numbers])
+            db.execute("UPDATE pipeline SET dimension = ?", (rows.shape[1],))
+        self._settle()
+
+    def _settle(self) -> None:
+        """Sign the file with the new signature when nothing is left, so that it can be tried."""
+        signature = UNFINISHED + self.target if self.progress.left else self.target
+        with self._db.write() as db:
+            db.execute("UPDATE pipeline SET signature = ? WHERE signature <> ?", (signature, signature))
+
+
+def confirm_upgrade(path: str | os.PathLike[str], *, drop_rest: bool = False) -> Progress:
+    """Put the new rows into the gallery in one transaction, and delete the file of the upgrade.
+
+    Thresholds that the gallery kept were for the old rows: they give way to those of the upgrade, if it has
+    any. Old rows are overwritten.
+
+    Args:
+        path: The gallery.
+        drop_rest: Delete the faces that have no new row; without it they make the call fail.
+
+    Raises:
+        UpgradeError: None was begun, faces have no new row, or faces were enrolled since.
+        GalleryBusyError: Another program writes, and nothing is changed; or it holds an older view of the
+            file: then the gallery is moved, but traces of the old rows stay until `forget_traces` succeeds.
+    """
+    place = find_upgrade(path)
+    gallery = Database.open(os.fspath(path), create=False)
+    try:
+        with attached(gallery, place), gallery.write() as db:
+            progress = swap_rows(db, os.fspath(path), drop_rest=drop_rest)
+        delete_files(place)
+        if not gallery.pack():
+            reason = "the upgrade is done, but old rows leave traces in its log until another program is done"
+            raise GalleryBusyError(os.fspath(path), reason)
+    finally:
+        gallery.close()
+    return progress
+
+
+def discard_upgrade(path: str | os.PathLike[str]) -> None:
+    """Delete the file of an upgrade; the gallery stays as it is.
+
+    Raises:
+        UpgradeError: None was begun.
+    """
+    delete_files(find_upgrade(path))
+
+
+def upgraded_path(path: str | os.PathLike[str]) -> str:
+    """Return where the upgrade of a gallery is built."""
+    return os.fspath(path) + SUFFIX
+
+
+def find_upgrade(path: str | os.PathLike[str]) -> str:
+    """Return the file of an upgrade that was begun, once it is certain that it is one."""
+    place = upgraded_path(path)
+    if not Path(place).exists():
+        raise UpgradeError(os.fspath(path), f"none was begun: there is no {place!r}")
+    database = Database.open(place, create=False)
+    begun = database.read("SELECT 1 FROM upgrade")
+    database.close()
+    if not begun:
+        raise UpgradeError(os.fspath(path), f"{place!r} is a gallery of its own: move it out of the way")
+    return place
+
+
+def read_signature(path: str) -> str:
+    """Return which pipeline made the rows of a gallery."""
+    database = Database.open(path, create=False)
+    found = database.read("SELECT signature FROM pipeline")
+    begun = database.read("SELECT 1 FROM upgrade")
+    database.close()
+    if begun:
+        raise UpgradeError(path, "it is an upgrade that is not confirmed")
+    if not found:
+        raise UpgradeError(path, "nobody was ever enrolled in it")
+    return str(found[0][0])
+
+
+def begin(database: Database, source: str, target: str) -> None:
+    """Write into a new file what it is, or check an old one.
+
+    Raises:
+        UpgradeError: The file is something else, or it goes elsewhere.
+    """
+    with database.write() as db:
+        found = db.execute("SELECT source, target FROM upgrade").fetchone()
+        if found is None and db.execute("SELECT 1 FROM pipeline").fetchone():
+            raise UpgradeError(database.path, "it is a gallery of its own: move it out of the way")
+        if found is None:
+            db.execute("INSERT INTO upgrade (id, source, target) VALUES (1, ?, ?)", (source, target))
+            db.execute("INSERT INTO pipeline (signature) VALUES (?)", (UNFINISHED + target,))
+        elif found != (source, target):
+            reason = f"an upgrade from {found[0]} to {found[1]} was begun: confirm it or --discard it first"
+            raise UpgradeError(database.path, reason)
+
+
+@contextmanager
+def attached(database: Database, path: str) -> Iterator[None]:
+    """Let a connection see a second file as `other`."""
+    database.read("PRAGMA temp_store = MEMORY")
+    database.read("ATTACH ? AS other", f"{Path(path).absolute().as_uri()}?mode=rw")
+    try:
+        yield
+    finally:
+        database.read("DETACH other")
+
+
+def take_over(db: sqlite3.Connection) -> None:
+    """Copy people and faces of the gallery anew; rows that were embedded from pictures are kept.
+
+    Rows that an adapter moved are left again: to move them costs nothing, and the adapter may be another.
+    """
+    made = f"""SELECT faces.embedding, {", ".join(PLACE)} FROM {FACES.format("")}
+               WHERE NOT faces.adapted AND faces.id NOT IN (SELECT face_id FROM pending)"""
+    done = db.execute(made).fetchall()
+    for table in ("pending", "faces", "people", "pictures", "adapted"):
+        db.execute(f"DELETE FROM {table}")
+    db.execute("INSERT INTO people (id, name) SELECT id, name FROM other.people")
+    db.execute("INSERT INTO pictures (id, sha256) SELECT id, sha256 FROM other.pictures")
+    db.execute(f"INSERT INTO faces ({COLUMNS}) SELECT {COLUMNS} FROM other.faces")
+    db.execute("INSERT INTO pending (face_id) SELECT id FROM faces")
+    where = " AND ".join(f"{column} = ?" for column in PLACE)
+    for embedding, *place in done:
+        for (number,) in db.execute(
+            f"SELECT faces.id FROM {FACES.format('')} WHERE {where}", place
+        ).fetchall():
+            db.execute("UPDATE faces SET embedding = ?, adapted = 0 WHERE id = ?", (embedding, number))
+            db.execute("DELETE FROM pending WHERE face_id = ?", (number,))
+
+
+def swap_rows(db: sqlite3.Connection, path: str, *, drop_rest: bool) -> Progress:
+    """Put the rows of the upgrade `other` into the gallery, inside the transaction that is open."""
+    (signature,) = db.execute("SELECT signature FROM pipeline").fetchone()
+    source, target = db.execute("SELECT source, target FROM other.upgrade").fetchone()
+    progress = count_faces(db, "other.")
+    if signature == target:  # it was interrupted when all was done but for the deletion of the file
+        return progress
+    if signature != source:
+        raise UpgradeError(
+            path, f"it has signature {signature} now, the upgrade is from {source}: --discard it"
+        )
+    check_complete(db, path, progress, drop_rest=drop_rest)
+    db.execute("DELETE FROM faces WHERE id IN (SELECT face_id FROM other.pending)")
+    db.execute("DELETE FROM pictures WHERE id NOT IN (SELECT picture_id FROM faces)")
+    db.execute(
+        """UPDATE faces SET embedding = new.embedding, adapted = new.adapted
+           FROM other.faces AS new WHERE new.id = faces.id"""
+    )
+    for table in ("pipeline", "calibration", "adapted"):
+        db.execute(f"DELETE FROM {table}")
+        db.execute(f"INSERT INTO {table} SELECT * FROM other.{table}")
+    db.execute("UPDATE pipeline SET signature = ?", (target,))
+    return progress
+
+
+def check_complete(db: sqlite3.Connection, path: str, progress: Progress, *, drop_rest: bool) -> None:
+    """Raise unless every face of the gallery stands in the upgrade, and has a new row if it must."""
+    columns = f"faces.id, {', '.join(PLACE)}"
+    ours, theirs = (f"SELECT {columns} FROM {FACES.format(schema)}" for schema in ("main.", "other."))
+    (missing,) = db.execute(f"SELECT count(*) FROM ({ours} EXCEPT {theirs})").fetchone()
+    if missing:
+        reason = f"faces enrolled since: {missing}; run the upgrade once more, then confirm"
+        raise UpgradeError(path, reason)
+    if progress.left and not drop_rest:
+        reason = (
+            f"faces without a new row: {progress.left}; give --pictures or --adapter, "
+            "or confirm with --drop-rest to delete them"
+        )
+        raise UpgradeError(path, reason)
+
+
+def read_progress(database: Database) -> Progress:
+    """Return how far an upgrade is."""
+    with database.write() as db:
+        return count_faces(db, "")
+
+
+def count_faces(db: sqlite3.Connection, schema: str) -> Progress:
+    """Count the faces of an upgrade; `schema` is empty or `other.`."""
+    query = f"""SELECT count(*) FILTER (WHERE face_id IS NULL AND NOT adapted),
+                       count(*) FILTER (WHERE face_id IS NULL AND adapted),
+                       count(face_id)
+                FROM {schema}faces LEFT JOIN {schema}pending ON face_id = id"""
+    return Progress(*db.execute(query).fetchone())
+
+
+def delete_files(place: str) -> None:
+    """Delete a database with its log."""
+    for ending in ("-wal", "-shm", ""):
+        Path(place + ending).unlink(missing_ok=True)
