@@ -112,12 +112,31 @@ def test_another_kind_other_pairs_or_a_broken_file_cannot_be_compared(tmp_path):
     broken = {
         "of 'holdout'": record | {"kind": "holdout"},
         "no pairs, people or measures": record | {"data": {"pairs": [["x", "y", True, "p", "p", 0.1, True]]}},
-        "not a whole report": record | {"data": {"pairs": [[1, 2]]}},
+        r"not a whole report: pairs 0 is \[1, 2\]": record | {"data": {"pairs": [[1, 2]]}},
+        "not a whole report: pairs 1 is None": record
+        | {"data": {"pairs": [record["data"]["pairs"][0], None]}},
+        "not a whole report: pairs are missing": record | {"data": {}},
+        "not a whole report: data is missing": record | {"data": []},
+        "not a whole report: facts is missing": record | {"facts": None},
     }
     for words, other in broken.items():
         path.write_text(json.dumps(other))
         with pytest.raises(ProtocolError, match=words):
             compare_reports(report, path)
+
+
+@pytest.mark.parametrize("by_person", [None, {"VAL": [1, 2]}, {"VAL": {"p": [1]}}, {"VAL": {"p": ["1", 2]}}])
+def test_counts_of_people_that_are_not_whole_are_refused(compare, by_person):
+    report = Report("holdout", {}, (), (), {"by_person": {"VAL": {"p": [1, 2]}}})
+    with pytest.raises(ProtocolError, match="not a whole report: by_person"):
+        compare(report, Report("holdout", {}, (), (), {"by_person": by_person}))
+
+
+def test_a_fault_of_ours_is_not_laid_to_the_other_report(compare):
+    report = Report("pairs", {}, (), (), {"pairs": [["a", "b", True, "p", "p"]]})
+    other = Report("pairs", {}, (), (), {"pairs": [["a", "b", True, "p", "p", 0.1, True]]})
+    with pytest.raises(IndexError):
+        compare(report, other)
 
 
 def test_people_are_drawn_for_both_models_alike():

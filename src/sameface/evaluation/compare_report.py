@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from sameface.errors import ProtocolError
 from sameface.evaluation.bootstrap import REPEATS
 from sameface.evaluation.compare import Difference, compare_pairs, compare_people, join_pairs, lay_beside
 from sameface.evaluation.overlay import overlay_charts
 from sameface.evaluation.report import Report, Table, percent, read_json, report_record
+
+Entries: TypeAlias = list[tuple[Any, Any]]
 
 MANY_TESTS = "each interval errs in one case of twenty: of many measures one may look real by chance"
 SAME_PIPELINE = "both runs used the same pipeline: differences come from the pictures or the choices"
@@ -29,16 +31,10 @@ def compare_reports(report: Report, path: Path, *, repeats: int = REPEATS, seed:
     Raises:
         ProtocolError: The other report is of another kind or not whole, or has nothing in common with this.
     """
-    theirs = read_json(path)
-    if theirs.get("kind") != report.kind:
-        reason = f"it is a report of {theirs.get('kind')!r}, this one is of {report.kind!r}"
-        raise ProtocolError(str(path), reason)
-    try:
-        found = find_differences(report_record(report)["data"], theirs["data"], repeats=repeats, seed=seed)
-        same = report.facts.get("signature") == theirs["facts"].get("signature")
-        name = str(theirs["facts"].get("weights", path.name))
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise ProtocolError(str(path), f"not a whole report ({error!r})") from error
+    theirs = read_other(path, report)
+    found = find_differences(report_record(report)["data"], theirs["data"], repeats=repeats, seed=seed)
+    same = report.facts.get("signature") == theirs["facts"].get("signature")
+    name = str(theirs["facts"].get("weights", path.name))
     if not found:
         raise ProtocolError(str(path), "it has no pairs, people or measures in common with this run")
     notes = [MANY_TESTS] if any(one.tested for one in found) else []
@@ -49,6 +45,67 @@ def compare_reports(report: Report, path: Path, *, repeats: int = REPEATS, seed:
         warnings=(*report.warnings, *notes, *([SAME_PIPELINE] if same else [])),
     )
     return overlay_charts(both, theirs)
+
+
+def read_other(path: Path, report: Report) -> dict[str, Any]:
+    """Return the other report, in which everything that the comparison needs is where it must be.
+
+    Raises:
+        ProtocolError: It is of another kind, or not whole.
+    """
+    theirs = read_json(path)
+    if theirs.get("kind") != report.kind:
+        reason = f"it is a report of {theirs.get('kind')!r}, this one is of {report.kind!r}"
+        raise ProtocolError(str(path), reason)
+    for name in ("facts", "data"):
+        if not isinstance(theirs.get(name), dict):
+            raise ProtocolError(str(path), f"not a whole report: {name} is missing")
+    if "pairs" in report.data:
+        check_entries(path, "pairs", list_pairs(theirs["data"].get("pairs")), is_pair)
+    if "by_person" in report.data:
+        check_entries(path, "by_person", list_counts(theirs["data"].get("by_person")), is_count)
+    return theirs
+
+
+def check_entries(path: Path, name: str, found: Entries | None, is_one: Callable[[Any], bool]) -> None:
+    """Check that the entries are there, and that each is one.
+
+    Raises:
+        ProtocolError: They are not.
+    """
+    if found is None:
+        raise ProtocolError(str(path), f"not a whole report: {name} are missing")
+    for place, entry in found:
+        if not is_one(entry):
+            raise ProtocolError(str(path), f"not a whole report: {name} {place!r} is {entry!r}")
+
+
+def list_pairs(found: Any) -> Entries | None:
+    """Return the pairs by their number; None if this holds no pairs."""
+    return list(enumerate(found)) if isinstance(found, list) else None
+
+
+def list_counts(found: Any) -> Entries | None:
+    """Return the counts by person, of all measures; None if this holds no counts by measure and person."""
+    if not isinstance(found, dict) or not all(isinstance(counts, dict) for counts in found.values()):
+        return None
+    return [entry for counts in found.values() for entry in counts.items()]
+
+
+def is_pair(entry: Any) -> bool:
+    """Return whether this is a, b, same, person a, person b, distance or null, right."""
+    match entry:
+        case [str(), str(), bool(), str(), str(), float() | int() | None, bool()]:
+            return True
+    return False
+
+
+def is_count(entry: Any) -> bool:
+    """Return whether this is how many are right, and how many there are."""
+    match entry:
+        case [float() | int(), float() | int()]:
+            return True
+    return False
 
 
 def find_differences(
