@@ -19,10 +19,12 @@ from sameface.errors import TooFewPairsError
 from sameface.evaluation.cache import Cache
 from sameface.evaluation.degradations import (
     DEGRADATIONS,
+    Step,
     blur,
     brighten,
     compress,
     cover,
+    key_step,
     quantise_rows,
     restore_rows,
     rotate,
@@ -103,6 +105,27 @@ def test_all_steps_have_names_of_their_own():
     names = [step.name for degradation in DEGRADATIONS for step in degradation.steps]
     assert len(set(names)) == len(names)
     assert names[0] == "jpeg=10"
+
+
+def test_every_step_changes_the_pattern_in_its_own_way():
+    made = [key_step(step).split("/")[1] for degradation in DEGRADATIONS for step in degradation.steps]
+    assert len(set(made)) == len(made)
+
+
+def test_another_way_to_make_pictures_worse_is_remembered_apart(toy_recognizer, tmp_path):
+    path = str(toy.save(tmp_path / "a.png", toy.RED))
+    steps = [
+        Step("light=0.5", 0.5, lambda image, box: image // 2),
+        Step("light=0.5", 0.5, lambda image, box: image // 2 + image // 4),
+    ]
+    with Cache.open(tmp_path / "c.db") as cache:
+        enroller = Enroller(toy_recognizer, cache)
+        computed = [
+            one.computed
+            for step in (*steps, *steps)
+            for one in enroller.enroll_all([path], change=step.change, name=key_step(step))
+        ]
+    assert computed == [True, True, False, False]
 
 
 def test_jpeg_is_what_a_file_of_that_quality_holds():

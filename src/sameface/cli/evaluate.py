@@ -16,7 +16,7 @@ from sameface.cli.output import progress
 from sameface.errors import ProtocolError
 from sameface.evaluation.clusters import sweep_thresholds
 from sameface.evaluation.clusters_report import report_clusters
-from sameface.evaluation.degradations import DEGRADATIONS, Step
+from sameface.evaluation.degradations import DEGRADATIONS, Step, key_step
 from sameface.evaluation.holdout import evaluate_holdout
 from sameface.evaluation.holdout_report import report_holdout
 from sameface.evaluation.identification import evaluate_identification
@@ -251,7 +251,7 @@ def sweep(*, run: Run, folder: Path, only: tuple[str, ...], far: float) -> None:
     plan = Plan(far=far, repeats=run.repeats, seed=run.seed)
 
     def embed(step: Step) -> Embeddings:
-        found = run.embed(people.paths, change=step.change, name=step.name)
+        found = run.embed(people.paths, change=step.change, name=key_step(step))
         rows = found.rows
         return rows if rows.shape[1] else np.zeros_like(people.rows)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,6 +65,22 @@ def make_degradation(name: str, unit: str, *, levels: Sequence[float], worsen: W
     """Return a degradation with a step for each level."""
     steps = tuple(Step(f"{name}={level:g}", level, partial(worsen, level=level)) for level in levels)
     return Degradation(name, unit, steps)
+
+
+def key_step(step: Step) -> str:
+    """Return what rows of pictures that were changed so are remembered by.
+
+    It holds the step's name and a hash of what the step makes of one picture, so that another way to do it, or
+    another version of Pillow that does it otherwise, is another key.
+    """
+    made = step.change(draw_pattern(), np.array([32, 16, 160, 176], np.float32))
+    return f"{step.name}/{hashlib.sha256(made.tobytes()).hexdigest()[:16]}"
+
+
+def draw_pattern() -> Image:
+    """Return a picture in which every change shows, `(192, 192, 3) uint8`."""
+    y, x, channel = np.ogrid[:192, :192, :3]
+    return ((x * x + 3 * x * y + 40 * channel) // 64 % 256).astype(np.uint8)
 
 
 def compress(image: Image, _box: Box, /, *, level: float) -> Image:

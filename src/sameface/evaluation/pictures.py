@@ -107,7 +107,7 @@ class Enroller:
             paths: The pictures.
             change: What is done to a picture before it is searched: from `(h, w, 3) uint8` RGB and the
                 `(4,)` box of its face as it is to a picture.
-            name: What that change is called; two changes must not share a name.
+            name: What its rows are remembered by: another change must have another name.
         """
         for path in paths:
             yield self._enroll(path, change, name)
