@@ -102,6 +102,7 @@ def test_a_picture_without_a_face_is_counted_both_ways(run, listed, people):
     assert result.exit_code == 0
     assert "red_0002.png: no face found" in result.stderr
     assert record["data"]["failed"] == 1
+    assert record["facts"]["failures to enrol"] == "1 of 15 (6.67 %)"
     assert record["data"]["measures"]["accuracy"]["value"] == 1
     of_all = record["data"]["measures"]["accuracy, pairs without a face counted as errors"]["value"]
     assert of_all == pytest.approx(19 / 20)
@@ -120,6 +121,26 @@ def test_a_bad_line_ends_with_3_and_its_number(run, tmp_path):
     result = run("evaluate", "pairs", "bad.csv")
     assert result.exit_code == 3
     assert "line 2" in result.stderr
+
+
+def test_two_pairs_are_two_folds_and_one_pair_is_refused(run, people, tmp_path):
+    same, other = "red/red_0001.png,red/red_0002.png,1", "red/red_0001.png,blue/blue_0001.png,0"
+    (people / "two.csv").write_text(f"a,b,same\n{same}\n{other}\n")
+    _, record = measure(run, "pairs", people / "two.csv")
+    assert [pairs for pairs, _, _ in record["data"]["folds"]] == [1, 1]
+    (people / "one.csv").write_text(f"a,b,same\n{same}\n")
+    refused = run("evaluate", "pairs", people / "one.csv")
+    assert refused.exit_code == 3
+    assert "it has one pair" in refused.stderr
+
+
+def test_a_list_none_of_whose_pictures_is_there_has_no_measures(run, listed, tmp_path):
+    result, record = measure(run, "pairs", listed, "--pictures", tmp_path)
+    assert result.exit_code == 3
+    assert (record["data"]["genuine"], record["data"]["impostors"], record["data"]["failed"]) == (0, 0, 20)
+    assert record["data"]["accuracy"] is None
+    assert record["data"]["measures"]["accuracy, pairs without a face counted as errors"]["value"] == 0
+    assert "15 skipped" in result.stderr
 
 
 def test_slices_come_from_a_column_or_from_a_table_of_people(run, listed, people, tmp_path):
@@ -321,6 +342,14 @@ def test_videos_are_compared_by_the_mean_of_their_frames(run, videos):
     assert result.exit_code == 0
     assert record["data"]["accuracy"] == 1
     assert record["data"]["pairs"][2][5] == pytest.approx(2, abs=0.01)
+
+
+def test_videos_have_slices_too(run, videos, tmp_path):
+    (tmp_path / "s.csv").write_text("person,light\nred,day\ngreen,night\n")
+    words = ("ytf", "splits.txt", "--videos", "frames", "--slice-by", "light")
+    _, record = measure(run, *words, "--slices", "s.csv")
+    assert sorted(record["data"]["slices"]) == ["day", "day × night", "night"]
+    assert run("evaluate", *words).exit_code == 2  # the list itself has no columns
 
 
 def test_a_video_without_a_face_is_a_failure(run, videos):

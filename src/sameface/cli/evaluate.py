@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 from sameface.arrays import Embeddings
 from sameface.cli.folders import embed_folder, folder_argument, slice_options, split_people
 from sameface.cli.measure import Run, measuring_options
+from sameface.cli.options import Command
 from sameface.cli.output import progress
 from sameface.errors import ProtocolError
 from sameface.evaluation.clusters import sweep_thresholds
@@ -36,6 +39,19 @@ from sameface.evaluation.sweeps import Plan, pair_pictures, sweep_bits, sweep_pi
 from sameface.evaluation.sweeps_report import report_sweeps
 
 
+def slices_of_lists(command: Command) -> Command:
+    """Add the options that choose the slices of a list."""
+    slices = click.option(
+        "--slices",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="A CSV file with the columns person and --slice-by.",
+    )
+    column: Callable[[Any], Command] = click.option(
+        "--slice-by", help="A column of the CSV list, or of --slices."
+    )
+    return column(slices(command))
+
+
 @click.group()
 def evaluate() -> None:
     """Measure the embeddings on your own pictures, or on a public list of pairs.
@@ -53,23 +69,18 @@ def evaluate() -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Where the pictures are; by default beside each list.",
 )
-@click.option("--slice-by", help="A column of the CSV list, or of --slices.")
-@click.option(
-    "--slices",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A CSV file with the columns person and --slice-by.",
-)
+@slices_of_lists
 @measuring_options
-def pairs(*, run: Run, lists: tuple[Path, ...], **choices: Any) -> None:
+def pairs(*, run: Run, lists: tuple[Path, ...], pictures: Path | None, **choices: Any) -> None:
     """Verification on LISTS of pairs: LFW's pairs.txt, pairsDev*.txt, or CSV with the columns a,b,same.
 
     Each of several lists is a fold; a single list without folds is dealt to ten.
     """
-    listed = read_sliced(lists, **choices)
+    listed = read_sliced(lists, partial(read_pairs, lists, pictures), **choices)
     paths = sorted({path for pair in listed for path in (pair.a, pair.b)})
     found = run.embed(paths)
     names = ", ".join(path.name for path in lists)
-    facts = run.facts(pairs=f"{len(listed):,} of {names}", pictures=f"{len(paths):,}")
+    facts = run.facts(found, pairs=f"{len(listed):,} of {names}", pictures=f"{len(paths):,}")
     finish_pairs(run, "pairs", facts, listed, found)
 
 
@@ -83,34 +94,47 @@ def pairs(*, run: Run, lists: tuple[Path, ...], **choices: Any) -> None:
 @click.option(
     "--frames", default=FRAMES, show_default=True, type=click.IntRange(min=1), help="Of each video."
 )
+@slices_of_lists
 @measuring_options
-def ytf(*, run: Run, listed: Path, videos: Path | None, frames: int) -> None:
+def ytf(*, run: Run, listed: Path, videos: Path | None, frames: int, **choices: Any) -> None:
     """Verification on a LIST of pairs of videos: YouTube Faces' splits.txt, or CSV with a,b,same.
 
     A video is a folder of frames; the mean similarity of all pairs of frames counts, over the first 100 of
     each video in which a face is found.
     """
-    paired = deal_folds(read_videos(listed, videos))
+    paired = read_sliced((listed,), partial(read_videos, listed, videos), **choices)
     paths = sorted({path for pair in paired for path in (pair.a, pair.b)})
     with run.enroller() as enroller:
         found = Collection([enroll_video(enroller, path, frames=frames) for path in progress(paths)])
-    facts = run.facts(pairs=f"{len(paired):,} of {listed.name}", videos=f"{len(paths):,}")
+    facts = run.facts(found, pairs=f"{len(paired):,} of {listed.name}", videos=f"{len(paths):,}")
     finish_pairs(run, "ytf", facts, paired, found)
 
 
 def read_sliced(
-    lists: tuple[Path, ...], *, pictures: Path | None, slice_by: str | None, slices: Path | None
+    lists: tuple[Path, ...], read: Callable[..., list[Pair]], *, slice_by: str | None, slices: Path | None
 ) -> list[Pair]:
-    """Return the pairs with their folds and slices."""
+    """Return the pairs with their folds and slices.
+
+    Args:
+        lists: Where they stand.
+        read: Reads them, with the `slice_column` of the lists.
+        slice_by: The column that holds the slices.
+        slices: The table that holds this column; None for the lists themselves.
+    """
     if slices is not None and slice_by is None:
         raise click.UsageError("--slices needs --slice-by")
     own_column = slice_by if slices is None else None
-    listed = deal_folds(read_pairs(lists, pictures, slice_column=own_column))
     if own_column is not None and not all(path.suffix.lower() == ".csv" for path in lists):
         raise click.UsageError("--slice-by needs CSV lists, or --slices")
+    listed = read(slice_column=own_column)
+    if len(listed) < 2:
+        raise ProtocolError(
+            str(lists[0]), "it has one pair: the threshold to judge it must come from another"
+        )
+    dealt = deal_folds(listed)
     if slices is None or slice_by is None:
-        return listed
-    return slice_pairs(listed, read_slices(slices, slice_by))
+        return dealt
+    return slice_pairs(dealt, read_slices(slices, slice_by))
 
 
 def finish_pairs(run: Run, kind: str, facts: dict[str, str], listed: list[Pair], found: Collection) -> None:

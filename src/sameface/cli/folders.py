@@ -43,7 +43,7 @@ def embed_folder(run: Run, folder: Path) -> Embedded:
     found = run.embed([photo.path for photo in photos])
     people = gather_people(photos, found)
     counted = f"{len(people.rows):,} pictures of {len(people.names):,} people in {folder.name}"
-    return Embedded(people, found.failures, run.facts(pictures=counted))
+    return Embedded(people, found.failures, run.facts(found, pictures=counted))
 
 
 def split_people(people: PeopleSet, *, slices: Path | None, slice_by: str | None) -> dict[str, PeopleSet]:

@@ -18,7 +18,7 @@ from sameface.evaluation.bootstrap import REPEATS
 from sameface.evaluation.cache import Cache
 from sameface.evaluation.compare_report import compare_reports
 from sameface.evaluation.pictures import NO_FACE, Change, Collection, Enroller, FacePolicy
-from sameface.evaluation.report import Report, report_record, write_json
+from sameface.evaluation.report import Report, percent, report_record, write_json
 from sameface.recognizer import Recognizer
 
 SHARED = (
@@ -102,14 +102,16 @@ class Run:
         click.echo(f"{computed:,} of {len(found):,} pictures embedded, the rest remembered", err=True)
         return Collection(found)
 
-    def facts(self, **more: str) -> dict[str, str]:
-        """Return what was measured, with what."""
+    def facts(self, found: Collection, **more: str) -> dict[str, str]:
+        """Return what was measured, with what, and how many pictures or videos failed to enrol."""
         manifest = self.recognizer.embedder.model.manifest
+        failed, count = len(found.failures), len(found.enrolled)
         return {
             "weights": f"{manifest.name} (sha-256 {manifest.sha256[:12]}…)",
             "signature": self.recognizer.signature,
             "face that counts": self.policy,
             **more,
+            "failures to enrol": f"{failed:,} of {count:,} ({percent(failed / max(count, 1))})",
         }
 
     def finish(self, report: Report) -> None:

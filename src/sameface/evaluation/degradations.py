@@ -70,8 +70,8 @@ def make_degradation(name: str, unit: str, *, levels: Sequence[float], worsen: W
 def key_step(step: Step) -> str:
     """Return what rows of pictures that were changed so are remembered by.
 
-    It holds the step's name and a hash of what the step makes of one picture, so that another way to do it, or
-    another version of Pillow that does it otherwise, is another key.
+    It holds the step's name and a hash of what the step makes of one picture, so that another way to do it,
+    or another version of Pillow that does it otherwise, is another key.
     """
     made = step.change(draw_pattern(), np.array([32, 16, 160, 176], np.float32))
     return f"{step.name}/{hashlib.sha256(made.tobytes()).hexdigest()[:16]}"
@@ -80,7 +80,8 @@ def key_step(step: Step) -> str:
 def draw_pattern() -> Image:
     """Return a picture in which every change shows, `(192, 192, 3) uint8`."""
     y, x, channel = np.ogrid[:192, :192, :3]
-    return ((x * x + 3 * x * y + 40 * channel) // 64 % 256).astype(np.uint8)
+    pattern: Image = ((x * x + 3 * x * y + 40 * channel) // 64 % 256).astype(np.uint8)
+    return pattern
 
 
 def compress(image: Image, _box: Box, /, *, level: float) -> Image:

@@ -237,11 +237,10 @@ def deal_folds(pairs: Sequence[Pair], *, folds: int = 10, seed: int = 0) -> list
     """Return pairs of a single fold dealt to several, each kind evenly; pairs that have folds stay."""
     if len({pair.fold for pair in pairs}) > 1:
         return list(pairs)
-    dealt = np.zeros(len(pairs), np.int64)
     order = np.random.default_rng(seed).permutation(len(pairs))
-    for same in (True, False):
-        members = [number for number in order if pairs[number].same == same]
-        dealt[members] = np.arange(len(members)) % folds
+    by_kind = sorted(order, key=lambda number: not pairs[number].same)
+    dealt = np.zeros(len(pairs), np.int64)
+    dealt[by_kind] = np.arange(len(pairs)) % folds
     return [replace(pair, fold=int(fold)) for pair, fold in zip(pairs, dealt, strict=True)]
 
 
