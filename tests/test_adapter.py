@@ -26,13 +26,13 @@ def turn(width: int, wide: int) -> np.ndarray:
 
 
 def fit(old: np.ndarray, new: np.ndarray, **more: float) -> Adapter:
-    return fit_adapter(old, new, source="v1", target="v2", **more)
+    return fit_adapter(old, new, signatures=("v1", "v2"), **more)
 
 
 @pytest.mark.parametrize("wide", [8, 12])
 def test_a_rotation_is_found_exactly_and_holds_for_new_rows(wide: int) -> None:
     old = draw_rows(200, 8)
-    adapter = fit(old, old @ turn(8, wide))
+    adapter = fit(old, old @ turn(8, wide), ridge=1e-4)
     probes = draw_rows(20, 8, seed=2)
     np.testing.assert_allclose(adapter.move(probes), probes @ turn(8, wide), atol=1e-3)
     assert adapter.residual < 1e-6
@@ -42,7 +42,9 @@ def test_a_rotation_is_found_exactly_and_holds_for_new_rows(wide: int) -> None:
 def test_with_the_sides_exchanged_it_is_the_way_back() -> None:
     old = draw_rows(200, 8)
     new = old @ turn(8, 8)
-    np.testing.assert_allclose(fit(new, old).move(fit(old, new).move(old)), old, atol=1e-3)
+    np.testing.assert_allclose(
+        fit(new, old, ridge=1e-4).move(fit(old, new, ridge=1e-4).move(old)), old, atol=1e-3
+    )
 
 
 def test_the_fit_is_that_of_least_squares_with_a_pull_to_nothing() -> None:
@@ -58,10 +60,31 @@ def test_moved_rows_have_length_1_and_none_are_none() -> None:
     assert adapter.move(np.zeros((0, 4), np.float32)).shape == (0, 3)
 
 
-@pytest.mark.parametrize(("count", "ridge"), [(0, 1.0), (5, 0.0), (5, float("nan"))])
-def test_nothing_to_fit_and_an_impossible_pull_are_refused(count: int, ridge: float) -> None:
-    with pytest.raises(ValueError, match="pairs and a ridge over 0"):
-        fit(np.ones((count, 2), np.float32), np.ones((count, 2), np.float32), ridge=ridge)
+@pytest.mark.parametrize(
+    ("count", "ridge", "hidden"), [(0, 1.0, 0), (5, 0.0, 0), (5, float("nan"), 0), (5, 1, -1)]
+)
+def test_nothing_to_fit_and_impossible_choices_are_refused(count: int, ridge: float, hidden: int) -> None:
+    ones = np.ones((count, 2), np.float32)
+    with pytest.raises(ValueError, match="a ridge over 0"):
+        fit(ones, ones, ridge=ridge, hidden=hidden)
+
+
+def test_bent_features_follow_what_no_linear_map_can() -> None:
+    old, probes = draw_rows(3000, 4), draw_rows(500, 4, seed=2)
+    linear, bent = (fit(old, unit_rows(np.abs(old)), hidden=hidden) for hidden in (0, 100))
+    errors = [
+        ((one.move(probes) - unit_rows(np.abs(probes))) ** 2).sum(axis=1).mean() for one in (linear, bent)
+    ]
+    assert errors[1] < errors[0] / 10
+    assert bent.residual == pytest.approx(errors[1], rel=0.3)
+
+
+def test_the_seed_draws_the_bent_features() -> None:
+    old, new = draw_rows(50, 4), draw_rows(50, 3, seed=5)
+    first, same, other = (fit(old, new, hidden=9, seed=seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first.bends, same.bends)
+    assert (first.bends != other.bends).any()
+    assert first.matrix.shape == (13, 3)
 
 
 def test_rows_of_another_width_are_refused() -> None:
@@ -71,10 +94,11 @@ def test_rows_of_another_width_are_refused() -> None:
 
 
 def test_an_adapter_is_saved_and_loaded_whole(tmp_path: Path) -> None:
-    adapter = fit(draw_rows(50, 4), draw_rows(50, 3, seed=5)).calibrated(toy.THRESHOLDS)
+    adapter = fit(draw_rows(50, 4), draw_rows(50, 3, seed=5), hidden=7).calibrated(toy.THRESHOLDS)
     adapter.save(tmp_path / "a.npz")
     loaded = Adapter.load(tmp_path / "a.npz")
-    np.testing.assert_array_equal(loaded.matrix, adapter.matrix)
+    for array in ("matrix", "bends", "offsets"):
+        np.testing.assert_array_equal(getattr(loaded, array), getattr(adapter, array))
     for fact in ("source", "target", "pairs", "residual", "thresholds"):
         assert getattr(loaded, fact) == getattr(adapter, fact)
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
@@ -95,7 +119,7 @@ def test_files_that_are_no_adapter_are_refused(tmp_path: Path) -> None:
     np.savez(bare, matrix=np.ones((2, 2), np.float32))
     np.savez(other, matrix=np.ones((2, 2), np.float32), facts=np.array('{"kind": "something else"}'))
     with np.load(good) as file:
-        np.savez(broken, matrix=np.full((4, 3), np.nan, np.float32), facts=file["facts"])
+        np.savez(broken, **{**file, "matrix": np.full((4, 3), np.nan, np.float32)})
     for path in (cut, text, pickled, bare, other, broken):
         with pytest.raises(AdapterError, match="not an adapter, or damaged"):
             Adapter.load(path)

@@ -30,6 +30,8 @@ from sameface.recognizer import Recognizer
 
 HELD_OUT = 0.1  # of the people, to measure on
 FAR = 1e-3  # of the table, as in the paper
+HIDDEN = 2000
+ENOUGH = 2000  # pairs: with fewer a linear map is better
 
 path_argument = click.argument("path", type=click.Path(dir_okay=False), metavar="GALLERY")
 existing = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -66,6 +68,11 @@ def gallery() -> None:
     type=click.Path(dir_okay=False),
     help="Keeps embeddings from run to run; biometric data, readable by you only.",
 )
+@click.option(
+    "--hidden",
+    type=click.IntRange(min=0),
+    help=f"Bent features of the map, 0 for a linear one; {HIDDEN} by default, 0 under {ENOUGH} pictures.",
+)
 @click.option("--seed", default=0, show_default=True, help="Draws the people to measure on.")
 @json_option
 @detector_choices
@@ -78,8 +85,8 @@ def fit_command(
     weights, for the new ones, and for new probes against old rows that were moved; the thresholds of this
     last pairing are kept in the file.
     """
-    names = ("output", "cache", "seed", "as_json")
-    output, cache, seed, as_json = (choices.pop(name) for name in names)
+    names = ("output", "cache", "hidden", "seed", "as_json")
+    output, cache, hidden, seed, as_json = (choices.pop(name) for name in names)
     threads = choices["threads"]
     detector = take_detector(choices)
     recognizers = [
@@ -91,7 +98,9 @@ def fit_command(
     if source == target:
         raise click.UsageError("--from and --to make the same embeddings: there is nothing to move")
     held = hold_out(pair.person, part=HELD_OUT, seed=seed)
-    adapter = fit_adapter(pair.old[~held], pair.new[~held], source=source, target=target)
+    if hidden is None:
+        hidden = HIDDEN if (~held).sum() >= ENOUGH else 0
+    adapter = fit_adapter(pair.old[~held], pair.new[~held], signatures=(source, target), hidden=hidden)
     test = Pair(pair.old[held], pair.new[held], pair.person[held], pair.failures)
     tested = measure(test, adapter)
     words = f"{len(test.person):,} pictures of {len(np.unique(test.person)):,} people in {folder.name}"
