@@ -19,7 +19,8 @@ from sameface.detect import Detector
 from sameface.embed import Embedder
 from sameface.errors import SignatureError, UpgradeError
 from sameface.gallery import Gallery
-from sameface.gallery.upgrade import Upgrade, confirm_upgrade
+from sameface.gallery.confirm import confirm_upgrade
+from sameface.gallery.upgrade import Upgrade
 from sameface.recognizer import Recognizer
 
 Run = Callable[..., Result]

@@ -23,8 +23,9 @@ from sameface.evaluation.people import gather_people
 from sameface.evaluation.pictures import NO_FACE, Collection, Enroller
 from sameface.evaluation.protocols import read_people
 from sameface.face import overlaps
+from sameface.gallery.confirm import confirm_upgrade
 from sameface.gallery.faces import SAME_PLACE
-from sameface.gallery.upgrade import PendingFace, Progress, Upgrade, confirm_upgrade, discard_upgrade
+from sameface.gallery.upgrade import PendingFace, Progress, Upgrade, discard_upgrade
 from sameface.image import find_pictures, hash_image, read_image
 from sameface.recognizer import Recognizer
 

@@ -1,4 +1,4 @@
-"""Move a gallery to another pipeline: in a file of its own first, into the gallery when that is confirmed."""
+"""Move a gallery to another pipeline, in a file of its own beside it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, expect_shape
-from sameface.errors import GalleryBusyError, UpgradeError
+from sameface.errors import UpgradeError
 from sameface.gallery.database import Database
 from sameface.manifest import Thresholds
 
@@ -164,35 +164,6 @@ class Upgrade:
             db.execute("UPDATE pipeline SET signature = ? WHERE signature <> ?", (signature, signature))
 
 
-def confirm_upgrade(path: str | os.PathLike[str], *, drop_rest: bool = False) -> Progress:
-    """Put the new rows into the gallery in one transaction, and delete the file of the upgrade.
-
-    Thresholds that the gallery kept were for the old rows: they give way to those of the upgrade, if it has
-    any. Old rows are overwritten.
-
-    Args:
-        path: The gallery.
-        drop_rest: Delete the faces that have no new row; without it they make the call fail.
-
-    Raises:
-        UpgradeError: None was begun, faces have no new row, or faces were enrolled since.
-        GalleryBusyError: Another program writes, and nothing is changed; or it holds an older view of the
-            file: then the gallery is moved, but traces of the old rows stay until `forget_traces` succeeds.
-    """
-    place = find_upgrade(path)
-    gallery = Database.open(os.fspath(path), create=False)
-    try:
-        with attached(gallery, place), gallery.write() as db:
-            progress = swap_rows(db, os.fspath(path), drop_rest=drop_rest)
-        delete_files(place)
-        if not gallery.pack():
-            reason = "the upgrade is done, but old rows leave traces in its log until another program is done"
-            raise GalleryBusyError(os.fspath(path), reason)
-    finally:
-        gallery.close()
-    return progress
-
-
 def discard_upgrade(path: str | os.PathLike[str]) -> None:
     """Delete the file of an upgrade; the gallery stays as it is.
 
@@ -283,47 +254,6 @@ def take_over(db: sqlite3.Connection) -> None:
         ).fetchall():
             db.execute("UPDATE faces SET embedding = ?, adapted = 0 WHERE id = ?", (embedding, number))
             db.execute("DELETE FROM pending WHERE face_id = ?", (number,))
-
-
-def swap_rows(db: sqlite3.Connection, path: str, *, drop_rest: bool) -> Progress:
-    """Put the rows of the upgrade `other` into the gallery, inside the transaction that is open."""
-    (signature,) = db.execute("SELECT signature FROM pipeline").fetchone()
-    source, target = db.execute("SELECT source, target FROM other.upgrade").fetchone()
-    progress = count_faces(db, "other.")
-    if signature == target:  # it was interrupted when all was done but for the deletion of the file
-        return progress
-    if signature != source:
-        raise UpgradeError(
-            path, f"it has signature {signature} now, the upgrade is from {source}: --discard it"
-        )
-    check_complete(db, path, progress, drop_rest=drop_rest)
-    db.execute("DELETE FROM faces WHERE id IN (SELECT face_id FROM other.pending)")
-    db.execute("DELETE FROM pictures WHERE id NOT IN (SELECT picture_id FROM faces)")
-    db.execute(
-        """UPDATE faces SET embedding = new.embedding, adapted = new.adapted
-           FROM other.faces AS new WHERE new.id = faces.id"""
-    )
-    for table in ("pipeline", "calibration", "adapted"):
-        db.execute(f"DELETE FROM {table}")
-        db.execute(f"INSERT INTO {table} SELECT * FROM other.{table}")
-    db.execute("UPDATE pipeline SET signature = ?", (target,))
-    return progress
-
-
-def check_complete(db: sqlite3.Connection, path: str, progress: Progress, *, drop_rest: bool) -> None:
-    """Raise unless every face of the gallery stands in the upgrade, and has a new row if it must."""
-    columns = f"faces.id, {', '.join(PLACE)}"
-    ours, theirs = (f"SELECT {columns} FROM {FACES.format(schema)}" for schema in ("main.", "other."))
-    (missing,) = db.execute(f"SELECT count(*) FROM ({ours} EXCEPT {theirs})").fetchone()
-    if missing:
-        reason = f"faces enrolled since: {missing}; run the upgrade once more, then confirm"
-        raise UpgradeError(path, reason)
-    if progress.left and not drop_rest:
-        reason = (
-            f"faces without a new row: {progress.left}; give --pictures or --adapter, "
-            "or confirm with --drop-rest to delete them"
-        )
-        raise UpgradeError(path, reason)
 
 
 def read_progress(database: Database) -> Progress:
