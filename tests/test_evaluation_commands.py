@@ -275,7 +275,25 @@ def test_identification_names_everyone_and_rejects_strangers(run, people):
     assert small["cmc"][0] == 1
     assert (small["known"], small["strangers"]) == (3 * 2 * 3, 3 * 3 * 4)
     assert [vote["k"] for vote in small["votes"]] == [1, 3, 5]
-    assert large["votes"][0]["detections"][0][:2] == [0.1, None]  # eight strangers do not support a tenth
+    tenth = large["votes"][0]["detections"][0]
+    assert (tenth["fpir"], tenth["dir"]) == (0.1, None)  # eight strangers do not support a tenth
+
+
+def test_identification_by_slices_and_beside_another_run(run, people, tmp_path):
+    toy.save(tmp_path / "people" / "black" / "1.png", (80, 80, 90), note=7)
+    toy.save(tmp_path / "people" / "black" / "2.png", (80, 80, 90), note=8)
+    groups = "\n".join(["person,kind", *(f"{name},{'pure' if name < 'c' else 'mixed'}" for name in HUES)])
+    (tmp_path / "s.csv").write_text(groups + "\nblack,pure\n")
+    words = ("evaluate", "identification", people, "--size", 1, "--draws", 2, "--repeats", 2)
+    shown = run(*words, "--slices", "s.csv", "--slice-by", "kind", "--json")
+    assert shown.exit_code == 0
+    assert sorted(json.loads(shown.stdout)["data"]["slices"]) == ["mixed", "pure"]
+    (tmp_path / "one.json").write_text(shown.stdout)
+    beside = run(*words, "--compare", "one.json").stdout
+    assert "rank 1, 1 enrolled" in beside
+    assert "may be chance" in beside
+    gaps = run(*words, "--slices", "s.csv", "--slice-by", "kind").stdout
+    assert "Largest gap between slices" in gaps
 
 
 def test_identification_chooses_sizes_that_leave_a_stranger(run, people):

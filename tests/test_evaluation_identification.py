@@ -11,14 +11,17 @@ from sameface.compare import squared_distances
 from sameface.evaluation import ranking as ranking_module
 from sameface.evaluation.identification import (
     FPIRS,
+    RANKS,
     VOTERS,
     detect_at_fpir,
     evaluate_identification,
     make_open_curve,
     match_rates,
+    right_at,
     right_rate,
     thin_curve,
 )
+from sameface.evaluation.identification_draws import draw_detections, draw_limits, draw_parts
 from sameface.evaluation.ranking import (
     STRANGER,
     Ranking,
@@ -166,7 +169,7 @@ def test_a_gallery_whose_people_are_mixed_is_refused():
 def test_the_cmc_counts_ranks_up_to_each():
     ranks = np.array([1, 3, 0, 1, 9, 2])
     truth = np.where(ranks == 0, STRANGER, 7)
-    found = Ranking(truth, ranks, np.zeros((6, 1)), np.full((6, 1), 7))
+    found = Ranking(np.full(6, 7), truth, ranks, np.zeros((6, 1)), np.full((6, 1), 7))
     assert match_rates(found, 4).tolist() == [0.4, 0.6, 0.8, 0.8]
 
 
@@ -296,6 +299,77 @@ def test_means_and_errors_are_those_of_single_galleries():
         assert vote.detections[2].dir is None  # 160 strangers a gallery
         assert vote.curve.strangers == result.strangers
     assert [vote.voters for vote in result.votes] == [1, 3, 5]
+
+
+def repeat_people(found, draw):
+    """Return the ranking with every probe as often as its person was drawn."""
+    copies = np.repeat(np.arange(len(found.truth)), draw[found.person])
+    return Ranking(
+        *(getattr(found, name)[copies] for name in ("person", "truth", "rank", "distance", "named"))
+    )
+
+
+@pytest.mark.parametrize("corners", [True, False], ids=["ties", "random"])
+@pytest.mark.parametrize("voters", VOTERS)
+def test_a_draw_of_people_counts_their_probes_as_often_as_they_were_drawn(voters, corners):
+    rows, owners = random_rows(people=30, pictures=5, spread=0.9)
+    if corners:
+        rows, owners = toy_rows([(n * n % 6, n // 5) for n in range(150)])
+    found = rank_probes(rows, owners, draw_split(owners, 0, per_person=2, enrolled=12), faces=5)
+    draws = np.random.default_rng(0).multinomial(30, np.full(30, 1 / 30), size=20)
+    fpirs = (0.1, 0.3)
+    limits = draw_limits(found, draws, fpirs)
+    dirs = draw_detections(found, draws, limits, voters=voters)
+    flags = [found.rank <= rank for rank in range(1, RANKS + 1)] + [right_at(found, voters, np.inf)]
+    parts = draw_parts(found, flags, draws)
+    for draw, own_dirs, own_parts in zip(draws, dirs, parts, strict=True):
+        repeated = repeat_people(found, draw)
+        curve = make_open_curve([repeated], voters=voters)
+        assert own_dirs == pytest.approx([detect_at_fpir(curve, fpir)[0] for fpir in fpirs])
+        assert own_parts[:-1] == pytest.approx(match_rates(repeated))
+        assert own_parts[-1] == pytest.approx(right_rate(repeated, voters))
+
+
+def test_blocks_of_draws_change_nothing(monkeypatch):
+    rows, owners = random_rows()
+    found = rank_probes(rows, owners, draw_split(owners, 0, enrolled=12), faces=5)
+    draws = np.random.default_rng(0).multinomial(30, np.full(30, 1 / 30), size=20)
+    limits = draw_limits(found, draws, FPIRS)
+    dirs = draw_detections(found, draws, limits, voters=3)
+    monkeypatch.setattr("sameface.evaluation.identification_draws.BLOCK", 300)
+    assert (draw_limits(found, draws, FPIRS) == limits).all()
+    assert (draw_detections(found, draws, limits, voters=3) == dirs).all()
+
+
+def test_a_draw_without_strangers_or_without_enrolled_has_no_rate():
+    rows, owners = random_rows(people=4)
+    found = rank_probes(rows, owners, draw_split(owners, 0, enrolled=2), faces=1)
+    enrolled = np.isin(np.arange(4), found.truth)
+    draws = np.array([4 * enrolled, 4 * ~enrolled])
+    limits = draw_limits(found, draws, [0.5])
+    assert np.isnan(limits).tolist() == [[True], [False]]
+    assert np.isnan(draw_detections(found, draws, limits, voters=1)).all()
+    assert np.isnan(draw_parts(found, [found.rank == 1], draws)).tolist() == [[False], [True]]
+
+
+def test_the_interval_of_rank_one_is_that_of_people_who_come_by():
+    rows, owners = random_rows(people=100, pictures=4, spread=1.0)
+    [result] = evaluate_identification(rows, owners, sizes=[80], seeds=[0], repeats=2000)
+    right, whole = result.by_person["rank 1"].T
+    part = (right[whole > 0] / whole[whole > 0]).mean()
+    error = (right[whole > 0] / whole[whole > 0]).std() / np.sqrt((whole > 0).sum())
+    assert result.cmc[0] == pytest.approx(part)
+    assert result.cmc_interval[0] == pytest.approx([part - 1.96 * error, part + 1.96 * error], abs=0.01)
+
+
+def test_the_counts_by_person_add_up_to_the_rates():
+    rows, owners = random_rows(people=40, pictures=8, spread=0.8)
+    [result] = evaluate_identification(rows, owners, sizes=[20], per_person=2, seeds=[3, 4], repeats=2)
+    for vote in result.votes:
+        right, whole = result.by_person[f"DIR at FPIR 0.1, k = {vote.voters}"].sum(axis=0)
+        assert whole == result.known
+        assert right / whole == pytest.approx(vote.detections[0].dir)
+    assert "DIR at FPIR 0.001, k = 1" not in result.by_person  # 160 strangers a gallery
 
 
 def test_a_larger_gallery_is_harder():

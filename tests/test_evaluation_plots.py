@@ -66,7 +66,7 @@ def every_chart():
     return [
         *roc_charts({"a": make_roc(distance, same), "b": make_roc(distance**2, same)}),
         histogram_chart(distance, same, thresholds={"threshold": 0.4}),
-        cmc_chart({"a": np.array([0.5, 0.8, 0.9])}, {"a": np.array([0.01, 0.01, 0.01])}),
+        cmc_chart({"a": np.array([0.5, 0.8, 0.9])}, {"a": np.array([[0.4, 0.6], [0.7, 0.9], [0.8, 1]])}),
         open_set_chart({"a": (np.array([0, 0.01, 0.1]), np.array([1, 0.5, 0.1]))}),
         sweep_chart("blur", "pixels", [1, 2], {"a": [Estimate(0.9, 0.8, 1), Estimate(NAN, NAN, NAN)]}),
         reliability_chart({"a": (level, level, level, level)}),
@@ -204,10 +204,10 @@ def test_a_histogram_adds_up_to_all_pairs_of_each_kind():
     assert [float(line.y.sum()) for line in empty.lines] == [0, 0]
 
 
-def test_the_cmc_begins_at_rank_one_and_its_interval_ends_at_one():
-    (line,) = cmc_chart({"a": np.array([0.5, 0.99])}, {"a": np.array([0.05, 0.05])}).lines
+def test_the_cmc_begins_at_rank_one_and_has_its_interval():
+    (line,) = cmc_chart({"a": np.array([0.5, 0.99])}, {"a": np.array([[0.4, 0.6], [0.89, 1]])}).lines
     assert line.x.tolist() == [1, 2]
-    np.testing.assert_allclose([line.low, line.high], [[0.4, 0.89], [0.6, 1]])
+    assert (line.low.tolist(), line.high.tolist()) == ([0.4, 0.89], [0.6, 1])
 
 
 def test_the_open_set_curve_keeps_the_largest_threshold_of_each_rate():

@@ -204,10 +204,11 @@ def identification(
             sizes=choose_sizes(part, sizes, per_person, folder),
             per_person=per_person,
             seeds=seeds,
+            repeats=run.repeats,
         )
         for name, part in parts.items()
     }
-    report = report_identification(facts, results.pop(""), results, warnings=people.warnings)
+    report = report_identification(facts, people, results.pop(""), results)
     run.finish(replace(report, failures=tuple(failures)))
 
 

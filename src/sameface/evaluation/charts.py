@@ -135,17 +135,16 @@ def histogram_chart(
     )
 
 
-def cmc_chart(rates: Mapping[str, Numbers], errors: Mapping[str, Numbers] | None = None) -> Chart:
+def cmc_chart(rates: Mapping[str, Numbers], intervals: Mapping[str, Numbers] | None = None) -> Chart:
     """Return the part of the probes whose person is among the nearest 1, 2, ... of the gallery.
 
     Args:
         rates: `(r,) float64` for each curve.
-        errors: `(r,) float64` the standard error of each, drawn twice to either side.
+        intervals: `(r, 2) float64` the ends of the interval of each.
     """
     lines = []
     for name, rate in rates.items():
-        error = None if errors is None else 2 * errors[name]
-        low, high = (None, None) if error is None else (rate - error, np.minimum(rate + error, 1))
+        low, high = (None, None) if intervals is None else intervals[name].T
         lines.append(Line(name, np.arange(1.0, len(rate) + 1), rate, low, high))
     return Chart(
         "CMC",

@@ -12,9 +12,8 @@ from sameface.evaluation.bootstrap import Estimate
 from sameface.evaluation.charts import BINS as BARS
 from sameface.evaluation.charts import Chart, Line, Mark, roc_charts
 from sameface.evaluation.holdout import HoldoutResult
-from sameface.evaluation.pairs_report import largest_gap
 from sameface.evaluation.people import PeopleSet
-from sameface.evaluation.report import Report, Table, percent, with_interval
+from sameface.evaluation.report import Report, Table, tell_gaps, with_interval
 
 
 def report_holdout(
@@ -31,7 +30,7 @@ def report_holdout(
     tables = [rate_table("VAL at FAR, all pairs", result)]
     tables += [rate_table(f"VAL at FAR, {name}", part) for name, part in slices.items()]
     if slices:
-        tables.append(gap_table(slices))
+        tables.append(tell_gaps({name: rate_estimates(part) for name, part in slices.items()}))
     rocs = {"all": result.roc} | {name: part.roc for name, part in slices.items()}
     charts = (*roc_charts(rocs), counts_chart(result.counts))
     data = {
@@ -76,18 +75,6 @@ def rate_table(title: str, result: HoldoutResult) -> Table:
 def tell_threshold(threshold: Estimate) -> str:
     """Return a threshold with its interval."""
     return f"{threshold.value:.4f} ({threshold.low:.4f} to {threshold.high:.4f})"
-
-
-def gap_table(slices: Mapping[str, HoldoutResult]) -> Table:
-    """Return the largest gap between two slices at every rate."""
-    by_slice = {name: rate_estimates(part) for name, part in slices.items()}
-    rows = []
-    for name in dict.fromkeys(name for found in by_slice.values() for name in found):
-        gap = largest_gap({group: found[name] for group, found in by_slice.items() if name in found})
-        if gap is not None:
-            rows.append((name, percent(gap[2]), gap[0], gap[1], gap[3]))
-    columns = ("measure", "gap", "lowest", "highest", "intervals")
-    return Table("Largest gap between slices", columns, tuple(rows))
 
 
 def counts_chart(counts: NDArray[np.int64], *, threshold: float | None = None) -> Chart:

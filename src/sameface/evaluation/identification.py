@@ -9,16 +9,24 @@ its own person counts (CMC). In the open set some probes are strangers. With a t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings
+from sameface.evaluation.bootstrap import REPEATS, draw_people, interval
+from sameface.evaluation.identification_draws import (
+    Draws,
+    count_by_person,
+    draw_detections,
+    draw_limits,
+    draw_parts,
+)
 from sameface.evaluation.pairs import mean_and_error
 from sameface.evaluation.ranking import Labels, Ranking, rank_probes, split_gallery
-from sameface.evaluation.roc import ROUNDING, Numbers, allowed_accepts
+from sameface.evaluation.roc import ROUNDING, Flags, Numbers, allowed_accepts
 
 FPIRS = (1e-1, 1e-2, 1e-3)
 VOTERS = (1, 3, 5)  # how many nearest faces vote
@@ -53,6 +61,7 @@ class Detection:
         fpir: The part of the strangers that may be named.
         dir: The part of the enrolled that are given their own name, the mean over the repeats; None where a
             repeat has too few strangers for this rate.
+        interval: Of that mean, over the people of the probes and the strangers; the galleries stay.
         standard_error: Over the repeats; NaN with one. They share pictures, so that it says how much the
             choice of the gallery matters, and not how much other people would.
         threshold: The mean of the thresholds; None likewise.
@@ -60,6 +69,7 @@ class Detection:
 
     fpir: float
     dir: float | None
+    interval: tuple[float, float]
     standard_error: float
     threshold: float | None
 
@@ -70,14 +80,17 @@ class VoteResult:
 
     Attributes:
         voters: How many vote.
-        right: Closed set: the part of the enrolled probes that are given their own name.
-        standard_error: Of that mean over the repeats.
+        right: Closed set: the part of the enrolled probes that are given their own name, the mean over the
+            repeats.
+        interval: Of that mean, over the people of the probes; the galleries stay.
+        standard_error: Over the repeats, as in `Detection`.
         detections: One for each false-positive rate.
         curve: Over all repeats together, at evenly spaced thresholds.
     """
 
     voters: int
     right: float
+    interval: tuple[float, float]
     standard_error: float
     detections: tuple[Detection, ...]
     curve: OpenCurve
@@ -94,8 +107,11 @@ class GalleryResult:
         strangers: The others.
         cmc: `(r,) float64` closed set: the part of the enrolled probes whose person is among the nearest 1,
             2, ... r; the mean over the repeats.
-        cmc_error: `(r,) float64` its standard error.
+        cmc_interval: `(r, 2) float64` of that mean, over the people of the probes; the galleries stay.
+        cmc_error: `(r,) float64` its standard error over the repeats, as in `Detection`.
         votes: One for each number of voters.
+        by_person: For each measure `(p, 2) int64`: how many of the enrolled probes of each person are right,
+            and how many there are, all repeats together.
     """
 
     enrolled: int
@@ -103,8 +119,10 @@ class GalleryResult:
     known: int
     strangers: int
     cmc: Numbers
+    cmc_interval: Numbers
     cmc_error: Numbers
     votes: tuple[VoteResult, ...]
+    by_person: Mapping[str, NDArray[np.int64]]
 
 
 def match_rates(ranking: Ranking, ranks: int = RANKS) -> Numbers:
@@ -121,6 +139,14 @@ def right_rate(ranking: Ranking, voters: int) -> float:
     """Return the part of the enrolled probes that the votes name rightly, at any distance; NaN of nothing."""
     right = (ranking.named[:, voters - 1] == ranking.truth)[ranking.known]
     return float(right.mean()) if len(right) else float("nan")
+
+
+def right_at(ranking: Ranking, voters: int, threshold: float) -> Flags:
+    """Return which probes the faces at or under a threshold name rightly; of strangers none."""
+    votes = (ranking.distance[:, :voters] <= threshold).sum(axis=1)
+    named = np.take_along_axis(ranking.named, np.maximum(votes - 1, 0)[:, None], axis=1)[:, 0]
+    right: Flags = (votes > 0) & (named == ranking.truth) & ranking.known
+    return right
 
 
 def make_open_curve(rankings: Sequence[Ranking], *, voters: int) -> OpenCurve:
@@ -187,6 +213,7 @@ def evaluate_identification(
     sizes: Sequence[int],
     per_person: int = 1,
     seeds: Sequence[int] = range(10),
+    repeats: int = REPEATS,
 ) -> tuple[GalleryResult, ...]:
     """Measure identification in random galleries of several sizes.
 
@@ -195,13 +222,16 @@ def evaluate_identification(
         people: `(n,)` whom each shows.
         sizes: How many people are enrolled; the others are strangers.
         per_person: With how many pictures each.
-        seeds: One gallery of each size is drawn for each of them.
+        seeds: One gallery of each size is drawn for each of them; the first also draws the people.
+        repeats: How often people are drawn for the intervals.
 
     Raises:
         ValueError: Too few people have more than `per_person` pictures, or no seed.
     """
     if not seeds:
         raise ValueError("there must be one seed or more")
+    count = len(np.unique(np.asarray(people)))
+    draws = draw_people(count, repeats=repeats, rng=np.random.default_rng(seeds[0]))
     results = []
     for enrolled in sizes:
         rankings = []
@@ -209,40 +239,99 @@ def evaluate_identification(
             rng = np.random.default_rng(seed)
             split = split_gallery(people, enrolled=enrolled, per_person=per_person, rng=rng)
             rankings.append(rank_probes(rows, people, split, faces=max(VOTERS)))
-        results.append(sum_up(rankings, enrolled=enrolled, per_person=per_person))
+        results.append(sum_up(rankings, draws, enrolled=enrolled, per_person=per_person))
     return tuple(results)
 
 
-def sum_up(rankings: Sequence[Ranking], *, enrolled: int, per_person: int) -> GalleryResult:
-    """Return the measures of several galleries of one size."""
+def sum_up(rankings: Sequence[Ranking], draws: Draws, *, enrolled: int, per_person: int) -> GalleryResult:
+    """Return the measures of several galleries of one size, with the people as often as they were drawn."""
     rates = np.array([match_rates(ranking) for ranking in rankings])  # (seeds, ranks)
     spread = [mean_and_error(column) for column in rates.T]
     known = sum(int(ranking.known.sum()) for ranking in rankings)
+    ranks = [[ranking.rank <= rank for rank in range(1, RANKS + 1)] for ranking in rankings]
+    drawn = [draw_parts(*pair, draws) for pair in zip(rankings, ranks, strict=True)]
+    limits = [draw_limits(ranking, draws, FPIRS) for ranking in rankings]
+    curves = {voters: [make_open_curve([one], voters=voters) for one in rankings] for voters in VOTERS}
     return GalleryResult(
         enrolled=enrolled,
         faces=per_person,
         known=known,
         strangers=sum(len(ranking.truth) for ranking in rankings) - known,
         cmc=np.array([mean for mean, _ in spread]),
+        cmc_interval=draw_intervals(drawn),
         cmc_error=np.array([error for _, error in spread]),
-        votes=tuple(sum_up_votes(rankings, voters) for voters in VOTERS),
+        votes=tuple(
+            sum_up_votes(rankings, curves[voters], draws=draws, limits=limits, voters=voters)
+            for voters in VOTERS
+        ),
+        by_person=sum_by_person(rankings, draws.shape[1], curves),
     )
 
 
-def sum_up_votes(rankings: Sequence[Ranking], voters: int) -> VoteResult:
-    """Return what so many voters reach in several galleries."""
-    curves = [make_open_curve([ranking], voters=voters) for ranking in rankings]
-    right, error = mean_and_error(np.array([right_rate(ranking, voters) for ranking in rankings]))
-    detections = tuple(sum_up_detections(curves, fpir) for fpir in FPIRS)
+def draw_intervals(drawn: Sequence[Numbers]) -> Numbers:
+    """Return the intervals of means over galleries, `(k, 2)`; `drawn` has the `(r, k)` draws of each."""
+    return np.array([interval(column) for column in np.mean(drawn, axis=0).T])
+
+
+def sum_up_votes(
+    rankings: Sequence[Ranking],
+    curves: Sequence[OpenCurve],
+    *,
+    draws: Draws,
+    limits: Sequence[Numbers],
+    voters: int,
+) -> VoteResult:
+    """Return what so many voters reach in several galleries.
+
+    Args:
+        rankings: One for each gallery.
+        curves: Likewise, with so many voters.
+        draws: `(r, p) int64` how often each person was drawn.
+        limits: `(r, f) float64` for each gallery, from `draw_limits`.
+        voters: How many vote.
+    """
+    mean, error = mean_and_error(np.array([right_rate(ranking, voters) for ranking in rankings]))
+    right = [draw_parts(ranking, [right_at(ranking, voters, np.inf)], draws) for ranking in rankings]
+    drawn = [
+        draw_detections(ranking, draws, limit, voters=voters)
+        for ranking, limit in zip(rankings, limits, strict=True)
+    ]
+    detections = tuple(
+        sum_up_detections(curves, fpir, (float(low), float(high)))
+        for fpir, (low, high) in zip(FPIRS, draw_intervals(drawn), strict=True)
+    )
     curve = thin_curve(make_open_curve(rankings, voters=voters))
-    return VoteResult(voters, right, error, detections, curve)
+    low, high = draw_intervals(right)[0]
+    return VoteResult(voters, mean, (float(low), float(high)), error, detections, curve)
 
 
-def sum_up_detections(curves: Sequence[OpenCurve], fpir: float) -> Detection:
-    """Return DIR at one rate over several galleries."""
+def sum_up_detections(curves: Sequence[OpenCurve], fpir: float, drawn: tuple[float, float]) -> Detection:
+    """Return DIR at one rate over several galleries, with the interval that was drawn."""
     found = [detect_at_fpir(curve, fpir) for curve in curves]
     held = np.array([pair for pair in found if pair is not None])
     if len(held) < len(curves):
-        return Detection(fpir, None, float("nan"), None)
+        return Detection(fpir, None, (float("nan"), float("nan")), float("nan"), None)
     mean, error = mean_and_error(held[:, 0])
-    return Detection(fpir, mean, error, float(held[:, 1].mean()))
+    return Detection(fpir, mean, drawn, error, float(held[:, 1].mean()))
+
+
+def sum_by_person(
+    rankings: Sequence[Ranking], people: int, curves: Mapping[int, Sequence[OpenCurve]]
+) -> dict[str, NDArray[np.int64]]:
+    """Return right and all enrolled probes of each person, by measure; each gallery has its own threshold.
+
+    Args:
+        rankings: One for each gallery.
+        people: How many there are.
+        curves: Of each gallery, by the number of voters.
+    """
+    counts = {"rank 1": [count_by_person(one, one.rank == 1, people) for one in rankings]}
+    for voters, own in curves.items():
+        for fpir in FPIRS:
+            found = [detect_at_fpir(curve, fpir) for curve in own]
+            counts[f"DIR at FPIR {fpir:g}, k = {voters}"] = [
+                count_by_person(ranking, right_at(ranking, voters, held[1]), people)
+                for ranking, held in zip(rankings, found, strict=True)
+                if held is not None
+            ]
+    return {name: np.sum(parts, axis=0) for name, parts in counts.items() if len(parts) == len(rankings)}

@@ -4,35 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
+from sameface.evaluation.bootstrap import Estimate
 from sameface.evaluation.charts import cmc_chart, open_set_chart
 from sameface.evaluation.identification import Detection, GalleryResult
-from sameface.evaluation.report import Report, Table, percent
+from sameface.evaluation.people import PeopleSet
+from sameface.evaluation.report import Report, Table, percent, tell_gaps, with_interval
 
 SHOWN_RANKS = (1, 2, 5, 10, 20)
+NOTE = (
+    "the intervals are over the people who come by, in the galleries that were drawn; "
+    "the standard errors in the JSON tell how much the draw of the gallery matters"
+)
 
 
 def report_identification(
     facts: Mapping[str, str],
+    people: PeopleSet,
     results: Sequence[GalleryResult],
     slices: Mapping[str, Sequence[GalleryResult]],
-    *,
-    warnings: tuple[str, ...] = (),
 ) -> Report:
     """Return the report.
 
     Args:
         facts: What was measured.
+        people: The rows.
         results: One for each size of the gallery.
         slices: The same among the people of each slice only.
-        warnings: What was left out.
     """
     tables = [rank_table("Closed set: everyone is enrolled", results), open_table("Open set", results)]
     for name, parts in slices.items():
         tables += [rank_table(f"Closed set, {name}", parts), open_table(f"Open set, {name}", parts)]
+    if slices:
+        tables.append(gap_table(slices))
     rates = {f"{result.enrolled} enrolled": result.cmc for result in results}
-    errors = {f"{result.enrolled} enrolled": result.cmc_error for result in results}
+    intervals = {f"{result.enrolled} enrolled": result.cmc_interval for result in results}
     curves = {
         f"{result.enrolled} enrolled, k = {vote.voters}": (vote.curve.fpir, vote.curve.fnir)
         for result in results
@@ -41,9 +46,18 @@ def report_identification(
     data = {
         "galleries": [gallery_data(result) for result in results],
         "slices": {name: [gallery_data(part) for part in parts] for name, parts in slices.items()},
+        "by_person": {
+            f"{name}, {result.enrolled} enrolled": {
+                person: counts.tolist()
+                for person, counts in zip(people.names, by_person, strict=True)
+                if counts[1]
+            }
+            for result in results
+            for name, by_person in result.by_person.items()
+        },
     }
-    charts = (cmc_chart(rates, errors), open_set_chart(curves))
-    return Report("identification", facts, tuple(tables), charts, data, warnings=warnings)
+    charts = (cmc_chart(rates, intervals), open_set_chart(curves))
+    return Report("identification", facts, tuple(tables), charts, data, warnings=(*people.warnings, NOTE))
 
 
 def rank_table(title: str, results: Sequence[GalleryResult]) -> Table:
@@ -51,7 +65,7 @@ def rank_table(title: str, results: Sequence[GalleryResult]) -> Table:
     rows = []
     for result in results:
         ranks = [percent(float(result.cmc[rank - 1])) for rank in SHOWN_RANKS if rank <= len(result.cmc)]
-        votes = [f"{percent(vote.right)} ± {percent(vote.standard_error)}" for vote in result.votes]
+        votes = [with_interval(Estimate(vote.right, *vote.interval)) for vote in result.votes]
         rows.append((f"{result.enrolled:,}", f"{result.known:,}", *ranks, *votes))
     voters = [f"named, k = {vote.voters}" for vote in results[0].votes] if results else []
     return Table(
@@ -72,11 +86,32 @@ def open_table(title: str, results: Sequence[GalleryResult]) -> Table:
 
 
 def tell_detection(detection: Detection) -> str:
-    """Return DIR with its standard error and threshold."""
+    """Return DIR with its interval and threshold."""
     if detection.dir is None or detection.threshold is None:
         return "not supported: too few strangers"
-    error = "" if np.isnan(detection.standard_error) else f" ± {percent(detection.standard_error)}"
-    return f"{percent(detection.dir)}{error} at {detection.threshold:.4f}"
+    told = with_interval(Estimate(detection.dir, *detection.interval))
+    return f"{told} at {detection.threshold:.4f}"
+
+
+def gap_table(slices: Mapping[str, Sequence[GalleryResult]]) -> Table:
+    """Return the largest gap between two slices in every measure, in galleries of one size."""
+    by_slice = {
+        group: {name: one for result in results for name, one in result_estimates(result).items()}
+        for group, results in slices.items()
+    }
+    return tell_gaps(by_slice)
+
+
+def result_estimates(result: GalleryResult) -> dict[str, Estimate]:
+    """Return rank 1, and DIR at every FPIR by number of voters."""
+    size = f"{result.enrolled:,} enrolled"
+    found = {f"rank 1, {size}": Estimate(float(result.cmc[0]), *map(float, result.cmc_interval[0]))}
+    for vote in result.votes:
+        for one in vote.detections:
+            if one.dir is not None:
+                name = f"DIR at FPIR {one.fpir:g}, k = {vote.voters}, {size}"
+                found[name] = Estimate(one.dir, *one.interval)
+    return found
 
 
 def gallery_data(result: GalleryResult) -> dict[str, object]:
@@ -87,14 +122,25 @@ def gallery_data(result: GalleryResult) -> dict[str, object]:
         "known": result.known,
         "strangers": result.strangers,
         "cmc": result.cmc,
+        "cmc_interval": result.cmc_interval,
+        "cmc_error": result.cmc_error,
         "votes": [
             {
                 "k": vote.voters,
-                "right": vote.right,
-                "detections": [
-                    [one.fpir, one.dir, one.standard_error, one.threshold] for one in vote.detections
-                ],
+                "right": Estimate(vote.right, *vote.interval),
+                "right_error": vote.standard_error,
+                "detections": [detection_data(one) for one in vote.detections],
             }
             for vote in result.votes
         ],
+    }
+
+
+def detection_data(detection: Detection) -> dict[str, object]:
+    """Return the numbers of one rate."""
+    return {
+        "fpir": detection.fpir,
+        "dir": None if detection.dir is None else Estimate(detection.dir, *detection.interval),
+        "error": detection.standard_error,
+        "threshold": detection.threshold,
     }

@@ -15,7 +15,15 @@ from sameface.evaluation.charts import histogram_chart, roc_charts
 from sameface.evaluation.pairs import Measures, PairScores, PairsResult, judge
 from sameface.evaluation.pictures import Collection
 from sameface.evaluation.protocols import Pair
-from sameface.evaluation.report import PicturePair, Report, Table, pair_pictures, percent, with_interval
+from sameface.evaluation.report import (
+    PicturePair,
+    Report,
+    Table,
+    pair_pictures,
+    percent,
+    tell_gaps,
+    with_interval,
+)
 from sameface.evaluation.roc import Flags, make_roc
 from sameface.image import read_image
 
@@ -57,7 +65,8 @@ def report_pairs(
     charts = (*roc_charts(rocs), histogram_chart(found.distance, found.same))
     tables = [summary_table(result), fold_table(result), val_table(result)]
     if result.slices:
-        tables += [slice_table(result), gap_table(result)]
+        by_slice = {name: slice_estimates(measured) for name, measured in result.slices.items()}
+        tables += [slice_table(result), tell_gaps(by_slice)]
     tables.append(error_table(pairs, scores, right))
     return Report(kind, facts, tuple(tables), charts, pairs_data(pairs, scores, right, result))
 
@@ -131,29 +140,6 @@ def slice_table(result: PairsResult) -> Table:
         for name in names
     ]
     return Table("Slices", ("measure", *by_slice), tuple(rows))
-
-
-def gap_table(result: PairsResult) -> Table:
-    """Return the largest gap between two slices in every measure."""
-    by_slice = {name: slice_estimates(measured) for name, measured in result.slices.items()}
-    rows = []
-    for name in slice_estimates(result.measures):
-        gap = largest_gap({group: found[name] for group, found in by_slice.items() if name in found})
-        if gap is not None:
-            rows.append((name, percent(gap[2]), gap[0], gap[1], gap[3]))
-    columns = ("measure", "gap", "lowest", "highest", "intervals")
-    return Table("Largest gap between slices", columns, tuple(rows))
-
-
-def largest_gap(estimates: Mapping[str, Estimate]) -> tuple[str, str, float, str] | None:
-    """Return the lowest and the highest slice, their difference, and whether their intervals overlap."""
-    defined = {name: one for name, one in estimates.items() if not np.isnan(one.value)}
-    if len(defined) < 2:
-        return None
-    low = min(defined, key=lambda name: defined[name].value)
-    high = max(defined, key=lambda name: defined[name].value)
-    apart = defined[low].high < defined[high].low
-    return low, high, defined[high].value - defined[low].value, "apart" if apart else "overlap"
 
 
 def error_table(pairs: Sequence[Pair], scores: PairScores, right: Flags) -> Table:

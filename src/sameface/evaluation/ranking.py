@@ -37,7 +37,8 @@ class Ranking:
     """What the gallery says of each probe.
 
     Attributes:
-        truth: `(n,) int64` number of the probe's person, -1 for a stranger.
+        person: `(n,) int64` number of the probe's person.
+        truth: `(n,) int64` the same, but -1 for a stranger.
         rank: `(n,) int64` place of that person among the people of the gallery by their nearest faces, 1 and
             up; who is equally near stands before. 0 for a stranger.
         distance: `(n, k) float64` distances of the nearest faces, rising; infinite where the gallery has no
@@ -46,6 +47,7 @@ class Ranking:
             nearest; -1 in an empty gallery.
     """
 
+    person: NDArray[np.int64]
     truth: NDArray[np.int64]
     rank: NDArray[np.int64]
     distance: Numbers
@@ -107,7 +109,8 @@ def rank_probes(rows: Embeddings, people: Labels, split: Split, *, faces: int) -
     expect_shape("rows", rows, ("n", "d"), np.float32)
     _, numbers = np.unique(np.asarray(people), return_inverse=True)
     owners = numbers[split.gallery]
-    truth = np.where(np.isin(numbers[split.probes], owners), numbers[split.probes], STRANGER)
+    person = numbers[split.probes]
+    truth = np.where(np.isin(person, owners), person, STRANGER)
     starts = np.flatnonzero(np.append(np.ones(min(len(owners), 1), bool), owners[1:] != owners[:-1]))
     if len(starts) != len(np.unique(owners)):
         raise ValueError("the pictures of a person must stand together in the gallery")
@@ -119,7 +122,7 @@ def rank_probes(rows: Embeddings, people: Labels, split: Split, *, faces: int) -
         rank[part] = rank_own(block, owners[starts], starts, truth[part])
         distance[part], nearest = pick_nearest(block, faces)
         named[part] = count_votes(owners[nearest], faces)
-    return Ranking(truth, rank, distance, named)
+    return Ranking(person, truth, rank, distance, named)
 
 
 def blocks(probes: int, gallery: int) -> Iterator[slice]:

@@ -161,3 +161,25 @@ def with_interval(estimate: Estimate) -> str:
     if math.isnan(estimate.value):
         return "not defined"
     return f"{percent(estimate.value)} ({100 * estimate.low:.2f} to {100 * estimate.high:.2f})"
+
+
+def tell_gaps(by_slice: Mapping[str, Mapping[str, Estimate]]) -> Table:
+    """Return the largest gap between two slices in every measure; `by_slice` has the measures of each."""
+    rows = []
+    for name in dict.fromkeys(name for found in by_slice.values() for name in found):
+        gap = largest_gap({group: found[name] for group, found in by_slice.items() if name in found})
+        if gap is not None:
+            rows.append((name, percent(gap[2]), gap[0], gap[1], gap[3]))
+    columns = ("measure", "gap", "lowest", "highest", "intervals")
+    return Table("Largest gap between slices", columns, tuple(rows))
+
+
+def largest_gap(estimates: Mapping[str, Estimate]) -> tuple[str, str, float, str] | None:
+    """Return the lowest and the highest slice, their difference, and whether their intervals overlap."""
+    defined = {name: one for name, one in estimates.items() if not np.isnan(one.value)}
+    if len(defined) < 2:
+        return None
+    low = min(defined, key=lambda name: defined[name].value)
+    high = max(defined, key=lambda name: defined[name].value)
+    apart = defined[low].high < defined[high].low
+    return low, high, defined[high].value - defined[low].value, "apart" if apart else "overlap"
