@@ -13,11 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sameface.cluster import cluster_embeddings
+from sameface.evaluation.bootstrap import pair_weights
 from sameface.evaluation.clusters import (
     Agreement,
     best_point,
     evaluate_clusters,
     sweep_thresholds,
+)
+from sameface.evaluation.clusters_draws import (
+    NAMES,
+    count_cells,
+    estimate_agreement,
+    sum_bcubed,
+    weigh_agreement,
 )
 
 GROUPINGS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=40)
@@ -167,3 +175,55 @@ def test_the_best_point_has_the_highest_f_and_the_lowest_threshold():
     scores = [point.result.bcubed.f for point in points]
     assert best == points[int(np.argmax(scores))]
     assert best.result.bcubed.f > max(scores[0], scores[-1])
+
+
+def number_people(grouping):
+    labels, people = zip(*grouping, strict=True)
+    return labels, np.unique(people, return_inverse=True)[1]
+
+
+@given(GROUPINGS)
+def test_with_everyone_drawn_once_the_measures_are_those_of_the_groups(grouping):
+    labels, people = number_people(grouping)
+    cells = count_cells(labels, people)
+    once = weigh_agreement(cells, sum_bcubed(cells), np.ones(cells.people, np.int64))
+    found = evaluate_clusters(labels, people)
+    wanted = [*astuple(found.bcubed), *astuple(found.pairwise)]
+    assert once.tolist() == pytest.approx(wanted, nan_ok=True)
+
+
+@given(GROUPINGS, st.integers(0, 99))
+def test_a_draw_counts_pictures_and_pairs_as_often_as_their_people_were_drawn(grouping, seed):
+    labels, people = number_people(grouping)
+    cells = count_cells(labels, people)
+    draw = np.random.default_rng(seed).integers(0, 3, cells.people)
+    found = dict(zip(NAMES, weigh_agreement(cells, sum_bcubed(cells), draw), strict=True))
+    purity = [
+        np.mean([person == other for label, other in zip(labels, people, strict=True) if label == own])
+        for own, person in zip(labels, people, strict=True)
+    ]
+    pictures = draw[people].sum()
+    wanted = (draw[people] * purity).sum() / pictures if pictures else math.nan
+    assert found["BCubed precision"] == pytest.approx(wanted, nan_ok=True)
+    pairs = list(combinations(range(len(people)), 2))
+    places = np.array(pairs, np.int64).reshape(-1, 2)
+    weight = pair_weights(draw, people[places])
+    grouped = np.array([labels[a] == labels[b] for a, b in pairs], bool)
+    same = np.array([people[a] == people[b] for a, b in pairs], bool)
+    right = weight[grouped & same].sum()
+    for name, whole in (("precision", weight[grouped].sum()), ("recall", weight[same].sum())):
+        assert found[f"pairwise {name}"] == pytest.approx(right / whole if whole else math.nan, nan_ok=True)
+
+
+def test_the_interval_of_recall_is_that_of_a_mean_over_people():
+    rng = np.random.default_rng(0)
+    people = np.repeat(np.arange(300), 2)
+    labels = np.arange(600)
+    together = rng.random(300) < 0.6
+    labels[1::2][together] = labels[::2][together]
+    recall = estimate_agreement(count_cells(labels, people), repeats=2000)["BCubed recall"]
+    error = np.where(together, 1, 0.5).std() / np.sqrt(300)
+    assert recall.value == pytest.approx(np.where(together, 1, 0.5).mean())
+    assert (recall.low, recall.high) == pytest.approx(
+        (recall.value - 1.96 * error, recall.value + 1.96 * error), abs=0.005
+    )

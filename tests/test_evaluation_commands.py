@@ -314,6 +314,25 @@ def test_clusters_of_colours_are_the_people(run, people):
     assert thresholds == sorted(thresholds)
 
 
+def test_clusters_have_intervals_slices_and_a_paired_test(run, people, tmp_path, monkeypatch):
+    groups = "\n".join(["person,kind", *(f"{name},{'pure' if name < 'h' else 'mixed'}" for name in HUES)])
+    (tmp_path / "s.csv").write_text(groups)
+    words = ("evaluate", "clusters", people, "--far", "0.001", "--repeats", 5)
+    first = run(*words, "--slices", "s.csv", "--slice-by", "kind", "--json")
+    data = json.loads(first.stdout)["data"]
+    assert data["chosen"]["measures"]["BCubed F"] == {"value": 1, "low": 1, "high": 1}
+    assert sorted(data["slices"]) == ["mixed", "pure"]
+    assert data["by_person"]["BCubed recall"]["red"] == [4, 4]
+    (tmp_path / "one.json").write_text(first.stdout)
+    shown = run(*words, "--slices", "s.csv", "--slice-by", "kind", "--compare", "one.json").stdout
+    assert "Largest gap between slices" in shown
+    assert "may be chance" in shown
+    monkeypatch.setattr("sameface.cli.evaluate.MAX_ROWS", 19)
+    refused = run(*words)
+    assert refused.exit_code == 3
+    assert "19 faces at most can be clustered, it has 20" in refused.stderr
+
+
 def test_a_sweep_finds_no_face_in_the_dark(run, people):
     result, record = measure(run, "sweep", people, "--only", "brightness", "--only", "bits", "--far", "0.1")
     assert result.exit_code == 0

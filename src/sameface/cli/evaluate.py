@@ -16,9 +16,10 @@ from sameface.cli.folders import embed_folder, folder_argument, slice_options, s
 from sameface.cli.measure import Run, measuring_options
 from sameface.cli.options import Command
 from sameface.cli.output import progress
+from sameface.cluster import MAX_ROWS
 from sameface.errors import ProtocolError
 from sameface.evaluation.clusters import sweep_thresholds
-from sameface.evaluation.clusters_report import report_clusters
+from sameface.evaluation.clusters_report import measure_groups, report_clusters
 from sameface.evaluation.degradations import DEGRADATIONS, Step, key_step
 from sameface.evaluation.holdout import evaluate_holdout
 from sameface.evaluation.holdout_report import report_holdout
@@ -237,14 +238,19 @@ def choose_sizes(people: PeopleSet, wanted: tuple[int, ...], per_person: int, fo
 def clusters(*, run: Run, folder: Path, far: float, **choices: Any) -> None:
     """Groups found without a name, against the people of PEOPLE_FOLDER, one folder per person."""
     people, failures, facts = embed_folder(run, folder)
+    if len(people.rows) > MAX_ROWS:
+        reason = (
+            f"{MAX_ROWS:,} faces at most can be clustered, it has {len(people.rows):,}: take fewer people"
+        )
+        raise ProtocolError(str(folder), reason)
     threshold = run.recognizer.thresholds.at(far)
     parts = {"": people} | split_people(people, **choices)
     chosen = {
-        name: sweep_thresholds(part.rows, part.person, thresholds=[threshold])[0]
+        name: measure_groups(part, threshold, repeats=run.repeats, seed=run.seed)
         for name, part in parts.items()
     }
     sweep = sweep_thresholds(people.rows, people.person)
-    report = report_clusters(facts, chosen.pop(""), sweep, slices=chosen, warnings=people.warnings)
+    report = report_clusters(facts, people, chosen.pop(""), sweep, slices=chosen)
     run.finish(replace(report, failures=tuple(failures)))
 
 

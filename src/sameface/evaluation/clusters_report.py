@@ -3,43 +3,112 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from sameface.cluster import cluster_embeddings
+from sameface.evaluation.bootstrap import Estimate
 from sameface.evaluation.charts import Chart, Line, Mark
-from sameface.evaluation.clusters import ClusterPoint, best_point
-from sameface.evaluation.report import Report, Table
+from sameface.evaluation.clusters import ClusterPoint, best_point, evaluate_clusters
+from sameface.evaluation.clusters_draws import NAMES, Cells, count_cells, estimate_agreement, sum_bcubed
+from sameface.evaluation.people import PeopleSet
+from sameface.evaluation.report import Report, Table, tell_gaps, with_interval
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """The groups at one threshold, and how sure their measures are.
+
+    Attributes:
+        point: The groups.
+        cells: Which pictures they share with whom.
+        estimates: Every measure with its interval, by name.
+    """
+
+    point: ClusterPoint
+    cells: Cells
+    estimates: Mapping[str, Estimate]
+
+
+def measure_groups(people: PeopleSet, threshold: float, *, repeats: int, seed: int) -> Groups:
+    """Group the rows of people at one threshold.
+
+    Args:
+        people: The rows.
+        threshold: The mean squared distance at and under which groups merge.
+        repeats: How often people are drawn for the intervals.
+        seed: Draws them.
+    """
+    labels = cluster_embeddings(people.rows, threshold=threshold)
+    cells = count_cells(labels, people.person)
+    point = ClusterPoint(threshold, evaluate_clusters(labels, people.person))
+    return Groups(point, cells, estimate_agreement(cells, repeats=repeats, seed=seed))
 
 
 def report_clusters(
     facts: Mapping[str, str],
-    chosen: ClusterPoint,
+    people: PeopleSet,
+    chosen: Groups,
     sweep: Sequence[ClusterPoint],
     *,
-    slices: Mapping[str, ClusterPoint],
-    warnings: tuple[str, ...] = (),
+    slices: Mapping[str, Groups],
 ) -> Report:
     """Return the report.
 
     Args:
         facts: What was measured.
+        people: The rows.
         chosen: The groups at the threshold that `sameface cluster` takes.
         sweep: At many thresholds.
         slices: The chosen threshold among the people of each slice only.
-        warnings: What was left out.
     """
-    named = {"chosen": chosen, "best BCubed F": best_point(sweep)} | dict(slices)
-    tables = (
-        Table("Groups", ("", *COLUMNS), tuple((name, *cells(point)) for name, point in named.items())),
-        Table("Threshold sweep", COLUMNS, tuple(cells(point) for point in sweep)),
-    )
+    named = {"all": chosen} | dict(slices)
+    best = best_point(sweep)
+    tables = [
+        Table(f"Groups at {chosen.point.threshold:.4f}", ("", *named), group_rows(named)),
+        Table("The threshold with the best BCubed F here", COLUMNS, (cells(best),)),
+    ]
+    if slices:
+        tables.append(tell_gaps({name: groups.estimates for name, groups in slices.items()}))
+    tables.append(Table("Threshold sweep", COLUMNS, tuple(cells(point) for point in sweep)))
     data = {
-        "chosen": point_data(chosen),
-        "best": point_data(best_point(sweep)),
+        "chosen": groups_data(chosen),
+        "best": point_data(best),
         "sweep": [point_data(point) for point in sweep],
-        "slices": {name: point_data(point) for name, point in slices.items()},
+        "slices": {name: groups_data(groups) for name, groups in slices.items()},
+        "by_person": person_data(people, chosen.cells),
     }
-    return Report("clusters", facts, tables, sweep_charts(chosen, sweep), data, warnings=warnings)
+    charts = sweep_charts(chosen.point, sweep)
+    return Report("clusters", facts, tuple(tables), charts, data, warnings=people.warnings)
+
+
+def group_rows(named: Mapping[str, Groups]) -> tuple[tuple[str, ...], ...]:
+    """Return every measure of the people of each slice."""
+    results = [groups.point.result for groups in named.values()]
+    rows = [
+        ("groups (people)", *(f"{result.clusters:,} ({result.people:,})" for result in results)),
+        ("groups of one picture", *(f"{result.singles:,}" for result in results)),
+    ]
+    rows += [(name, *(with_interval(one.estimates[name]) for one in named.values())) for name in NAMES]
+    return tuple(rows)
+
+
+def groups_data(groups: Groups) -> dict[str, Any]:
+    """Return the numbers of the groups, with their intervals."""
+    return point_data(groups.point) | {"measures": dict(groups.estimates)}
+
+
+def person_data(people: PeopleSet, cells: Cells) -> dict[str, Any]:
+    """Return sums of BCubed precision and recall, and the number of pictures, for each person."""
+    sums = sum_bcubed(cells)
+    return {
+        name: {
+            person: [float(row[place]), int(row[2])] for person, row in zip(people.names, sums, strict=True)
+        }
+        for place, name in enumerate(NAMES[:2])
+    }
 
 
 COLUMNS = (

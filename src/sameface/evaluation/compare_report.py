@@ -116,7 +116,8 @@ def find_differences(
         twins = join_pairs(ours["pairs"], theirs["pairs"])
         return [] if twins is None else compare_pairs(twins, repeats=repeats, seed=seed)
     if "by_person" in ours:
-        return compare_people(ours["by_person"], theirs["by_person"], repeats=repeats, seed=seed)
+        tested = compare_people(ours["by_person"], theirs["by_person"], repeats=repeats, seed=seed)
+        return [*tested, *lay_beside(ours.get("chosen"), theirs.get("chosen"))]
     return list(lay_beside(ours, theirs))
 
 
