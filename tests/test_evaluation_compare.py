@@ -158,6 +158,8 @@ def test_other_kinds_are_laid_side_by_side_without_a_test(compare):
         ("c 1", 0.5, 0.4),
         ("c 2", 0.6, 0.6),
     ]
+    first, second = ({"f": {"value": part, "low": 0.1, "high": 0.9}} for part in (0.5, 0.4))
+    assert [(one.name, one.ours, one.theirs) for one in lay_beside(first, second)] == [("f", 0.5, 0.4)]
     report = Report("clusters", {"weights": "x"}, (), (), {"f": 0.9})
     compared = compare(report, report)
     assert compared.tables[0].rows[0][1:] == ("0.9", "0.9", "+0", "not tested")

@@ -183,8 +183,10 @@ def part_both(counts: Numbers, draw: NDArray[np.int64]) -> Numbers:
 
 
 def lay_beside(ours: Any, theirs: Any, name: str = "") -> Iterator[Difference]:
-    """Yield every real number that both hold at the same place, without a test."""
-    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+    """Yield every real number that both hold at the same place, without a test; of an estimate its value."""
+    if is_estimate(ours) and is_estimate(theirs):
+        yield from lay_beside(ours["value"], theirs["value"], name)
+    elif isinstance(ours, Mapping) and isinstance(theirs, Mapping):
         for key in ours:
             if key in theirs:
                 yield from lay_beside(ours[key], theirs[key], f"{name} {key}".strip())
@@ -193,3 +195,8 @@ def lay_beside(ours: Any, theirs: Any, name: str = "") -> Iterator[Difference]:
             yield from lay_beside(mine, other, f"{name} {number}")
     elif isinstance(ours, float) and isinstance(theirs, float | int):
         yield Difference(name, ours, float(theirs), Estimate(ours - theirs, float("nan"), float("nan")))
+
+
+def is_estimate(found: Any) -> bool:
+    """Return whether this is a value with its interval, as JSON holds it."""
+    return isinstance(found, Mapping) and set(found) == {"value", "low", "high"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -117,8 +117,15 @@ def find_differences(
         return [] if twins is None else compare_pairs(twins, repeats=repeats, seed=seed)
     if "by_person" in ours:
         tested = compare_people(ours["by_person"], theirs["by_person"], repeats=repeats, seed=seed)
-        return [*tested, *lay_beside(ours.get("chosen"), theirs.get("chosen"))]
+        return [*tested, *lay_rest(ours, theirs)]
     return list(lay_beside(ours, theirs))
+
+
+def lay_rest(ours: dict[str, Any], theirs: dict[str, Any]) -> Iterator[Difference]:
+    """Yield the measures of chosen groups that are no sums over people, without a test."""
+    match ours, theirs:
+        case {"chosen": {"measures": dict(own)}}, {"chosen": {"measures": dict(others)}}:
+            yield from lay_beside({name: own[name] for name in own if name not in ours["by_person"]}, others)
 
 
 def difference_table(name: str, found: Sequence[Difference]) -> Table:
@@ -149,6 +156,8 @@ def tell_verdict(difference: Difference) -> str:
     """Return whether the difference is more than chance."""
     if not difference.tested:
         return "not tested"
+    if not difference.gain.low and not difference.gain.high:
+        return "no difference"
     verdict = "real" if difference.real else "may be chance"
     return verdict if difference.chance is None else f"{verdict} (McNemar: p = {difference.chance:.2g})"
 
