@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from sameface.atomic import replace_file
-from sameface.evaluation.bootstrap import Estimate
+from sameface.evaluation.bootstrap import Estimate, estimate_all
 from sameface.evaluation.charts import (
     Chart,
+    Line,
+    Mark,
     cmc_chart,
     histogram_chart,
     open_set_chart,
@@ -20,6 +22,9 @@ from sameface.evaluation.charts import (
     roc_charts,
     sweep_chart,
 )
+from sameface.evaluation.clusters import best_point, sweep_thresholds
+from sameface.evaluation.clusters_report import sweep_charts
+from sameface.evaluation.pairs import best_threshold
 from sameface.evaluation.plots import draw_chart
 from sameface.evaluation.roc import Flags, Numbers, make_roc, operate_at_far
 
@@ -53,8 +58,11 @@ def draw_charts() -> dict[str, Chart]:
         "roc": roc,
         "det": det,
         "histogram": pictured,
+        "accuracy": make_accuracy(distances),
+        "interval": make_intervals(),
         "cmc": cmc_chart({"model A": make_cmc(0.93), "model B": make_cmc(0.84)}),
         "open-set": open_set_chart(make_open_set()),
+        "clusters": make_clusters(),
         "sweep": make_sweep(),
         "reliability": make_reliability(),
     }
@@ -64,6 +72,48 @@ def make_distances(genuine: float, rng: np.random.Generator) -> Numbers:
     """Return distances of pairs of one person, then of different people; the first have a long tail."""
     own = genuine + SPREAD * (rng.standard_gamma(2.2, PAIRS) - 2.2) / 1.2
     return np.append(own.clip(0.02), rng.normal(IMPOSTORS, SPREAD, PAIRS)).clip(0, 4)
+
+
+def make_accuracy(distances: dict[str, Numbers]) -> Chart:
+    """Return the part of the pairs that is judged rightly at every threshold."""
+    threshold = np.linspace(0, 2, 200)
+    lines = []
+    for name, distance in distances.items():
+        accepted = distance[:, None] <= threshold  # (n, 200)
+        lines.append(Line(name, threshold, (accepted == SAME[:, None]).mean(axis=0)))
+    best = best_threshold(distances["model A"], SAME)
+    axes = ("threshold (squared distance)", "pairs judged rightly")
+    return Chart("Accuracy", *axes, tuple(lines), marks=(Mark("best threshold of model A", best),))
+
+
+def make_intervals() -> Chart:
+    """Return VAL of one model with its interval, measured on few people and on many."""
+    rng = np.random.default_rng(5)
+    counts = np.array([10, 20, 50, 100, 200, 500, 1000])
+    found = [estimate_val(rng.beta(6, 1.2, count), rng) for count in counts]
+    ends = np.array([(one.value, one.low, one.high) for one in found]).T
+    axes = ("people", "VAL of the same model")
+    line = Line("VAL", counts.astype(np.float64), ends[0], ends[1], ends[2])
+    return Chart("95 % intervals", *axes, (line,), log_x=True)
+
+
+def estimate_val(accepted: Numbers, rng: np.random.Generator) -> Estimate:
+    """Return the mean of what is accepted of each person's pairs, with its interval over people."""
+
+    def mean(draw: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Numbers:
+        return np.array([draw @ accepted / draw.sum()])
+
+    return estimate_all(mean, len(accepted), rng=rng)[0]
+
+
+def make_clusters() -> Chart:
+    """Return how groups agree with people as the threshold rises."""
+    rng = np.random.default_rng(6)
+    owners = np.repeat(np.arange(150), 5)
+    rows = rng.normal(size=(150, 16))[owners] + 0.75 * rng.normal(size=(len(owners), 16))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    points = sweep_thresholds(rows, owners, thresholds=np.linspace(0, 1.5, 50).tolist())
+    return sweep_charts(best_point(points), points)[0]
 
 
 def make_cmc(first: float, ranks: int = 20) -> Numbers:

@@ -57,7 +57,7 @@ def slices_of_lists(command: Command) -> Command:
 def evaluate() -> None:
     """Measure the embeddings on your own pictures, or on a public list of pairs.
 
-    Every measure comes with its 95 % interval over people. docs/evaluation.md explains each.
+    Measures come with their 95 % interval over people. docs/evaluation.md explains each.
     """
 
 
