@@ -56,16 +56,18 @@ def test_a_model_is_not_better_than_itself(compare):
     report = make_report(0.1)
     found = compare(report, report)
     assert SAME_PIPELINE in found.warnings
-    assert [one["gain"].value for one in found.data["differences"]] == [0, 0, 0]
+    assert [one["gain"].value for one in found.data["differences"]] == [0, 0, 0, 0, 0]
     assert not any(one["real"] for one in found.data["differences"])
 
 
 def test_a_much_noisier_model_is_really_worse(compare):
     found = compare(make_report(0), make_report(0.5))
-    accuracy, *vals = found.data["differences"]
+    accuracy, area, error, *vals = found.data["differences"]
     assert SAME_PIPELINE not in found.warnings
     assert accuracy["p"] < 1e-6
-    assert all(one["gain"].low > 0 and one["real"] for one in (accuracy, *vals))
+    assert all(one["gain"].low > 0 and one["real"] for one in (accuracy, area, *vals))
+    assert error["gain"].high < 0
+    assert error["real"]
 
 
 def test_noise_of_another_seed_is_no_real_difference(compare):

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from sameface.evaluation.bootstrap import Estimate, estimate_all, pair_weights
 from sameface.evaluation.pairs import FARS, part_of
-from sameface.evaluation.roc import Flags, Numbers, allowed_accepts, make_roc, val_under
+from sameface.evaluation.roc import (
+    Flags,
+    Numbers,
+    allowed_accepts,
+    area_under,
+    equal_error_rate,
+    make_roc,
+    val_under,
+)
 
 Record = Mapping[str, Any]
 CERTAIN = 0.05  # the chance under which a difference counts as real
@@ -111,10 +119,10 @@ def index_pairs(pairs: Sequence[Sequence[Any]]) -> dict[tuple[str, str], Sequenc
 
 
 def compare_pairs(twins: TwinPairs, *, repeats: int, seed: int) -> list[Difference]:
-    """Return accuracy with McNemar's test, and VAL at every rate; each draw of people counts for both.
+    """Return accuracy with McNemar's test, AUC, EER and VAL at every rate; each draw of people counts for both.
 
     Args:
-        twins: The pairs. VAL is over those for which both models have a distance.
+        twins: The pairs. All but accuracy is over those for which both models have a distance.
         repeats: How often people are drawn.
         seed: Draws them.
     """
@@ -128,12 +136,14 @@ def compare_pairs(twins: TwinPairs, *, repeats: int, seed: int) -> list[Differen
         columns = []
         for distance, right in zip(twins.distance, twins.right, strict=True):
             roc = make_roc(distance[found], twins.same[found], weight[found])
-            columns.append([part_of(right, weight), *(val_under(roc, far) for far in fars)])
+            vals = [val_under(roc, far) for far in fars]
+            columns.append([part_of(right, weight), area_under(roc), equal_error_rate(roc), *vals])
         ours, theirs = np.array(columns)
         return np.concatenate([ours, theirs, ours - theirs])
 
     estimates = estimate_all(values, people, repeats=repeats, rng=np.random.default_rng(seed))
-    names = ["accuracy, pairs without a face counted as errors", *(f"VAL at FAR {far:g}" for far in fars)]
+    names = ["accuracy, pairs without a face counted as errors", "AUC", "EER"]
+    names += [f"VAL at FAR {far:g}" for far in fars]
     count = len(names)
     chance = mcnemar(twins.right[0], twins.right[1])
     return [
