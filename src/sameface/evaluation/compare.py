@@ -119,7 +119,7 @@ def index_pairs(pairs: Sequence[Sequence[Any]]) -> dict[tuple[str, str], Sequenc
 
 
 def compare_pairs(twins: TwinPairs, *, repeats: int, seed: int) -> list[Difference]:
-    """Return accuracy with McNemar's test, AUC, EER and VAL at every rate; each draw of people counts for both.
+    """Return accuracy with McNemar's test, AUC, EER, VAL at every rate; a draw of people counts for both.
 
     Args:
         twins: The pairs. All but accuracy is over those for which both models have a distance.
