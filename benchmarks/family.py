@@ -11,7 +11,6 @@ or two thirds of them, are enrolled with two pictures each, the others are stran
 from __future__ import annotations
 
 import argparse
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -20,7 +19,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import shape_inference
-from onnxruntime import quantization
 
 from lfw import best_threshold, embed_pictures, pair_distances, read_view1, val_at_far
 from report import print_table
@@ -31,6 +29,7 @@ from sameface.evaluation.identification import evaluate_identification
 from sameface.model import Model, find_weights, open_session
 from sameface.recognizer import Recognizer
 from sameface.training.pictures import PictureSet, open_pictures
+from sameface.training.quantize import quantize
 from sameface.training.teacher import recut
 from timing import alternate
 
@@ -113,26 +112,8 @@ def embed_crops(embedder: Embedder, crops: PictureSet) -> NDArray[np.float32]:
     return embedder.embed(np.stack([recut(place.read(), crops.rule, rule) for place in crops.places]))
 
 
-def make_int8(path: Path, planes: NDArray[np.float32], name: str) -> bytes:
-    """Return the network with 8-bit weights and activations, ranges from `planes`."""
-
-    class Feed(quantization.CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.left = [planes[start : start + 16] for start in range(0, len(planes), 16)]
-
-        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-            return {name: self.left.pop()} if self.left else None
-
-    with tempfile.TemporaryDirectory() as folder:
-        plain, target = Path(folder, "plain.onnx"), Path(folder, "int8.onnx")
-        # Weights that are stored as float16 are made float32 first: what is behind a cast is not quantised.
-        quantization.shape_inference.quant_pre_process(widen(path), str(plain), skip_symbolic_shape=True)
-        quantization.quantize_static(str(plain), str(target), Feed(), per_channel=True)
-        return target.read_bytes()
-
-
 def widen(path: Path) -> onnx.ModelProto:
-    """Return the network with its weights as float32 and without casts."""
+    """Return the network with its weights as float32 and without casts: only such can be quantised."""
     model = onnx.load(str(path))
     graph = model.graph
     kept = []
@@ -162,7 +143,7 @@ def time_all(names: list[str]) -> dict[str, list[float]]:
         path = find_weights(name)
         source = onnx.load(str(path), load_external_data=False).graph.input[0].name
         plain = open_session(path.read_bytes(), name, None)
-        small = open_session(make_int8(path, planes, source), name, None)
+        small = open_session(quantize(widen(path), planes), name, None)
         for kind, session in (("float32", plain), ("int8", small)):
             for batch in (1, 16):
                 feed = {source: np.ascontiguousarray(planes[:batch])}

@@ -117,7 +117,9 @@ def test_a_shipped_manifest_names_source_licence_and_training_data(path):
     assert manifest.name == path.stem
     assert manifest.licence
     assert manifest.training_data
-    assert {"package", "file", "file_sha256"} <= manifest.source.keys()
+    trained = {"checkpoint", "network", "steps"} <= manifest.source.keys()
+    assert trained or {"package", "file", "file_sha256"} <= manifest.source.keys()
+    assert not trained or "research only" in manifest.licence
     assert path.with_suffix(".onnx").name in (ROOT / "NOTICE").read_text()
 
 

@@ -88,7 +88,8 @@ def find_weights(weights: str | Path) -> Path:
 def list_shipped() -> dict[str, Path]:
     """Return the weights files that ship with sameface, by name in alphabetical order."""
     folder = Path(str(resources.files("sameface") / "weights"))
-    return {file.stem: file.with_suffix(".onnx") for file in sorted(folder.glob("*.toml"))}
+    names = sorted(file.stem for file in folder.glob("*.toml"))
+    return {name: folder / f"{name}.onnx" for name in names}
 
 
 def read_checked(path: Path, manifest: Manifest) -> bytes:
