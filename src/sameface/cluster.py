@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
-import fastcluster
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,6 +57,8 @@ def link_rows(rows: Embeddings, *, cannot_link: Iterable[tuple[int, int]] = ()) 
     distances = pair_distances(rows)
     # With this distance between them, two groups of any size have a mean over 4 and never merge.
     distances[condensed_index(forbidden[:, 0], forbidden[:, 1], count)] = 4.0 * count**2
+    import fastcluster  # only now: where SciPy is installed it loads that too, which takes a third of a second
+
     tree: NDArray[np.float64] = fastcluster.linkage(distances, method="average", preserve_input=False)
     return tree
 
