@@ -57,7 +57,7 @@ def link_rows(rows: Embeddings, *, cannot_link: Iterable[tuple[int, int]] = ()) 
     distances = pair_distances(rows)
     # With this distance between them, two groups of any size have a mean over 4 and never merge.
     distances[condensed_index(forbidden[:, 0], forbidden[:, 1], count)] = 4.0 * count**2
-    import fastcluster  # only now: where SciPy is installed it loads that too, which takes a third of a second
+    import fastcluster  # only now: it loads SciPy too, where that is installed
 
     tree: NDArray[np.float64] = fastcluster.linkage(distances, method="average", preserve_input=False)
     return tree
