@@ -423,6 +423,21 @@ def test_a_report_is_one_page_with_its_numbers_beside_it(run, listed, people, tm
     assert "Compared with colours" in again.stdout
 
 
+def test_a_report_that_could_not_be_written_is_refused_before_the_work(run, listed, people, tmp_path):
+    (tmp_path / "out.json").write_text("{}")
+    words = ("evaluate", "pairs", listed, "--pictures", people, "--report")
+    for path, reason, more in (
+        ("out.json", "ends in .html", ()),
+        ("nowhere/out.html", "there is no folder 'nowhere'", ()),
+        ("out.html", "would overwrite 'out.json'", ("--compare", "out.json")),
+    ):
+        refused = run(*words, path, *more)
+        assert refused.exit_code == 2
+        assert reason in refused.stderr
+        assert "embedded" not in refused.stderr
+    assert (tmp_path / "out.json").read_text() == "{}"
+
+
 def test_faces_are_shown_only_when_asked_for(run, listed, people, tmp_path):
     toy.save(people / "red" / "red_0002.png", toy.GREEN, note=999)
     words = ("evaluate", "pairs", listed, "--pictures", people, "--repeats", 2)

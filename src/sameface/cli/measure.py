@@ -137,6 +137,24 @@ def finish_skipped(failures: Sequence[str]) -> None:
         click.get_current_context().exit(3)
 
 
+def check_report(path: Path, compare: str | None) -> None:
+    """Refuse a report that could not be written, before the work is done.
+
+    Raises:
+        click.UsageError: It could not.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise click.UsageError("--report needs Matplotlib: pip install 'sameface[evaluate]'")
+    if path.suffix == ".json":
+        raise click.UsageError(
+            "--report is a page: its numbers go beside it, give it a name that ends in .html"
+        )
+    if not path.absolute().parent.is_dir():
+        raise click.UsageError(f"--report: there is no folder {str(path.parent)!r}")
+    if compare is not None and path.with_suffix(".json").absolute() == Path(compare).absolute():
+        raise click.UsageError(f"--report would overwrite {compare!r}, which it is compared with: rename one")
+
+
 def write_report(report: Report, path: Path) -> None:
     """Write the page, and its numbers beside it as .json."""
     from sameface.evaluation.page import write_html  # only now: Matplotlib takes half a second
@@ -162,8 +180,8 @@ def measuring_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def with_run(*, recognizer: Recognizer, **rest: Any) -> Any:
-        if rest["report_path"] is not None and importlib.util.find_spec("matplotlib") is None:
-            raise click.UsageError("--report needs Matplotlib: pip install 'sameface[evaluate]'")
+        if rest["report_path"] is not None:
+            check_report(Path(rest["report_path"]), rest["compare"])
         if rest["show_faces"] and rest["report_path"] is None:
             raise click.UsageError("--show-faces needs --report")
         names = ("cache", "policy", "report_path", "show_faces", "compare", "as_json", "seed", "repeats")
