@@ -244,6 +244,19 @@ def test_holdout_by_slices(run, people, tmp_path):
     assert run("evaluate", "holdout", people, "--slice-by", "kind").exit_code == 2
 
 
+def test_slices_that_cannot_be_used_are_refused(run, people, listed, tmp_path):
+    (tmp_path / "bad.csv").write_text("person,kind\nred\n")
+    (tmp_path / "others.csv").write_text("person,kind\nnobody,old\n")
+    early = run("evaluate", "holdout", people, "--slices", "bad.csv", "--slice-by", "kind")
+    assert early.exit_code == 3
+    assert "line 2" in early.stderr
+    assert "embedded" not in early.stderr
+    for words in (("holdout", people), ("pairs", listed, "--pictures", people)):
+        refused = run("evaluate", *words, "--slices", "others.csv", "--slice-by", "kind")
+        assert refused.exit_code == 3
+        assert "it names nobody of the" in refused.stderr
+
+
 def test_a_folder_without_any_face_is_refused(run, tmp_path):
     toy.save(tmp_path / "people" / "nobody" / "1.png")
     result = run("evaluate", "holdout", "people")

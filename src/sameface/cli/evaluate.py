@@ -12,7 +12,7 @@ import click
 import numpy as np
 
 from sameface.arrays import Embeddings
-from sameface.cli.folders import embed_folder, folder_argument, slice_options, split_people
+from sameface.cli.folders import embed_folder, folder_argument, slice_options, split_people, take_slices
 from sameface.cli.measure import Run, measuring_options
 from sameface.cli.options import Command
 from sameface.cli.output import progress
@@ -135,7 +135,10 @@ def read_sliced(
     dealt = deal_folds(listed)
     if slices is None or slice_by is None:
         return dealt
-    return slice_pairs(dealt, read_slices(slices, slice_by))
+    groups = read_slices(slices, slice_by)
+    if not any(person in groups for pair in dealt for person in pair.people):
+        raise ProtocolError(str(slices), f"it names nobody of the list, such as {dealt[0].people[0]!r}")
+    return slice_pairs(dealt, groups)
 
 
 def finish_pairs(run: Run, kind: str, facts: dict[str, str], listed: list[Pair], found: Collection) -> None:
@@ -157,8 +160,9 @@ def finish_pairs(run: Run, kind: str, facts: dict[str, str], listed: list[Pair],
 @measuring_options
 def holdout(*, run: Run, folder: Path, **choices: Any) -> None:
     """VAL at FAR over all pairs of PEOPLE_FOLDER, which holds one folder per person."""
+    slices = take_slices(choices)
     people, failures, facts = embed_folder(run, folder)
-    parts = {"": people} | split_people(people, **choices)
+    parts = {"": people} | split_people(people, slices, choices)
     results = {
         name: evaluate_holdout(part.rows, part.person, repeats=run.repeats, seed=run.seed)
         for name, part in parts.items()
@@ -195,8 +199,9 @@ def identification(
 
     Closed set: rank 1 and up (CMC). Open set: everyone who is not enrolled is a stranger; DIR at FPIR.
     """
+    slices = take_slices(choices)
     people, failures, facts = embed_folder(run, folder)
-    parts = {"": people} | split_people(people, **choices)
+    parts = {"": people} | split_people(people, slices, choices)
     seeds = range(run.seed, run.seed + draws)
     results = {
         name: evaluate_identification(
@@ -237,6 +242,7 @@ def choose_sizes(people: PeopleSet, wanted: tuple[int, ...], per_person: int, fo
 @measuring_options
 def clusters(*, run: Run, folder: Path, far: float, **choices: Any) -> None:
     """Groups found without a name, against the people of PEOPLE_FOLDER, one folder per person."""
+    slices = take_slices(choices)
     people, failures, facts = embed_folder(run, folder)
     if len(people.rows) > MAX_ROWS:
         reason = (
@@ -244,7 +250,7 @@ def clusters(*, run: Run, folder: Path, far: float, **choices: Any) -> None:
         )
         raise ProtocolError(str(folder), reason)
     threshold = run.recognizer.thresholds.at(far)
-    parts = {"": people} | split_people(people, **choices)
+    parts = {"": people} | split_people(people, slices, choices)
     chosen = {
         name: measure_groups(part, threshold, repeats=run.repeats, seed=run.seed)
         for name, part in parts.items()

@@ -10,6 +10,7 @@ import click
 
 from sameface.cli.measure import Run
 from sameface.cli.options import Command
+from sameface.errors import ProtocolError
 from sameface.evaluation.people import PeopleSet, gather_people
 from sameface.evaluation.protocols import read_people, read_slices
 
@@ -46,10 +47,24 @@ def embed_folder(run: Run, folder: Path) -> Embedded:
     return Embedded(people, found.failures, run.facts(found, pictures=counted))
 
 
-def split_people(people: PeopleSet, *, slices: Path | None, slice_by: str | None) -> dict[str, PeopleSet]:
-    """Return the people of each slice; nothing without slices."""
-    if slices is None and slice_by is None:
+def take_slices(choices: dict[str, Any]) -> dict[str, str]:
+    """Return the slice of every person that the options name; nothing without slices."""
+    path, column = choices["slices"], choices["slice_by"]
+    if path is None and column is None:
         return {}
-    if slices is None or slice_by is None:
+    if path is None or column is None:
         raise click.UsageError("--slices and --slice-by go together")
-    return people.split(read_slices(slices, slice_by))
+    return read_slices(path, column)
+
+
+def split_people(people: PeopleSet, slices: dict[str, str], choices: dict[str, Any]) -> dict[str, PeopleSet]:
+    """Return the people of each slice; nothing without slices.
+
+    Raises:
+        ProtocolError: The slices are of other people.
+    """
+    if slices and not slices.keys() & set(people.names):
+        raise ProtocolError(
+            str(choices["slices"]), f"it names nobody of the folder, such as {people.names[0]!r}"
+        )
+    return people.split(slices) if slices else {}
