@@ -32,10 +32,13 @@ def quantize(model: ModelProto, planes: NDArray[np.float32]) -> bytes:
         planes: `(n, 3, size, size) float32`, mean taken and scaled; a hundred or so.
     """
     from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
         source.write_bytes(model.SerializeToString())
+        # With the shapes of all layers in the file; without them ONNX Runtime warns.
+        quant_pre_process(str(source), str(source), skip_symbolic_shape=True)
         reader: Any = Planes(planes)
         quantization.quantize_static(
             str(source),
