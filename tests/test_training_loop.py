@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import multiprocessing
 import pickle
 import resource
 import struct
@@ -174,6 +175,14 @@ def test_a_loss_that_is_no_number_stops_the_run_with_its_batch_saved(data, tmp_p
     with pytest.raises(DivergedError, match="lower --learning-rate") as caught:
         run(data, small_config(steps=50, learning_rate=1e30, warm_up=0), tmp_path)
     assert torch.load(caught.value.batch)["crops"].shape == (8, 24, 24, 3)
+
+
+def test_a_run_that_ends_in_an_error_leaves_no_process_behind(data, tmp_path):
+    config = small_config(steps=50, learning_rate=1e30, warm_up=0, workers=1)
+    with pytest.raises(DivergedError) as _caught:
+        run(data, config, tmp_path)
+    # The traceback is still held here, as the command line does when it ends.
+    assert multiprocessing.active_children() == []
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,7 +95,7 @@ class Orders:
 
 def load_batches(
     places: Sequence[Place], owner: NDArray[np.int64], stages: Sequence[Stage], feed: Feed
-) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
+) -> Generator[tuple[Tensor, Tensor, list[str]]]:
     """Yield crops `(n, size, size, 3) uint8`, picture numbers (-1: it cannot be read) and the faults."""
     loader = DataLoader(
         Steps(places, feed),

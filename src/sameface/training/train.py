@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ from sameface.training.validate import embed_pictures, roc_of, val_at_far
 from sameface.training.watch import Watch
 
 TAUGHT = "taught.pt"
+Batch: TypeAlias = tuple[Tensor, Tensor, list[str]]  # crops, numbers of pictures, faults
 RECOVERIES = 3  # how often a run goes back before it gives up
 
 
@@ -91,7 +93,11 @@ def train(
     deadline = time.monotonic() + 60 * config.minutes if config.minutes else math.inf
     while True:
         try:
-            yield from take_steps(run, course, until=lambda: stop() or time.monotonic() > deadline)
+            # Closed, or the workers that decode pictures outlive an error and the program never ends.
+            with contextlib.closing(load(run, course)) as batches:
+                yield from take_steps(
+                    run, course, batches, until=lambda: stop() or time.monotonic() > deadline
+                )
             return
         except CollapseError as error:
             if config.on_collapse == "stop" or run.recoveries == RECOVERIES:
@@ -103,14 +109,13 @@ def train(
             yield Progress(run.step, math.nan, NOTHING, 0, 0, 0, note=note)
 
 
-def take_steps(run: Run, course: Course, *, until: Callable[[], bool]) -> Iterator[Progress]:
+def take_steps(
+    run: Run, course: Course, batches: Iterator[Batch], *, until: Callable[[], bool]
+) -> Iterator[Progress]:
     """Take the steps that are left."""
     config, folder, peers = course.config, course.folder, course.peers
     watch = Watch(config)
     events = EventFile(folder) if peers.rank == 0 else None
-    batches = load_batches(
-        course.pictures.places, course.pictures.owner, config.stages(), feed_of(run, course)
-    )
     began = time.perf_counter()
     while run.step < config.steps:
         # A batch of P people with K pictures each.
@@ -220,6 +225,12 @@ def prepare_pupil(run: Run, course: Course, taught: Tensor) -> None:
         run.head.directions.data.zero_().index_add_(0, owner.to(course.device), taught.to(course.device))
     if isinstance(run.network, ResNet29):
         fit_last_layer(run.network, course.pictures, course.pixels, taught)
+
+
+def load(run: Run, course: Course) -> Generator[Batch]:
+    """Return the batches from here on."""
+    stages = course.config.stages()
+    return load_batches(course.pictures.places, course.pictures.owner, stages, feed_of(run, course))
 
 
 def feed_of(run: Run, course: Course) -> Feed:
