@@ -20,7 +20,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import shape_inference
 
-from lfw import best_threshold, embed_pictures, pair_distances, read_view1, val_at_far
+from lfw import measure, read_view1
 from report import print_table
 from sameface.detect import Detector
 from sameface.embed import Embedder
@@ -41,8 +41,8 @@ PAPER = {
     "NN3": (810, 88.3),
     "NN4": (285, 82.0),
     "NNS1": (220, 82.4),
-}
-PAPER |= {"NNS2": (20, 51.9)}  # multiply-adds in millions, VAL at FAR 1e-3 on the paper's own set, in %
+    "NNS2": (20, 51.9),
+}  # multiply-adds in millions, VAL at FAR 1e-3 on the paper's own set, in %
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,7 @@ class Accuracy:
 def count(path: Path) -> tuple[int, int]:
     """Return the weights and the multiply-adds for one picture of an ONNX file."""
     model = onnx.load(str(path))
-    for shape in (model.graph.input[0].type.tensor_type.shape,):
-        shape.dim[0].dim_value = 1
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     model = shape_inference.infer_shapes(model)
     graph = model.graph
     shapes = {
@@ -82,24 +81,15 @@ def count(path: Path) -> tuple[int, int]:
 def judge(weights: str, view1: Path, crops: PictureSet) -> Accuracy:
     """Return what an embedder reaches on View 1 and on the crops."""
     embedder = Embedder(Model.load(weights))
-    view = read_view1(view1)
-    pictures = view.pictures(view.train + view.test)
-    rows, missed, _ = embed_pictures(Recognizer(Detector(Model.load("centerface")), embedder), view, pictures)
-    train, test = (pair_distances(rows, pictures, pairs) for pairs in (view.train, view.test))
-    threshold = best_threshold(train, np.array([pair.same for pair in view.train]))
-    lost = np.array([pair.a in missed or pair.b in missed for pair in view.test])
-    right = ((test <= threshold) == np.array([pair.same for pair in view.test])) & ~lost
-    tested = view.pictures(view.test)
-    order = {picture: number for number, picture in enumerate(pictures)}
-    view1_val = val_at_far(rows[[order[picture] for picture in tested]], tested, 1e-3)[0]
+    found = measure(Recognizer(Detector(Model.load("centerface")), embedder), read_view1(view1))
     own = embed_crops(embedder, crops)
     rates = evaluate_holdout(own, crops.owner, fars=(1e-3, 1e-4), repeats=2).rates
     enrolled = min(ENROLLED, 2 * len(crops.people) // 3)
-    found = evaluate_identification(own, crops.owner, sizes=[enrolled], per_person=PICTURES)
-    detection = found[0].votes[0].detections[1].dir
+    galleries = evaluate_identification(own, crops.owner, sizes=[enrolled], per_person=PICTURES)
+    detection = galleries[0].votes[0].detections[1].dir
     return Accuracy(
-        float(right.mean()),
-        view1_val,
+        found.accuracy,
+        found.val,
         rates[0].val.value,
         rates[1].val.value,
         float("nan") if detection is None else detection,

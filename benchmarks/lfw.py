@@ -142,6 +142,34 @@ def val_at_far(rows: NDArray[np.float32], pictures: list[Picture], far: float) -
     return float((distances[upper][same] <= threshold).mean()), int(same.sum()), len(impostors)
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a pipeline reaches on View 1; rates in parts of 1."""
+
+    threshold: float
+    accuracy: float
+    val: float
+    genuine: int
+    impostors: int
+    missed: int
+    pictures: int
+    seconds: float
+
+
+def measure(recognizer: Recognizer, view: View1) -> Found:
+    """Return accuracy on the test half, threshold from the training half, and VAL at FAR 1e-3."""
+    pictures = view.pictures(view.train + view.test)
+    rows, missed, seconds = embed_pictures(recognizer, view, pictures)
+    train, test = (pair_distances(rows, pictures, pairs) for pairs in (view.train, view.test))
+    threshold = best_threshold(train, np.array([pair.same for pair in view.train]))
+    lost = np.array([pair.a in missed or pair.b in missed for pair in view.test])
+    right = ((test <= threshold) == np.array([pair.same for pair in view.test])) & ~lost
+    tested = view.pictures(view.test)
+    order = {picture: number for number, picture in enumerate(pictures)}
+    val = val_at_far(rows[[order[picture] for picture in tested]], tested, 1e-3)
+    return Found(threshold, float(right.mean()), *val, len(missed), len(pictures), seconds)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -152,25 +180,15 @@ def main() -> None:
     embedder = Embedder(Model.load(arguments.weights), flip=not arguments.no_flip)
     recognizer = Recognizer(Detector(Model.load("centerface")), embedder)
     view = read_view1(arguments.view1)
-    pictures = view.pictures(view.train + view.test)
-    rows, missed, seconds = embed_pictures(recognizer, view, pictures)
-    train, test = (pair_distances(rows, pictures, pairs) for pairs in (view.train, view.test))
-    threshold = best_threshold(train, np.array([pair.same for pair in view.train]))
-    lost = np.array([pair.a in missed or pair.b in missed for pair in view.test])
-    right = ((test <= threshold) == np.array([pair.same for pair in view.test])) & ~lost
-    tested = view.pictures(view.test)
-    order = {picture: number for number, picture in enumerate(pictures)}
-    val, genuine, impostors = val_at_far(rows[[order[picture] for picture in tested]], tested, 1e-3)
+    found = measure(recognizer, view)
     print(f"weights                      {arguments.weights}{', no flip' if arguments.no_flip else ''}")
-    print(f"threshold from pairsDevTrain {threshold:.4f} ({len(view.train):,} pairs)")
-    print(f"accuracy on pairsDevTest     {100 * right.mean():.2f} % ({len(right):,} pairs)")
-    print(
-        f"VAL at FAR 1e-3, test half   {100 * val:.2f} % ({genuine:,} genuine, {impostors:,} impostor pairs)"
-    )
-    print(f"photographs without a face   {len(missed)} of {len(pictures):,}")
-    print(
-        f"seconds                      {seconds:.0f} ({1000 * seconds / len(pictures):.1f} ms a photograph)"
-    )
+    print(f"threshold from pairsDevTrain {found.threshold:.4f} ({len(view.train):,} pairs)")
+    print(f"accuracy on pairsDevTest     {100 * found.accuracy:.2f} % ({len(view.test):,} pairs)")
+    told = f"{found.genuine:,} genuine, {found.impostors:,} impostor pairs"
+    print(f"VAL at FAR 1e-3, test half   {100 * found.val:.2f} % ({told})")
+    print(f"photographs without a face   {found.missed} of {found.pictures:,}")
+    each = 1000 * found.seconds / found.pictures
+    print(f"seconds                      {found.seconds:.0f} ({each:.1f} ms a photograph)")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from sameface.cli.options import Command, json_option, recognizer_options
+from sameface.cli.options import Command, cache_option, json_option, recognizer_options
 from sameface.cli.output import print_json, print_table, progress
 from sameface.evaluation.bootstrap import REPEATS
 from sameface.evaluation.cache import Cache
@@ -22,14 +22,7 @@ from sameface.evaluation.report import Report, percent, report_record, write_jso
 from sameface.recognizer import Recognizer
 
 SHARED = (
-    click.option(
-        "--cache",
-        default="sameface-cache.db",
-        show_default=True,
-        envvar="SAMEFACE_CACHE",
-        type=click.Path(dir_okay=False),
-        help="Keeps embeddings from run to run; biometric data, readable by you only.",
-    ),
+    cache_option,
     click.option(
         "--face",
         "policy",

@@ -19,6 +19,14 @@ from sameface.recognizer import Choice, Recognizer
 Command: TypeAlias = Callable[..., Any]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
+cache_option = click.option(
+    "--cache",
+    default="sameface-cache.db",
+    show_default=True,
+    envvar="SAMEFACE_CACHE",
+    type=click.Path(dir_okay=False),
+    help="Keeps embeddings from run to run; biometric data, readable by you only.",
+)
 gallery_option = click.option(
     "--gallery",
     "gallery_path",

@@ -14,7 +14,15 @@ from sameface.adapter import Adapter, fit_adapter
 from sameface.align import align_faces
 from sameface.arrays import Embeddings
 from sameface.cli.folders import folder_argument
-from sameface.cli.options import DETECTOR, Command, add_options, json_option, load_embedder, take_detector
+from sameface.cli.options import (
+    DETECTOR,
+    Command,
+    add_options,
+    cache_option,
+    json_option,
+    load_embedder,
+    take_detector,
+)
 from sameface.cli.output import count, each, finish, print_json, print_table, progress
 from sameface.errors import AdapterError, TooFewPairsError
 from sameface.evaluation.cache import Cache
@@ -61,14 +69,7 @@ def gallery() -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="An .npz file to write.",
 )
-@click.option(
-    "--cache",
-    default="sameface-cache.db",
-    show_default=True,
-    envvar="SAMEFACE_CACHE",
-    type=click.Path(dir_okay=False),
-    help="Keeps embeddings from run to run; biometric data, readable by you only.",
-)
+@cache_option
 @click.option(
     "--hidden",
     type=click.IntRange(min=0),

@@ -15,8 +15,8 @@ from sameface.model import find_weights
 from sameface.training.augment import WHOLE, View
 from sameface.training.config import TrainConfig
 from sameface.training.networks import Network
-from sameface.training.resnet29 import RESIDUALS, load_resnet29
-from sameface.training.tables import TABLES
+from sameface.training.resnet29 import load_resnet29
+from sameface.training.tables import RESIDUALS, TABLES
 
 
 @dataclass(frozen=True, slots=True)

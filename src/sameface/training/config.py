@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sameface.training.sampler import Stage
-from sameface.training.tables import TABLES
-
-DLIB = ("resnet29", "resnet15")  # networks of dlib's kind, which begin with weights that exist
+from sameface.training.tables import RESIDUALS, TABLES
 
 RATES = {"adagrad": 0.05, "adamw": 1e-3}  # the paper's, and one that suits small runs
 
@@ -43,7 +41,7 @@ def choice(value: Any, text: str, *, among: tuple[str, ...] = ()) -> Any:
 class TrainConfig:
     """Every choice of one training run. The command line has an option for each field, of the same name."""
 
-    network: str = choice("nns2", "what to train", among=(*TABLES, *DLIB))
+    network: str = choice("nns2", "what to train", among=(*TABLES, *RESIDUALS))
     dimension: int = choice(128, "width of an embedding, 64 to 512")
     norm: str = choice("batch", "normalisation", among=("batch", "response"))
     people: int = choice(32, "P, people in a batch")
@@ -95,10 +93,10 @@ class TrainConfig:
             raise ValueError(
                 "margin must be over 0 and up to 4, teacher_weight 0 to 1, view over 0 and up to 1"
             )
-        if self.network in DLIB and self.dimension != 128:
+        if self.network in RESIDUALS and self.dimension != 128:
             raise ValueError(f"dimension must be resnet29's 128, got {self.dimension}")
-        if self.start and self.network not in DLIB:
-            raise ValueError(f"start must be left out unless the network is one of {DLIB}")
+        if self.start and self.network not in RESIDUALS:
+            raise ValueError(f"start must be left out unless the network is one of {tuple(RESIDUALS)}")
         self.stages()
         self.teachers()
 

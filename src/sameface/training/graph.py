@@ -9,7 +9,8 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from sameface.training.networks import L2_EPSILON, InceptionModule, L2Pool, MaxoutLayer, Network
-from sameface.training.resnet29 import RESIDUALS, Block, ResNet29
+from sameface.training.resnet29 import Block, ResNet29
+from sameface.training.tables import RESIDUALS
 
 OPSET, IR_VERSION = 17, 8
 

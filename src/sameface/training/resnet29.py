@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,29 +14,7 @@ from torch.nn import functional
 
 from sameface.errors import WeightsError
 from sameface.model import find_weights
-
-WIDTHS = (32, 32, 32, 64, 64, 64, 64, 128, 128, 128, 256, 256, 256, 256)  # channels of each block
-DOWN = (3, 7, 10, 13)  # the blocks that halve the picture
-
-
-@dataclass(frozen=True, slots=True)
-class Residual:
-    """A network of dlib's kind.
-
-    Attributes:
-        size: The side in pixels of the square crops that it takes.
-        kept: Which of the fourteen blocks it has.
-    """
-
-    size: int
-    kept: tuple[int, ...]
-
-
-RESIDUALS = {
-    "resnet29": Residual(150, tuple(range(14))),
-    # Half the blocks and a smaller picture, of which 2 x 2 places are left at the end.
-    "resnet15": Residual(102, (3, 4, 7, 8, 10, 11, 12)),
-}
+from sameface.training.tables import DOWN, RESIDUALS, WIDTHS
 
 
 class ResNet29(nn.Module):
@@ -46,7 +23,7 @@ class ResNet29(nn.Module):
     Its batch norms are folded into the convolutions, so that a batch is nothing but its pictures.
 
     Args:
-        name: Which of `RESIDUALS`.
+        name: Which of `tables.RESIDUALS`.
     """
 
     dimension = 128

@@ -217,3 +217,27 @@ TABLES = {
         Table("nns2", 140, 116, NNS2),
     )
 }
+
+# The blocks of dlib's network.
+WIDTHS = (32, 32, 32, 64, 64, 64, 64, 128, 128, 128, 256, 256, 256, 256)  # channels of each block
+DOWN = (3, 7, 10, 13)  # the blocks that halve the picture
+
+
+@dataclass(frozen=True, slots=True)
+class Residual:
+    """A network of dlib's kind.
+
+    Attributes:
+        size: The side in pixels of the square crops that it takes.
+        kept: Which of the fourteen blocks it has.
+    """
+
+    size: int
+    kept: tuple[int, ...]
+
+
+RESIDUALS = {
+    "resnet29": Residual(150, tuple(range(14))),
+    # Half the blocks and a smaller picture, of which 2 x 2 places are left at the end.
+    "resnet15": Residual(102, (3, 4, 7, 8, 10, 11, 12)),
+}
