@@ -18,13 +18,13 @@ from sameface.manifest import CropRule
 from sameface.model import Model, open_session
 from sameface.recognizer import Recognizer
 from sameface.training.augment import OFF, WHOLE, View, augment, resize
-from sameface.training.build import face_of, pixels_of, view_of
+from sameface.training.build import build_network, face_of, pixels_of, view_of
 from sameface.training.export import scale_rule
 from sameface.training.graph import store_float16, to_bytes, write_network
 from sameface.training.pictures import RULE_FILE, open_pictures
 from sameface.training.prepare import make_rule, rule_of_weights
-from sameface.training.resnet29 import load_resnet29
-from sameface.training.teacher import fit_last_layer, project, recut, teach
+from sameface.training.resnet29 import is_shortened, load_resnet29
+from sameface.training.teacher import embed_all, fit_last_layer, project, recut, teach, turn_toward
 from sameface.training.toml import to_toml
 
 SAMPLES = ["barack-obama-1", "barack-obama-2", "eileen-collins", "joe-biden"]
@@ -117,6 +117,7 @@ def test_teachers_are_named_with_their_weights(text, teachers):
         ({"view": 0.0}, "view over 0"),
         ({"view": 1.5}, "view over 0"),
         ({"start": "resnet29"}, "start must be left out"),
+        ({"frozen": 2}, "frozen must be left out"),
         ({"network": "resnet15", "dimension": 64}, "must be resnet29's 128"),
     ],
 )
@@ -193,3 +194,37 @@ def test_a_run_can_begin_with_the_file_of_another(tmp_path):
     short = load_resnet29(tmp_path / "other.onnx", name="resnet15")
     assert torch.allclose(short.blocks["4"].conv1.weight, network.blocks["4"].conv1.weight, rtol=1e-3)
     assert torch.allclose(short.fc.weight, network.fc.weight, rtol=1e-3, atol=1e-6)
+
+
+def test_teachers_turned_and_shrunk_rows_come_back_to_where_an_embedder_has_them(loose):
+    own = embed_all(loose, "resnet29")
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(128, 128)))[0]
+    middle = own.mean(axis=0)
+    told = ((own - middle) @ turn * 3 + 1).astype(np.float32)
+    told[2] = 0  # a picture that could not be read
+    placed = turn_toward(told, "resnet29", loose)
+    seen = [0, 1, 3]
+    assert not placed[2].any()
+    assert np.abs((placed @ placed.T - own @ own.T)[np.ix_(seen, seen)]).max() < 0.2
+    whole = turn_toward(((own - middle) @ turn * 3 + 1).astype(np.float32), "resnet29", loose)
+    assert np.allclose(whole, own, atol=1e-5)
+
+
+def test_only_a_network_that_leaves_blocks_out_is_shortened(tmp_path):
+    assert is_shortened("resnet29", "resnet15")
+    assert not is_shortened("resnet29", "resnet29")
+    path = tmp_path / "short.onnx"
+    path.write_bytes(to_bytes(write_network(load_resnet29(name="resnet15"))))
+    assert not is_shortened(path, "resnet15")
+
+
+@pytest.mark.parametrize(("blocks", "still"), [(0, []), (2, ["conv0", "blocks.3", "blocks.4"])])
+def test_frozen_blocks_get_no_gradient(blocks, still):
+    network = build_network(small_config(network="resnet15", dimension=128, frozen=blocks))
+    network(torch.zeros(1, 3, 102, 102)).sum().backward()
+    parts = {
+        name.rpartition(".conv")[0] or name.split(".")[0]
+        for name, p in network.named_parameters()
+        if p.grad is None
+    }
+    assert sorted(parts) == sorted(still)

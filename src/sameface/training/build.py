@@ -15,7 +15,7 @@ from sameface.model import find_weights
 from sameface.training.augment import WHOLE, View
 from sameface.training.config import TrainConfig
 from sameface.training.networks import Network
-from sameface.training.resnet29 import load_resnet29
+from sameface.training.resnet29 import SHIPPED, load_resnet29
 from sameface.training.tables import RESIDUALS, TABLES
 
 
@@ -45,7 +45,7 @@ def pixels_of(config: TrainConfig, rule: CropRule | None = None) -> Pixels:
     if config.network not in RESIDUALS:
         view = View((1 - config.view) / 2, (1 - config.view) / 2, config.view)
         return Pixels(TABLES[config.network].size, (127.5, 127.5, 127.5), 1 / 128, view)
-    manifest = read_manifest(find_weights("resnet29").with_suffix(".toml"))
+    manifest = read_manifest(find_weights(SHIPPED).with_suffix(".toml"))
     assert manifest.embedding is not None
     view = WHOLE if rule is None else view_of(rule, manifest.embedding.crop)
     return Pixels(RESIDUALS[config.network].size, manifest.mean, manifest.scale, view)
@@ -71,6 +71,8 @@ def face_of(rule: CropRule, size: int) -> Face:
 def build_network(config: TrainConfig) -> nn.Module:
     """Return the network that a run begins with; those of dlib's kind begin with the shipped weights."""
     if config.network in RESIDUALS:
-        return load_resnet29(config.start or "resnet29", name=config.network)
+        network = load_resnet29(config.start or SHIPPED, name=config.network)
+        network.freeze(config.frozen)
+        return network
     norm: Any = config.norm
     return Network(TABLES[config.network], dimension=config.dimension, norm=norm, seed=config.seed)

@@ -21,6 +21,7 @@ FEWEST = {
     "save_every": 1,
     "patience": 1,
     "head_steps": 0,
+    "frozen": 0,
     "learning_rate": 0,
     "warm_up": 0,
     "chunk": 0,
@@ -60,6 +61,7 @@ class TrainConfig:
     head_steps: int = choice(0, "for so many steps; then triplets")
     view: float = choice(1.0, "the part of a crop's side that the network looks at, in the middle")
     start: str = choice("", "weights that a resnet begins with; the shipped resnet29 unless told")
+    frozen: int = choice(0, "first blocks of a resnet that stay as they began; 0 trains all of it")
     teacher: str = choice("none", "imitate embedders: NAME or FILE.onnx, several as A,B:WEIGHT")
     teacher_weight: float = choice(1.0, "1 imitates only, less mixes with triplets")
     optimizer: str = choice("adamw", "adagrad is the paper's", among=("adamw", "adagrad"))
@@ -95,8 +97,9 @@ class TrainConfig:
             )
         if self.network in RESIDUALS and self.dimension != 128:
             raise ValueError(f"dimension must be resnet29's 128, got {self.dimension}")
-        if self.start and self.network not in RESIDUALS:
-            raise ValueError(f"start must be left out unless the network is one of {tuple(RESIDUALS)}")
+        if (self.start or self.frozen) and self.network not in RESIDUALS:
+            name = "start" if self.start else "frozen"
+            raise ValueError(f"{name} must be left out unless the network is one of {tuple(RESIDUALS)}")
         self.stages()
         self.teachers()
 

@@ -45,6 +45,11 @@ class ResNet29(nn.Module):
         """Return the unit rows of a batch of planes."""
         return functional.normalize(self.fc(self.pool(planes)).float(), dim=1)
 
+    def freeze(self, blocks: int) -> None:
+        """Keep the first convolution and so many blocks as they are; 0 keeps nothing."""
+        for part in (self.conv0, *self.blocks.values())[: blocks + 1 if blocks else 0]:
+            part.requires_grad_(requires_grad=False)
+
     def pool(self, planes: Tensor) -> Tensor:
         """Return the `(n, 256)` features that the last layer takes."""
         x = functional.max_pool2d(self.conv0(planes).relu(), 3, 2)
@@ -76,7 +81,10 @@ def grow(x: Tensor, full: list[int]) -> Tensor:
     return functional.pad(x, (0, width, 0, height, 0, channels)) if channels or height or width else x
 
 
-def load_resnet29(weights: str | Path = "resnet29", *, name: str = "resnet29") -> ResNet29:
+SHIPPED = "resnet29"
+
+
+def load_resnet29(weights: str | Path = SHIPPED, *, name: str = "resnet29") -> ResNet29:
     """Return the network with the weights of an ONNX file of its shape, the shipped one unless told.
 
     A short form takes of them those of the blocks that it has.
@@ -93,6 +101,12 @@ def load_resnet29(weights: str | Path = "resnet29", *, name: str = "resnet29") -
     except (KeyError, RuntimeError) as error:
         raise WeightsError(str(weights), f"{str(path)!r} is not a resnet29 ({error})") from error
     return network
+
+
+def is_shortened(weights: str | Path, name: str) -> bool:
+    """Return whether a file has blocks that the network of this name leaves out."""
+    kept = {NAMES[part] for part in ResNet29(name).state_dict()}
+    return not kept.issuperset(set(read_tensors(find_weights(weights))) & set(NAMES.values()))
 
 
 def read_tensors(path: Path) -> dict[str, NDArray[np.float32]]:

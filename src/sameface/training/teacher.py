@@ -64,6 +64,29 @@ def project(rows: Embeddings, dimension: int) -> Embeddings:
     return unit_rows((rows @ directions).astype(np.float32))
 
 
+def turn_toward(rows: Embeddings, weights: str, pictures: PictureSet) -> Embeddings:
+    """Turn, scale and shift the teachers' rows to where an embedder of their width has the same pictures.
+
+    The distances between them all shrink or grow alike, but for what coming back to the sphere changes. A
+    network that begins with these weights has the shortest way to go, and its rows stay comparable with what
+    the embedder said before, thresholds and all (orthogonal Procrustes, Schönemann, 1966).
+
+    Args:
+        rows: `(n, d)`, zeros for a picture that cannot be read.
+        weights: The embedder, by name or path.
+        pictures: Those the rows are of; some thousand, evenly drawn, decide the turn.
+    """
+    some = range(0, len(pictures), max(1, len(pictures) // FITTED))
+    own = embed_all(pictures, weights, some).astype(np.float64)
+    seen = own.any(axis=1)
+    told, own = rows[some][seen].astype(np.float64), own[seen]
+    origin, middle = told.mean(axis=0), own.mean(axis=0)
+    left, _, right = np.linalg.svd((told - origin).T @ (own - middle))
+    scale = np.linalg.norm(own - middle) / np.linalg.norm(told - origin)
+    placed = unit_rows(((rows - origin) @ (left @ right) * scale + middle).astype(np.float32))
+    return np.where(rows.any(axis=1, keepdims=True), placed, 0).astype(np.float32)
+
+
 def fit_last_layer(network: ResNet29, pictures: PictureSet, pixels: Pixels, taught: Tensor) -> None:
     """Give the network the last layer that brings it nearest to the teachers, by least squares.
 
@@ -84,21 +107,22 @@ def fit_last_layer(network: ResNet29, pictures: PictureSet, pixels: Pixels, taug
     network.fc.weight.data.copy_(torch.linalg.solve(square, x.T @ torch.cat(wanted)).T)
 
 
-def embed_all(pictures: PictureSet, weights: str) -> Embeddings:
-    """Return one teacher's row of every picture, mirror image averaged in."""
+def embed_all(pictures: PictureSet, weights: str, numbers: Sequence[int] | None = None) -> Embeddings:
+    """Return one embedder's row of every picture, or of these numbers, mirror image averaged in."""
     embedder = Embedder(Model.load(weights))
-    rows = np.zeros((len(pictures), embedder.spec.dimension), np.float32)
-    for start in range(0, len(pictures), BATCH):
-        crops, numbers = [], []
-        for number in range(start, min(start + BATCH, len(pictures))):
+    wanted = range(len(pictures)) if numbers is None else numbers
+    rows = np.zeros((len(wanted), embedder.spec.dimension), np.float32)
+    for start in range(0, len(wanted), BATCH):
+        crops, seen = [], []
+        for place, number in enumerate(wanted[start : start + BATCH], start):
             try:
                 image = pictures.places[number].read()
             except ImageError:
                 continue
             crops.append(recut(image, pictures.rule, embedder.spec.crop))
-            numbers.append(number)
+            seen.append(place)
         if crops:
-            rows[numbers] = embedder.embed(np.stack(crops))
+            rows[seen] = embedder.embed(np.stack(crops))
     return rows
 
 

@@ -24,9 +24,10 @@ from sameface.training.objective import combined_loss
 from sameface.training.parallel import Peers, pick_device
 from sameface.training.pictures import PictureSet
 from sameface.training.rate import rate_at, set_rate
-from sameface.training.resnet29 import ResNet29
+from sameface.training.resnet29 import SHIPPED, ResNet29, is_shortened
 from sameface.training.run import Course, Run, make_run, save, save_batch
-from sameface.training.teacher import fit_last_layer, teach
+from sameface.training.tables import RESIDUALS
+from sameface.training.teacher import fit_last_layer, teach, turn_toward
 from sameface.training.triplets import Stats
 from sameface.training.validate import embed_pictures, roc_of, val_at_far
 from sameface.training.watch import Watch
@@ -219,11 +220,12 @@ def open_or_begin(course: Course) -> Run:
 
 
 def prepare_pupil(run: Run, course: Course, taught: Tensor) -> None:
-    """Begin near the teachers: at their means of the people, and with the last layer that fits them best."""
+    """Begin near the teachers: the head at their means, and a shortened network with a last layer fitted."""
     owner = torch.as_tensor(course.pictures.owner)
     if run.head is not None:
         run.head.directions.data.zero_().index_add_(0, owner.to(course.device), taught.to(course.device))
-    if isinstance(run.network, ResNet29):
+    config = course.config
+    if isinstance(run.network, ResNet29) and is_shortened(config.start or SHIPPED, config.network):
         fit_last_layer(run.network, course.pictures, course.pixels, taught)
 
 
@@ -251,15 +253,18 @@ def feed_of(run: Run, course: Course) -> Feed:
 def recall_teachers(pictures: PictureSet, config: TrainConfig, folder: Path) -> Tensor:
     """Return what the teachers say of each picture, asked once for all runs that go on in the folder."""
     path = folder / TAUGHT
-    key = fingerprint(pictures, config.teacher, config.dimension)
+    start = config.start or SHIPPED if config.network in RESIDUALS else ""
+    key = fingerprint(pictures, config.teacher, config.dimension, start)
     if path.exists():
         state = load_checkpoint(path)
         if state["key"] == key:
             return cast("Tensor", state["network"])
-    rows = torch.from_numpy(teach(pictures, config.teachers(), config.dimension))
+    rows = teach(pictures, config.teachers(), config.dimension)
+    if start:
+        rows = turn_toward(rows, start, pictures)
     folder.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(path, {"key": key, "network": rows})
-    return rows
+    save_checkpoint(path, {"key": key, "network": torch.from_numpy(rows)})
+    return torch.from_numpy(rows)
 
 
 def due(step: int, every: int, config: TrainConfig) -> bool:
