@@ -154,6 +154,8 @@ def show(steps: Iterator[Progress], total: int, console: Console) -> int:
 def describe(done: Progress) -> str:
     """Return a step in one line."""
     stats = done.stats
+    if done.step == 0 and done.val is not None:
+        return f"before the first step VAL {done.val:.1%} at FAR 1e-2"
     line = (
         f"step {done.step} loss {done.loss:.4f} active {stats.active_fraction:.0%} "
         f"AP {stats.positive:.3f} AN {stats.negative:.3f} spread {stats.spread:.3f} "

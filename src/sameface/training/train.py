@@ -96,9 +96,7 @@ def train(
         try:
             # Closed, or the workers that decode pictures outlive an error and the program never ends.
             with contextlib.closing(load(run, course)) as batches:
-                yield from take_steps(
-                    run, course, batches, until=lambda: stop() or time.monotonic() > deadline
-                )
+                yield from take_steps(run, course, batches, stop=stop, deadline=deadline)
             return
         except CollapseError as error:
             if config.on_collapse == "stop" or run.recoveries == RECOVERIES:
@@ -111,12 +109,14 @@ def train(
 
 
 def take_steps(
-    run: Run, course: Course, batches: Iterator[Batch], *, until: Callable[[], bool]
+    run: Run, course: Course, batches: Iterator[Batch], *, stop: Callable[[], bool], deadline: float
 ) -> Iterator[Progress]:
-    """Take the steps that are left."""
+    """Take the steps that are left, until told to stop or the time is up."""
     config, folder, peers = course.config, course.folder, course.peers
     watch = Watch(config)
     events = EventFile(folder) if peers.rank == 0 else None
+    if run.step == 0 and len(course.held_out):
+        yield Progress(0, math.nan, NOTHING, 0, 0, 0, validate(run, course))
     began = time.perf_counter()
     while run.step < config.steps:
         # A batch of P people with K pictures each.
@@ -137,8 +137,9 @@ def take_steps(
         cause = watch.see(run.step - 1, loss, stats)
         if cause:
             raise CollapseError(run.step, cause)
-        ended = peers.any(flag=until(), device=course.device)
-        val = validate(run, course) if due(run.step, config.validate_every, config) else None
+        over = peers.any(flag=time.monotonic() > deadline, device=course.device)
+        ended = peers.any(flag=stop(), device=course.device) or over
+        val = validate(run, course) if over or due(run.step, config.validate_every, config) else None
         if ended or (due(run.step, config.save_every, config) and not watch.suspicious):
             save(folder / LAST, run, course)
 

@@ -62,6 +62,7 @@ class Order:
         distances: `(n, n)` squared distances, no gradient.
         anchors: `(t,)` the anchor of each pair.
         positives: `(t,)` its positive.
+        columns: `(t,)` which of its anchor's positives that is.
         sorted: `(n, n)` each anchor's distances to its negatives, rising; infinite from `negatives` on.
         index: `(n, n)` which negative each of these is.
         negatives: `(n,)` how many negatives each anchor has.
@@ -71,6 +72,7 @@ class Order:
     distances: Tensor
     anchors: Tensor
     positives: Tensor
+    columns: Tensor
     sorted: Tensor
     index: Tensor
     negatives: Tensor
@@ -78,14 +80,11 @@ class Order:
 
     def count_under(self, limits: Tensor, *, or_equal: bool) -> Tensor:
         """Return for each pair how many negatives of its anchor lie under its limit: `(t,)` to `(t,)`."""
-        places = torch.arange(len(self.anchors), device=limits.device)
-        first = torch.searchsorted(self.anchors, self.anchors)  # pairs stand in the order of their anchors
-        column = places - first
-        width = int(column.max()) + 1 if len(places) else 0
+        width = int(self.columns.max()) + 1 if len(limits) else 0
         table = limits.new_full((len(self.sorted), width), -1.0)
-        table[self.anchors, column] = limits
+        table[self.anchors, self.columns] = limits
         found = torch.searchsorted(self.sorted, table, right=or_equal)
-        return torch.minimum(found[self.anchors, column], self.negatives[self.anchors])
+        return torch.minimum(found[self.anchors, self.columns], self.negatives[self.anchors])
 
     def at(self, places: Tensor) -> Tensor:
         """Return the distance at each pair's place in its anchor's order, infinite past the last negative."""
@@ -160,15 +159,15 @@ def squared_distances(rows: Tensor) -> Tensor:
 def sort_negatives(rows: Tensor, labels: Tensor) -> Order:
     """Return the anchor-positive pairs and each anchor's negatives in order."""
     distances = squared_distances(rows)
-    anchors, positives, alike = list_pairs(labels)
+    anchors, positives, columns, alike = list_pairs(labels)
     apart = distances.clone().fill_diagonal_(torch.inf)
     apart[anchors, positives] = torch.inf
     ranked, index = sort_lines(apart)
-    return Order(distances, anchors, positives, ranked, index, len(labels) - alike, rows.shape[1])
+    return Order(distances, anchors, positives, columns, ranked, index, len(labels) - alike, rows.shape[1])
 
 
-def list_pairs(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the anchors and positives of all pairs of one person, and how many rows each row's person has.
+def list_pairs(labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the anchors, positives and columns of all pairs, and how many rows each row's person has.
 
     Rows of one person stand side by side once they are sorted; an anchor's positives are that stretch.
     """
@@ -176,10 +175,10 @@ def list_pairs(labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     first = torch.searchsorted(ranked, labels)
     alike = torch.searchsorted(ranked, labels, right=True) - first  # (n,)
     anchors = torch.arange(len(labels), device=labels.device).repeat_interleave(alike)
-    step = torch.arange(len(anchors), device=labels.device) - (alike.cumsum(0) - alike)[anchors]
-    positives = place[first[anchors] + step]
+    columns = torch.arange(len(anchors), device=labels.device) - (alike.cumsum(0) - alike)[anchors]
+    positives = place[first[anchors] + columns]
     other = positives != anchors
-    return anchors[other], positives[other], alike
+    return anchors[other], positives[other], columns[other], alike
 
 
 def sort_lines(table: Tensor) -> tuple[Tensor, Tensor]:
@@ -195,24 +194,25 @@ def sort_lines(table: Tensor) -> tuple[Tensor, Tensor]:
 
     def sort_some(start: int) -> None:
         some = slice(start, start + LINES)
-        ranked_lines[some], index_lines[some] = sort_keys(numbers[some])
+        sort_keys(numbers[some], ranked_lines[some], index_lines[some])
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         list(pool.map(sort_some, range(0, len(numbers), LINES)))
     return torch.from_numpy(ranked_lines), torch.from_numpy(index_lines)
 
 
-def sort_keys(lines: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return some lines in rising order, equal numbers in the order of their places, and these places.
+def sort_keys(lines: NDArray[np.float32], ranked: NDArray[np.float32], index: NDArray[np.int64]) -> None:
+    """Write some lines in rising order, equal numbers in the order of their places, and these places.
 
     A float32 from 0 up is as large as its bits read as a whole number. With the place in the lower half of 64
     bits one sort yields both.
     """
-    keys = lines.view(np.int32).astype(np.int64)
-    keys <<= 32
-    keys |= np.arange(lines.shape[1])
-    keys.sort(axis=1)
-    return (keys >> 32).astype(np.int32).view(np.float32), keys & 0xFFFFFFFF
+    index[:] = lines.view(np.int32)
+    index <<= 32
+    index |= np.arange(lines.shape[1])
+    index.sort(axis=1)
+    np.right_shift(index, 32, out=ranked.view(np.int32), casting="unsafe")
+    index &= 0xFFFFFFFF
 
 
 def choose_negatives(
