@@ -1,0 +1,124 @@
+// Many pictures: sent, sorted into people by a job of the service, and then put right by hand.
+import { announce, button, el, nameOf } from "./dom.js";
+import { createBoard } from "./board.js";
+import { errorKey, failure } from "./failure.js";
+import { say } from "./i18n.js";
+import { createIntake } from "./intake.js";
+import { confirm, labelled } from "./dialog.js";
+import { rateArgs } from "./thresholds.js";
+import { ApiError } from "./transport.js";
+
+const PAUSE = 400; // milliseconds between two questions after the job
+const MOST = 1000; // pictures that the service takes at once
+const FAR = 0.001;
+
+/** Make the view. */
+export function createAlbum(app) {
+  const { api } = app;
+  const far = rateSelect(app.thresholds);
+  const intake = createIntake({ title: "album.intake", hint: "album.hint", multiple: true, folder: true, take });
+  const before = el("div", { class: "album-start" }, intake, labelled("album.far", far));
+  const words = el("p", { role: "status" });
+  const bar = el("progress", { max: 1, label: "album.progress" });
+  const cancel = button("album.cancel", () => work.abort());
+  const progress = el("div", { class: "panel progress", hidden: true }, words, bar, cancel);
+  const problem = el("div");
+  const place = el("div");
+  const element = el(
+    "section",
+    { class: "view" },
+    el("h1", { t: "album.title", tabindex: "-1" }),
+    el("p", { class: "lead", t: "album.lead" }),
+    before,
+    progress,
+    problem,
+    place,
+  );
+  let work = new AbortController();
+
+  async function take(files) {
+    if (!progress.hidden) return;
+    if (place.childElementCount > 0 && !(await mayReplace())) return;
+    problem.replaceChildren();
+    if (files.length > MOST) {
+      problem.replaceChildren(el("p", { class: "failure", role: "alert", t: "album.too_many", args: { given: files.length, most: MOST } }));
+      return;
+    }
+    await sort(files);
+  }
+
+  async function sort(files) {
+    work = new AbortController();
+    place.replaceChildren();
+    toggle(true);
+    try {
+      const result = await runJob(files, work.signal);
+      showResult(result, files);
+    } catch (error) {
+      if (error.code === "aborted") problem.replaceChildren(el("p", { class: "note", role: "status", t: "album.cancelled" }));
+      else problem.replaceChildren(failure(error));
+    } finally {
+      toggle(false);
+    }
+  }
+
+  function toggle(busy) {
+    progress.hidden = !busy;
+    before.hidden = busy;
+    if (busy) cancel.focus();
+  }
+
+  /** Send the pictures, follow the job, and answer its result, which the service then forgets. */
+  async function runJob(files, signal) {
+    const sent = (part) => step("album.sending", { n: files.length }, part);
+    sent(0);
+    const { id } = await api.cluster(files, far.value, { progress: sent, signal });
+    try {
+      return await follow(id, signal);
+    } finally {
+      await api.forgetJob(id).catch(() => null); // it may be gone already
+    }
+  }
+
+  async function follow(id, signal) {
+    for (;;) {
+      if (signal.aborted) throw new ApiError("aborted");
+      const job = await api.job(id);
+      if (job.state === "done") return job.result;
+      if (job.state === "failed") throw new ApiError(job.error.code, job.error.message);
+      if (job.state === "cancelled") throw new ApiError("aborted");
+      step("album.working", { done: job.done, total: job.total }, job.total ? job.done / job.total : 0);
+      await new Promise((resolve) => setTimeout(resolve, PAUSE));
+    }
+  }
+
+  function step(key, args, part) {
+    say(words, key, args);
+    bar.value = part;
+  }
+
+  function showResult(result, files) {
+    const nothing = el("p", { class: "note", t: "album.nothing" });
+    const board = result.faces.length === 0 ? nothing : createBoard(app, result, files).element;
+    place.replaceChildren(board, ...skippedList(result.skipped));
+    announce("album.found", { n: result.faces.length, groups: result.groups.length });
+  }
+
+  const mayReplace = () => confirm({ title: "album.replace", body: [el("p", { t: "album.replace_words" })], action: "album.replace_yes" });
+  return { element, take };
+}
+
+function rateSelect(rows) {
+  const select = el("select");
+  select.append(...rows.map(({ far }) => el("option", { value: far, t: "far.rate", args: rateArgs(far), selected: far === FAR })));
+  return select;
+}
+
+function skippedList(skipped) {
+  if (skipped.length === 0) return [];
+  const lines = skipped.map(({ picture, error }) =>
+    el("li", {}, nameOf(picture, { class: "file-name" }), el("span", { class: "soft", t: errorKey(error.code), args: { code: error.code } })),
+  );
+  const summary = el("summary", { t: "album.skipped", args: { n: lines.length } });
+  return [el("details", { class: "panel skipped", open: true }, summary, el("ul", { class: "plain" }, ...lines))];
+}

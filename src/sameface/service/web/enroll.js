@@ -1,0 +1,98 @@
+// Enrolling: a name, pictures that are looked at one by one, and the word that the person agreed.
+import { closing, labelled, openDialog } from "./dialog.js";
+import { el, nameOf } from "./dom.js";
+import { errorKey, failure } from "./failure.js";
+import { allPeople } from "./gallery.js";
+import { say } from "./i18n.js";
+import { createInspection } from "./inspect.js";
+import { createIntake } from "./intake.js";
+
+/**
+ * Ask for everything, enroll, and say what came of it.
+ *
+ * `files` are pictures to look at, `items` faces that are chosen already (`{file, face, cut}`), `person` whom to add
+ * them to; without it there is a field for the name. Answers what the service answered, or null.
+ */
+export async function openEnroll(app, { files = [], items = [], name = "", person = null }) {
+  const known = person === null ? await allPeople(app.api).catch(() => []) : [];
+  const field = nameField(name);
+  const note = el("p", { class: "soft small", hidden: true });
+  const inspection = createInspection(app, () => refresh());
+  const consent = el("input", { type: "checkbox", required: true });
+  const submit = el("button", { type: "submit", class: "primary" });
+  const problem = el("div");
+  const intake = createIntake({ multiple: true, hint: "enroll.hint", take: inspection.add });
+  const form = el(
+    "form",
+    { on: { submit: send } },
+    person === null ? labelled("enroll.name", field.input) : null,
+    field.list,
+    note,
+    inspection.element,
+    items.length > 0 ? null : intake,
+    el("label", { class: "check consent" }, consent, el("span", { t: "enroll.consent" })),
+    problem,
+    el("div", { class: "actions end" }, submit),
+  );
+  const heading = person === null ? { title: "enroll.title" } : { title: "enroll.add_title", args: { name: person.name } };
+  const dialog = openDialog({ ...heading, body: [form], kind: "wide" });
+  let result = null;
+  field.list.append(...known.map((one) => el("option", { value: one.name })));
+  for (const input of [field.input, consent]) input.addEventListener("input", () => refresh());
+  inspection.addReady(items);
+  inspection.add(files);
+  refresh();
+
+  /** Whom the faces go to, if it is somebody who is enrolled. */
+  function owner() {
+    return person ?? known.find((one) => one.name === field.input.value.trim().normalize("NFC")) ?? null;
+  }
+
+  function refresh() {
+    const count = inspection.chosen().length;
+    say(submit, "enroll.submit", { n: count });
+    submit.disabled = count === 0 || inspection.isLooking() || inspection.isUndecided();
+    note.hidden = person !== null || owner() === null;
+    if (!note.hidden) say(note, "enroll.known", { name: owner().name, n: owner().faces });
+  }
+
+  async function send(event) {
+    event.preventDefault();
+    submit.disabled = true;
+    problem.replaceChildren(el("p", { class: "soft waiting", role: "status", t: "enroll.sending" }));
+    const [to, chosen] = [owner(), inspection.chosen()];
+    try {
+      result = await (to === null ? app.api.enroll(field.input.value, chosen) : app.api.addFaces(to.id, chosen));
+      report(result, chosen.length);
+    } catch (error) {
+      problem.replaceChildren(failure(error));
+      submit.disabled = false;
+    }
+  }
+
+  function report({ person: { name: whom, faces }, enrolled, skipped }, sent) {
+    const left = skipped.map(({ picture, error }) =>
+      el("li", {}, nameOf(picture, { class: "file-name" }), el("span", { class: "soft", t: errorKey(error.code), args: { code: error.code } })),
+    );
+    const done = el(
+      "div",
+      { role: "status" },
+      el("p", { class: "done", t: "enroll.done", args: { n: enrolled, name: whom } }),
+      el("p", { class: "soft", t: "enroll.total", args: { n: faces } }),
+      enrolled + left.length < sent ? el("p", { class: "soft", t: "enroll.same" }) : null,
+      left.length > 0 ? el("p", { t: "enroll.skipped", args: { n: left.length } }) : null,
+      el("ul", { class: "plain" }, ...left),
+    );
+    form.replaceWith(done, closing(dialog.close));
+    dialog.element.querySelector(".actions .primary").focus();
+  }
+
+  await dialog.closed;
+  return result;
+}
+
+function nameField(value) {
+  const list = el("datalist", { id: "enrolled-names" });
+  const input = el("input", { value, required: true, maxlength: 200, autocomplete: "off", list: "enrolled-names" });
+  return { input, list };
+}
