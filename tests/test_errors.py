@@ -114,10 +114,13 @@ def test_a_message_says_what_was_wanted_and_what_was_given(error: SamefaceError,
 
 GIVEN = {
     "str": "somewhere",
+    "str | int": 7,
     "int": 7,
     "int | None": 3,
     "float": 0.5,
     "Sequence[Face]": (make_face(0),),
+    "Sequence[tuple[str, str]]": (("far", "too small"),),
+    "Sequence[tuple[str, SamefaceError]]": (("a.jpg", NoFaceError("'a.jpg'")),),
 }
 RAISED = [each for each in CLASSES if each not in GROUPS]
 

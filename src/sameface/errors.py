@@ -19,15 +19,27 @@ SamefaceError                       code
 │   ├── CollapseError               collapse           all embeddings fall together, with the cause
 │   ├── DivergedError               diverged           the loss is not a number any more
 │   └── ExportError                 bad_export         the exported file does not do what the network does
-└── GalleryError
-    ├── GalleryFileError            bad_gallery        missing, or not a gallery of this version
-    ├── GalleryBusyError            gallery_busy       another program holds the gallery
-    ├── SignatureError              other_signature    rows of another pipeline
-    ├── UpgradeError                bad_upgrade        the move to other weights cannot go on
-    ├── UnknownPersonError          unknown_person     nobody of that name is enrolled
-    ├── PersonExistsError           person_exists      the new name is taken
-    ├── BadNameError                bad_name           not a name that a person can have
-    └── FaceTakenError              face_taken         this very face is enrolled under another name
+├── GalleryError
+│   ├── GalleryFileError            bad_gallery        missing, or not a gallery of this version
+│   ├── GalleryBusyError            gallery_busy       another program holds the gallery
+│   ├── SignatureError              other_signature    rows of another pipeline
+│   ├── UpgradeError                bad_upgrade        the move to other weights cannot go on
+│   ├── UnknownPersonError          unknown_person     nobody of that name or number is enrolled
+│   ├── UnknownFaceError            unknown_face       the person has no face of that number
+│   ├── LastFaceError               last_face          the only face of a person is not deleted alone
+│   ├── PersonExistsError           person_exists      the new name is taken
+│   ├── BadNameError                bad_name           not a name that a person can have
+│   └── FaceTakenError              face_taken         this very face is enrolled under another name
+└── ServiceError
+    ├── RequestError                bad_request        a request that does not say what it must
+    ├── UnauthorizedError           unauthorized       no key, or one that does not hold
+    ├── ForbiddenError              forbidden          the key's role, or the page it comes from, may not
+    ├── NotFoundError               not_found          there is nothing at this address
+    ├── BodyTooLargeError           too_large          more bytes or pictures than one request may hold
+    ├── RateLimitedError            rate_limited       too many requests in a minute
+    ├── BusyError                   busy               more work is waiting than is taken on
+    ├── NothingEnrolledError        nothing_enrolled   none of the pictures can be used
+    └── AccessFileError             bad_access         the file of keys and audit log cannot be used
 
 A fault of the calling code (a wrong shape, an impossible parameter) is a `ValueError` or a `TypeError`
 instead; anything else is a bug. Every error keeps its facts as attributes and has a stable `code`.
@@ -314,9 +326,30 @@ class UnknownPersonError(GalleryError):
 
     code = "unknown_person"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"nobody named {name!r} is enrolled")
+    def __init__(self, name: str | int) -> None:
+        called = f"number {name}" if isinstance(name, int) else f"named {name!r}"
+        super().__init__(f"nobody {called} is enrolled")
         self.name = name
+
+
+class UnknownFaceError(GalleryError):
+    """The person has no such face."""
+
+    code = "unknown_face"
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"the person has no face number {number}")
+        self.number = number
+
+
+class LastFaceError(GalleryError):
+    """The only face of a person cannot be deleted without the person."""
+
+    code = "last_face"
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"face number {number} is the only one of this person: delete the person instead")
+        self.number = number
 
 
 class PersonExistsError(GalleryError):
@@ -351,3 +384,106 @@ class FaceTakenError(GalleryError):
         )
         self.name = name
         self.owner = owner
+
+
+class ServiceError(SamefaceError):
+    """The service does not take on a request."""
+
+    code = "service"
+
+
+class RequestError(ServiceError):
+    """A request that does not say what it must."""
+
+    code = "bad_request"
+
+    def __init__(self, reason: str, problems: Sequence[tuple[str, str]] = ()) -> None:
+        listed = "; ".join(f"{field}: {problem}" for field, problem in problems)
+        super().__init__(f"{reason}: {listed}" if listed else reason)
+        self.reason = reason
+        self.problems = tuple(problems)
+
+
+class UnauthorizedError(ServiceError):
+    """No key, or one that does not hold."""
+
+    code = "unauthorized"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}: send a key as `Authorization: Bearer sf_...`")
+        self.reason = reason
+
+
+class ForbiddenError(ServiceError):
+    """Whoever asks may not do this."""
+
+    code = "forbidden"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class NotFoundError(ServiceError):
+    """There is nothing at this address."""
+
+    code = "not_found"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"there is no {what} here")
+        self.what = what
+
+
+class BodyTooLargeError(ServiceError):
+    """More bytes or pictures than one request may hold."""
+
+    code = "too_large"
+
+    def __init__(self, unit: str, limit: int) -> None:
+        super().__init__(f"the request holds over {limit:,} {unit}: send fewer at a time")
+        self.unit = unit
+        self.limit = limit
+
+
+class RateLimitedError(ServiceError):
+    """Too many requests in a minute."""
+
+    code = "rate_limited"
+
+    def __init__(self, limit: int, seconds: int) -> None:
+        super().__init__(f"over {limit} requests in a minute: try again in {seconds} s")
+        self.limit = limit
+        self.seconds = seconds
+
+
+class BusyError(ServiceError):
+    """More work is waiting than is taken on."""
+
+    code = "busy"
+
+    def __init__(self, reason: str, seconds: int = 1) -> None:
+        super().__init__(f"{reason}: try again in {seconds} s")
+        self.reason = reason
+        self.seconds = seconds
+
+
+class NothingEnrolledError(ServiceError):
+    """None of the pictures can be used."""
+
+    code = "nothing_enrolled"
+
+    def __init__(self, reasons: Sequence[tuple[str, SamefaceError]]) -> None:
+        listed = "; ".join(dict.fromkeys(str(reason) for _, reason in reasons))
+        super().__init__(f"nobody was enrolled, no picture can be used: {listed}")
+        self.reasons = tuple(reasons)
+
+
+class AccessFileError(ServiceError):
+    """The file of keys and audit log cannot be used."""
+
+    code = "bad_access"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"keys {path!r}: {reason}")
+        self.path = path
+        self.reason = reason

@@ -26,6 +26,8 @@ COMMANDS = {
     "forget": ("people", "Delete a person for good."),
     "gallery": ("upgrade", "Move a gallery to other weights: fit-adapter, upgrade."),
     "cluster": ("album", "Sort an album into one folder per person."),
+    "serve": ("serve", "Serve REST and the page."),
+    "keys": ("keys", "Make, list and revoke the keys of the service."),
     "evaluate": ("evaluate", "Measure the embeddings: pairs, ytf, holdout, identification, clusters, sweep."),
     "prepare": ("prepare", "Cut the faces out of photographs, to train on them."),
     "train": ("train", "Train a network of one's own."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,10 @@ from sameface.gallery.database import Database
 from sameface.template import Template
 
 SAME_PLACE = 0.5  # two boxes of one picture that overlap by more are one face
+
+# The names and boxes of all faces of one picture.
+OWNERS = """SELECT name, "left", top, "right", bottom FROM faces JOIN people ON people.id = person_id
+            JOIN pictures ON pictures.id = picture_id WHERE sha256 = ?"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,38 +44,42 @@ class Rows:
     adapted: NDArray[np.bool_]
 
 
-def add_face(db: sqlite3.Connection, name: str, template: Template) -> bool:
-    """Insert one face unless it is there, and say whether it was new."""
+def add_face(db: sqlite3.Connection, person: int, template: Template) -> bool:
+    """Insert one face of a person unless it is there, and say whether it was new."""
     expect_shape("box", template.box, (4,), np.float32)
-    person = insert_once(db, "people", "name", name)
-    picture = insert_once(db, "pictures", "sha256", template.picture)
-    owner = find_owner(db, picture, template.box)
+    (name,) = db.execute("SELECT name FROM people WHERE id = ?", (person,)).fetchone()
+    owner = find_owner(db.execute(OWNERS, (template.picture,)), template.box)
     if owner is not None:
         if owner != name:
             raise FaceTakenError(name, owner)
         return False
+    picture = insert_picture(db, template.picture)
     crop = None if template.crop is None else encode_crop(template.crop)
-    values = (person, picture, *template.box.tolist(), template.score, template.embedding.tobytes(), crop)
+    place = (*template.box.tolist(), template.score)
     db.execute(
-        """INSERT INTO faces (person_id, picture_id, "left", top, "right", bottom, score, embedding, crop)
-           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-        values,
+        """INSERT INTO faces (id, person_id, picture_id, "left", top, "right", bottom, score, embedding, crop)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        (next_number(db), person, picture, *place, template.embedding.tobytes(), crop),
     )
     return True
 
 
-def insert_once(db: sqlite3.Connection, table: str, column: str, value: str) -> int:
-    """Return the number of the row that holds `value`, inserted if it is not there."""
-    db.execute(f"INSERT INTO {table} ({column}) VALUES (?) ON CONFLICT DO NOTHING", (value,))
-    (number,) = db.execute(f"SELECT id FROM {table} WHERE {column} = ?", (value,)).fetchone()
+def next_number(db: sqlite3.Connection) -> int:
+    """Return a number that no person and no face ever had in this file."""
+    (number,) = db.execute("UPDATE numbers SET last = last + 1 RETURNING last").fetchone()
     return int(number)
 
 
-def find_owner(db: sqlite3.Connection, picture: int, box: NDArray[np.float32]) -> str | None:
-    """Return whose face is enrolled at this place of this picture."""
-    query = """SELECT name, "left", top, "right", bottom FROM faces JOIN people ON people.id = person_id
-               WHERE picture_id = ?"""
-    for name, *place in db.execute(query, (picture,)):
+def insert_picture(db: sqlite3.Connection, sha256: str) -> int:
+    """Return the number of the picture with this SHA-256, inserted if it is not there."""
+    db.execute("INSERT INTO pictures (sha256) VALUES (?) ON CONFLICT DO NOTHING", (sha256,))
+    (number,) = db.execute("SELECT id FROM pictures WHERE sha256 = ?", (sha256,)).fetchone()
+    return int(number)
+
+
+def find_owner(rows: Iterable[tuple[Any, ...]], box: NDArray[np.float32]) -> str | None:
+    """Return whose face is enrolled at this place of a picture, given what `OWNERS` found for the picture."""
+    for name, *place in rows:
         if overlaps(box, np.array([place], np.float32))[0] > SAME_PLACE:
             return str(name)
     return None
@@ -85,6 +93,11 @@ def encode_crop(crop: Image) -> bytes:
     return file.getvalue()
 
 
+def decode_crop(data: bytes) -> Image:
+    """Return a crop from its PNG file."""
+    return np.asarray(PIL.Image.open(io.BytesIO(data)))
+
+
 def read_template(row: tuple[Any, ...]) -> Template:
     """Return an enrolled face from its columns."""
     picture, *box, score, embedding, crop = row
@@ -93,7 +106,7 @@ def read_template(row: tuple[Any, ...]) -> Template:
         box=np.array(box, np.float32),
         score=score,
         embedding=np.frombuffer(embedding, np.float32),
-        crop=None if crop is None else np.asarray(PIL.Image.open(io.BytesIO(crop))),
+        crop=None if crop is None else decode_crop(crop),
     )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sameface.manifest import Thresholds
 
@@ -27,10 +30,30 @@ class Person:
     Attributes:
         name: Unique in the gallery.
         faces: How many faces of this person are enrolled.
+        number: What stands for the person in this file, also under another name. Nobody else gets it later.
+            Two records are equal whatever their numbers.
     """
 
     name: str
     faces: int
+    number: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EnrolledFace:
+    """A face of a person in a gallery.
+
+    Attributes:
+        number: What stands for the face in this file; no other face gets it later.
+        box: `(4,) float32` where it was in its picture.
+        score: The detector's score.
+        has_crop: The face that was cut out is kept.
+    """
+
+    number: int
+    box: NDArray[np.float32]
+    score: float
+    has_crop: bool
 
 
 @dataclass(frozen=True, slots=True)

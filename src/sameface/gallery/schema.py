@@ -36,4 +36,10 @@ MIGRATIONS = (
     );
     CREATE TABLE pending (face_id INTEGER PRIMARY KEY REFERENCES faces ON DELETE CASCADE);
     """,
+    """
+    CREATE TABLE numbers (id INTEGER PRIMARY KEY CHECK (id = 1), last INTEGER NOT NULL);
+    INSERT INTO numbers SELECT 1, max(
+        (SELECT ifnull(max(id), 0) FROM people), (SELECT ifnull(max(id), 0) FROM faces)
+    );
+    """,
 )

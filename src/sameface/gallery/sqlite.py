@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from sameface.arrays import Embeddings, expect_shape
+from sameface.arrays import Embeddings, Image, expect_shape
 from sameface.compare import squared_distances
 from sameface.errors import (
     BadNameError,
@@ -22,9 +22,20 @@ from sameface.errors import (
     UpgradeError,
 )
 from sameface.gallery.database import Database
-from sameface.gallery.faces import Rows, add_face, check_width, read_rows, read_template
+from sameface.gallery.faces import OWNERS, Rows, add_face, check_width, find_owner, read_rows, read_template
 from sameface.gallery.names import clean_name
-from sameface.gallery.records import Forgotten, Identification, Match, Person, Pipeline
+from sameface.gallery.people import (
+    Who,
+    add_person,
+    delete_face,
+    delete_person,
+    find_person,
+    list_faces,
+    list_people,
+    read_crop,
+    read_person,
+)
+from sameface.gallery.records import EnrolledFace, Forgotten, Identification, Match, Person, Pipeline
 from sameface.gallery.thresholds import judge_rows, read_mixed_thresholds, read_thresholds, write_thresholds
 from sameface.gallery.vote import rank_people
 from sameface.manifest import Thresholds
@@ -97,19 +108,60 @@ class Gallery:
         with self._db.write() as db:
             write_thresholds(db, thresholds)
 
-    def people(self) -> list[Person]:
-        """Return everyone who is enrolled, by name."""
-        query = """SELECT name, count(faces.id) FROM people LEFT JOIN faces ON person_id = people.id
-                   GROUP BY people.id ORDER BY name"""
-        return [Person(name, faces) for name, faces in self._db.read(query)]
+    def people(self, *, limit: int | None = None, after: str = "") -> list[Person]:
+        """Return who is enrolled, by name.
 
-    def templates(self, name: str) -> list[Template]:
+        Args:
+            limit: How many at most; None means everyone.
+            after: Only those whose name comes behind this one.
+        """
+        return list_people(self._db, limit, after)
+
+    def person(self, who: Who) -> Person:
+        """Return the person of this name or number.
+
+        Raises:
+            UnknownPersonError: Nobody like that is enrolled.
+        """
+        return read_person(self._db, who)
+
+    def count(self) -> tuple[int, int]:
+        """Return how many people and how many faces are enrolled."""
+        [counts] = self._db.read("SELECT (SELECT count(*) FROM people), (SELECT count(*) FROM faces)")
+        return int(counts[0]), int(counts[1])
+
+    def faces(self, who: Who, *, limit: int | None = None, after: int = 0) -> list[EnrolledFace]:
+        """Return a person's faces in the order of enrolment.
+
+        Args:
+            who: The person, by name or number.
+            limit: How many at most; None means all.
+            after: Only those behind the face of this number.
+
+        Raises:
+            UnknownPersonError: Nobody like that is enrolled.
+        """
+        return list_faces(self._db, self.person(who).number, limit, after)
+
+    def crop(self, who: Who, face: int) -> Image | None:
+        """Return what was cut out of the picture of a face, or None if that was not kept.
+
+        Raises:
+            UnknownPersonError, UnknownFaceError: There is no such person, or the face is not theirs.
+        """
+        return read_crop(self._db, self.person(who).number, face)
+
+    def owner_of(self, template: Template) -> str | None:
+        """Return whose face is enrolled from this place of this picture, or None."""
+        return find_owner(self._db.read(OWNERS, template.picture), template.box)
+
+    def templates(self, who: Who) -> list[Template]:
         """Return the enrolled faces of a person, in the order of enrolment.
 
         Raises:
-            UnknownPersonError: Nobody of that name is enrolled.
+            UnknownPersonError: Nobody of that name or number is enrolled.
         """
-        person = self._find_person(name)
+        person = self.person(who).number
         query = """SELECT sha256, "left", top, "right", bottom, score, embedding, crop FROM faces
                    JOIN pictures ON pictures.id = picture_id WHERE person_id = ? ORDER BY faces.id"""
         return [read_template(row) for row in self._db.read(query, person)]
@@ -120,27 +172,31 @@ class Gallery:
                    JOIN pictures ON pictures.id = picture_id WHERE name = ? AND sha256 = ?"""
         return bool(self._db.read(query, clean_name(name), picture))
 
-    def enroll(self, name: str, templates: Sequence[Template]) -> int:
+    def enroll(self, who: Who, templates: Sequence[Template], *, new: bool = False) -> int:
         """Enroll faces of one person, all of them or, on an error, none.
 
         A face of a picture that is already enrolled for this person is passed over, whatever the file is
         called.
 
         Args:
-            name: The person; a new name makes a new person, except with no templates.
+            who: The person; a new name makes a new person, except with no templates. A number stands for
+                somebody who is enrolled.
             templates: Faces from this gallery's pipeline.
+            new: There must be nobody of this name yet.
 
         Returns:
             How many faces were added.
 
         Raises:
             BadNameError: The name is empty, too long or not text.
+            PersonExistsError: There is somebody of this name, and `new` is set.
+            UnknownPersonError: Nobody has this number.
             FaceTakenError: One of the faces is enrolled under another name.
             SignatureError: The gallery was moved to another pipeline since it was opened.
             UpgradeError: The file is an upgrade that nobody confirmed yet.
             ValueError: The gallery was opened without a pipeline, or an embedding has another width.
         """
-        clean = clean_name(name)
+        clean = who if isinstance(who, int) else clean_name(who)
         pipeline = self._need_pipeline()
         with self._db.write() as db:
             self._compare_signature(pipeline.signature)
@@ -149,25 +205,29 @@ class Gallery:
                     self.path, "it is a trial: enroll in the gallery itself, or confirm it first"
                 )
             check_width(db, templates)
-            return sum(add_face(db, clean, template) for template in templates)
+            if not templates:
+                return 0
+            known = isinstance(clean, int)
+            person = find_person(db, clean) if known else add_person(db, str(clean), new=new)
+            return sum(add_face(db, person, template) for template in templates)
 
-    def rename(self, old: str, new: str) -> None:
+    def rename(self, old: Who, new: str) -> None:
         """Give a person another name.
 
         Raises:
-            UnknownPersonError: Nobody is called `old`.
+            UnknownPersonError: Nobody has the name or number `old`.
             PersonExistsError: Somebody else is called `new`.
             BadNameError: `new` is empty, too long or not text.
         """
         clean = clean_name(new)
         with self._db.write() as db:
-            person = self._find_person(old)
+            person = find_person(db, old)
             try:
                 db.execute("UPDATE people SET name = ? WHERE id = ?", (clean, person))
             except sqlite3.IntegrityError as error:
                 raise PersonExistsError(clean) from error
 
-    def merge(self, source: str, into: str) -> int:
+    def merge(self, source: Who, into: Who) -> int:
         """Move every face of the person `source` to the person `into`; `source` is no more.
 
         Returns:
@@ -178,14 +238,14 @@ class Gallery:
             BadNameError: Both are the same person.
         """
         with self._db.write() as db:
-            old, new = self._find_person(source), self._find_person(into)
+            old, new = find_person(db, source), find_person(db, into)
             if old == new:
-                raise BadNameError(into, "it is the very person to merge")
+                raise BadNameError(str(into), "it is the very person to merge")
             moved = db.execute("UPDATE faces SET person_id = ? WHERE person_id = ?", (new, old)).rowcount
             db.execute("DELETE FROM people WHERE id = ?", (old,))
             return moved
 
-    def forget(self, name: str) -> Forgotten:
+    def forget(self, who: Who) -> Forgotten:
         """Delete a person so that nothing of them stays in the file.
 
         The rows are deleted and overwritten, the file is packed, and the write-ahead log is emptied; the last
@@ -193,17 +253,30 @@ class Gallery:
         backups, are beyond our reach.
 
         Raises:
-            UnknownPersonError: Nobody of that name is enrolled.
+            UnknownPersonError: Nobody of that name or number is enrolled.
             GalleryBusyError: Another program writes, and nothing is deleted; or it holds an older view of the
                 file: then the person is deleted, but traces stay until `forget` or `forget_traces` succeeds.
         """
         try:
-            gone = self._delete_person(name)
+            with self._db.write() as db:
+                gone = delete_person(db, who)
         except UnknownPersonError:
             self.forget_traces()
             raise
         self.forget_traces()
         return gone
+
+    def forget_face(self, who: Who, face: int) -> None:
+        """Delete one face of a person so that nothing of it stays in the file, as `forget` does.
+
+        Raises:
+            UnknownPersonError, UnknownFaceError: There is no such person, or the face is not theirs.
+            LastFaceError: The person has no other.
+            GalleryBusyError: As in `forget`.
+        """
+        with self._db.write() as db:
+            delete_face(db, who, face)
+        self.forget_traces()
 
     def forget_traces(self) -> None:
         """Pack the file and empty the write-ahead log, so that only live rows are on the disk.
@@ -265,15 +338,6 @@ class Gallery:
             answers.append(Identification(matches, threshold, rate, ambiguous, closed_set))
         return answers
 
-    def _delete_person(self, name: str) -> Forgotten:
-        """Delete a person's rows, and the pictures that show nobody else."""
-        with self._db.write() as db:
-            person = self._find_person(name)
-            faces = db.execute("DELETE FROM faces WHERE person_id = ?", (person,)).rowcount
-            db.execute("DELETE FROM people WHERE id = ?", (person,))
-            orphans = "DELETE FROM pictures WHERE id NOT IN (SELECT picture_id FROM faces)"
-            return Forgotten(name, faces, db.execute(orphans).rowcount)
-
     def _check_signature(self, signature: str) -> None:
         """Compare the signature with the file's; a new file gets it."""
         if not self._db.read("SELECT 1 FROM pipeline"):
@@ -295,14 +359,6 @@ class Gallery:
         if self._pipeline is None:
             raise ValueError("the gallery was opened without a pipeline: Gallery.open(path, recognizer)")
         return self._pipeline
-
-    def _find_person(self, name: str) -> int:
-        """Return the number of the person called `name`."""
-        found = self._db.read("SELECT id FROM people WHERE name = ?", clean_name(name))
-        if not found:
-            raise UnknownPersonError(name)
-        person: int = found[0][0]
-        return person
 
     def _load_rows(self) -> Rows:
         """Return every row, read again if this or another program has written since."""

@@ -1,0 +1,118 @@
+"""The command that serves: REST and the page."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import ExitStack
+from typing import Any
+
+import click
+
+from sameface.cli.options import gallery_option, recognizer_options
+from sameface.errors import AccessFileError
+from sameface.gallery import Gallery
+from sameface.recognizer import Recognizer
+
+try:
+    from sameface.service.access import Access
+    from sameface.service.app import create_app
+    from sameface.service.config import LOCAL_HOSTS, ServiceConfig
+    from sameface.service.logs import start_log
+    from sameface.service.server import Place, address_of, is_local, listen, run
+except ModuleNotFoundError as error:
+    raise click.UsageError(f"this needs {error.name}: pip install 'sameface[serve]'") from error
+
+RATE = 600  # requests of a key in a minute, where others than this machine can reach the service
+file_path = click.Path(exists=True, dir_okay=False)
+
+access_option = click.option(
+    "--access",
+    "access_path",
+    envvar="SAMEFACE_ACCESS",
+    help="The file of keys and audit log; by default the gallery's name with .access behind it.",
+)
+
+
+@click.command()
+@gallery_option
+@access_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--tls-cert", type=file_path, help="Serve HTTPS with this certificate (PEM).")
+@click.option("--tls-key", type=file_path, help="The certificate's private key, if it is in another file.")
+@click.option("--require-keys", is_flag=True, help="Want a key also of this machine, as behind a proxy.")
+@click.option(
+    "--rate",
+    type=click.IntRange(min=1),
+    help=f"Requests that a key may make in a minute; {RATE} by default where keys are wanted.",
+)
+@click.option(
+    "--cors-origin", "cors_origins", multiple=True, help="Let pages of this origin call the service."
+)
+@click.option("--keep-crops", is_flag=True, help="Store the face that was cut out with each enrolled face.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Pictures to decode at once; one per core, at most 4."
+)
+@click.option("--queue", type=click.IntRange(min=100), help="Pictures that may wait; 128 by default.")
+@click.option("--picture-bytes", type=click.IntRange(min=1), help="The largest file; 20,000,000 by default.")
+@click.option(
+    "--picture-pixels", type=click.IntRange(min=1), help="The largest picture; 50,000,000 by default."
+)
+@click.option("--no-batching", is_flag=True, help="Embed every picture by itself, to see what batches gain.")
+@click.option(
+    "--audit-days", type=click.IntRange(min=1), help="How long the log of who did what is kept; 90."
+)
+@recognizer_options
+def serve(
+    *,
+    recognizer: Recognizer,
+    gallery_path: str,
+    access_path: str | None,
+    host: str,
+    port: int,
+    **choices: Any,
+) -> None:
+    """Serve REST under /v1 and the page at /, until interrupted.
+
+    On an address that only this machine can reach no key is needed. On any other one is, and so it is with
+    --require-keys: make one with `sameface keys add NAME --role admin`. The log goes to stderr, one JSON
+    object per line.
+    """
+    place = Place(host, port, choices.pop("tls_cert"), choices.pop("tls_key"))
+    config = read_config(choices, local=is_local(host))
+    with ExitStack() as stack:
+        gallery = stack.enter_context(Gallery.open(gallery_path, recognizer))
+        access = Access.open(access_file(gallery_path, access_path))
+        stack.callback(access.close)
+        if config.keys_required and not access.keys():
+            raise AccessFileError(
+                access.path,
+                f"others than this machine can reach {host}, and there is no key yet: make one with "
+                f"`sameface keys add NAME --role admin --gallery {gallery_path}`, or serve on 127.0.0.1",
+            )
+        app = create_app(recognizer, gallery, config, access=access)
+        listening = stack.enter_context(listen(place))
+        start_log(sys.stderr)
+        click.echo(f"sameface serves at {address_of(place, listening)}")
+        sys.stdout.flush()
+        run(app, place, listening)
+
+
+def read_config(choices: dict[str, Any], *, local: bool) -> ServiceConfig:
+    """Return the service's choices from those of the command line; what is not given stays as it is."""
+    keys_required = choices.pop("require_keys") or not local
+    rate = choices.pop("rate")
+    given = {name: value for name, value in choices.items() if value is not None}
+    given["batching"] = not given.pop("no_batching")
+    return ServiceConfig(
+        keys_required=keys_required,
+        hosts=LOCAL_HOSTS,
+        rate_per_minute=RATE if rate is None and keys_required else rate,
+        **given,
+    )
+
+
+def access_file(gallery_path: str, access_path: str | None) -> str:
+    """Return where the keys of a gallery's service are."""
+    return os.fspath(gallery_path) + ".access" if access_path is None else access_path

@@ -1,0 +1,111 @@
+"""The people in a gallery's file: found, listed a page at a time, deleted."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TypeAlias
+
+import numpy as np
+
+from sameface.arrays import Image
+from sameface.errors import LastFaceError, PersonExistsError, UnknownFaceError, UnknownPersonError
+from sameface.gallery.database import Database
+from sameface.gallery.faces import decode_crop, next_number
+from sameface.gallery.names import clean_name
+from sameface.gallery.records import EnrolledFace, Forgotten, Person
+
+Who: TypeAlias = str | int  # a person by name or by number
+
+ALL = -1  # rows; what SQLite takes for no limit
+
+
+def find_person(db: sqlite3.Connection, who: Who) -> int:
+    """Return the number of a person.
+
+    Raises:
+        UnknownPersonError: There is nobody of that name or number.
+    """
+    column, value = ("id", who) if isinstance(who, int) else ("name", clean_name(who))
+    found = db.execute(f"SELECT id FROM people WHERE {column} = ?", (value,)).fetchone()
+    if found is None:
+        raise UnknownPersonError(who)
+    return int(found[0])
+
+
+def add_person(db: sqlite3.Connection, name: str, *, new: bool) -> int:
+    """Return the number of the person called `name`, added if there is nobody of that name.
+
+    Raises:
+        PersonExistsError: There is somebody of that name, and `new` is set.
+    """
+    found = db.execute("SELECT id FROM people WHERE name = ?", (name,)).fetchone()
+    if found is not None:
+        if new:
+            raise PersonExistsError(name)
+        return int(found[0])
+    number = next_number(db)
+    db.execute("INSERT INTO people (id, name) VALUES (?, ?)", (number, name))
+    return number
+
+
+def list_people(database: Database, limit: int | None, after: str) -> list[Person]:
+    """Return people by name, those whose name comes behind `after`; `limit` None means all."""
+    query = """SELECT name, (SELECT count(*) FROM faces WHERE person_id = people.id), id FROM people
+               WHERE name > ? ORDER BY name LIMIT ?"""
+    return [Person(*row) for row in database.read(query, after, ALL if limit is None else limit)]
+
+
+def read_person(database: Database, who: Who) -> Person:
+    """Return one person."""
+    column, value = ("id", who) if isinstance(who, int) else ("name", clean_name(who))
+    query = f"""SELECT name, (SELECT count(*) FROM faces WHERE person_id = people.id), id FROM people
+                WHERE {column} = ?"""
+    found = database.read(query, value)
+    if not found:
+        raise UnknownPersonError(who)
+    return Person(*found[0])
+
+
+def list_faces(database: Database, person: int, limit: int | None, after: int) -> list[EnrolledFace]:
+    """Return a person's faces in the order of enrolment, those behind the face `after`."""
+    query = """SELECT id, "left", top, "right", bottom, score, crop IS NOT NULL FROM faces
+               WHERE person_id = ? AND id > ? ORDER BY id LIMIT ?"""
+    rows = database.read(query, person, after, ALL if limit is None else limit)
+    return [
+        EnrolledFace(number, np.array(box, np.float32), score, bool(crop))
+        for number, *box, score, crop in rows
+    ]
+
+
+def read_crop(database: Database, person: int, face: int) -> Image | None:
+    """Return the crop that is kept with a face, or None."""
+    found = database.read("SELECT crop FROM faces WHERE id = ? AND person_id = ?", face, person)
+    if not found:
+        raise UnknownFaceError(face)
+    return None if found[0][0] is None else decode_crop(found[0][0])
+
+
+def delete_person(db: sqlite3.Connection, who: Who) -> Forgotten:
+    """Delete a person's rows, and the pictures that show nobody else."""
+    person = find_person(db, who)
+    (name,) = db.execute("SELECT name FROM people WHERE id = ?", (person,)).fetchone()
+    faces = db.execute("DELETE FROM faces WHERE person_id = ?", (person,)).rowcount
+    db.execute("DELETE FROM people WHERE id = ?", (person,))
+    return Forgotten(name, faces, delete_orphans(db))
+
+
+def delete_face(db: sqlite3.Connection, who: Who, face: int) -> None:
+    """Delete one face of a person, who keeps at least one other."""
+    person = find_person(db, who)
+    faces = [number for (number,) in db.execute("SELECT id FROM faces WHERE person_id = ?", (person,))]
+    if face not in faces:
+        raise UnknownFaceError(face)
+    if len(faces) == 1:
+        raise LastFaceError(face)
+    db.execute("DELETE FROM faces WHERE id = ?", (face,))
+    delete_orphans(db)
+
+
+def delete_orphans(db: sqlite3.Connection) -> int:
+    """Delete the pictures that no face is from, and return how many they were."""
+    return db.execute("DELETE FROM pictures WHERE id NOT IN (SELECT picture_id FROM faces)").rowcount

@@ -1,0 +1,201 @@
+"""Who may use the service, and who did what: one small SQLite file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from sameface.errors import AccessFileError
+from sameface.gallery.database import connect, make_private_file
+
+APPLICATION_ID = 0x5A3E4EE5  # marks the file as ours
+VERSION = 1
+TABLES = """
+CREATE TABLE keys (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, role TEXT NOT NULL,
+    hash TEXT NOT NULL UNIQUE, made REAL NOT NULL
+);
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, key TEXT, action TEXT NOT NULL, person TEXT,
+    detail TEXT NOT NULL
+);
+"""
+IN_MEMORY = ":memory:"
+PREFIX = "sf_"
+DAY = 86_400
+
+Role = Literal["read", "enroll", "admin"]
+ROLES: tuple[Role, ...] = get_args(Role)  # each may do what those before it may
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Who is asking.
+
+    Attributes:
+        name: What the key is called; None without keys.
+        role: What it may do.
+        made: When it was made, in seconds since 1970.
+    """
+
+    name: str | None
+    role: Role
+    made: float = 0.0
+
+    def may(self, role: Role) -> bool:
+        """Return whether the key reaches as far as `role`."""
+        return ROLES.index(self.role) >= ROLES.index(role)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something that was done.
+
+    Attributes:
+        number: Rising.
+        time: In seconds since 1970.
+        key: The name of the key; None without keys.
+        action: Such as `enroll`.
+        person: Whom it was done to; None for nobody in particular.
+        detail: Numbers, and other names.
+    """
+
+    number: int
+    time: float
+    key: str | None
+    action: str
+    person: str | None
+    detail: dict[str, Any]
+
+
+class Access:
+    """The keys and the audit log of a service. Threads may share it, and programs the file.
+
+    Only the SHA-256 of a key is kept. A key is 256 random bits, not a password: nobody can try them all, so
+    that a slow hash with salt would protect nothing more, and would make every request slow.
+    """
+
+    def __init__(self, path: str, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._db = connection
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, path: str = IN_MEMORY) -> Self:
+        """Open the file, or make one that only its owner may read.
+
+        Raises:
+            AccessFileError: It is something else, or cannot be made.
+        """
+        if path == IN_MEMORY:
+            connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        else:
+            if not Path(path).exists():
+                make_private_file(path)
+            with translated(path):
+                connection = connect(path)
+        access = cls(path, connection)
+        try:
+            access._make_tables()
+        except BaseException:
+            connection.close()
+            raise
+        return access
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def make_key(self, name: str, role: Role) -> str:
+        """Return a new key. It is shown this once: what is kept of it cannot be turned back.
+
+        Raises:
+            AccessFileError: There is a key of this name.
+        """
+        token = PREFIX + secrets.token_urlsafe(32)
+        values = (name, role, hash_token(token), time.time())
+        try:
+            self._run("INSERT INTO keys (name, role, hash, made) VALUES (?, ?, ?, ?)", *values)
+        except sqlite3.IntegrityError as error:
+            raise AccessFileError(self.path, f"there is a key named {name!r}: revoke it first") from error
+        return token
+
+    def keys(self) -> list[Key]:
+        """Return the keys that hold, by name."""
+        return [Key(*row) for row in self._run("SELECT name, role, made FROM keys ORDER BY name")]
+
+    def revoke_key(self, name: str) -> None:
+        """Make a key invalid, for running services too.
+
+        Raises:
+            AccessFileError: There is none of this name.
+        """
+        if not self._run("DELETE FROM keys WHERE name = ? RETURNING id", name):
+            raise AccessFileError(self.path, f"there is no key named {name!r}")
+
+    def find_key(self, token: str) -> Key | None:
+        """Return the key that this is, or None."""
+        found = self._run("SELECT name, role, made FROM keys WHERE hash = ?", hash_token(token))
+        return Key(*found[0]) if found else None
+
+    def record(self, key: Key, action: str, people: list[str], detail: dict[str, Any]) -> None:
+        """Write down what was done to each of these people, or, with none, in general."""
+        whom: list[str | None] = [*people] or [None]
+        rows = [(time.time(), key.name, action, person, json.dumps(detail)) for person in whom]
+        with self._lock, translated(self.path):
+            self._db.executemany(
+                "INSERT INTO audit (time, key, action, person, detail) VALUES (?, ?, ?, ?, ?)", rows
+            )
+
+    def entries(self, limit: int, before: int | None = None) -> list[Entry]:
+        """Return what was done, the latest first; `before` is the number of an entry to go on from."""
+        query = """SELECT id, time, key, action, person, detail FROM audit WHERE id < ?
+                   ORDER BY id DESC LIMIT ?"""
+        rows = self._run(query, 2**63 - 1 if before is None else before, limit)
+        return [Entry(*row[:-1], json.loads(row[-1])) for row in rows]
+
+    def forget_entries(self, days: int) -> None:
+        """Delete what was done longer ago."""
+        self._run("DELETE FROM audit WHERE time < ?", time.time() - days * DAY)
+
+    def _run(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement; what it changes is committed."""
+        with self._lock, translated(self.path):
+            return self._db.execute(query, values).fetchall()
+
+    def _make_tables(self) -> None:
+        """Make the tables of a new file, or check those of an old one."""
+        [(version,)] = self._run("PRAGMA user_version")
+        [(owner,)] = self._run("PRAGMA application_id")
+        [(tables,)] = self._run("SELECT count(*) FROM sqlite_master")
+        if not tables:
+            marks = f"PRAGMA user_version = {VERSION}; PRAGMA application_id = {APPLICATION_ID};"
+            with self._lock, translated(self.path):
+                self._db.executescript(f"BEGIN IMMEDIATE; {TABLES} {marks} COMMIT;")
+        elif owner != APPLICATION_ID or version != VERSION:
+            raise AccessFileError(self.path, "not a file of keys that this version reads")
+
+
+@contextmanager
+def translated(path: str) -> Iterator[None]:
+    """Turn SQLite's errors into ours, except those that the caller looks at."""
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        raise
+    except sqlite3.DatabaseError as error:
+        raise AccessFileError(path, str(error)) from error
+
+
+def hash_token(token: str) -> str:
+    """Return what is kept of a key."""
+    return hashlib.sha256(token.encode()).hexdigest()

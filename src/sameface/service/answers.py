@@ -1,0 +1,311 @@
+"""What the service answers, as models that OpenAPI describes."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sameface.compare import Decision
+from sameface.face import Face
+from sameface.gallery import EnrolledFace, Identification, Person
+
+BOX = [112.4, 80.1, 240.9, 251.7]
+LANDMARKS = [[150.2, 140.8], [205.5, 139.9], [178.3, 175.0], [155.1, 205.2], [201.7, 204.6]]
+FACE: dict[str, Any] = {"box": BOX, "landmarks": LANDMARKS, "score": 0.97}
+PERSON: dict[str, Any] = {"id": 17, "name": "Rosa", "faces": 3}
+
+
+class Answer(BaseModel):
+    """Everything that is answered."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ErrorBody(Answer):
+    """What went wrong."""
+
+    code: str = Field(description="A stable word for programs.", examples=["no_face"])
+    message: str = Field(description="A sentence for people.", examples=["no face found in 'team.jpg'"])
+    detail: dict[str, Any] = Field(
+        description="The facts behind the message.", examples=[{"name": "team.jpg"}]
+    )
+
+
+class ErrorAnswer(Answer):
+    """Every error has this shape."""
+
+    error: ErrorBody
+
+
+class FaceAnswer(Answer):
+    """Where a face is, in pixels of the upright picture."""
+
+    model_config = ConfigDict(json_schema_extra={"example": FACE})
+
+    box: list[float] = Field(description="Left, top, right, bottom.", min_length=4, max_length=4)
+    landmarks: list[list[float]] = Field(
+        description="x and y of left eye, right eye, nose, left and right corner of the mouth, as seen.",
+        min_length=5,
+        max_length=5,
+    )
+    score: float = Field(description="How sure the detector is, 0 to 1.")
+
+
+class DetectAnswer(Answer):
+    """The faces of a picture, the highest score first."""
+
+    width: int
+    height: int
+    faces: list[FaceAnswer]
+
+
+class EmbeddedFace(FaceAnswer):
+    """A face and where it lies on the unit sphere."""
+
+    embedding: list[float] = Field(description="A row of length 1.")
+
+
+class EmbedAnswer(Answer):
+    """The embedding of every face."""
+
+    signature: str = Field(description="The pipeline; only rows of one signature can be compared.")
+    dimension: int
+    faces: list[EmbeddedFace]
+
+
+class VerifyAnswer(Answer):
+    """Whether two pictures show the same person."""
+
+    same: bool = Field(description="The distance is at or under the threshold.")
+    distance: float = Field(
+        description="Squared Euclidean distance, 0 to 4; lower is nearer.", examples=[0.09]
+    )
+    threshold: float = Field(examples=[0.21])
+    far: float = Field(description="The part of pairs of different people that the threshold accepts.")
+    probability: float | None = Field(
+        description="The chance of one person where a pair is as often one as not; null if not calibrated."
+    )
+    in_range: bool = Field(description="The calibration of the probability saw pairs about this distance.")
+    a: FaceAnswer
+    b: FaceAnswer
+
+
+class MatchAnswer(Answer):
+    """Somebody that a face may be."""
+
+    name: str
+    distance: float
+    votes: int
+
+
+class IdentifiedFace(FaceAnswer):
+    """A face and who it is."""
+
+    name: str | None = Field(description="null for a stranger.")
+    ambiguous: bool = Field(description="Several people are within the threshold.")
+    threshold: float
+    far: float
+    closed_set: bool
+    matches: list[MatchAnswer] = Field(description="The nearest people, the nearest first.")
+
+
+class IdentifyAnswer(Answer):
+    """Who the faces of a picture are."""
+
+    width: int
+    height: int
+    faces: list[IdentifiedFace]
+
+
+class PersonAnswer(Answer):
+    """Somebody who is enrolled."""
+
+    model_config = ConfigDict(json_schema_extra={"example": PERSON})
+
+    id: int = Field(description="Stays when the name changes; nobody else gets it later.")
+    name: str
+    faces: int = Field(description="How many faces are enrolled.")
+
+
+class PeopleAnswer(Answer):
+    """A page of people by name."""
+
+    people: list[PersonAnswer]
+    next: str | None = Field(description="Give it as `after` for the next page; null at the end.")
+    total: int = Field(description="How many people there are in all.")
+
+
+class SkippedPicture(Answer):
+    """A picture that was not used."""
+
+    picture: str = Field(description="The file's name.")
+    number: int = Field(description="Its place in the request, from 0.")
+    error: ErrorBody
+
+
+class EnrollAnswer(Answer):
+    """What came of the pictures."""
+
+    person: PersonAnswer
+    enrolled: int = Field(description="Faces that were added; a face that was there already is not counted.")
+    skipped: list[SkippedPicture]
+
+
+class ForgottenAnswer(Answer):
+    """What is gone with a person."""
+
+    name: str
+    faces: int
+    pictures: int = Field(description="Hashes of pictures that showed nobody else.")
+
+
+class EnrolledFaceAnswer(Answer):
+    """An enrolled face of a person."""
+
+    id: int
+    box: list[float]
+    score: float
+    crop: bool = Field(description="The face that was cut out is kept and can be fetched.")
+
+
+class FacesAnswer(Answer):
+    """A page of faces in the order of enrolment."""
+
+    faces: list[EnrolledFaceAnswer]
+    next: int | None = Field(description="Give it as `after` for the next page; null at the end.")
+
+
+class AlbumFaceAnswer(FaceAnswer):
+    """A face of an album."""
+
+    picture: int = Field(description="The place of its picture in the request, from 0.")
+    filename: str
+    thumbnail: str = Field(description="A small JPEG as a data address.")
+
+
+class AlbumAnswer(Answer):
+    """The groups of an album."""
+
+    threshold: float
+    far: float
+    faces: list[AlbumFaceAnswer]
+    groups: list[list[int]] = Field(description="Numbers of faces, the largest group first.")
+    skipped: list[SkippedPicture]
+
+
+class JobAnswer(Answer):
+    """How far an album is."""
+
+    id: str
+    state: Literal["queued", "running", "done", "failed", "cancelled"]
+    done: int = Field(description="Pictures that were looked at.")
+    total: int
+    error: ErrorBody | None
+    result: AlbumAnswer | None
+
+
+class ThresholdAnswer(Answer):
+    """A false-accept rate and the distance that holds it."""
+
+    far: float
+    distance: float
+
+
+class CountsAnswer(Answer):
+    """The size of the gallery."""
+
+    people: int
+    faces: int
+
+
+class ModelAnswer(Answer):
+    """What the service runs on."""
+
+    signature: str
+    detector: dict[str, Any] = Field(description="The manifest.")
+    embedder: dict[str, Any] = Field(description="The manifest.")
+    dimension: int
+    thresholds: list[ThresholdAnswer] = Field(description="The gallery's own, where it keeps any.")
+    gallery: CountsAnswer | None
+    limits: dict[str, int]
+    version: str
+
+
+class EntryAnswer(Answer):
+    """Something that was done."""
+
+    id: int
+    time: str = Field(description="ISO 8601, UTC.", examples=["2026-01-31T09:15:02.117+00:00"])
+    key: str | None = Field(description="The name of the key; null without keys.")
+    action: str = Field(examples=["enroll"])
+    person: str | None
+    detail: dict[str, Any]
+
+
+class AuditAnswer(Answer):
+    """A page of the audit log, the latest first."""
+
+    entries: list[EntryAnswer]
+    next: int | None = Field(description="Give it as `after` for the next page; null at the end.")
+
+
+class HealthAnswer(Answer):
+    """Whether the service runs."""
+
+    status: Literal["ok"]
+
+
+def face_answer(face: Face) -> FaceAnswer:
+    """Return a face as it is answered."""
+    return FaceAnswer(**place_of(face))
+
+
+def place_of(face: Face) -> dict[str, Any]:
+    """Return the fields of a face."""
+    return {
+        "box": [round(float(side), 2) for side in face.box],
+        "landmarks": [[round(float(x), 2), round(float(y), 2)] for x, y in face.landmarks],
+        "score": round(face.score, 4),
+    }
+
+
+def verify_answer(decision: Decision, a: Face, b: Face) -> VerifyAnswer:
+    """Return a decision as it is answered."""
+    return VerifyAnswer(
+        same=decision.same,
+        distance=decision.distance,
+        threshold=decision.threshold,
+        far=decision.far,
+        probability=decision.probability,
+        in_range=decision.in_range,
+        a=face_answer(a),
+        b=face_answer(b),
+    )
+
+
+def identified_face(face: Face, found: Identification) -> IdentifiedFace:
+    """Return a face and who it is as it is answered."""
+    return IdentifiedFace(
+        **place_of(face),
+        name=found.name,
+        ambiguous=found.ambiguous,
+        threshold=found.threshold,
+        far=found.far,
+        closed_set=found.closed_set,
+        matches=[
+            MatchAnswer(name=match.name, distance=match.distance, votes=match.votes)
+            for match in found.matches
+        ],
+    )
+
+
+def person_answer(person: Person) -> PersonAnswer:
+    """Return a person as they are answered."""
+    return PersonAnswer(id=person.number, name=person.name, faces=person.faces)
+
+
+def enrolled_face(face: EnrolledFace) -> EnrolledFaceAnswer:
+    """Return an enrolled face as it is answered."""
+    box = [round(float(side), 2) for side in face.box]
+    return EnrolledFaceAnswer(id=face.number, box=box, score=round(face.score, 4), crop=face.has_crop)

@@ -1,0 +1,79 @@
+"""Put the service together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from sameface import __version__
+from sameface.gallery import Gallery
+from sameface.recognizer import Recognizer
+from sameface.service import jobs, looking, pages, people, status
+from sameface.service.access import Access
+from sameface.service.config import ServiceConfig
+from sameface.service.edge import Edge
+from sameface.service.faults import HANDLERS
+from sameface.service.guard import Rates
+from sameface.service.state import State
+
+ABOUT = """Find faces, tell whose they are, enroll people and sort albums.
+
+A picture is a file of a form, or in JSON a string of base64 under the same name. Closeness is the squared
+Euclidean distance of two embeddings, 0 to 4, lower is nearer. Every error is
+`{"error": {"code", "message", "detail"}}`; every answer has an `X-Request-ID`, which is in the log too.
+Keys go into `Authorization: Bearer sf_...`; their roles are `read`, `enroll` and `admin`."""
+
+
+def create_app(
+    recognizer: Recognizer, gallery: Gallery | None, config: ServiceConfig, *, access: Access | None = None
+) -> FastAPI:
+    """Return the service as an ASGI application.
+
+    The caller keeps what it hands in, and closes it when the application has ended.
+
+    Args:
+        recognizer: Finds and embeds.
+        gallery: Who is enrolled; None serves only what needs nobody.
+        config: Every choice.
+        access: Keys and audit log; None keeps a log in memory, and knows no keys.
+    """
+    state = State(recognizer, gallery, config, Access.open() if access is None else access)
+    app = FastAPI(
+        title="sameface",
+        version=__version__,
+        description=ABOUT,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        separate_input_output_schemas=False,
+    )
+    app.state.sameface = state
+    for kind, handler in HANDLERS.items():
+        app.add_exception_handler(kind, handler)
+    app.state.rates = Rates(config.rate_per_minute)
+    for module in (status, looking, people, jobs, pages):
+        app.include_router(module.router)
+    app.mount("/web", pages.web, name="web")
+    if config.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.cors_origins,
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "If-None-Match", "X-Request-ID"],
+            expose_headers=["ETag", "Location", "Retry-After", "X-Request-ID"],
+        )
+    app.add_middleware(Edge, state=state)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Run until the server ends; then finish what was accepted."""
+    state: State = app.state.sameface
+    await state.ask(state.access.forget_entries, state.config.audit_days)
+    yield
+    await state.jobs.close()
+    state.close()

@@ -1,0 +1,158 @@
+"""The body of a request: a form or JSON, read within limits, checked, and described for OpenAPI."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any, TypeVar, get_origin
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from sameface.errors import BodyTooLargeError, RequestError
+from sameface.service.config import ServiceConfig
+from sameface.service.state import State
+from sameface.service.uploads import Upload
+
+FORM, JSON = "multipart/form-data", "application/json"
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class FormParser(MultiPartParser):
+    """Keeps every file in memory: no picture is written to a disk."""
+
+    spool_max_size = 1 << 62
+
+
+def body_of(model: type[Body], *, album: bool = False) -> Callable[[Request], AsyncIterator[Body]]:
+    """Return a dependency that reads the body of a request; its bytes count as long as the request lasts.
+
+    Args:
+        model: What the body must hold.
+        album: It may be as large as an album.
+    """
+
+    async def read(request: Request) -> AsyncIterator[Body]:
+        state: State = request.app.state.sameface
+        limit = state.config.album_bytes if album else state.config.request_bytes
+        with state.buffer.held() as held:
+            stream = read_within(request, limit, state.config.wait_seconds, held.take)
+            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind == FORM:
+                yield await read_form(request, stream, model, state.config)
+            elif kind == JSON:
+                data = b"".join([chunk async for chunk in stream])
+                yield await asyncio.to_thread(parse_json, data, model)
+            else:
+                raise HTTPException(415, f"the body must be {FORM} or {JSON}, it is {kind or 'neither'!r}")
+
+    return read
+
+
+async def read_within(
+    request: Request, limit: int, seconds: float, take: Callable[[int], None]
+) -> AsyncGenerator[bytes, None]:
+    """Yield the body as it comes; `take` is told of every piece before it is kept."""
+    if int(request.headers.get("content-length", "0")) > limit:
+        raise BodyTooLargeError("bytes", limit)
+    total = 0
+    chunks = request.stream()
+    while True:
+        try:
+            chunk = await asyncio.wait_for(anext(chunks), seconds)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise HTTPException(408, f"nothing came for {seconds:g} s") from error
+        total += len(chunk)
+        if total > limit:
+            raise BodyTooLargeError("bytes", limit)
+        take(len(chunk))
+        yield chunk
+
+
+async def read_form(
+    request: Request, stream: AsyncGenerator[bytes, None], model: type[Body], config: ServiceConfig
+) -> Body:
+    """Return what a form holds."""
+    parser = FormParser(request.headers, stream, max_files=config.album_pictures, max_fields=50)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise RequestError(f"not a form: {error.message}") from error
+    return await asyncio.to_thread(parse_form, form, model)
+
+
+def parse_form(form: FormData, model: type[Body]) -> Body:
+    """Return the fields of a form; only fields that are lists may come several times."""
+    lists = {name for name, field in model.model_fields.items() if get_origin(field.annotation) is list}
+    values: dict[str, Any] = {}
+    for name, value in form.multi_items():
+        item = value if isinstance(value, str) else Upload(value.file.read(), value.filename or name)
+        if name in lists and not (isinstance(item, str) and item.lstrip().startswith("[")):
+            values.setdefault(name, []).append(item)
+        elif name in values:
+            raise RequestError("the body does not hold what it must", [(name, "given twice")])
+        else:
+            values[name] = parse_text_list(item) if name in lists else item
+    return check(model, values, strict=False)
+
+
+def parse_text_list(text: Any) -> Any:
+    """Return the list that a field of a form holds as JSON."""
+    try:
+        return from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        raise RequestError(
+            "the body does not hold what it must", [("faces", f"not JSON: {error}")]
+        ) from error
+
+
+def parse_json(data: bytes, model: type[Body]) -> Body:
+    """Return what a JSON body holds."""
+    try:
+        values = from_json(data, allow_inf_nan=False)
+    except ValueError as error:
+        raise RequestError(f"the body is not JSON: {error}") from error
+    return check(model, values, strict=True)
+
+
+def check(model: type[Body], values: Any, *, strict: bool) -> Body:
+    """Return the values as a model, or say what is wrong with each."""
+    try:
+        return model.model_validate(values, strict=strict)
+    except ValidationError as error:
+        raise RequestError("the body does not hold what it must", list_problems(error.errors())) from error
+
+
+def list_problems(errors: Any) -> list[tuple[str, str]]:
+    """Return where each problem is, and what."""
+    return [
+        (".".join(str(part) for part in error["loc"] if part != "body") or "body", str(error["msg"]))
+        for error in errors[:20]
+    ]
+
+
+def describe_body(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the body of an operation for OpenAPI: as a form, and as JSON."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    example = schema.pop("example", None)
+    json_content: dict[str, Any] = {"schema": schema}
+    if example is not None:
+        json_content["example"] = example
+    content = {FORM: {"schema": as_form(schema)}, JSON: json_content}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def as_form(schema: Any) -> Any:
+    """Return a schema with files in the place of base64."""
+    if isinstance(schema, dict):
+        if schema.get("contentEncoding") == "base64":
+            return {"type": "string", "format": "binary", "title": "A picture"}
+        return {name: as_form(value) for name, value in schema.items()}
+    return [as_form(value) for value in schema] if isinstance(schema, list) else schema

@@ -1,0 +1,52 @@
+"""How many bytes of requests are in memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from prometheus_client import Gauge
+
+from sameface.errors import BusyError
+
+
+class Held:
+    """The bytes of one request."""
+
+    def __init__(self, buffer: Buffer) -> None:
+        self._buffer = buffer
+        self.size = 0
+
+    def take(self, size: int) -> None:
+        """Hold so many more bytes.
+
+        Raises:
+            BusyError: Those of all requests together would be too many.
+        """
+        self._buffer.add(size)
+        self.size += size
+
+
+class Buffer:
+    """The bytes of all requests together, up to a limit."""
+
+    def __init__(self, limit: int, gauge: Gauge) -> None:
+        self._limit = limit
+        self._gauge = gauge
+        self._size = 0
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[Held]:
+        """Hold bytes until the block ends."""
+        held = Held(self)
+        try:
+            yield held
+        finally:
+            self.add(-held.size)
+
+    def add(self, size: int) -> None:
+        """Count bytes, or refuse them."""
+        if size > 0 and self._size + size > self._limit:
+            raise BusyError("the pictures of other requests fill the memory")
+        self._size += size
+        self._gauge.set(self._size)

@@ -1,0 +1,140 @@
+"""What every request passes first: it gets an id, is told from one of a foreign page, counted and logged."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sameface.errors import ForbiddenError
+from sameface.service.faults import answer_fault
+from sameface.service.state import State
+
+logger = logging.getLogger(__name__)
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+BUG: dict[str, Any] = {
+    "code": "internal",
+    "message": "a fault of the service; its log has the reason",
+    "detail": {},
+}
+
+
+class Edge:
+    """The outermost layer of the service."""
+
+    def __init__(self, app: ASGIApp, state: State) -> None:
+        self._app = app
+        self._state = state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answer = Marked(send, request_id(Headers(scope=scope)))
+        scope.setdefault("state", {})["request_id"] = answer.request_id
+        start = time.perf_counter()
+        try:
+            reason = foreign(Headers(scope=scope), scope, self._state)
+            if reason is None:
+                await self._app(scope, receive, answer.send)
+            else:
+                refusal = answer_fault(Request(scope), ForbiddenError(reason))
+                await refusal(scope, receive, answer.send)
+        except Exception:  # the edge of the process: a bug becomes one line in the log and one answer
+            logger.exception("a fault of the service", extra={"request_id": answer.request_id})
+            if answer.status == 0:
+                await JSONResponse({"error": BUG}, 500)(scope, receive, answer.send)
+        finally:
+            self._note(scope, answer, time.perf_counter() - start)
+
+    def _note(self, scope: Scope, answer: Marked, seconds: float) -> None:
+        """Count and log a request. Its query is left out: it may hold a name."""
+        route = getattr(scope.get("route"), "path", "other")
+        method = scope["method"] if route != "other" else "other"
+        self._state.metrics.requests.labels(method, route, answer.status).inc()
+        self._state.metrics.seconds.labels(route).observe(seconds)
+        facts = {
+            "request_id": answer.request_id,
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": answer.status,
+            "milliseconds": round(seconds * 1000, 1),
+            "key": scope["state"].get("key_name"),
+            "address": (scope.get("client") or ("",))[0],
+        }
+        logger.info("request", extra=facts)
+
+
+class Marked:
+    """Sends an answer with the headers that every answer has, and remembers its status."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self.request_id = request_id
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self.request_id
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+            headers.setdefault("Cache-Control", "no-store")
+        await self._send(message)
+
+
+def request_id(headers: Headers) -> str:
+    """Return the id that the client gave, if it is harmless, or a new one."""
+    given = headers.get("x-request-id", "")
+    return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def foreign(headers: Headers, scope: Scope, state: State) -> str | None:
+    """Return why a request may not come from where it does, or None.
+
+    Without keys whoever reaches the service may use it, and so may every page in a browser on this machine:
+    by a name of its own that it points here, or by a form that it sends here. With keys it needs one.
+    """
+    config = state.config
+    if config.keys_required:
+        return None
+    host = headers.get("host", "")
+    if config.hosts and host_name(host) not in config.hosts:
+        return f"this service has no keys and is called {', '.join(config.hosts)}, not {host!r}"
+    origin = headers.get("origin")
+    if origin is not None and origin not in (f"{scope['scheme']}://{host}", *config.cors_origins):
+        return f"this service has no keys and takes no requests of the page {origin!r}"
+    if origin is None and headers.get("sec-fetch-site") == "cross-site":
+        return (
+            None
+            if headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
+            else ("this service has no keys and takes no requests of other pages")
+        )
+    return None
+
+
+def host_name(host: str) -> str | None:
+    """Return the name in a Host header, without port and brackets; None if there is none."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None

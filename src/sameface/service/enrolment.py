@@ -1,0 +1,118 @@
+"""Enroll the pictures of a request: those that can be used in one transaction, or none."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sameface.errors import (
+    BusyError,
+    FaceTakenError,
+    NothingEnrolledError,
+    PersonExistsError,
+    RequestError,
+    SamefaceError,
+    UnknownPersonError,
+)
+from sameface.gallery import Gallery
+from sameface.gallery.names import clean_name
+from sameface.image import hash_image
+from sameface.recognizer import Choice
+from sameface.service.access import Key
+from sameface.service.answers import EnrollAnswer, ErrorBody, SkippedPicture, person_answer
+from sameface.service.faults import error_body
+from sameface.service.state import State
+from sameface.service.uploads import Upload
+from sameface.service.wishes import FacesBody
+from sameface.template import Template
+
+Fault = tuple[int, str, SamefaceError]
+
+
+async def enroll_pictures(state: State, key: Key, who: str | int, body: FacesBody) -> EnrollAnswer:
+    """Enroll pictures of one person.
+
+    Args:
+        state: Of the service.
+        key: Who asks.
+        who: The name of a new person, or the number of one who is enrolled.
+        body: The pictures.
+
+    Raises:
+        PersonExistsError, UnknownPersonError, BadNameError: Nothing was looked at.
+        NothingEnrolledError: No picture can be used.
+        BusyError: Too much is waiting; nobody was enrolled.
+    """
+    gallery = state.gallery
+    await state.ask(check_person, gallery, who)
+    choices: list[Choice] = list(body.faces) or ["only"] * len(body.pictures)
+    if len(choices) != len(body.pictures):
+        raise RequestError(
+            f"faces must name one for each of {len(body.pictures)} pictures, got {len(choices)}"
+        )
+    with state.inference.admitted(len(body.pictures)):
+        work = [make_template(state, *pair) for pair in zip(body.pictures, choices, strict=True)]
+        made = await asyncio.gather(*work)
+    faults = [
+        (number, upload.name, found)
+        for number, (upload, found) in enumerate(zip(body.pictures, made, strict=True))
+        if isinstance(found, SamefaceError)
+    ]
+    templates = {number: found for number, found in enumerate(made) if isinstance(found, Template)}
+    added = await state.ask(enroll_usable, gallery, who, templates, body.pictures, faults)
+    person = await state.ask(gallery.person, clean_name(who) if isinstance(who, str) else who)
+    await state.record(key, "enroll", [person.name], {"faces": added, "skipped": len(faults)})
+    skipped = [
+        SkippedPicture(picture=name, number=number, error=ErrorBody(**error_body(fault)))
+        for number, name, fault in sorted(faults, key=lambda fault: fault[0])
+    ]
+    return EnrollAnswer(person=person_answer(person), enrolled=added, skipped=skipped)
+
+
+def check_person(gallery: Gallery, who: str | int) -> None:
+    """Refuse a name that is taken, or a number that is nobody's, before any work is done."""
+    if isinstance(who, int):
+        gallery.person(who)
+        return
+    try:
+        gallery.person(who)
+    except UnknownPersonError:
+        return
+    raise PersonExistsError(who)
+
+
+async def make_template(state: State, upload: Upload, choice: Choice) -> Template | SamefaceError:
+    """Return the chosen face of a picture, ready to be enrolled, or why the picture cannot be used."""
+    try:
+        seen = await state.inference.look(upload, choice)
+        rows = await state.inference.embed(seen)
+    except BusyError:
+        raise
+    except SamefaceError as error:
+        return error
+    crop = seen.crops[0] if state.config.keep_crops else None
+    [face] = seen.faces
+    picture = await state.ask(hash_image, upload.getvalue())
+    return Template(picture, face.box, face.score, rows[0], crop)
+
+
+def enroll_usable(
+    gallery: Gallery,
+    who: str | int,
+    templates: dict[int, Template],
+    uploads: list[Upload],
+    faults: list[Fault],
+) -> int:
+    """Enroll all faces but those that are enrolled as somebody else's, which are added to the faults."""
+    name = clean_name(who) if isinstance(who, str) else gallery.person(who).name
+    usable = []
+    for number, template in templates.items():
+        owner = gallery.owner_of(template)
+        if owner is None or owner == name:
+            usable.append(template)
+        else:
+            faults.append((number, uploads[number].name, FaceTakenError(name, owner)))
+    if not usable:
+        raise NothingEnrolledError(
+            [(file, fault) for _, file, fault in sorted(faults, key=lambda each: each[0])]
+        )
+    return gallery.enroll(who, usable, new=isinstance(who, str))

@@ -1,0 +1,159 @@
+"""Errors become answers: one table, one shape."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+
+from sameface.errors import (
+    AccessFileError,
+    AdapterError,
+    BadNameError,
+    BodyTooLargeError,
+    BusyError,
+    EvaluationError,
+    FaceError,
+    FaceTakenError,
+    ForbiddenError,
+    GalleryBusyError,
+    GalleryFileError,
+    ImageError,
+    ImageTooLargeError,
+    LastFaceError,
+    NotFoundError,
+    NothingEnrolledError,
+    PersonExistsError,
+    RateLimitedError,
+    RequestError,
+    SamefaceError,
+    SignatureError,
+    ThresholdError,
+    TrainingError,
+    UnauthorizedError,
+    UnknownFaceError,
+    UnknownPersonError,
+    UpgradeError,
+    WeightsError,
+)
+from sameface.face import Face
+from sameface.service.answers import face_answer
+from sameface.service.bodies import list_problems
+
+logger = logging.getLogger(__name__)
+
+# The nearest class up the tree counts.
+STATUS: dict[type[SamefaceError], int] = {
+    ImageError: 422,
+    ImageTooLargeError: 413,
+    FaceError: 422,
+    ThresholdError: 422,
+    UnknownPersonError: 404,
+    UnknownFaceError: 404,
+    LastFaceError: 409,
+    PersonExistsError: 409,
+    BadNameError: 422,
+    FaceTakenError: 409,
+    GalleryBusyError: 503,
+    SignatureError: 503,
+    UpgradeError: 503,
+    GalleryFileError: 500,
+    RequestError: 422,
+    UnauthorizedError: 401,
+    ForbiddenError: 403,
+    NotFoundError: 404,
+    BodyTooLargeError: 413,
+    RateLimitedError: 429,
+    BusyError: 503,
+    NothingEnrolledError: 422,
+    # These are met when the service starts, or never.
+    AccessFileError: 500,
+    WeightsError: 500,
+    AdapterError: 500,
+    EvaluationError: 500,
+    TrainingError: 500,
+}
+CODES = {404: "not_found", 405: "method_not_allowed", 408: "timeout", 415: "unsupported_media_type"}
+HIDDEN = "the service cannot do this now; its log says why, under the X-Request-ID of this answer"
+RETRY_SECONDS = 5  # where the error does not say better
+
+
+def status_of(error: SamefaceError) -> int:
+    """Return the status of the answer to an error."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def error_body(error: SamefaceError) -> dict[str, Any]:
+    """Return what is told of an error: of our own faults only the code."""
+    if status_of(error) >= 500 and not isinstance(error, BusyError):
+        return {"code": error.code, "message": HIDDEN, "detail": {}}
+    return {"code": error.code, "message": str(error), "detail": facts_of(error)}
+
+
+def facts_of(error: SamefaceError) -> dict[str, Any]:
+    """Return the attributes of an error as JSON holds them."""
+    return {name: plain(value) for name, value in vars(error).items()}
+
+
+def plain(value: Any) -> Any:
+    """Return a fact as JSON holds it."""
+    if isinstance(value, Face):
+        return face_answer(value).model_dump()
+    if isinstance(value, SamefaceError):
+        return error_body(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(item) for item in value]
+    return value
+
+
+def answer_fault(_request: Request, error: Exception) -> JSONResponse:
+    """Answer one of our errors."""
+    assert isinstance(error, SamefaceError)
+    status = status_of(error)
+    if status >= 500 and not isinstance(error, BusyError):
+        logger.error("%s: %s", error.code, error, exc_info=error)
+    headers = {}
+    if status in (429, 503):
+        headers["Retry-After"] = str(getattr(error, "seconds", RETRY_SECONDS))
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse({"error": error_body(error)}, status, headers)
+
+
+def answer_http(_request: Request, error: Exception) -> JSONResponse:
+    """Answer what the framework refuses: an unknown address, a wrong method."""
+    assert isinstance(error, HTTPException)
+    code = CODES.get(error.status_code, "bad_request")
+    detail = ("" if error.status_code == 404 else error.detail) or HTTPStatus(error.status_code).phrase
+    body = {"code": code, "message": detail[:1].lower() + detail[1:], "detail": {}}
+    return JSONResponse({"error": body}, error.status_code, error.headers)
+
+
+def answer_invalid(request: Request, error: Exception) -> JSONResponse:
+    """Answer a wrong value in the address."""
+    assert isinstance(error, RequestValidationError)
+    return answer_fault(
+        request, RequestError("the address does not hold what it must", list_problems(error.errors()))
+    )
+
+
+def answer_gone(_request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
+    """Answer a client that hung up; nobody reads it."""
+    return JSONResponse(
+        {"error": {"code": "bad_request", "message": "the client hung up", "detail": {}}}, 400
+    )
+
+
+HANDLERS: dict[type[Exception], Callable[[Request, Exception], JSONResponse]] = {
+    SamefaceError: answer_fault,
+    HTTPException: answer_http,
+    RequestValidationError: answer_invalid,
+    ClientDisconnect: answer_gone,
+}

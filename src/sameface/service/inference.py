@@ -1,0 +1,138 @@
+"""Pictures in, faces and rows out, for many requests at once and never more than fit in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from sameface.align import align_faces
+from sameface.arrays import Crops, Embeddings
+from sameface.embed import BATCH
+from sameface.errors import BusyError
+from sameface.face import Face
+from sameface.image import read_image
+from sameface.recognizer import Choice, Recognizer, choose_face
+from sameface.service.batching import Batcher
+from sameface.service.config import ServiceConfig
+from sameface.service.metrics import Metrics
+from sameface.service.uploads import Upload
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What was found in a picture.
+
+    Attributes:
+        width: Of the upright picture, in pixels.
+        height: Likewise.
+        faces: `n` of them: all, or the one that was chosen.
+        crops: `(n, size, size, 3) uint8` RGB.
+    """
+
+    width: int
+    height: int
+    faces: list[Face]
+    crops: Crops
+
+
+class Inference:
+    """A recognizer for many requests at once.
+
+    Pictures take turns in the order they came: at most `workers` of them are decoded at any time, in threads
+    of their own. Their faces are embedded together by one more thread.
+    """
+
+    def __init__(self, recognizer: Recognizer, config: ServiceConfig, metrics: Metrics) -> None:
+        self._recognizer = recognizer
+        self._config = config
+        self._metrics = metrics
+        self._turns = asyncio.Semaphore(config.workers)
+        self._threads = ThreadPoolExecutor(config.workers, "picture")
+        embed = recognizer.embedder.embed
+        self._batcher = Batcher(embed, size=BATCH, observe=metrics.batch.observe) if config.batching else None
+        self._pictures = 0  # accepted and not done
+
+    @contextlib.contextmanager
+    def admitted(self, pictures: int) -> Iterator[None]:
+        """Take on so many pictures, or none.
+
+        Raises:
+            BusyError: With those that are waiting they would be too many.
+        """
+        if self._pictures + pictures > self._config.queue + self._config.workers:
+            raise BusyError(f"{self._pictures} pictures are waiting", self._retry_after())
+        self._count(pictures)
+        try:
+            yield
+        finally:
+            self._count(-pictures)
+
+    async def look(self, upload: Upload, choice: Choice | None = None, *, patient: bool = False) -> Seen:
+        """Find the faces of a picture, or only the one that is chosen.
+
+        Args:
+            upload: The picture.
+            choice: As in `Recognizer.embed_face`; None means all faces.
+            patient: Wait for the turn however long it takes.
+
+        Raises:
+            ImageError, FaceError: As in `Recognizer.embed_face`.
+            BusyError: Its turn did not come in time.
+        """
+        async with self._turn(patient=patient):
+            return await asyncio.wrap_future(self._threads.submit(self._look, upload, choice))
+
+    async def embed(self, seen: Seen) -> Embeddings:
+        """Return the rows of the faces that were found, `(n, d) float32`."""
+        self._metrics.faces.inc(len(seen.faces))
+        if not seen.faces:
+            return np.zeros((0, self._recognizer.embedder.spec.dimension), np.float32)
+        if self._batcher is None:
+            return await asyncio.wrap_future(
+                self._threads.submit(self._recognizer.embedder.embed, seen.crops)
+            )
+        return await asyncio.wrap_future(self._batcher.submit(seen.crops))
+
+    def close(self) -> None:
+        """Finish what was begun, and end the threads."""
+        self._threads.shutdown()
+        if self._batcher is not None:
+            self._batcher.close()
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, *, patient: bool) -> AsyncIterator[None]:
+        """Wait for a worker, and hold it."""
+        try:
+            async with asyncio.timeout(None if patient else self._config.wait_seconds):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            reason = f"waited {self._config.wait_seconds:g} s for other pictures"
+            raise BusyError(reason, self._retry_after()) from error
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    def _look(self, upload: Upload, choice: Choice | None) -> Seen:
+        """Decode a picture, find its faces and cut them out; the picture itself is dropped."""
+        limits = self._config
+        image = read_image(upload, max_bytes=limits.picture_bytes, max_pixels=limits.picture_pixels)
+        faces = self._recognizer.detector.find(image)
+        if choice is not None:
+            faces = [choose_face(faces, choice, repr(upload.name))]
+        crops = align_faces(image, faces, self._recognizer.embedder.spec.crop)
+        return Seen(image.shape[1], image.shape[0], faces, crops)
+
+    def _count(self, pictures: int) -> None:
+        """Keep count of what is accepted."""
+        self._pictures += pictures
+        self._metrics.waiting.set(self._pictures)
+
+    def _retry_after(self) -> int:
+        """Return after how many seconds it is worth while to try again, by what is waiting."""
+        return 1 + self._pictures // (10 * self._config.workers)

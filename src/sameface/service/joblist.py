@@ -1,0 +1,149 @@
+"""Work that takes longer than a request: counted, cancelled, forgotten after a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sameface.errors import BusyError, NotFoundError, SamefaceError
+from sameface.service.access import Key
+from sameface.service.answers import AlbumAnswer
+from sameface.service.config import ServiceConfig
+from sameface.service.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+UNFINISHED = ("queued", "running")
+STATES: tuple[JobState, ...] = ("queued", "running", "done", "failed", "cancelled")
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One piece of work. It changes while it goes on.
+
+    Attributes:
+        id: Not to be guessed.
+        owner: The name of the key that began it; None without keys.
+        total: Steps in all.
+        done: Steps that are done.
+        state: How far it is.
+        result: What came out, once it is done.
+        error: Why it failed.
+        ended: When, in seconds of the clock.
+    """
+
+    id: str
+    owner: str | None
+    total: int
+    done: int = 0
+    state: JobState = "queued"
+    result: AlbumAnswer | None = None
+    error: Exception | None = None
+    ended: float | None = None
+    task: asyncio.Task[None] | None = field(default=None, repr=False)
+
+
+Work = Callable[[Job], Coroutine[Any, Any, AlbumAnswer]]
+
+
+class Jobs:
+    """The jobs of one service. One is worked on at a time, so that requests keep their turns."""
+
+    def __init__(
+        self, config: ServiceConfig, metrics: Metrics, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._config = config
+        self._metrics = metrics
+        self._clock = clock
+        self._jobs: dict[str, Job] = {}
+        self._turn = asyncio.Lock()
+
+    def check_room(self) -> None:
+        """Raise if no further job is taken on.
+
+        Raises:
+            BusyError: As many as may be are under way.
+        """
+        self._forget_old()
+        unfinished = sum(job.state in UNFINISHED for job in self._jobs.values())
+        if unfinished >= self._config.jobs:
+            raise BusyError(f"{unfinished} albums are under way", seconds=30)
+
+    def start(self, owner: Key, total: int, work: Work) -> Job:
+        """Begin a job and return at once.
+
+        Raises:
+            BusyError: As many as may be are under way.
+        """
+        self.check_room()
+        job = Job(secrets.token_urlsafe(16), owner.name, total)
+        self._jobs[job.id] = job
+        job.task = asyncio.create_task(self._run(job, work))
+        self._count()
+        return job
+
+    def find(self, key: Key, number: str) -> Job:
+        """Return a job of this key.
+
+        Raises:
+            NotFoundError: It is another key's, was cancelled or is forgotten.
+        """
+        self._forget_old()
+        job = self._jobs.get(number)
+        if job is None or job.owner != key.name:
+            raise NotFoundError(f"job {number!r} of yours")
+        return job
+
+    def remove(self, job: Job) -> None:
+        """Cancel a job, and forget it with its result."""
+        del self._jobs[job.id]
+        if job.task is not None:
+            job.task.cancel()
+        self._count()
+
+    async def close(self) -> None:
+        """Cancel every job: its result could not be fetched any more."""
+        tasks = [job.task for job in self._jobs.values() if job.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, job: Job, work: Work) -> None:
+        """Do the work when its turn comes, and keep what comes of it."""
+        try:
+            async with self._turn:
+                job.state = "running"
+                self._count()
+                job.result = await work(job)
+            job.state = "done"
+        except asyncio.CancelledError:
+            job.state = "cancelled"
+        except SamefaceError as error:
+            job.state, job.error = "failed", error
+        except Exception as error:  # an edge of the process: a bug in a job is told to who began it
+            logger.exception("a fault in a job")
+            job.state, job.error = "failed", error
+        finally:
+            job.ended = self._clock()
+            self._count()
+
+    def _forget_old(self) -> None:
+        """Forget jobs that ended long ago, and of too many those that ended first."""
+        ended = [(job.ended, job) for job in self._jobs.values() if job.ended is not None]
+        ended.sort(key=lambda pair: -pair[0])
+        for rank, (when, job) in enumerate(ended):
+            if rank >= self._config.jobs_kept or self._clock() - when > self._config.job_seconds:
+                del self._jobs[job.id]
+        self._count()
+
+    def _count(self) -> None:
+        """Tell the metrics how many jobs are in which state."""
+        for state in STATES:
+            count = sum(job.state == state for job in self._jobs.values())
+            self._metrics.jobs.labels(state).set(count)

@@ -1,0 +1,75 @@
+"""Routes for albums: begin to sort one, see how far it is, cancel it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path
+from starlette.responses import Response
+
+from sameface.errors import SamefaceError
+from sameface.service.answers import AlbumAnswer, ErrorBody, JobAnswer
+from sameface.service.bodies import body_of, describe_body
+from sameface.service.edge import BUG
+from sameface.service.faults import error_body
+from sameface.service.guard import Reader
+from sameface.service.joblist import Job
+from sameface.service.routing import BODY_REFUSALS, StateOf, refusals
+from sameface.service.sorting import sort_album
+from sameface.service.wishes import ClusterBody
+
+router = APIRouter(prefix="/v1", tags=["albums"])
+JobId = Annotated[str, Path(max_length=64, description="From the answer to POST /v1/cluster.")]
+
+
+@router.post(
+    "/cluster",
+    operation_id="cluster",
+    status_code=202,
+    responses=refusals(*BODY_REFUSALS),
+    openapi_extra=describe_body(ClusterBody),
+)
+async def cluster(
+    key: Reader,
+    response: Response,
+    state: StateOf,
+    body: Annotated[ClusterBody, Depends(body_of(ClusterBody, album=True))],
+) -> JobAnswer:
+    """Begin to sort pictures into groups of one person each; the answer is a job to ask for."""
+    threshold = (await state.ask(state.thresholds)).at(body.far)
+    uploads = list(body.pictures)
+    size = sum(upload.getbuffer().nbytes for upload in uploads)
+
+    async def work(job: Job) -> AlbumAnswer:
+        with state.buffer.held() as held:
+            held.take(size)
+            return await sort_album(state, job, uploads, threshold=threshold, far=body.far)
+
+    job = state.jobs.start(key, len(uploads), work)
+    await state.record(key, "cluster", [], {"pictures": len(body.pictures)})
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return job_answer(job)
+
+
+@router.get("/jobs/{job}", operation_id="get_job", responses=refusals(404))
+async def get_job(key: Reader, state: StateOf, job: JobId) -> JobAnswer:
+    """Tell how far a job is; once it is done, with the groups."""
+    return job_answer(state.jobs.find(key, job))
+
+
+@router.delete("/jobs/{job}", operation_id="delete_job", status_code=204, responses=refusals(404))
+async def delete_job(key: Reader, state: StateOf, job: JobId) -> None:
+    """Cancel a job, and forget its result."""
+    state.jobs.remove(state.jobs.find(key, job))
+
+
+def job_answer(job: Job) -> JobAnswer:
+    """Return a job as it is answered."""
+    error = None
+    if isinstance(job.error, SamefaceError):
+        error = ErrorBody(**error_body(job.error))
+    elif job.error is not None:
+        error = ErrorBody(**BUG)
+    return JobAnswer(
+        id=job.id, state=job.state, done=job.done, total=job.total, error=error, result=job.result
+    )

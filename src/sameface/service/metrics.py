@@ -1,0 +1,51 @@
+"""What the service counts, for Prometheus."""
+
+from __future__ import annotations
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+SIZES = (1, 2, 4, 8, 16)
+
+
+class Metrics:
+    """The counters of one service."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self.requests = Counter(
+            "sameface_requests",
+            "Requests by what was asked and how it ended.",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            "sameface_request_seconds",
+            "From the first byte of a request to the last of its answer.",
+            ("route",),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.waiting = Gauge(
+            "sameface_pictures_accepted", "Pictures accepted and not done.", registry=self.registry
+        )
+        self.buffered = Gauge("sameface_buffered_bytes", "Bytes of bodies in memory.", registry=self.registry)
+        self.batch = Histogram(
+            "sameface_batch_faces", "Faces embedded together.", buckets=SIZES, registry=self.registry
+        )
+        self.faces = Counter("sameface_faces", "Faces that were found.", registry=self.registry)
+        self.jobs = Gauge("sameface_jobs", "Jobs by state.", ("state",), registry=self.registry)
+
+    def write(self) -> bytes:
+        """Return everything in the text format of Prometheus."""
+        return generate_latest(self.registry)

@@ -1,0 +1,189 @@
+"""Routes for who is enrolled."""
+
+from __future__ import annotations
+
+import io
+from typing import Annotated, Any
+
+import PIL.Image
+from fastapi import APIRouter, Depends, Path, Query, Request
+from starlette.responses import Response
+
+from sameface.arrays import Image
+from sameface.errors import NotFoundError
+from sameface.service.answers import (
+    EnrollAnswer,
+    FacesAnswer,
+    ForgottenAnswer,
+    PeopleAnswer,
+    PersonAnswer,
+    enrolled_face,
+    person_answer,
+)
+from sameface.service.bodies import body_of, describe_body
+from sameface.service.enrolment import enroll_pictures
+from sameface.service.guard import Admin, Enroller, Reader
+from sameface.service.routing import BODY_REFUSALS, LARGEST_ID, StateOf, answer_with_etag, refusals
+from sameface.service.wishes import EnrollBody, FacesBody, MergeBody, RenameBody
+
+router = APIRouter(prefix="/v1/people", tags=["people"])
+ERRORS = refusals(404)
+BODY_ERRORS = refusals(*BODY_REFUSALS, 404, 409)
+
+Id = Annotated[int, Path(ge=1, le=LARGEST_ID, description="The person.", examples=[17])]
+FaceId = Annotated[int, Path(ge=1, le=LARGEST_ID, description="The face.", examples=[18])]
+Limit = Annotated[int, Query(ge=1, le=500)]
+NOT_CHANGED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "The client has this already (If-None-Match)"}
+}
+
+
+@router.get("", operation_id="list_people", responses=ERRORS | NOT_CHANGED, response_model=PeopleAnswer)
+async def list_people(
+    _key: Reader,
+    request: Request,
+    state: StateOf,
+    limit: Limit = 50,
+    after: Annotated[str, Query(max_length=1000, description="The `next` of the page before.")] = "",
+) -> Response:
+    """List who is enrolled, by name."""
+    gallery = state.gallery
+    found = await state.ask(gallery.people, limit=limit + 1, after=after)
+    total, _ = await state.ask(gallery.count)
+    page = found[:limit]
+    more = page[-1].name if len(found) > limit else None
+    people = [person_answer(person) for person in page]
+    return answer_with_etag(request, PeopleAnswer(people=people, next=more, total=total))
+
+
+@router.post(
+    "",
+    operation_id="enroll_person",
+    status_code=201,
+    responses=BODY_ERRORS,
+    openapi_extra=describe_body(EnrollBody),
+)
+async def enroll_person(
+    key: Enroller,
+    response: Response,
+    state: StateOf,
+    body: Annotated[EnrollBody, Depends(body_of(EnrollBody))],
+) -> EnrollAnswer:
+    """Enroll a new person with one picture or more; pictures that cannot be used are listed."""
+    answer = await enroll_pictures(state, key, body.name, body)
+    response.headers["Location"] = f"/v1/people/{answer.person.id}"
+    return answer
+
+
+@router.get(
+    "/{person}", operation_id="get_person", responses=ERRORS | NOT_CHANGED, response_model=PersonAnswer
+)
+async def get_person(_key: Reader, request: Request, state: StateOf, person: Id) -> Response:
+    """Return one person."""
+    return answer_with_etag(request, person_answer(await state.ask(state.gallery.person, person)))
+
+
+@router.patch(
+    "/{person}",
+    operation_id="rename_person",
+    responses=BODY_ERRORS,
+    openapi_extra=describe_body(RenameBody),
+)
+async def rename_person(
+    key: Enroller, state: StateOf, person: Id, body: Annotated[RenameBody, Depends(body_of(RenameBody))]
+) -> PersonAnswer:
+    """Give a person another name."""
+    gallery = state.gallery
+    old = await state.ask(gallery.person, person)
+    await state.ask(gallery.rename, person, body.name)
+    new = await state.ask(gallery.person, person)
+    await state.record(key, "rename", [old.name], {"to": new.name})
+    return person_answer(new)
+
+
+@router.post(
+    "/{person}/merge",
+    operation_id="merge_people",
+    responses=BODY_ERRORS,
+    openapi_extra=describe_body(MergeBody),
+)
+async def merge_people(
+    key: Enroller, state: StateOf, person: Id, body: Annotated[MergeBody, Depends(body_of(MergeBody))]
+) -> PersonAnswer:
+    """Move every face of a person to another; the first is no more."""
+    gallery = state.gallery
+    gone = await state.ask(gallery.person, person)
+    moved = await state.ask(gallery.merge, person, body.into)
+    into = await state.ask(gallery.person, body.into)
+    await state.record(key, "merge", [gone.name], {"into": into.name, "faces": moved})
+    return person_answer(into)
+
+
+@router.delete("/{person}", operation_id="delete_person", responses=ERRORS)
+async def delete_person(key: Admin, state: StateOf, person: Id) -> ForgottenAnswer:
+    """Delete a person with every face, for good: rows, free pages and log are overwritten."""
+    gone = await state.ask(state.gallery.forget, person)
+    await state.record(key, "delete_person", [gone.name], {"faces": gone.faces})
+    return ForgottenAnswer(name=gone.name, faces=gone.faces, pictures=gone.pictures)
+
+
+@router.get("/{person}/faces", operation_id="list_faces", responses=ERRORS)
+async def list_faces(
+    _key: Reader,
+    state: StateOf,
+    person: Id,
+    limit: Limit = 50,
+    after: Annotated[int, Query(ge=0, le=LARGEST_ID, description="The `next` of the page before.")] = 0,
+) -> FacesAnswer:
+    """List the faces of a person in the order of enrolment."""
+    found = await state.ask(state.gallery.faces, person, limit=limit + 1, after=after)
+    page = found[:limit]
+    more = page[-1].number if len(found) > limit else None
+    return FacesAnswer(faces=[enrolled_face(face) for face in page], next=more)
+
+
+@router.post(
+    "/{person}/faces",
+    operation_id="add_faces",
+    status_code=201,
+    responses=BODY_ERRORS,
+    openapi_extra=describe_body(FacesBody),
+)
+async def add_faces(
+    key: Enroller, state: StateOf, person: Id, body: Annotated[FacesBody, Depends(body_of(FacesBody))]
+) -> EnrollAnswer:
+    """Add faces to a person; pictures that cannot be used are listed."""
+    return await enroll_pictures(state, key, person, body)
+
+
+@router.get(
+    "/{person}/faces/{face}/crop",
+    operation_id="get_crop",
+    responses=ERRORS | {200: {"content": {"image/jpeg": {}}, "description": "The face"}},
+    response_class=Response,
+)
+async def get_crop(_key: Reader, state: StateOf, person: Id, face: FaceId) -> Response:
+    """Return what was cut out for an enrolled face, where that is kept."""
+    crop = await state.ask(state.gallery.crop, person, face)
+    if crop is None:
+        raise NotFoundError("crop (start the service with --keep-crops to keep those of new faces)")
+    data = await state.ask(to_jpeg, crop)
+    return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, no-cache"})
+
+
+@router.delete(
+    "/{person}/faces/{face}", operation_id="delete_face", status_code=204, responses=refusals(404, 409)
+)
+async def delete_face(key: Admin, state: StateOf, person: Id, face: FaceId) -> None:
+    """Delete one face of a person for good; the last one only with the person."""
+    gallery = state.gallery
+    whose = await state.ask(gallery.person, person)
+    await state.ask(gallery.forget_face, person, face)
+    await state.record(key, "delete_face", [whose.name], {"face": face})
+
+
+def to_jpeg(crop: Image) -> bytes:
+    """Return a crop as a JPEG file."""
+    file = io.BytesIO()
+    PIL.Image.fromarray(crop).save(file, "JPEG", quality=90)
+    return file.getvalue()

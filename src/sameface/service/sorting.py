@@ -1,0 +1,97 @@
+"""Sort the pictures of an album into groups, one person each."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sameface.album import thumbnail
+from sameface.arrays import Embeddings
+from sameface.cluster import cluster_embeddings, same_picture_pairs
+from sameface.errors import BodyTooLargeError, SamefaceError
+from sameface.service.answers import AlbumAnswer, AlbumFaceAnswer, ErrorBody, SkippedPicture, place_of
+from sameface.service.faults import error_body
+from sameface.service.inference import Seen
+from sameface.service.joblist import Job
+from sameface.service.state import State
+from sameface.service.uploads import Upload
+
+
+@dataclass(slots=True)
+class Found:
+    """What was found in an album so far.
+
+    Attributes:
+        faces: Every face.
+        rows: Of each picture with faces, `(n, d) float32`.
+        skipped: Pictures that cannot be read.
+    """
+
+    faces: list[AlbumFaceAnswer] = field(default_factory=list)
+    rows: list[Embeddings] = field(default_factory=list)
+    skipped: list[SkippedPicture] = field(default_factory=list)
+
+
+async def sort_album(
+    state: State, job: Job, uploads: list[Upload], *, threshold: float, far: float
+) -> AlbumAnswer:
+    """Return the groups of an album. Pictures are let go of one by one.
+
+    Args:
+        state: Of the service.
+        job: Told how far the work is.
+        uploads: The pictures; the list is emptied.
+        threshold: How near the faces of a person are.
+        far: What the threshold was chosen by.
+
+    Raises:
+        BodyTooLargeError: More faces than one album may hold.
+    """
+    found = Found()
+    uploads.reverse()
+    while uploads:
+        await look_at(state, found, uploads.pop(), job.done)
+        job.done += 1
+        if len(found.faces) > state.config.album_faces:
+            raise BodyTooLargeError("faces", state.config.album_faces)
+    groups = await asyncio.to_thread(group, found, threshold) if found.faces else []
+    return AlbumAnswer(threshold=threshold, far=far, faces=found.faces, groups=groups, skipped=found.skipped)
+
+
+async def look_at(state: State, found: Found, upload: Upload, number: int) -> None:
+    """Add the faces of one picture, or the reason why it cannot be read."""
+    try:
+        seen = await state.inference.look(upload, patient=True)
+    except SamefaceError as error:
+        told = ErrorBody(**error_body(error))
+        found.skipped.append(SkippedPicture(picture=upload.name, number=number, error=told))
+        return
+    if seen.faces:
+        found.rows.append(await state.inference.embed(seen))
+        found.faces += await asyncio.to_thread(describe, seen, upload.name, number)
+
+
+def describe(seen: Seen, filename: str, number: int) -> list[AlbumFaceAnswer]:
+    """Return the faces of one picture with their thumbnails."""
+    return [
+        AlbumFaceAnswer(**place_of(face), picture=number, filename=filename, thumbnail=thumbnail(crop))
+        for face, crop in zip(seen.faces, seen.crops, strict=True)
+    ]
+
+
+def group(found: Found, threshold: float) -> list[list[int]]:
+    """Return the numbers of the faces of each group, the largest group first."""
+    pairs = same_picture_pairs([str(face.picture) for face in found.faces])
+    labels = cluster_embeddings(np.concatenate(found.rows), threshold=threshold, cannot_link=pairs)
+    return sorted(members_of(labels), key=lambda members: -len(members))
+
+
+def members_of(labels: NDArray[np.int64]) -> list[list[int]]:
+    """Return the numbers of the rows of each group."""
+    members: dict[int, list[int]] = {}
+    for number, label in enumerate(labels.tolist()):
+        members.setdefault(label, []).append(number)
+    return list(members.values())

@@ -1,0 +1,72 @@
+"""What the routes of one service share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+from sameface.errors import NotFoundError
+from sameface.gallery import Gallery
+from sameface.manifest import Thresholds
+from sameface.recognizer import Recognizer
+from sameface.service.access import Access, Key
+from sameface.service.buffer import Buffer
+from sameface.service.config import ServiceConfig
+from sameface.service.inference import Inference
+from sameface.service.joblist import Jobs
+from sameface.service.metrics import Metrics
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+ASKERS = 4  # threads that wait for SQLite; it lets one of them in at a time
+
+
+class State:
+    """The parts of one service, made when it starts and closed when it ends."""
+
+    def __init__(
+        self, recognizer: Recognizer, gallery: Gallery | None, config: ServiceConfig, access: Access
+    ) -> None:
+        self.recognizer = recognizer
+        self.config = config
+        self.access = access
+        self.metrics = Metrics()
+        self.buffer = Buffer(config.buffer_bytes, self.metrics.buffered)
+        self.inference = Inference(recognizer, config, self.metrics)
+        self.jobs = Jobs(config, self.metrics)
+        self.gallery_or_none = gallery
+        self._askers = ThreadPoolExecutor(ASKERS, "gallery")
+
+    @property
+    def gallery(self) -> Gallery:
+        """The gallery.
+
+        Raises:
+            NotFoundError: The service runs without one.
+        """
+        if self.gallery_or_none is None:
+            raise NotFoundError("gallery (start the service with --gallery FILE)")
+        return self.gallery_or_none
+
+    def thresholds(self) -> Thresholds:
+        """Return which distance means "same": the gallery's own thresholds, or else the model's."""
+        gallery = self.gallery_or_none
+        return self.recognizer.thresholds if gallery is None else gallery.thresholds
+
+    async def record(self, key: Key, action: str, people: list[str], detail: dict[str, Any]) -> None:
+        """Write into the audit log what was done."""
+        await self.ask(self.access.record, key, action, people, detail)
+
+    async def ask(
+        self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
+    ) -> Result:
+        """Call what waits for a file, without keeping anyone else waiting."""
+        return await asyncio.wrap_future(self._askers.submit(function, *args, **kwargs))
+
+    def close(self) -> None:
+        """Finish what was begun, and end the threads."""
+        self.inference.close()
+        self._askers.shutdown()

@@ -1,0 +1,106 @@
+"""Routes about the service itself: is it well, what does it run on, who did what."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from sameface import __version__
+from sameface.manifest import Manifest
+from sameface.service.answers import (
+    AuditAnswer,
+    CountsAnswer,
+    EntryAnswer,
+    HealthAnswer,
+    ModelAnswer,
+    ThresholdAnswer,
+)
+from sameface.service.guard import Admin, Reader
+from sameface.service.routing import LARGEST_ID, StateOf, refusals
+
+router = APIRouter(tags=["service"])
+
+LIMITS = (
+    "picture_bytes", "picture_pixels", "request_bytes", "request_pictures",
+    "album_bytes", "album_pictures", "album_faces",
+)  # fmt: skip
+
+
+@router.get("/health", operation_id="health")
+async def health() -> HealthAnswer:
+    """Tell that the process runs."""
+    return HealthAnswer(status="ok")
+
+
+@router.get("/ready", operation_id="ready", responses=refusals())
+async def ready(state: StateOf) -> HealthAnswer:
+    """Tell whether the service can do its work: the gallery can be read."""
+    if state.gallery_or_none is not None:
+        await state.ask(state.gallery_or_none.count)
+    return HealthAnswer(status="ok")
+
+
+@router.get(
+    "/metrics",
+    operation_id="metrics",
+    responses=refusals() | {200: {"content": {"text/plain": {}}, "description": "Prometheus's text format"}},
+    response_class=Response,
+)
+async def metrics(_key: Reader, state: StateOf) -> Response:
+    """Return counters for Prometheus."""
+    return Response(state.metrics.write(), media_type="text/plain; version=0.0.4")
+
+
+@router.get("/v1/model", operation_id="model", responses=refusals())
+async def model(_key: Reader, state: StateOf) -> ModelAnswer:
+    """Return what the service runs on: manifests, thresholds, limits."""
+    recognizer = state.recognizer
+    thresholds = await state.ask(state.thresholds)
+    counts = None
+    if state.gallery_or_none is not None:
+        people, faces = await state.ask(state.gallery_or_none.count)
+        counts = CountsAnswer(people=people, faces=faces)
+    pairs = zip(thresholds.far, thresholds.distance, strict=True)
+    return ModelAnswer(
+        signature=recognizer.signature,
+        detector=facts_of(recognizer.detector.model.manifest),
+        embedder=facts_of(recognizer.embedder.model.manifest),
+        dimension=recognizer.embedder.spec.dimension,
+        thresholds=[ThresholdAnswer(far=far, distance=distance) for far, distance in pairs],
+        gallery=counts,
+        limits={name: getattr(state.config, name) for name in LIMITS},
+        version=__version__,
+    )
+
+
+@router.get("/v1/audit", operation_id="audit", responses=refusals())
+async def audit(
+    _key: Admin,
+    state: StateOf,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    after: Annotated[int | None, Query(ge=1, le=LARGEST_ID)] = None,
+) -> AuditAnswer:
+    """List who did what, the latest first."""
+    found = await state.ask(state.access.entries, limit + 1, after)
+    page = found[:limit]
+    entries = [
+        EntryAnswer(
+            id=entry.number,
+            time=datetime.fromtimestamp(entry.time, UTC).isoformat(timespec="milliseconds"),
+            key=entry.key,
+            action=entry.action,
+            person=entry.person,
+            detail=entry.detail,
+        )
+        for entry in page
+    ]
+    return AuditAnswer(entries=entries, next=page[-1].number if len(found) > limit else None)
+
+
+def facts_of(manifest: Manifest) -> dict[str, Any]:
+    """Return a manifest as JSON holds it."""
+    return dataclasses.asdict(manifest)

@@ -1,0 +1,109 @@
+"""What the bodies of requests hold."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from sameface.service.uploads import Upload
+
+BASE64 = "/9j/4AAQSkZJRgABAQ...2Q=="
+
+
+def read_choice(value: Any) -> Any:
+    """Return the number that a field of a form holds."""
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+
+
+Choice = Annotated[
+    Literal["only", "largest", "first"] | Annotated[int, Field(ge=0, le=100_000)],
+    BeforeValidator(read_choice),
+    Field(
+        description="Which face: the only one, the largest, the first, or a number in the order of detect."
+    ),
+]
+Far = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+Name = Annotated[str, Field(max_length=1000, description="1 to 200 characters.")]
+
+
+class Wish(BaseModel):
+    """Everything that a request may hold; a field that we do not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+
+class PictureBody(Wish):
+    """One picture."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"picture": BASE64}})
+
+    picture: Upload
+
+
+class VerifyBody(Wish):
+    """Two pictures."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"a": BASE64, "b": BASE64, "far": 0.001}})
+
+    a: Upload
+    b: Upload
+    face_a: Choice = "only"
+    face_b: Choice = "only"
+    far: Far = Field(1e-3, description="The part of the pairs of different people that may be accepted.")
+
+
+class IdentifyBody(Wish):
+    """One picture, and how to search."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"picture": BASE64, "far": 0.01, "most": 3}})
+
+    picture: Upload
+    k: int = Field(1, ge=1, le=100, description="How many nearest faces vote.")
+    far: Far | None = Field(None, description="The part of the strangers that may be given a name.")
+    closed_set: bool = Field(default=False, description="Everyone is enrolled for certain: name the nearest.")
+    most: int = Field(5, ge=1, le=100, description="How many people to list for each face.")
+
+
+class FacesBody(Wish):
+    """Pictures of one person."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"pictures": [BASE64, BASE64], "faces": ["only", 0]}}
+    )
+
+    pictures: list[Upload] = Field(min_length=1, max_length=100)
+    faces: list[Choice] = Field([], description="Which face of each picture; empty means the only one.")
+
+
+class EnrollBody(FacesBody):
+    """A new person."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"name": "Rosa", "pictures": [BASE64]}})
+
+    name: Name
+
+
+class RenameBody(Wish):
+    """A new name."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"name": "Rosa Luz"}})
+
+    name: Name
+
+
+class MergeBody(Wish):
+    """The person to merge into."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"into": 17}})
+
+    into: int = Field(ge=1, le=2**53)
+
+
+class ClusterBody(Wish):
+    """An album."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"pictures": [BASE64, BASE64], "far": 0.0003}})
+
+    pictures: list[Upload] = Field(min_length=1, max_length=1000)
+    far: Far = Field(3e-4, description="How near the faces of one person must be.")
