@@ -36,7 +36,13 @@ from sameface.training.objective import combined_loss
 from sameface.training.pictures import PictureSet, open_pictures
 from sameface.training.tables import TABLES
 from sameface.training.train import train
-from sameface.training.triplets import Rule, choose_negatives, sort_negatives, triplet_loss
+from sameface.training.triplets import (
+    Rule,
+    choose_negatives,
+    sort_negatives,
+    squared_distances,
+    triplet_loss,
+)
 
 MARGIN = 0.2
 ROUNDS = 5
@@ -131,6 +137,28 @@ def compare_mining(people: int, pictures: int) -> list[Target]:
         targets.append(Target(f"times the peer's speed, {name}", faster, 100, at_least=True))
         targets.append(Target(f"times less memory than the peer, {name}", less, 20, at_least=True))
     return targets
+
+
+def compare_sets(people: int, pictures: int) -> None:
+    """Print how many triplets only one of the two has, and how near they are to an edge of the band."""
+    from pytorch_metric_learning import distances
+
+    rows, labels = make_batch(people, pictures)
+    theirs, ours = distances.LpDistance(power=2)(rows), squared_distances(rows)
+    exact = 2 - 2 * rows.double() @ rows.double().T
+    edges = []
+    for anchor, label in enumerate(labels):
+        positives, negatives = labels == label, labels != label
+        positives[anchor] = False
+
+        def gaps(table: Tensor, line: int = anchor, p: Tensor = positives, n: Tensor = negatives) -> Tensor:
+            return table[line, n][None] - table[line, p][:, None]
+
+        other = ((gaps(theirs) > 0) & (gaps(theirs) <= MARGIN)) ^ ((gaps(ours) > 0) & (gaps(ours) < MARGIN))
+        gap = gaps(exact)[other]
+        edges.append(torch.minimum(gap.abs(), (gap - MARGIN).abs()))
+    found = torch.cat(edges)
+    print(f"{len(found)} triplets are in one set only, each within {found.max():.1e} of an edge of the band")
 
 
 def check_nearest(people: int, pictures: int) -> None:
@@ -254,6 +282,7 @@ def main() -> int:
     except TrainingDataError as error:
         parser.error(str(error))
     targets = compare_mining(arguments.people, arguments.pictures)
+    compare_sets(arguments.people, arguments.pictures)
     check_nearest(12, 10)
     show_growth()
     if pictures is not None:
