@@ -5,7 +5,7 @@ import { createIntake } from "./intake.js";
 import { forgetKey, hasKey } from "./transport.js";
 import { rateArgs, roundDistance } from "./thresholds.js";
 
-const FIRST = { name: "about.name", licence: "about.licence", training_data: "about.training_data", dimension: "about.dimension" };
+const FIRST = { name: "about.name", licence: "about.licence", training_data: "about.training_data" };
 const PLAIN = { width: 640, height: 480 };
 
 /** Make the view. */
@@ -32,9 +32,8 @@ function panel(title, ...children) {
 
 /** What matters first; the rest of the manifest as it is written in its file. */
 function manifestCard(title, manifest) {
-  const first = Object.keys(FIRST).filter((name) => name in manifest);
-  const rows = first.flatMap((name) => [el("dt", { t: FIRST[name] }), el("dd", { text: inWords(manifest[name]) })]);
-  const rest = Object.entries(manifest).filter(([name]) => !(name in FIRST) && name !== "thresholds");
+  const rows = Object.entries(FIRST).flatMap(([name, t]) => [el("dt", { t }), el("dd", { text: inWords(manifest[name]) })]);
+  const rest = flatten(manifest).filter(([name]) => !(name in FIRST) && !name.includes("thresholds"));
   const all = el("details", {}, el("summary", { t: "about.rest" }), factList(rest));
   return panel(title, el("dl", { class: "facts" }, ...rows), all);
 }
@@ -44,11 +43,19 @@ function factList(facts) {
   return el("dl", { class: "facts" }, ...rows);
 }
 
+/** Return the names and values of a table of tables, without what is empty. */
+function flatten(table, before = "") {
+  return Object.entries(table).flatMap(([name, value]) => {
+    if (value === null) return [];
+    const nested = typeof value === "object" && !Array.isArray(value);
+    return nested ? flatten(value, `${before}${name}.`) : [[before + name, value]];
+  });
+}
+
 function inWords(value) {
-  if (value === null || value === undefined) return "–";
+  if (value === null) return "–";
   if (Array.isArray(value)) return value.map(inWords).join(", ");
-  if (typeof value === "object") return Object.entries(value).map(([name, part]) => `${name}: ${inWords(part)}`).join("; ");
-  return typeof value === "number" && Number.isInteger(value) ? value.toLocaleString("en") : String(value);
+  return Number.isInteger(value) ? value.toLocaleString("en") : String(value);
 }
 
 function thresholdsCard({ thresholds, model }) {
@@ -57,7 +64,7 @@ function thresholdsCard({ thresholds, model }) {
   );
   const head = el("tr", {}, el("th", { scope: "col", t: "about.far" }), el("th", { scope: "col", class: "number", t: "about.distance" }));
   const table = el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows));
-  const calibrated = model.embedder.thresholds?.calibrated_on;
+  const calibrated = model.embedder.embedding.thresholds?.calibrated_on;
   return panel(
     "about.thresholds",
     el("p", { class: "soft", t: "about.thresholds_words" }),

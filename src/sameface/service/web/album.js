@@ -9,14 +9,14 @@ import { rateArgs } from "./thresholds.js";
 import { ApiError } from "./transport.js";
 
 const PAUSE = 400; // milliseconds between two questions after the job
-const MOST = 1000; // pictures that the service takes at once
-const FAR = 0.001;
+const FAR = 0.0003; // as the service has it when nothing is said
+const MEGABYTE = 1e6;
 
 /** Make the view. */
 export function createAlbum(app) {
   const { api } = app;
   const far = rateSelect(app.thresholds);
-  const intake = createIntake({ title: "album.intake", hint: "album.hint", multiple: true, folder: true, take });
+  const intake = createIntake({ title: "album.intake", args: { n: app.model.limits.album_pictures }, hint: "album.hint", multiple: true, folder: true, take });
   const before = el("div", { class: "album-start" }, intake, labelled("album.far", far));
   const words = el("p", { role: "status" });
   const bar = el("progress", { max: 1, label: "album.progress" });
@@ -24,6 +24,7 @@ export function createAlbum(app) {
   const progress = el("div", { class: "panel progress", hidden: true }, words, bar, cancel);
   const problem = el("div");
   const place = el("div");
+  const again = button("album.again", startAgain, { class: "quiet album-again" });
   const element = el(
     "section",
     { class: "view" },
@@ -38,13 +39,10 @@ export function createAlbum(app) {
 
   async function take(files) {
     if (!progress.hidden) return;
-    if (place.childElementCount > 0 && !(await mayReplace())) return;
-    problem.replaceChildren();
-    if (files.length > MOST) {
-      problem.replaceChildren(el("p", { class: "failure", role: "alert", t: "album.too_many", args: { given: files.length, most: MOST } }));
-      return;
-    }
-    await sort(files);
+    if (place.childElementCount > 0 && !(await startAgain())) return;
+    const trouble = beyondLimits(files, app.model.limits);
+    problem.replaceChildren(...trouble);
+    if (trouble.length === 0) await sort(files);
   }
 
   async function sort(files) {
@@ -64,7 +62,7 @@ export function createAlbum(app) {
 
   function toggle(busy) {
     progress.hidden = !busy;
-    before.hidden = busy;
+    before.hidden = busy || place.childElementCount > 0;
     if (busy) cancel.focus();
   }
 
@@ -100,11 +98,22 @@ export function createAlbum(app) {
   function showResult(result, files) {
     const nothing = el("p", { class: "note", t: "album.nothing" });
     const board = result.faces.length === 0 ? nothing : createBoard(app, result, files).element;
-    place.replaceChildren(board, ...skippedList(result.skipped));
+    place.replaceChildren(again, board, ...unusedList(result, files));
     announce("album.found", { n: result.faces.length, groups: result.groups.length });
   }
 
-  const mayReplace = () => confirm({ title: "album.replace", body: [el("p", { t: "album.replace_words" })], action: "album.replace_yes" });
+  /** Make room for other pictures, if that is wanted; answers whether it is. */
+  async function startAgain() {
+    const words = [el("p", { t: "album.replace_words" })];
+    const yes = await confirm({ title: "album.replace", body: words, action: "album.replace_yes" });
+    if (yes) {
+      place.replaceChildren();
+      before.hidden = false;
+      intake.querySelector("button").focus();
+    }
+    return yes;
+  }
+
   return { element, take };
 }
 
@@ -114,10 +123,24 @@ function rateSelect(rows) {
   return select;
 }
 
-function skippedList(skipped) {
-  if (skipped.length === 0) return [];
-  const lines = skipped.map(({ picture, error }) =>
-    el("li", {}, nameOf(picture, { class: "file-name" }), el("span", { class: "soft", t: errorKey(error.code), args: { code: error.code } })),
+/** Say what is too much for one request, before it is sent. */
+function beyondLimits(files, limits) {
+  const bytes = files.reduce((sum, file) => sum + file.size, 0);
+  const say = (t, args) => [el("p", { class: "failure", role: "alert", t, args })];
+  if (files.length > limits.album_pictures) return say("album.too_many", { given: files.length, most: limits.album_pictures });
+  const megabytes = { given: Math.ceil(bytes / MEGABYTE), most: Math.floor(limits.album_bytes / MEGABYTE) };
+  return bytes > limits.album_bytes ? say("album.too_large", megabytes) : [];
+}
+
+/** List the pictures that could not be read, and those without a face. */
+function unusedList({ skipped, faces }, files) {
+  const unread = new Set(skipped.map(({ number }) => number));
+  const shown = new Set(faces.map(({ picture }) => picture));
+  const faceless = files.filter((_, number) => !unread.has(number) && !shown.has(number));
+  const unused = [...skipped.map(({ picture, error }) => [picture, error.code]), ...faceless.map(({ name }) => [name, "no_face"])];
+  if (unused.length === 0) return [];
+  const lines = unused.map(([name, code]) =>
+    el("li", {}, nameOf(name, { class: "file-name" }), el("span", { class: "soft small", t: errorKey(code), args: { code } })),
   );
   const summary = el("summary", { t: "album.skipped", args: { n: lines.length } });
   return [el("details", { class: "panel skipped", open: true }, summary, el("ul", { class: "plain" }, ...lines))];

@@ -23,7 +23,7 @@ export function createApi(askKey) {
     enroll: (name, items) => request("/v1/people", { method: "POST", body: enrolment(items, { name }) }),
     addFaces: (id, items) => request(`${person(id)}/faces`, { method: "POST", body: enrolment(items) }),
     rename: (id, name) => json("PATCH", person(id), { name }),
-    merge: (id, into) => json("POST", `${person(id)}/merge`, { into }),
+    merge: (id, into) => json("POST", `${person(id)}/merge`, { into: Number(into) }),
     forget: (id) => request(person(id), { method: "DELETE" }),
     faces: (id, limit, after) => request(`${person(id)}/faces?${query({ limit, after })}`),
     forgetFace: (id, number) => request(face(id, number), { method: "DELETE" }),

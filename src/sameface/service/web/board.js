@@ -31,7 +31,7 @@ export function createBoard(app, result, files) {
     look,
     button("board.clear", () => select(new Set())),
   );
-  const list = createGroups({ faces: result.faces, toggle, move, rename, merge, enroll, pick: draggedFaces });
+  const list = createGroups({ faces: result.faces, toggle, move, rename, merge, enroll: app.model.gallery && enroll, pick: draggedFaces });
   const problem = el("div");
   const element = el("div", { class: "board", on: { keydown: onKey } }, tools, el("p", { class: "soft small", t: "board.help" }), problem, list.element, selection);
   draw();

@@ -2,12 +2,12 @@
 import { say } from "./i18n.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-const WORDS = { label: "aria-label", hint: "title", placeholder: "placeholder", alt: "alt" };
+const WORDS = { label: "aria-label", hint: "title", placeholder: "placeholder" };
 
 /**
  * Make an element.
  *
- * Options: `t` words to show, `label`, `hint`, `placeholder`, `alt` words for attributes, `args` what those words
+ * Options: `t` words to show, `label`, `hint`, `placeholder` words for attributes, `args` what those words
  * are filled with, `text` text as it is, `on` listeners; all others are attributes (true: without value).
  */
 export function el(tag, options = {}, ...children) {

@@ -1,4 +1,5 @@
 // Enrolling: a name, pictures that are looked at one by one, and the word that the person agreed.
+import { inBatches } from "./batches.js";
 import { closing, labelled, openDialog } from "./dialog.js";
 import { el, nameOf } from "./dom.js";
 import { errorKey, failure } from "./failure.js";
@@ -6,6 +7,7 @@ import { allPeople } from "./gallery.js";
 import { say } from "./i18n.js";
 import { createInspection } from "./inspect.js";
 import { createIntake } from "./intake.js";
+import { ApiError } from "./transport.js";
 
 /**
  * Ask for everything, enroll, and say what came of it.
@@ -60,9 +62,9 @@ export async function openEnroll(app, { files = [], items = [], name = "", perso
     event.preventDefault();
     submit.disabled = true;
     problem.replaceChildren(el("p", { class: "soft waiting", role: "status", t: "enroll.sending" }));
-    const [to, chosen] = [owner(), inspection.chosen()];
+    const chosen = inspection.chosen();
     try {
-      result = await (to === null ? app.api.enroll(field.input.value, chosen) : app.api.addFaces(to.id, chosen));
+      result = await enrollAll(app, { to: owner(), name: field.input.value, chosen });
       report(result, chosen.length);
     } catch (error) {
       problem.replaceChildren(failure(error));
@@ -89,6 +91,24 @@ export async function openEnroll(app, { files = [], items = [], name = "", perso
 
   await dialog.closed;
   return result;
+}
+
+/** Enroll in as many requests as the limits ask for; the first makes the person, the others add to them. */
+async function enrollAll({ api, model }, { to, name, chosen }) {
+  const total = { person: to, enrolled: 0, skipped: [] };
+  for (const batch of inBatches(chosen, model.limits)) {
+    try {
+      const { person } = total;
+      const answer = await (person === null ? api.enroll(name, batch) : api.addFaces(person.id, batch));
+      total.person = answer.person;
+      total.enrolled += answer.enrolled;
+      total.skipped.push(...answer.skipped);
+    } catch (error) {
+      if (total.enrolled === 0 || !(error instanceof ApiError)) throw error;
+      total.skipped.push(...batch.map(({ file }) => ({ picture: file.name, error }))); // what was enrolled stays
+    }
+  }
+  return total;
 }
 
 function nameField(value) {

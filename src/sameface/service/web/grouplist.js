@@ -4,7 +4,7 @@ import { say } from "./i18n.js";
 
 const DRAGGED = "application/x-sameface-faces";
 
-/** Make the list; `act` holds what a row or a face can ask for. */
+/** Make the list; `act` holds what a row or a face can ask for (`enroll` is null without a gallery). */
 export function createGroups(act) {
   const tiles = act.faces.map((face, number) => makeTile(face, number, act));
   const rows = new Map(); // id of the group -> its row
@@ -52,12 +52,13 @@ function makeRow(id, act) {
   name.addEventListener("change", () => act.rename(id, name.value));
   const count = el("span", { class: "soft small" });
   const done = el("span", { class: "chip known", hidden: true });
-  const buttons = [button("board.enroll", () => act.enroll(id)), button("board.merge", () => act.merge(id), { class: "quiet" })];
+  const buttons = [button("board.merge", () => act.merge(id), { class: "quiet" })];
+  if (act.enroll !== null) buttons.unshift(button("board.enroll", () => act.enroll(id)));
   const head = el("div", { class: "group-head" }, name, count, done, el("div", { class: "actions" }, ...buttons));
   const faces = el("div", { class: "tiles" });
   const element = el("li", { class: "group panel" }, head, faces);
   takeFaces(element, (moved) => act.move(moved, id));
-  return { element, name, count, done, faces, merge: buttons[1] };
+  return { element, name, count, done, faces };
 }
 
 function fillRow(row, group, index, { tiles, enrolled }) {

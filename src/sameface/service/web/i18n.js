@@ -3,7 +3,7 @@ import en from "./en.js";
 import ko from "./ko.js";
 
 export const DICTIONARIES = { en, ko };
-const ATTRIBUTES = ["aria-label", "title", "placeholder", "alt", "aria-valuetext"];
+const ATTRIBUTES = ["aria-label", "title", "placeholder", "aria-valuetext"];
 
 /** Return the language of the page. */
 export function language() {

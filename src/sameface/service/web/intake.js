@@ -5,9 +5,9 @@ import { isPicture, onlyPictures } from "./picture.js";
 /**
  * Make a place that takes pictures.
  *
- * Options: `title` and `hint` keys of words, `multiple`, `folder`: offer to take a folder, `take(files)`.
+ * Options: `title` (filled with `args`) and `hint` keys of words, `multiple`, `folder`: offer to take a folder, `take(files)`.
  */
-export function createIntake({ title, hint, multiple = false, folder = false, take }) {
+export function createIntake({ title, args, hint, multiple = false, folder = false, take }) {
   const pass = (files) => {
     const pictures = onlyPictures(files);
     if (pictures.length > 0) take(multiple ? pictures : pictures.slice(0, 1));
@@ -25,7 +25,7 @@ export function createIntake({ title, hint, multiple = false, folder = false, ta
     "div",
     { class: "intake" },
     icon("picture"),
-    title ? el("p", { class: "intake-title", t: title }) : null,
+    title ? el("p", { class: "intake-title", t: title, args }) : null,
     el("p", { class: "soft", t: hint ?? "intake.hint" }),
     el("div", { class: "actions" }, ...buttons),
     ...inputs,
