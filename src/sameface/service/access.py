@@ -16,6 +16,7 @@ from typing import Any, Literal, Self, get_args
 
 from sameface.errors import AccessFileError
 from sameface.gallery.database import connect, make_private_file
+from sameface.gallery.names import clean_name
 
 APPLICATION_ID = 0x5A3E4EE5  # marks the file as ours
 VERSION = 1
@@ -54,6 +55,9 @@ class Key:
     def may(self, role: Role) -> bool:
         """Return whether the key reaches as far as `role`."""
         return ROLES.index(self.role) >= ROLES.index(role)
+
+
+OWNER = Key(name=None, role="admin")  # whoever can write the file, and whoever reaches a service without keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +124,15 @@ class Access:
 
         Raises:
             AccessFileError: There is a key of this name.
+            BadNameError: The name is empty, too long or not text.
         """
         token = PREFIX + secrets.token_urlsafe(32)
-        values = (name, role, hash_token(token), time.time())
+        values = (clean_name(name), role, hash_token(token), time.time())
         try:
             self._run("INSERT INTO keys (name, role, hash, made) VALUES (?, ?, ?, ?)", *values)
         except sqlite3.IntegrityError as error:
             raise AccessFileError(self.path, f"there is a key named {name!r}: revoke it first") from error
+        self.record(OWNER, "add_key", [], {"name": name, "role": role})
         return token
 
     def keys(self) -> list[Key]:
@@ -141,6 +147,7 @@ class Access:
         """
         if not self._run("DELETE FROM keys WHERE name = ? RETURNING id", name):
             raise AccessFileError(self.path, f"there is no key named {name!r}")
+        self.record(OWNER, "revoke_key", [], {"name": name})
 
     def find_key(self, token: str) -> Key | None:
         """Return the key that this is, or None."""
@@ -161,7 +168,7 @@ class Access:
         query = """SELECT id, time, key, action, person, detail FROM audit WHERE id < ?
                    ORDER BY id DESC LIMIT ?"""
         rows = self._run(query, 2**63 - 1 if before is None else before, limit)
-        return [Entry(*row[:-1], json.loads(row[-1])) for row in rows]
+        return [read_entry(row) for row in rows]
 
     def forget_entries(self, days: int) -> None:
         """Delete what was done longer ago."""
@@ -183,6 +190,12 @@ class Access:
                 self._db.executescript(f"BEGIN IMMEDIATE; {TABLES} {marks} COMMIT;")
         elif owner != APPLICATION_ID or version != VERSION:
             raise AccessFileError(self.path, "not a file of keys that this version reads")
+
+
+def read_entry(row: tuple[Any, ...]) -> Entry:
+    """Return an entry of the audit log from its columns."""
+    number, when, key, action, person, detail = row
+    return Entry(number, when, key, action, person, json.loads(detail))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -18,6 +19,9 @@ from sameface.service.edge import Edge
 from sameface.service.faults import HANDLERS
 from sameface.service.guard import Rates
 from sameface.service.state import State
+
+CLEAN_SECONDS = 60.0
+CLEANINGS = 60  # of jobs for one of the log
 
 ABOUT = """Find faces, tell whose they are, enroll people and sort albums.
 
@@ -73,7 +77,17 @@ def create_app(
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Run until the server ends; then finish what was accepted."""
     state: State = app.state.sameface
-    await state.ask(state.access.forget_entries, state.config.audit_days)
+    cleaning = asyncio.create_task(clean(state))
     yield
+    cleaning.cancel()
     await state.jobs.close()
     state.close()
+
+
+async def clean(state: State) -> None:
+    """Forget old entries of the audit log and old jobs, again and again."""
+    while True:
+        await state.ask(state.access.forget_entries, state.config.audit_days)
+        for _ in range(CLEANINGS):
+            state.jobs.forget_old()
+            await asyncio.sleep(CLEAN_SECONDS)

@@ -47,6 +47,7 @@ def body_of(model: type[Body], *, album: bool = False) -> Callable[[Request], As
                 yield await read_form(request, stream, model, state.config)
             elif kind == JSON:
                 data = b"".join([chunk async for chunk in stream])
+                held.take(2 * len(data))  # for its strings, and the pictures in them
                 yield await asyncio.to_thread(parse_json, data, model)
             else:
                 raise HTTPException(415, f"the body must be {FORM} or {JSON}, it is {kind or 'neither'!r}")
@@ -58,7 +59,8 @@ async def read_within(
     request: Request, limit: int, seconds: float, take: Callable[[int], None]
 ) -> AsyncGenerator[bytes, None]:
     """Yield the body as it comes; `take` is told of every piece before it is kept."""
-    if int(request.headers.get("content-length", "0")) > limit:
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limit:
         raise BodyTooLargeError("bytes", limit)
     total = 0
     chunks = request.stream()
@@ -85,7 +87,10 @@ async def read_form(
         form = await parser.parse()
     except MultiPartException as error:
         raise RequestError(f"not a form: {error.message}") from error
-    return await asyncio.to_thread(parse_form, form, model)
+    try:
+        return await asyncio.to_thread(parse_form, form, model)
+    finally:
+        await form.close()
 
 
 def parse_form(form: FormData, model: type[Body]) -> Body:

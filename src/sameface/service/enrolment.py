@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from sameface.errors import (
-    BusyError,
     FaceTakenError,
     NothingEnrolledError,
     PersonExistsError,
@@ -13,7 +12,7 @@ from sameface.errors import (
     SamefaceError,
     UnknownPersonError,
 )
-from sameface.gallery import Gallery
+from sameface.gallery import Gallery, Person
 from sameface.gallery.names import clean_name
 from sameface.image import hash_image
 from sameface.recognizer import Choice
@@ -40,7 +39,7 @@ async def enroll_pictures(state: State, key: Key, who: str | int, body: FacesBod
     Raises:
         PersonExistsError, UnknownPersonError, BadNameError: Nothing was looked at.
         NothingEnrolledError: No picture can be used.
-        BusyError: Too much is waiting; nobody was enrolled.
+        BusyError: Too much is waiting; nothing was looked at.
     """
     gallery = state.gallery
     await state.ask(check_person, gallery, who)
@@ -49,21 +48,25 @@ async def enroll_pictures(state: State, key: Key, who: str | int, body: FacesBod
         raise RequestError(
             f"faces must name one for each of {len(body.pictures)} pictures, got {len(choices)}"
         )
+    turns = asyncio.Semaphore(state.config.workers)  # at once, so that other requests get theirs in between
     with state.inference.admitted(len(body.pictures)):
-        work = [make_template(state, *pair) for pair in zip(body.pictures, choices, strict=True)]
-        made = await asyncio.gather(*work)
+        pairs = zip(body.pictures, choices, strict=True)
+        made = await asyncio.gather(*[make_template(state, *pair, turns) for pair in pairs])
     faults = [
         (number, upload.name, found)
         for number, (upload, found) in enumerate(zip(body.pictures, made, strict=True))
         if isinstance(found, SamefaceError)
     ]
-    templates = {number: found for number, found in enumerate(made) if isinstance(found, Template)}
-    added = await state.ask(enroll_usable, gallery, who, templates, body.pictures, faults)
-    person = await state.ask(gallery.person, clean_name(who) if isinstance(who, str) else who)
+    templates = {
+        number: (upload.name, found)
+        for number, (upload, found) in enumerate(zip(body.pictures, made, strict=True))
+        if isinstance(found, Template)
+    }
+    person, added = await state.ask(enroll_usable, gallery, who, templates, faults)
     await state.record(key, "enroll", [person.name], {"faces": added, "skipped": len(faults)})
     skipped = [
         SkippedPicture(picture=name, number=number, error=ErrorBody(**error_body(fault)))
-        for number, name, fault in sorted(faults, key=lambda fault: fault[0])
+        for number, name, fault in faults
     ]
     return EnrollAnswer(person=person_answer(person), enrolled=added, skipped=skipped)
 
@@ -80,15 +83,16 @@ def check_person(gallery: Gallery, who: str | int) -> None:
     raise PersonExistsError(who)
 
 
-async def make_template(state: State, upload: Upload, choice: Choice) -> Template | SamefaceError:
+async def make_template(
+    state: State, upload: Upload, choice: Choice, turns: asyncio.Semaphore
+) -> Template | SamefaceError:
     """Return the chosen face of a picture, ready to be enrolled, or why the picture cannot be used."""
-    try:
-        seen = await state.inference.look(upload, choice)
+    async with turns:
+        try:
+            seen = await state.inference.look(upload, choice, patient=True)
+        except SamefaceError as error:
+            return error
         rows = await state.inference.embed(seen)
-    except BusyError:
-        raise
-    except SamefaceError as error:
-        return error
     crop = seen.crops[0] if state.config.keep_crops else None
     [face] = seen.faces
     picture = await state.ask(hash_image, upload.getvalue())
@@ -96,23 +100,29 @@ async def make_template(state: State, upload: Upload, choice: Choice) -> Templat
 
 
 def enroll_usable(
-    gallery: Gallery,
-    who: str | int,
-    templates: dict[int, Template],
-    uploads: list[Upload],
-    faults: list[Fault],
-) -> int:
-    """Enroll all faces but those that are enrolled as somebody else's, which are added to the faults."""
+    gallery: Gallery, who: str | int, templates: dict[int, tuple[str, Template]], faults: list[Fault]
+) -> tuple[Person, int]:
+    """Enroll all faces but those that are enrolled as somebody else's, which are added to the faults.
+
+    Args:
+        gallery: Where to.
+        who: A new name, or the number of a person.
+        templates: By the number of the picture, with the name of its file.
+        faults: What is wrong with the other pictures.
+
+    Returns:
+        The person, and how many faces were added.
+    """
     name = clean_name(who) if isinstance(who, str) else gallery.person(who).name
     usable = []
-    for number, template in templates.items():
+    for number, (file, template) in templates.items():
         owner = gallery.owner_of(template)
         if owner is None or owner == name:
             usable.append(template)
         else:
-            faults.append((number, uploads[number].name, FaceTakenError(name, owner)))
+            faults.append((number, file, FaceTakenError(name, owner)))
+    faults.sort(key=lambda fault: fault[0])
     if not usable:
-        raise NothingEnrolledError(
-            [(file, fault) for _, file, fault in sorted(faults, key=lambda each: each[0])]
-        )
-    return gallery.enroll(who, usable, new=isinstance(who, str))
+        raise NothingEnrolledError([(file, fault) for _, file, fault in faults])
+    added = gallery.enroll(who, usable, new=isinstance(who, str))
+    return gallery.person(name if isinstance(who, str) else who), added

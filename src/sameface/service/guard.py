@@ -12,11 +12,10 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from sameface.errors import ForbiddenError, RateLimitedError, UnauthorizedError
-from sameface.service.access import Key, Role
+from sameface.service.access import OWNER, Key, Role
 from sameface.service.state import State
 
 BUCKETS = 10_000  # keys and addresses that are remembered
-LOCAL = Key(name=None, role="admin")  # whoever reaches a service without keys
 
 bearer = HTTPBearer(auto_error=False, scheme_name="key", description="A key of `sameface keys add`.")
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
@@ -83,7 +82,7 @@ async def find_key(state: State, credentials: HTTPAuthorizationCredentials | Non
     """Return whose request it is, or None."""
     if credentials is not None:
         return await state.ask(state.access.find_key, credentials.credentials)
-    return None if state.config.keys_required else LOCAL
+    return None if state.config.keys_required else OWNER
 
 
 Reader = Annotated[Key, need("read")]

@@ -70,7 +70,7 @@ class Jobs:
         Raises:
             BusyError: As many as may be are under way.
         """
-        self._forget_old()
+        self.forget_old()
         unfinished = sum(job.state in UNFINISHED for job in self._jobs.values())
         if unfinished >= self._config.jobs:
             raise BusyError(f"{unfinished} albums are under way", seconds=30)
@@ -94,7 +94,7 @@ class Jobs:
         Raises:
             NotFoundError: It is another key's, was cancelled or is forgotten.
         """
-        self._forget_old()
+        self.forget_old()
         job = self._jobs.get(number)
         if job is None or job.owner != key.name:
             raise NotFoundError(f"job {number!r} of yours")
@@ -133,7 +133,7 @@ class Jobs:
             job.ended = self._clock()
             self._count()
 
-    def _forget_old(self) -> None:
+    def forget_old(self) -> None:
         """Forget jobs that ended long ago, and of too many those that ended first."""
         ended = [(job.ended, job) for job in self._jobs.values() if job.ended is not None]
         ended.sort(key=lambda pair: -pair[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
@@ -51,10 +52,12 @@ async def cluster(
     return job_answer(job)
 
 
-@router.get("/jobs/{job}", operation_id="get_job", responses=refusals(404))
-async def get_job(key: Reader, state: StateOf, job: JobId) -> JobAnswer:
+@router.get("/jobs/{job}", operation_id="get_job", responses=refusals(404), response_model=JobAnswer)
+async def get_job(key: Reader, state: StateOf, job: JobId) -> Response:
     """Tell how far a job is; once it is done, with the groups."""
-    return job_answer(state.jobs.find(key, job))
+    answer = job_answer(state.jobs.find(key, job))
+    body = await asyncio.to_thread(answer.model_dump_json)  # thousands of thumbnails
+    return Response(body, media_type="application/json")
 
 
 @router.delete("/jobs/{job}", operation_id="delete_job", status_code=204, responses=refusals(404))

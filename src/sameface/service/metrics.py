@@ -43,7 +43,7 @@ class Metrics:
         self.batch = Histogram(
             "sameface_batch_faces", "Faces embedded together.", buckets=SIZES, registry=self.registry
         )
-        self.faces = Counter("sameface_faces", "Faces that were found.", registry=self.registry)
+        self.faces = Counter("sameface_faces", "Faces that were embedded.", registry=self.registry)
         self.jobs = Gauge("sameface_jobs", "Jobs by state.", ("state",), registry=self.registry)
 
     def write(self) -> bytes:

@@ -69,6 +69,7 @@ def run(app: ASGIApp, place: Place, listening: socket.socket) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        ws="none",
         backlog=BACKLOG,
         timeout_graceful_shutdown=GRACE_SECONDS,
         ssl_certfile=place.certificate,
