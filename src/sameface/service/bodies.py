@@ -28,6 +28,11 @@ class FormParser(MultiPartParser):
 
     spool_max_size = 1 << 62
 
+    def close(self) -> None:
+        """Let go of the files, also of one that broke off."""
+        for file in self._files_to_close_on_error:
+            file.close()
+
 
 def body_of(model: type[Body], *, album: bool = False) -> Callable[[Request], AsyncIterator[Body]]:
     """Return a dependency that reads the body of a request; its bytes count as long as the request lasts.
@@ -85,12 +90,11 @@ async def read_form(
     parser = FormParser(request.headers, stream, max_files=config.album_pictures, max_fields=50)
     try:
         form = await parser.parse()
+        return await asyncio.to_thread(parse_form, form, model)
     except MultiPartException as error:
         raise RequestError(f"not a form: {error.message}") from error
-    try:
-        return await asyncio.to_thread(parse_form, form, model)
     finally:
-        await form.close()
+        parser.close()
 
 
 def parse_form(form: FormData, model: type[Body]) -> Body:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from sameface.errors import (
+    BodyTooLargeError,
     FaceTakenError,
     NothingEnrolledError,
     PersonExistsError,
@@ -37,11 +38,12 @@ async def enroll_pictures(state: State, key: Key, who: str | int, body: FacesBod
         body: The pictures.
 
     Raises:
-        PersonExistsError, UnknownPersonError, BadNameError: Nothing was looked at.
+        BodyTooLargeError, PersonExistsError, UnknownPersonError, BadNameError: Nothing was looked at.
         NothingEnrolledError: No picture can be used.
         BusyError: Too much is waiting; nothing was looked at.
     """
     gallery = state.gallery
+    check_count(body.pictures, state.config.request_pictures)
     await state.ask(check_person, gallery, who)
     choices: list[Choice] = list(body.faces) or ["only"] * len(body.pictures)
     if len(choices) != len(body.pictures):
@@ -69,6 +71,12 @@ async def enroll_pictures(state: State, key: Key, who: str | int, body: FacesBod
         for number, name, fault in faults
     ]
     return EnrollAnswer(person=person_answer(person), enrolled=added, skipped=skipped)
+
+
+def check_count(uploads: list[Upload], limit: int) -> None:
+    """Refuse more pictures than one request may hold."""
+    if len(uploads) > limit:
+        raise BodyTooLargeError("pictures", limit)
 
 
 def check_person(gallery: Gallery, who: str | int) -> None:

@@ -12,6 +12,7 @@ from sameface.errors import SamefaceError
 from sameface.service.answers import AlbumAnswer, ErrorBody, JobAnswer
 from sameface.service.bodies import body_of, describe_body
 from sameface.service.edge import BUG
+from sameface.service.enrolment import check_count
 from sameface.service.faults import error_body
 from sameface.service.guard import Reader
 from sameface.service.joblist import Job
@@ -37,6 +38,7 @@ async def cluster(
     body: Annotated[ClusterBody, Depends(body_of(ClusterBody, album=True))],
 ) -> JobAnswer:
     """Begin to sort pictures into groups of one person each; the answer is a job to ask for."""
+    check_count(body.pictures, state.config.album_pictures)
     threshold = (await state.ask(state.thresholds)).at(body.far)
     uploads = list(body.pictures)
     size = sum(upload.getbuffer().nbytes for upload in uploads)

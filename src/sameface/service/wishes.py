@@ -72,7 +72,7 @@ class FacesBody(Wish):
         json_schema_extra={"example": {"pictures": [BASE64, BASE64], "faces": ["only", 0]}}
     )
 
-    pictures: list[Upload] = Field(min_length=1, max_length=100)
+    pictures: list[Upload] = Field(min_length=1, description="Up to `request_pictures` of /v1/model.")
     faces: list[Choice] = Field([], description="Which face of each picture; empty means the only one.")
 
 
@@ -105,5 +105,5 @@ class ClusterBody(Wish):
 
     model_config = ConfigDict(json_schema_extra={"example": {"pictures": [BASE64, BASE64], "far": 0.0003}})
 
-    pictures: list[Upload] = Field(min_length=1, max_length=1000)
+    pictures: list[Upload] = Field(min_length=1, description="Up to `album_pictures` of /v1/model.")
     far: Far = Field(3e-4, description="How near the faces of one person must be.")
