@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-from sameface.errors import AccessFileError
+from sameface.errors import AccessFileError, GalleryFileError
 from sameface.gallery.database import connect, make_private_file
 from sameface.gallery.names import clean_name
 
@@ -104,7 +104,7 @@ class Access:
             connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         else:
             if not Path(path).exists():
-                make_private_file(path)
+                make_private_access_file(path)
             with translated(path):
                 connection = connect(path)
         access = cls(path, connection)
@@ -196,6 +196,14 @@ def read_entry(row: tuple[Any, ...]) -> Entry:
     """Return an entry of the audit log from its columns."""
     number, when, key, action, person, detail = row
     return Entry(number, when, key, action, person, json.loads(detail))
+
+
+def make_private_access_file(path: str) -> None:
+    """Make an empty file that only its owner may read or write."""
+    try:
+        make_private_file(path)
+    except GalleryFileError as error:
+        raise AccessFileError(path, error.reason) from error
 
 
 @contextmanager

@@ -1,0 +1,355 @@
+"""Keys, roles, rates, foreign pages: who may use the service, and who may not."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import toy
+from click.testing import Result
+from service_world import base64_of, enroll, error_of, files, png, serve
+
+from sameface.errors import AccessFileError, BadNameError, RateLimitedError
+from sameface.gallery import Gallery
+from sameface.recognizer import Recognizer
+from sameface.service.access import ROLES, Access, Key
+from sameface.service.app import create_app
+from sameface.service.config import ServiceConfig
+from sameface.service.guard import BUCKETS, Rates
+
+
+@pytest.fixture
+def access(tmp_path: Path) -> Iterator[Access]:
+    access = Access.open(str(tmp_path / "people.db.access"))
+    yield access
+    access.close()
+
+
+def test_a_key_is_found_by_itself_and_by_nothing_else(access: Access) -> None:
+    token = access.make_key("reception", "enroll")
+    assert token.startswith("sf_")
+    assert len(token) == 46
+    found = access.find_key(token)
+    assert found is not None
+    assert (found.name, found.role) == ("reception", "enroll")
+    assert access.find_key(token[:-1]) is access.find_key("") is None
+
+
+def test_no_byte_of_a_key_is_kept(access: Access, tmp_path: Path) -> None:
+    token = access.make_key("reception", "read")
+    kept = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert b"reception" in kept
+    assert token.removeprefix("sf_").encode() not in kept
+    assert stat.S_IMODE((tmp_path / "people.db.access").stat().st_mode) == 0o600
+
+
+def test_a_revoked_key_does_not_hold_and_its_name_is_free(access: Access) -> None:
+    token = access.make_key("reception", "read")
+    access.revoke_key("reception")
+    assert access.find_key(token) is None
+    assert access.keys() == []
+    assert access.make_key("reception", "read") != token
+
+
+def test_a_name_belongs_to_one_key(access: Access) -> None:
+    access.make_key("reception", "read")
+    with pytest.raises(AccessFileError, match="there is a key named 'reception': revoke it first"):
+        access.make_key("reception", "admin")
+    with pytest.raises(AccessFileError, match="there is no key named 'other'"):
+        access.revoke_key("other")
+    with pytest.raises(BadNameError):
+        access.make_key(" ", "read")
+
+
+@pytest.mark.parametrize("content", [b"hello" * 1000, b""], ids=["text", "empty"])
+def test_another_file_is_not_taken_for_keys(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.access"
+    path.write_bytes(content)
+    if content:
+        with pytest.raises(AccessFileError, match="file is not a database"):
+            Access.open(str(path))
+    else:
+        Access.open(str(path)).close()
+
+
+def test_a_gallery_is_not_taken_for_keys(tmp_path: Path, toy_recognizer: Recognizer) -> None:
+    Gallery.open(tmp_path / "people.db", toy_recognizer).close()
+    with pytest.raises(AccessFileError, match="not a file of keys that this version reads"):
+        Access.open(str(tmp_path / "people.db"))
+    with pytest.raises(AccessFileError, match="cannot make it"):
+        Access.open(str(tmp_path / "none" / "people.db"))
+
+
+def test_the_log_forgets_after_days(access: Access) -> None:
+    key = Key("reception", "read")
+    access.record(key, "identify", ["Rosa", "Blu"], {"faces": 2})
+    access._run("UPDATE audit SET time = time - 86400 * 3 WHERE person = 'Rosa'")
+    access.forget_entries(2)
+    assert [entry.person for entry in access.entries(10)] == ["Blu"]
+
+
+@pytest.mark.parametrize("have", ROLES)
+@pytest.mark.parametrize("wanted", ROLES)
+def test_a_role_may_what_those_before_it_may(have: str, wanted: str) -> None:
+    assert Key("k", have).may(wanted) == (ROLES.index(have) >= ROLES.index(wanted))  # type: ignore[arg-type]
+
+
+def test_a_bucket_empties_and_fills_again() -> None:
+    now = [0.0]
+    rates = Rates(60, clock=lambda: now[0])
+    for _ in range(60):
+        rates.take("ann")
+    with pytest.raises(RateLimitedError) as caught:
+        rates.take("ann")
+    assert caught.value.seconds == 1
+    rates.take("bob")
+    now[0] = 2.0
+    rates.take("ann")
+    rates.take("ann")
+    with pytest.raises(RateLimitedError):
+        rates.take("ann")
+
+
+def test_only_so_many_buckets_are_remembered() -> None:
+    rates = Rates(1)
+    for number in range(BUCKETS + 10):
+        rates.take(str(number))
+    assert len(rates._buckets) == BUCKETS
+
+
+RATED = ServiceConfig(keys_required=True, keep_crops=True)
+
+
+@pytest.fixture
+def place(
+    tmp_path: Path, toy_recognizer: Recognizer, access: Access
+) -> Iterator[tuple[httpx.Client, dict[str, dict[str, str]]]]:
+    """A service that wants keys, and the headers of a key of each role."""
+    headers = {
+        role: {"Authorization": f"Bearer {access.make_key(f'the {role} key', role)}"} for role in ROLES
+    }
+    with (
+        Gallery.open(tmp_path / "people.db", toy_recognizer) as gallery,
+        serve(create_app(toy_recognizer, gallery, RATED, access=access)) as client,
+    ):
+        yield client, headers
+
+
+PICTURE = base64_of(png(toy.RED))
+NEW = base64_of(png(toy.GREEN))
+# Every operation that wants a key, the role it wants, a body, and the status when it may.
+MATRIX = {
+    ("POST", "/v1/detect"): ("read", {"picture": PICTURE}, 200),
+    ("POST", "/v1/embed"): ("read", {"picture": PICTURE}, 200),
+    ("POST", "/v1/verify"): ("read", {"a": PICTURE, "b": PICTURE}, 200),
+    ("POST", "/v1/identify"): ("read", {"picture": PICTURE}, 200),
+    ("GET", "/v1/people"): ("read", None, 200),
+    ("POST", "/v1/people"): ("enroll", {"name": "New", "pictures": [NEW]}, 201),
+    ("GET", "/v1/people/{person}"): ("read", None, 200),
+    ("PATCH", "/v1/people/{person}"): ("enroll", {"name": "Rosie"}, 200),
+    ("POST", "/v1/people/{person}/merge"): ("enroll", {"into": 3}, 200),
+    ("DELETE", "/v1/people/{person}"): ("admin", None, 200),
+    ("GET", "/v1/people/{person}/faces"): ("read", None, 200),
+    ("POST", "/v1/people/{person}/faces"): ("enroll", {"pictures": [NEW]}, 201),
+    ("GET", "/v1/people/{person}/faces/{face}/crop"): ("read", None, 200),
+    ("DELETE", "/v1/people/{person}/faces/{face}"): ("admin", None, 204),
+    ("POST", "/v1/cluster"): ("read", {"pictures": [PICTURE]}, 202),
+    ("GET", "/v1/jobs/{job}"): ("read", None, 404),
+    ("DELETE", "/v1/jobs/{job}"): ("read", None, 404),
+    ("GET", "/v1/model"): ("read", None, 200),
+    ("GET", "/v1/audit"): ("admin", None, 200),
+    ("GET", "/metrics"): ("read", None, 200),
+}
+OPEN = {("GET", "/health"), ("GET", "/ready")}
+
+
+def test_the_matrix_holds_every_operation(toy_recognizer: Recognizer) -> None:
+    paths = create_app(toy_recognizer, None, ServiceConfig()).openapi()["paths"]
+    operations = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    assert operations == set(MATRIX) | OPEN
+
+
+@pytest.mark.parametrize("operation", MATRIX, ids=" ".join)
+def test_each_role_may_what_it_should_and_no_more(
+    place: tuple[httpx.Client, dict[str, dict[str, str]]], operation: tuple[str, str]
+) -> None:
+    client, headers = place
+    role, body, status = MATRIX[operation]
+    client.headers.update(headers["admin"])
+    person = enroll(client, "Rosa", toy.BLUE, toy.BLUE)
+    enroll(client, "Rita", toy.BLUE, note=9)
+    [face, _] = client.get(f"/v1/people/{person}/faces").json()["faces"]
+    into = client.get("/v1/people").json()["people"][0]["id"]
+    del client.headers["Authorization"]
+    method, address = operation[0], operation[1].format(person=person, face=face["id"], job="none")
+    body = {"into": into} if address.endswith("merge") else body
+
+    assert error_of(client.request(method, address, json=body)) == (401, "unauthorized")
+    wrong = {"Authorization": "Bearer sf_wrong"}
+    assert error_of(client.request(method, address, json=body, headers=wrong)) == (401, "unauthorized")
+    for lower in ROLES[: ROLES.index(role)]:
+        answer = client.request(method, address, json=body, headers=headers[lower])
+        assert error_of(answer) == (403, "forbidden")
+    assert client.request(method, address, json=body, headers=headers[role]).status_code == status
+
+
+@pytest.mark.parametrize("address", ["/health", "/ready", "/", "/web/api.js", "/openapi.json"])
+def test_some_things_need_no_key(place: tuple[httpx.Client, dict], address: str) -> None:
+    client, _ = place
+    assert client.get(address).status_code == 200
+
+
+def test_a_body_is_not_read_before_the_key(place: tuple[httpx.Client, dict]) -> None:
+    client, _ = place
+    asked = 0
+
+    def body() -> Iterator[bytes]:
+        nonlocal asked
+        for _ in range(10_000):
+            asked += 1
+            yield bytes(65_536)
+
+    try:
+        answer = client.post("/v1/detect", content=body(), headers={"Content-Type": "application/json"})
+        assert answer.status_code == 401
+    except httpx.TransportError:  # the answer came while the body was still being sent
+        assert asked < 1000
+
+
+def test_the_log_names_the_key_and_holds_no_picture(
+    place: tuple[httpx.Client, dict], access: Access, tmp_path: Path
+) -> None:
+    client, headers = place
+    client.post("/v1/people", data={"name": "Rosa"}, files=files([png(toy.RED)]), headers=headers["enroll"])
+    client.post("/v1/identify", files={"picture": png(toy.RED)}, headers=headers["read"])
+    entries = client.get("/v1/audit", headers=headers["admin"]).json()["entries"]
+    told = [(each["action"], each["key"], each["person"]) for each in entries]
+    assert told[:2] == [("identify", "the read key", "Rosa"), ("enroll", "the enroll key", "Rosa")]
+    assert {each[0] for each in told[2:]} == {"add_key"}
+    kept = b"".join(file.read_bytes() for file in tmp_path.glob("people.db.access*"))
+    assert png(toy.RED)[:20] not in kept
+    assert toy.row_of(toy.RED).tobytes() not in kept
+
+
+def test_a_key_that_is_revoked_meanwhile_does_not_hold(
+    place: tuple[httpx.Client, dict], access: Access
+) -> None:
+    client, headers = place
+    assert client.get("/v1/model", headers=headers["read"]).status_code == 200
+    other = Access.open(access.path)  # as `sameface keys revoke` does
+    other.revoke_key("the read key")
+    other.close()
+    assert error_of(client.get("/v1/model", headers=headers["read"])) == (401, "unauthorized")
+
+
+def test_a_job_belongs_to_its_key(place: tuple[httpx.Client, dict]) -> None:
+    client, headers = place
+    begun = client.post("/v1/cluster", files=files([png(toy.RED)]), headers=headers["read"])
+    address = begun.headers["Location"]
+    assert error_of(client.get(address, headers=headers["admin"])) == (404, "not_found")
+    assert error_of(client.delete(address, headers=headers["admin"])) == (404, "not_found")
+    assert client.get(address, headers=headers["read"]).status_code == 200
+
+
+def test_who_asks_too_often_waits(toy_recognizer: Recognizer) -> None:
+    config = ServiceConfig(rate_per_minute=5)
+    with serve(create_app(toy_recognizer, None, config)) as client:
+        answers = [client.get("/v1/model") for _ in range(7)]
+        assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 2
+        assert error_of(answers[-1]) == (429, "rate_limited")
+        assert 1 <= int(answers[-1].headers["Retry-After"]) <= 12
+        assert client.get("/health").status_code == 200
+
+
+def test_wrong_keys_count_for_the_address(toy_recognizer: Recognizer, access: Access) -> None:
+    config = ServiceConfig(keys_required=True, rate_per_minute=5)
+    good = {"Authorization": f"Bearer {access.make_key('good', 'read')}"}
+    with serve(create_app(toy_recognizer, None, config, access=access)) as client:
+        bad = [client.get("/v1/model", headers={"Authorization": "Bearer sf_x"}) for _ in range(6)]
+        assert [answer.status_code for answer in bad] == [401] * 5 + [429]
+        assert client.get("/v1/model", headers=good).status_code == 200
+
+
+FOREIGN = [
+    {"Host": "evil.example"},
+    {"Host": "evil.example:8000"},
+    {"Host": ""},
+    {"Host": "["},
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "http://localhost:1"},
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+def test_without_keys_no_foreign_page_gets_through(
+    toy_recognizer: Recognizer, headers: dict[str, str]
+) -> None:
+    with serve(create_app(toy_recognizer, None, ServiceConfig())) as client:
+        for method, address in (("GET", "/v1/model"), ("POST", "/v1/detect"), ("GET", "/")):
+            assert error_of(client.request(method, address, headers=headers)) == (403, "forbidden")
+
+
+def test_without_keys_our_own_page_and_links_to_it_get_through(toy_recognizer: Recognizer) -> None:
+    with serve(create_app(toy_recognizer, None, ServiceConfig())) as client:
+        address = str(client.base_url)
+        own = {"Origin": address, "Sec-Fetch-Site": "same-origin"}
+        assert client.post("/v1/detect", files={"picture": png(toy.RED)}, headers=own).status_code == 200
+        link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+        assert client.get("/", headers=link).status_code == 200
+        for host in ("localhost", "LOCALHOST:80", "[::1]:8000"):
+            assert client.get("/v1/model", headers={"Host": host}).status_code == 200
+
+
+def test_with_keys_any_name_will_do(place: tuple[httpx.Client, dict]) -> None:
+    client, headers = place
+    named = {"Host": "faces.example", "Origin": "https://intranet.example"}
+    assert client.get("/v1/model", headers=headers["read"] | named).status_code == 200
+
+
+def test_other_origins_are_told_nothing_unless_they_are_named(toy_recognizer: Recognizer) -> None:
+    asking = {"Origin": "https://intranet.example", "Access-Control-Request-Method": "GET"}
+    closed, opened = ServiceConfig(), ServiceConfig(cors_origins=("https://intranet.example",))
+    with serve(create_app(toy_recognizer, None, closed)) as client:
+        answer = client.options("/v1/model", headers=asking)
+        assert answer.status_code == 403
+        assert "Access-Control-Allow-Origin" not in answer.headers
+    with serve(create_app(toy_recognizer, None, opened)) as client:
+        assert client.options("/v1/model", headers=asking).status_code == 200
+        answer = client.get("/v1/model", headers={"Origin": "https://intranet.example"})
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://intranet.example"
+        other = client.get("/v1/model", headers={"Origin": "https://evil.example"})
+        assert other.status_code == 403
+
+
+def test_keys_are_made_listed_and_revoked_at_the_command_line(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    made = run("keys", "add", "reception", "--role", "enroll")
+    assert made.exit_code == 0
+    access = Access.open(str(tmp_path / "people.db.access"))
+    found = access.find_key(made.stdout.strip())
+    access.close()
+    assert found is not None
+    assert (found.name, found.role) == ("reception", "enroll")
+    assert run("keys", "add", "reception").exit_code == 3
+    listed = run("keys", "list")
+    assert "reception" in listed.stdout
+    assert made.stdout.strip() not in listed.stdout
+    assert '"role": "enroll"' in run("keys", "list", "--json").stdout
+    assert '"key": "sf_' in run("keys", "add", "other", "--json").stdout
+    assert run("keys", "revoke", "reception").stdout == "reception is revoked\n"
+    assert run("keys", "revoke", "reception").exit_code == 3
+    assert run("keys", "add", "x", "--access", "elsewhere.db").exit_code == 0
+    assert (tmp_path / "elsewhere.db").exists()
+
+
+def test_without_a_key_nothing_is_served_to_others(run: Callable[..., Result]) -> None:
+    for words in (["--host", "0.0.0.0"], ["--host", "::"], ["--require-keys"]):
+        refused = run("serve", *words, "--port", "0")
+        assert refused.exit_code == 3
+        assert "there is no key yet: make one with `sameface keys add NAME --role admin" in refused.stderr
