@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from sameface.compare import Decision
 from sameface.face import Face
 from sameface.gallery import EnrolledFace, Identification, Person
+from sameface.service import examples
 
-BOX = [112.4, 80.1, 240.9, 251.7]
-LANDMARKS = [[150.2, 140.8], [205.5, 139.9], [178.3, 175.0], [155.1, 205.2], [201.7, 204.6]]
-FACE: dict[str, Any] = {"box": BOX, "landmarks": LANDMARKS, "score": 0.97}
-PERSON: dict[str, Any] = {"id": 17, "name": "Rosa", "faces": 3}
+
+def shown(example: examples.Example) -> ConfigDict:
+    """Return the settings of an answer with its example."""
+    return ConfigDict(extra="forbid", json_schema_extra={"example": example})
 
 
 class Answer(BaseModel):
@@ -35,13 +36,15 @@ class ErrorBody(Answer):
 class ErrorAnswer(Answer):
     """Every error has this shape."""
 
+    model_config = shown({"error": examples.ERROR})
+
     error: ErrorBody
 
 
 class FaceAnswer(Answer):
     """Where a face is, in pixels of the upright picture."""
 
-    model_config = ConfigDict(json_schema_extra={"example": FACE})
+    model_config = shown(examples.PLACE)
 
     box: list[float] = Field(description="Left, top, right, bottom.", min_length=4, max_length=4)
     landmarks: list[list[float]] = Field(
@@ -55,6 +58,8 @@ class FaceAnswer(Answer):
 class DetectAnswer(Answer):
     """The faces of a picture, the highest score first."""
 
+    model_config = shown(examples.DETECT)
+
     width: int
     height: int
     faces: list[FaceAnswer]
@@ -63,11 +68,15 @@ class DetectAnswer(Answer):
 class EmbeddedFace(FaceAnswer):
     """A face and where it lies on the unit sphere."""
 
+    model_config = shown(examples.EMBED["faces"][0])
+
     embedding: list[float] = Field(description="A row of length 1.")
 
 
 class EmbedAnswer(Answer):
     """The embedding of every face."""
+
+    model_config = shown(examples.EMBED)
 
     signature: str = Field(description="The pipeline; only rows of one signature can be compared.")
     dimension: int
@@ -76,6 +85,8 @@ class EmbedAnswer(Answer):
 
 class VerifyAnswer(Answer):
     """Whether two pictures show the same person."""
+
+    model_config = shown(examples.VERIFY)
 
     same: bool = Field(description="The distance is at or under the threshold.")
     distance: float = Field(
@@ -102,6 +113,8 @@ class MatchAnswer(Answer):
 class IdentifiedFace(FaceAnswer):
     """A face and who it is."""
 
+    model_config = shown(examples.IDENTIFIED)
+
     name: str | None = Field(description="null for a stranger.")
     ambiguous: bool = Field(description="Several people are within the threshold.")
     threshold: float
@@ -113,6 +126,8 @@ class IdentifiedFace(FaceAnswer):
 class IdentifyAnswer(Answer):
     """Who the faces of a picture are."""
 
+    model_config = shown(examples.IDENTIFY)
+
     width: int
     height: int
     faces: list[IdentifiedFace]
@@ -121,7 +136,7 @@ class IdentifyAnswer(Answer):
 class PersonAnswer(Answer):
     """Somebody who is enrolled."""
 
-    model_config = ConfigDict(json_schema_extra={"example": PERSON})
+    model_config = shown(examples.PERSON)
 
     id: int = Field(description="Stays when the name changes; nobody else gets it later.")
     name: str
@@ -130,6 +145,8 @@ class PersonAnswer(Answer):
 
 class PeopleAnswer(Answer):
     """A page of people by name."""
+
+    model_config = shown(examples.PEOPLE)
 
     people: list[PersonAnswer]
     next: str | None = Field(description="Give it as `after` for the next page; null at the end.")
@@ -147,6 +164,8 @@ class SkippedPicture(Answer):
 class EnrollAnswer(Answer):
     """What came of the pictures."""
 
+    model_config = shown(examples.ENROLL)
+
     person: PersonAnswer
     enrolled: int = Field(description="Faces that were added; a face that was there already is not counted.")
     skipped: list[SkippedPicture]
@@ -154,6 +173,8 @@ class EnrollAnswer(Answer):
 
 class ForgottenAnswer(Answer):
     """What is gone with a person."""
+
+    model_config = shown(examples.FORGOTTEN)
 
     name: str
     faces: int
@@ -172,12 +193,16 @@ class EnrolledFaceAnswer(Answer):
 class FacesAnswer(Answer):
     """A page of faces in the order of enrolment."""
 
+    model_config = shown(examples.FACES)
+
     faces: list[EnrolledFaceAnswer]
     next: int | None = Field(description="Give it as `after` for the next page; null at the end.")
 
 
 class AlbumFaceAnswer(FaceAnswer):
     """A face of an album."""
+
+    model_config = shown(examples.ALBUM["faces"][0])
 
     picture: int = Field(description="The place of its picture in the request, from 0.")
     filename: str
@@ -196,6 +221,8 @@ class AlbumAnswer(Answer):
 
 class JobAnswer(Answer):
     """How far an album is."""
+
+    model_config = shown(examples.JOB)
 
     id: str
     state: Literal["queued", "running", "done", "failed", "cancelled"]
@@ -222,6 +249,8 @@ class CountsAnswer(Answer):
 class ModelAnswer(Answer):
     """What the service runs on."""
 
+    model_config = shown(examples.MODEL)
+
     signature: str
     detector: dict[str, Any] = Field(description="The manifest.")
     embedder: dict[str, Any] = Field(description="The manifest.")
@@ -246,12 +275,16 @@ class EntryAnswer(Answer):
 class AuditAnswer(Answer):
     """A page of the audit log, the latest first."""
 
+    model_config = shown(examples.AUDIT)
+
     entries: list[EntryAnswer]
     next: int | None = Field(description="Give it as `after` for the next page; null at the end.")
 
 
 class HealthAnswer(Answer):
     """Whether the service runs."""
+
+    model_config = shown(examples.HEALTH)
 
     status: Literal["ok"]
 

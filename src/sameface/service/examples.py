@@ -1,0 +1,97 @@
+"""An example of every answer, for the description of the service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Example = dict[str, Any]
+
+PLACE: Example = {
+    "box": [112.4, 80.1, 240.9, 251.7],
+    "landmarks": [[150.2, 140.8], [205.5, 139.9], [178.3, 175.0], [155.1, 205.2], [201.7, 204.6]],
+    "score": 0.9312,
+}
+ERROR: Example = {
+    "code": "no_face",
+    "message": "no face found in 'team.jpg'",
+    "detail": {"name": "'team.jpg'"},
+}
+DETECT: Example = {"width": 640, "height": 480, "faces": [PLACE]}
+EMBED: Example = {
+    "signature": "0f3b6c1d2e4a5968",
+    "dimension": 3,
+    "faces": [PLACE | {"embedding": [0.6, 0.0, 0.8]}],
+}
+VERIFY: Example = {
+    "same": True,
+    "distance": 0.0744,
+    "threshold": 0.1409,
+    "far": 0.001,
+    "probability": 0.97,
+    "in_range": True,
+    "a": PLACE,
+    "b": PLACE,
+}
+IDENTIFIED: Example = PLACE | {
+    "name": "Rosa",
+    "ambiguous": False,
+    "threshold": 0.1785,
+    "far": 0.01,
+    "closed_set": False,
+    "matches": [
+        {"name": "Rosa", "distance": 0.0527, "votes": 1},
+        {"name": "Gil", "distance": 0.41, "votes": 0},
+    ],
+}
+IDENTIFY: Example = {"width": 640, "height": 480, "faces": [IDENTIFIED]}
+PERSON: Example = {"id": 17, "name": "Rosa", "faces": 3}
+PEOPLE: Example = {"people": [PERSON], "next": "Rosa", "total": 42}
+SKIPPED: Example = {"picture": "team.jpg", "number": 2, "error": ERROR}
+ENROLL: Example = {"person": PERSON, "enrolled": 3, "skipped": [SKIPPED]}
+FORGOTTEN: Example = {"name": "Rosa", "faces": 3, "pictures": 2}
+FACES: Example = {
+    "faces": [{"id": 18, "box": PLACE["box"], "score": 0.9312, "crop": True}],
+    "next": 18,
+}
+ALBUM: Example = {
+    "threshold": 0.1204,
+    "far": 0.0003,
+    "faces": [
+        PLACE | {"picture": 0, "filename": "beach.jpg", "thumbnail": "data:image/jpeg;base64,/9j/4AAQ"},
+        PLACE | {"picture": 3, "filename": "party.jpg", "thumbnail": "data:image/jpeg;base64,/9j/4AAQ"},
+    ],
+    "groups": [[0, 1]],
+    "skipped": [],
+}
+JOB: Example = {
+    "id": "Z5dCwF5KiF3GNOl_q5ZcZw",
+    "state": "done",
+    "done": 4,
+    "total": 4,
+    "error": None,
+    "result": ALBUM,
+}
+MODEL: Example = {
+    "signature": "0f3b6c1d2e4a5968",
+    "detector": {"name": "centerface", "licence": "MIT"},
+    "embedder": {"name": "resnet29", "licence": "CC0-1.0"},
+    "dimension": 128,
+    "thresholds": [{"far": 0.01, "distance": 0.1785}, {"far": 0.001, "distance": 0.1409}],
+    "gallery": {"people": 42, "faces": 130},
+    "limits": {"picture_bytes": 20_000_000, "picture_pixels": 50_000_000},
+    "version": "0.1.0",
+}
+AUDIT: Example = {
+    "entries": [
+        {
+            "id": 7,
+            "time": "2026-01-31T09:15:02.117+00:00",
+            "key": "reception",
+            "action": "identify",
+            "person": "Rosa",
+            "detail": {"faces": 2, "named": 1},
+        }
+    ],
+    "next": 7,
+}
+HEALTH: Example = {"status": "ok"}
