@@ -74,11 +74,12 @@ function thresholdsCard({ thresholds, model }) {
 }
 
 function createHealth(api) {
-  const state = el("ul", { class: "plain", role: "status" });
+  const lines = el("ul", { class: "plain" });
+  const state = el("div", { role: "status" }, lines);
 
   async function refresh() {
     const checks = [["about.health", api.health], ["about.ready", api.ready]];
-    state.replaceChildren(...(await Promise.all(checks.map(([t, check]) => line(t, check)))));
+    lines.replaceChildren(...(await Promise.all(checks.map(([t, check]) => line(t, check)))));
   }
 
   async function line(t, check) {

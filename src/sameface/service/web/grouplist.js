@@ -19,7 +19,7 @@ export function createGroups(act) {
       if (!rows.has(group.id)) rows.set(group.id, makeRow(group.id, act));
       fillRow(rows.get(group.id), group, index, { tiles, enrolled });
     });
-    list.replaceChildren(...board.groups.map((group) => rows.get(group.id).element));
+    arrange(list, board.groups.map((group) => rows.get(group.id).element));
     tiles.forEach((tile, number) => tile.setAttribute("aria-pressed", String(selected.has(number))));
     if (focused?.isConnected && element.contains(focused)) focused.focus({ preventScroll: true });
   }
@@ -66,10 +66,16 @@ function fillRow(row, group, index, { tiles, enrolled }) {
   row.name.value = group.name;
   say(row.name, "board.name", words, "aria-label");
   say(row.count, "board.count", words);
-  row.faces.replaceChildren(...group.faces.map((face) => tiles[face]));
+  arrange(row.faces, group.faces.map((face) => tiles[face]));
   const stored = group.faces.filter((face) => enrolled.has(face)).length;
   row.done.hidden = stored === 0;
   if (stored > 0) say(row.done, "board.enrolled", { n: stored });
+}
+
+/** Put children in order. What is in order is not touched: a click begun on it must find it there at its end. */
+function arrange(parent, wanted) {
+  const inOrder = parent.children.length === wanted.length && wanted.every((child, index) => parent.children[index] === child);
+  if (!inOrder) parent.replaceChildren(...wanted);
 }
 
 function takeFaces(element, take) {

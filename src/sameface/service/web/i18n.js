@@ -34,7 +34,8 @@ export function knows(key) {
 
 /** Numbers with the separators of the language; text from outside kept apart from the direction of ours. */
 function show(value) {
-  return typeof value === "number" ? value.toLocaleString(language(), { maximumSignificantDigits: 7 }) : `\u2068${value}\u2069`;
+  if (typeof value === "number") return value.toLocaleString(language(), { maximumSignificantDigits: 7 });
+  return /^[\d.]*$/.test(value) ? value : `\u2068${value}\u2069`;
 }
 
 /** Let an element show words; or, with `attribute`, let one of its attributes hold them. */

@@ -35,7 +35,7 @@ export function createNames(app) {
 
   function card(face, number, found, canvas, file, to) {
     const cut = el("div", { class: "thumb", "aria-hidden": "true" }, cutFace(canvas, found, face.box));
-    const title = face.name === null ? el("h3", { t: "who.unknown" }) : el("h3", {}, nameOf(face.name));
+    const title = face.name === null ? el("h2", { t: "who.unknown" }) : el("h2", {}, nameOf(face.name));
     const kind = markOf(face).kind;
     const enroll = () => openEnroll(app, { items: [{ file, face: number, cut: cutFace(canvas, found, face.box) }] });
     return el(

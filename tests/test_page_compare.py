@@ -1,0 +1,183 @@
+"""The page in a real browser: compare two pictures, and say who somebody is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import PIL.Image
+import pytest
+
+pytest.importorskip("playwright", reason="the page's tests need the package playwright")
+pytest.importorskip("fastapi", reason="the page's tests need the extra 'serve'")
+
+import page_world as world
+from playwright.sync_api import Browser, Page, expect
+
+from sameface.gallery import Gallery
+from sameface.recognizer import Recognizer
+
+pytest_plugins = ["page_fixtures"]
+pytestmark = pytest.mark.slow
+
+
+def test_two_pictures_of_one_person_are_the_same(page: Page, samples: dict[str, Path]) -> None:
+    verdict = world.compare(page, samples["barack-obama-1"], samples["barack-obama-2"])
+    expect(verdict.get_by_text("Same person", exact=True)).to_be_visible()
+    expect(
+        verdict.get_by_role("img", name=re.compile(r"Distance 0\.\d{4}, threshold 0\.1409"))
+    ).to_be_visible()
+    expect(page.get_by_text("One face found.").first).to_be_visible()
+
+
+def test_the_slider_moves_threshold_and_verdict_without_a_request(
+    page: Page, samples: dict[str, Path], recognizer: Recognizer
+) -> None:
+    near = world.compare(page, samples["barack-obama-1"], samples["barack-obama-3"])
+    rates = recognizer.thresholds
+    distance = recognizer.verify(samples["barack-obama-1"], samples["barack-obama-3"]).distance
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    slider = page.get_by_role("slider")
+    slider.focus()
+    page.keyboard.press("Home")
+    rows = sorted(zip(rates.far, rates.distance, strict=True), reverse=True)
+    for far, threshold in rows:
+        expect(near.get_by_text(f"{threshold:.4f}.").first).to_be_visible()
+        expect(page.locator("output")).to_contain_text(f"1 in {round(1 / far):,} (")
+        words = "Same person" if distance <= threshold else "Different people"
+        expect(near.get_by_text(words, exact=True)).to_be_visible()
+        page.keyboard.press("ArrowRight")
+    assert distance <= rows[0][1]
+    assert asked == []
+
+
+def test_the_whole_scale_can_be_shown(page: Page, samples: dict[str, Path]) -> None:
+    verdict = world.compare(page, samples["barack-obama-1"], samples["joe-biden"])
+    expect(verdict.get_by_text("Different people", exact=True)).to_be_visible()
+    expect(verdict.get_by_role("img", name=re.compile("from 0 to 0.5"))).to_be_visible()
+    verdict.get_by_label("Show the whole scale, 0 to 4").check()
+    expect(verdict.get_by_role("img", name=re.compile("from 0 to 4"))).to_be_visible()
+
+
+def test_of_several_faces_one_can_be_chosen(page: Page, samples: dict[str, Path]) -> None:
+    two = world.file("two.jpg", world.join([samples["joe-biden"], samples["barack-obama-2"]]))
+    verdict = world.compare(page, two, samples["barack-obama-1"])
+    faces = page.get_by_role("region", name="First picture").get_by_role(
+        "button", name=re.compile("Choose face")
+    )
+    expect(faces).to_have_count(2)
+    said = set()
+    for number in range(2):
+        faces.nth(number).focus()
+        page.keyboard.press("Enter")
+        expect(faces.nth(number)).to_have_attribute("aria-pressed", "true")
+        expect(faces.nth(number)).to_be_focused()
+        expect(verdict).to_be_visible()
+        said.add(verdict.locator(".verdict-title").inner_text())
+    assert said == {"Same person", "Different people"}
+
+
+def test_pictures_can_be_dropped_and_pasted(page: Page, samples: dict[str, Path]) -> None:
+    world.open_view(page, "compare")
+    world.hand_over(
+        page.locator(".slot .intake").nth(1), "drop", "dropped.jpg", samples["barack-obama-1"].read_bytes()
+    )
+    expect(page.get_by_role("region", name="Second picture").get_by_text("dropped.jpg")).to_be_visible()
+    world.hand_over(page.locator("body"), "paste", "pasted.jpg", samples["barack-obama-2"].read_bytes())
+    expect(page.get_by_role("region", name="First picture").get_by_text("pasted.jpg")).to_be_visible()
+    expect(page.get_by_text("Same person", exact=True).last).to_be_visible()
+
+
+def test_a_picture_without_a_face_and_one_that_cannot_be_read_are_told_apart(page: Page) -> None:
+    world.open_view(page, "compare")
+    first, second = (page.get_by_role("region", name=f"{which} picture") for which in ("First", "Second"))
+    grey = world.to_jpeg(PIL.Image.new("RGB", (300, 200), (120, 120, 120)))
+    world.choose(page, "Choose a picture", world.file("grey.jpg", grey), first)
+    expect(first.get_by_text("No face was found.")).to_be_visible()
+    world.choose(page, "Choose a picture", world.file("broken.jpg", grey[:200]), second)
+    alert = second.get_by_role("alert")
+    expect(alert).to_contain_text("This is not a picture that can be read")
+    alert.get_by_text("What the server said").click()
+    expect(alert.get_by_text("broken.jpg")).to_be_visible()
+
+
+def test_a_large_picture_is_scaled_down_for_the_screen_but_sent_as_it_is(
+    page: Page, samples: dict[str, Path], tmp_path: Path
+) -> None:
+    large = tmp_path / "large.png"
+    PIL.Image.open(samples["barack-obama-1"]).resize((2048, 2560)).save(large)
+    sizes: list[str] = []
+    page.on("request", lambda request: sizes.append(request.headers.get("content-length", "")))
+    world.open_view(page, "compare")
+    with page.expect_request("**/v1/detect") as sent:
+        world.choose(page, "Choose a picture", large, page.get_by_role("region", name="First picture"))
+    expect(page.get_by_text("One face found.").first).to_be_visible()
+    assert page.locator(".slot canvas").evaluate("(canvas) => [canvas.width, canvas.height]") == [1024, 1280]
+    assert sent.value.response() is not None
+    assert int(sent.value.all_headers()["content-length"]) > large.stat().st_size
+
+
+def test_faces_are_named_or_unknown(
+    page: Page, gallery: Gallery, recognizer: Recognizer, samples: dict[str, Path]
+) -> None:
+    world.enroll(gallery, recognizer, "Barack Obama", samples["barack-obama-1"])
+    two = world.file("two.jpg", world.join([samples["joe-biden"], samples["barack-obama-2"]]))
+    world.choose(page, "Choose a picture", two, world.open_view(page, "who"))
+    cards = page.locator(".name-card")
+    expect(cards).to_have_count(2)
+    expect(cards.filter(has=page.get_by_role("heading", name="Unknown"))).to_contain_text("not enrolled")
+    known = cards.filter(has=page.get_by_role("heading", name="Barack Obama"))
+    expect(known).to_contain_text("known")
+    expect(known.locator(".candidates .number")).to_have_text(re.compile(r"0\.\d{4}"))
+    assert sorted(page.locator(".mark-label").all_inner_texts()) == ["Barack Obama", "Unknown"]
+    page.get_by_text("Options").click()
+    page.get_by_label("Everybody in the picture is enrolled").check()
+    expect(cards.get_by_role("heading", name="Barack Obama")).to_have_count(2)
+
+
+def test_two_people_within_the_threshold_are_ambiguous(
+    page: Page, gallery: Gallery, recognizer: Recognizer, samples: dict[str, Path]
+) -> None:
+    world.enroll(gallery, recognizer, "Barack Obama", samples["barack-obama-1"])
+    world.enroll(gallery, recognizer, world.EVIL, samples["barack-obama-2"])
+    world.choose(page, "Choose a picture", samples["barack-obama-3"], world.open_view(page, "who"))
+    expect(page.locator(".name-card .chip")).to_have_text("ambiguous")
+    expect(page.locator(".candidates").get_by_text(world.EVIL)).to_be_visible()
+
+
+def test_an_unknown_face_can_be_enrolled_from_there(
+    page: Page, gallery: Gallery, samples: dict[str, Path]
+) -> None:
+    two = world.file("two.jpg", world.join([samples["joe-biden"], samples["barack-obama-2"]]))
+    world.choose(page, "Choose a picture", two, world.open_view(page, "who"))
+    expect(page.get_by_role("button", name="Add this person")).to_have_count(2)
+    page.get_by_role("button", name="Add this person").nth(1).click()
+    page.get_by_label("Name", exact=True).fill("Somebody")
+    page.get_by_label("This person has agreed").check()
+    page.get_by_role("button", name="Enroll one face").click()
+    expect(page.get_by_text(re.compile("One face was enrolled as .*Somebody"))).to_be_visible()
+    assert [(person.name, person.faces) for person in gallery.people()] == [("Somebody", 1)]
+
+
+def test_the_camera_names_who_is_before_it_until_it_is_stopped(
+    page: Page, gallery: Gallery, recognizer: Recognizer, samples: dict[str, Path]
+) -> None:
+    world.enroll(gallery, recognizer, "Barack Obama", samples["barack-obama-2"])
+    world.open_view(page, "who")
+    expect(page.get_by_text("Camera pictures go to this server only")).to_be_visible()
+    page.get_by_role("button", name="Use the camera").click()
+    expect(page.locator(".mark-label")).to_have_text("Barack Obama")
+    expect(page.get_by_role("heading", name="Barack Obama")).to_be_visible()
+    track = "document.querySelector('video').srcObject.getTracks()[0].readyState"
+    assert page.evaluate(track) == "live"
+    page.evaluate("window.film = document.querySelector('video').srcObject.getTracks()[0]")
+    page.get_by_role("link", name="People").click()
+    page.wait_for_function("window.film.readyState === 'ended'")
+
+
+def test_a_service_without_a_gallery_says_so(browser: Browser, recognizer: Recognizer) -> None:
+    with world.serve(recognizer, None) as base, world.watched(browser, base) as context:
+        page = context.new_page()
+        for view in ("who", "people"):
+            expect(world.open_view(page, view).get_by_text("started without a gallery")).to_be_visible()
