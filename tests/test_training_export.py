@@ -21,8 +21,9 @@ from sameface.errors import ExportError
 from sameface.manifest import CropRule
 from sameface.model import Model
 from sameface.training.augment import resize
+from sameface.training.build import build_network
 from sameface.training.checkpoint import LAST, save_checkpoint
-from sameface.training.export import Terms, Trained, export_weights, open_trained, scale_rule
+from sameface.training.export import Terms, Trained, blend, export_weights, open_trained, scale_rule
 from sameface.training.graph import Graph, store_float16, to_bytes, write_network
 from sameface.training.loader import to_planes
 from sameface.training.networks import Network
@@ -284,3 +285,23 @@ def test_training_without_torch_says_how_to_get_it(tmp_path, monkeypatch):
     assert result.exit_code == 2
     assert "this needs torch: pip install 'sameface[train]'" in result.output
     assert not (tmp_path / "run").exists()
+
+
+def test_a_blend_lies_between_the_weights_a_run_began_with_and_those_it_came_to():
+    config = small_config(network="resnet29", dimension=128)
+    network = build_network(config)
+    begun = network.fc.weight.detach().clone()
+    with torch.no_grad():
+        network.fc.weight += 1
+    trained = Trained("run", network, config, 1)
+    assert torch.allclose(blend(trained, 0.25).network.fc.weight, begun + 0.25)
+    assert blend(trained, 1).network is network
+
+
+@pytest.mark.parametrize("name", ["nns2", "resnet15"])
+def test_a_network_that_began_from_nothing_or_a_part_cannot_be_blended(name):
+    config = small_config(network=name, dimension=128)
+    with pytest.raises(ExportError, match="leave out --blend"):
+        blend(Trained("run", build_network(config), config, 1), 0.5)
+    with pytest.raises(ValueError, match="blend must be"):
+        blend(Trained("run", build_network(config), config, 1), 0)

@@ -185,6 +185,13 @@ def print_networks() -> None:
 )
 @click.option("--licence", required=True, help="Under which the weights may be used.")
 @click.option("--training-data", required=True, help="What they were trained on, in words.")
+@click.option(
+    "--blend",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="How far to go from the weights that the run began with to those it came to; less forgets less.",
+)
 @click.option("--float16", is_flag=True, help="Store the weights in half the bytes.")
 @click.option("--int8", is_flag=True, help="Compute in 8 bits; what that costs is measured and told.")
 def export(  # noqa: PLR0913, one for each option
@@ -194,6 +201,7 @@ def export(  # noqa: PLR0913, one for each option
     output: Path,
     licence: str,
     training_data: str,
+    blend: float,
     float16: bool,
     int8: bool,
 ) -> None:
@@ -207,7 +215,7 @@ def export(  # noqa: PLR0913, one for each option
         raise click.UsageError("--float16 and --int8 exclude each other")
     _, _, module = import_training()
     store = "float16" if float16 else "int8" if int8 else "float32"
-    trained = module.open_trained(checkpoint)
+    trained = module.blend(module.open_trained(checkpoint), blend)
     _, held_out = split(open_pictures(crops), trained.config.held_out)
     terms = module.Terms(licence, training_data)
     for line in module.export_weights(trained, output, held_out, terms=terms, store=store):

@@ -29,6 +29,8 @@ from sameface.training.graph import store_float16, to_bytes, write_network
 from sameface.training.loader import to_planes
 from sameface.training.pictures import PictureSet
 from sameface.training.quantize import quantize
+from sameface.training.resnet29 import SHIPPED, is_shortened
+from sameface.training.tables import RESIDUALS
 from sameface.training.toml import to_toml
 from sameface.training.validate import FAR, roc_of, val_at_far
 
@@ -75,6 +77,30 @@ def open_trained(checkpoint: Path) -> Trained:
     network = build_network(config)
     network.load_state_dict(state["network"])
     return Trained(checkpoint.stem, network.eval(), config, state["numbers"][0])
+
+
+def blend(trained: Trained, part: float) -> Trained:
+    """Return a network a part of the way from the weights that its run began with to those it came to.
+
+    Such a mean forgets less of what the first ones knew, and is often better at both (Wortsman et al., 2022).
+
+    Raises:
+        ExportError: The run began from nothing, or with a part of a larger network.
+        ValueError: `part` is not over 0 and up to 1.
+    """
+    if not 0 < part <= 1:
+        raise ValueError(f"blend must be over 0 and up to 1, got {part:g}")
+    config = trained.config
+    if part == 1:
+        return trained
+    if config.network not in RESIDUALS or is_shortened(config.start or SHIPPED, config.network):
+        raise ExportError(
+            trained.name, f"{config.network} began with nothing worth keeping: leave out --blend"
+        )
+    network = build_network(config)
+    begun, ended = network.state_dict(), trained.network.state_dict()
+    network.load_state_dict({name: torch.lerp(begun[name], ended[name], part) for name in begun})
+    return replace(trained, network=network.eval())
 
 
 def export_weights(
