@@ -1,0 +1,260 @@
+"""The service as a process of its own: told to end, killed, and with the shipped weights."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import toy
+from service_world import base64_of, png
+
+from sameface.gallery import Gallery
+from sameface.recognizer import Recognizer
+from sameface.service.access import Access
+
+COLOURS = [toy.RED, toy.GREEN, toy.BLUE, toy.YELLOW, toy.WHITE]
+
+# The command line in the toy world; a picture takes as many milliseconds as the first word says.
+SERVER = """
+import sys, time
+import toy, sameface.cli, sameface.cli.options
+
+class SlowSquares(toy.FindSquares):
+    def run(self, pixels):
+        time.sleep(int(sys.argv[1]) / 1000)
+        return super().run(pixels)
+
+class Models(toy.ToyModel):
+    @staticmethod
+    def load(weights, *, threads=None):
+        return SlowSquares() if weights == "centerface" else toy.ToyModel.load(weights, threads=threads)
+
+sameface.cli.options.Model = Models
+sameface.cli.main(["serve", *sys.argv[2:]])
+"""
+
+
+@contextmanager
+def service(*words: str | Path, delay: int | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run `sameface serve` on a free port, and give it with its address; a delay runs it in the toy world."""
+    start = ["-c", SERVER, str(delay)]
+    if delay is None:
+        start = ["-c", "import sameface.cli; sameface.cli.main()", "serve"]
+    command = [sys.executable, *start, "--port", "0", *map(str, words)]
+    places = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": places},
+    ) as process:
+        log = threading.Thread(target=drain, args=(process,))
+        log.start()
+        try:
+            assert process.stdout is not None
+            told = process.stdout.readline()
+            assert told.startswith("sameface serves at "), "\n".join(process.log)  # type: ignore[attr-defined]
+            yield process, told.split()[-1]
+        finally:
+            process.kill()
+            log.join()
+
+
+def drain(process: subprocess.Popen[str]) -> None:
+    """Keep the lines of the log as `process.log`."""
+    process.log = []  # type: ignore[attr-defined]
+    assert process.stderr is not None
+    for line in process.stderr:
+        process.log.append(line)  # type: ignore[attr-defined]
+
+
+async def enroll_many(
+    address: str, life: int, acknowledged: list[str], process: subprocess.Popen[str], kill_at: int
+) -> None:
+    """Enroll all at once, two pictures each, and kill the service when so many were acknowledged."""
+    limits = httpx.Limits(max_connections=None)
+    names = [f"Life {life} {number}" for number in range(200)]
+    first_note = 400 * life  # no two pictures are the same
+
+    async with httpx.AsyncClient(base_url=address, limits=limits, timeout=60, trust_env=False) as client:
+
+        async def enroll(number: int, name: str) -> None:
+            pictures = [
+                base64_of(png(COLOURS[number % 5], note=first_note + 2 * number + half)) for half in (0, 1)
+            ]
+            try:
+                answer = await client.post("/v1/people", json={"name": name, "pictures": pictures})
+            except httpx.TransportError:
+                return  # it was killed
+            assert answer.status_code == 201, answer.text
+            acknowledged.append(name)
+            if len(acknowledged) == kill_at:
+                process.kill()
+
+        await asyncio.gather(*[enroll(number, name) for number, name in enumerate(names)])
+
+
+@pytest.mark.slow
+def test_a_killed_service_loses_nothing_that_it_acknowledged(
+    tmp_path: Path, toy_recognizer: Recognizer
+) -> None:
+    path = tmp_path / "people.db"
+    every: set[str] = set()
+    for life in range(10):
+        acknowledged: list[str] = []
+        with service("--gallery", path, "--queue", "400", delay=0) as (process, address):
+            asyncio.run(enroll_many(address, life, acknowledged, process, kill_at=5 + 20 * life))
+            assert process.wait(10) == -signal.SIGKILL
+        assert 5 + 20 * life <= len(acknowledged) <= 200
+        every.update(acknowledged)
+        with Gallery.open(path, toy_recognizer) as gallery:
+            assert gallery._db.read("PRAGMA integrity_check") == [("ok",)]
+            assert gallery._db.read("PRAGMA foreign_key_check") == []
+            people = gallery.people()
+        assert {person.faces for person in people} == {2}  # nobody is half there
+        assert every <= {person.name for person in people}
+    access = Access.open(f"{path}.access")
+    told = {entry.person for entry in access.entries(10_000) if entry.action == "enroll"}
+    access.close()
+    assert every <= told
+
+
+def test_told_to_end_the_service_finishes_what_it_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "people.db"
+
+    def post(address: str, number: int) -> int:
+        with httpx.Client(base_url=address, timeout=30, trust_env=False) as client:
+            body = {
+                "name": f"Person {number}",
+                "pictures": [base64_of(png(COLOURS[number % 5], note=number))],
+            }
+            return client.post("/v1/people", json=body).status_code
+
+    with (
+        service("--gallery", path, "--workers", "1", delay=100) as (process, address),
+        ThreadPoolExecutor(12) as threads,
+    ):
+        sent = [threads.submit(post, address, number) for number in range(12)]
+        with httpx.Client(base_url=address, trust_env=False) as client:
+            while "sameface_pictures_accepted 12.0" not in client.get("/metrics").text:
+                assert not any(future.done() for future in sent[1:])
+        process.send_signal(signal.SIGTERM)
+        assert [future.result() for future in sent] == [201] * 12
+        assert process.wait(20) == 0
+    with Gallery.open(path) as gallery:
+        assert gallery.count() == (12, 12)
+    assert not Path(f"{path}-wal").exists()  # it was closed, not dropped
+
+
+def test_a_port_that_is_taken_is_an_error_in_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code = SERVER.replace('"serve"', f'"serve", "--port", "{port}"')
+        done = subprocess.run(
+            [sys.executable, "-c", code, "0", "--gallery", str(tmp_path / "people.db")],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("Error: Address already in use")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_shipped_weights_answer_like_the_library(
+    tmp_path: Path, samples: dict[str, Path], recognizer: Recognizer
+) -> None:
+    pictures = {name: path.read_bytes() for name, path in samples.items()}
+    with (
+        service("--gallery", tmp_path / "people.db") as (process, address),
+        httpx.Client(base_url=address, timeout=60, trust_env=False) as client,
+    ):
+        one, two, other = (pictures[name] for name in ("barack-obama-1", "barack-obama-2", "joe-biden"))
+        same = client.post("/v1/verify", files={"a": one, "b": two}).json()
+        expected = recognizer.verify(samples["barack-obama-1"], samples["barack-obama-2"])
+        assert same["same"] is True
+        assert same["distance"] == pytest.approx(expected.distance, abs=1e-5)
+        assert same["threshold"] == expected.threshold
+        assert client.post("/v1/verify", files={"a": one, "b": other}).json()["same"] is False
+        assert client.post("/v1/people", data={"name": "Barack"}, files={"pictures": one}).status_code == 201
+        with ThreadPoolExecutor(8) as threads:
+            asked = [two, other] * 8
+            answers = list(
+                threads.map(lambda data: client.post("/v1/identify", files={"picture": data}), asked)
+            )
+        names = [[face["name"] for face in answer.json()["faces"]] for answer in answers]
+        assert names == [["Barack"], [None]] * 8
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    lines = [json.loads(line) for line in process.log]  # type: ignore[attr-defined]
+    assert sum(line.get("path") == "/v1/identify" for line in lines) == 16
+
+
+def make_certificate(folder: Path) -> Path:
+    """Return a file with a certificate of one's own for 127.0.0.1, and its key."""
+    place = folder / "both.pem"
+    subprocess.run(
+        [
+            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+            "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+            "-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem"),
+        ],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    place.write_text((folder / "key.pem").read_text() + (folder / "cert.pem").read_text())
+    return place
+
+
+def test_https_is_spoken_with_a_certificate(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate, and is not there")
+    both = make_certificate(tmp_path)
+    with service("--gallery", tmp_path / "people.db", "--tls-cert", both, delay=0) as (_, address):
+        assert address.startswith("https://127.0.0.1:")
+        trusted = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+        with httpx.Client(base_url=address, verify=trusted, trust_env=False) as client:
+            own = {"Origin": address}
+            assert client.get("/v1/model", headers=own).status_code == 200
+
+
+def test_keys_are_wanted_where_others_can_reach_the_service(tmp_path: Path) -> None:
+    path = tmp_path / "people.db"
+    access = Access.open(f"{path}.access")
+    token = access.make_key("boss", "admin")
+    access.close()
+    with service("--gallery", path, "--host", "0.0.0.0", delay=0) as (_, address):
+        local = address.replace("0.0.0.0", "127.0.0.1")
+        with httpx.Client(base_url=local, trust_env=False) as client:
+            assert client.get("/v1/model").status_code == 401
+            assert client.get("/v1/model", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+
+
+def test_without_the_extra_the_command_says_what_to_install() -> None:
+    code = "import sys; sys.modules['fastapi'] = None; import sameface.cli; sameface.cli.main(['serve'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "this needs fastapi: pip install 'sameface[serve]'" in done.stderr
+
+
+def test_the_service_starts_within_seconds(tmp_path: Path) -> None:
+    start = time.perf_counter()
+    with service("--gallery", tmp_path / "people.db", delay=0):
+        assert time.perf_counter() - start < 20
