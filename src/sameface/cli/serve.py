@@ -38,7 +38,13 @@ access_option = click.option(
 @gallery_option
 @access_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
+@click.option(
+    "--port",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="The port; 0 takes any that is free.",
+)
 @click.option("--tls-cert", type=file_path, help="Serve HTTPS with this certificate (PEM).")
 @click.option("--tls-key", type=file_path, help="The certificate's private key, if it is in another file.")
 @click.option("--require-keys", is_flag=True, help="Want a key also of this machine, as behind a proxy.")
