@@ -171,9 +171,7 @@ def test_axe_finds_nothing_in_any_view(
         expect(page.locator(".card img")).to_be_visible()
         check("people")
         page.get_by_role("button", name="Add a person").click()
-        world.choose(
-            page, "Choose pictures", [two, bad], page.get_by_role("dialog")
-        )
+        world.choose(page, "Choose pictures", [two, bad], page.get_by_role("dialog"))
         expect(page.locator(".pick")).to_have_count(2)
         expect(page.get_by_role("dialog").get_by_text("Left out")).to_be_visible()
         check("enroll")

@@ -89,6 +89,21 @@ def test_pictures_can_be_dropped_and_pasted(page: Page, samples: dict[str, Path]
     expect(page.get_by_text("Same person", exact=True).last).to_be_visible()
 
 
+def test_two_pictures_can_be_given_at_once(page: Page, samples: dict[str, Path]) -> None:
+    world.open_view(page, "compare")
+    pair = [samples["barack-obama-1"], samples["joe-biden"]]
+    world.choose(page, "Choose a picture", pair, page.get_by_role("region", name="Second picture"))
+    expect(page.get_by_role("region", name="Second picture").get_by_text("barack-obama-1")).to_be_visible()
+    expect(page.get_by_role("region", name="First picture").get_by_text("joe-biden")).to_be_visible()
+
+
+def test_a_probability_is_shown_with_what_it_rests_on(page: Page, samples: dict[str, Path]) -> None:
+    answer = {"distance": 0.1, "probability": 0.9871, "in_range": False}
+    page.route("**/v1/verify", lambda route: route.fulfill(json=answer))
+    verdict = world.compare(page, samples["barack-obama-1"], samples["joe-biden"])
+    expect(verdict.get_by_text(re.compile(r"two: 98\.7 %\. The calibration saw no such"))).to_be_visible()
+
+
 def test_a_picture_without_a_face_and_one_that_cannot_be_read_are_told_apart(page: Page) -> None:
     world.open_view(page, "compare")
     first, second = (page.get_by_role("region", name=f"{which} picture") for which in ("First", "Second"))
@@ -174,6 +189,19 @@ def test_the_camera_names_who_is_before_it_until_it_is_stopped(
     page.evaluate("window.film = document.querySelector('video').srcObject.getTracks()[0]")
     page.get_by_role("link", name="People").click()
     page.wait_for_function("window.film.readyState === 'ended'")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("NotAllowedError", "does not let this page"), ("NotFoundError", "No camera was found")],
+)
+def test_a_camera_that_cannot_be_used_is_explained(page: Page, name: str, words: str) -> None:
+    page.add_init_script(
+        f"""navigator.mediaDevices.getUserMedia = async () => {{ throw new DOMException("", "{name}"); }}"""
+    )
+    world.open_view(page, "who").get_by_role("button", name="Use the camera").click()
+    expect(page.get_by_role("alert")).to_contain_text(words)
+    expect(page.get_by_role("button", name="Use the camera")).to_be_visible()
 
 
 def test_a_service_without_a_gallery_says_so(browser: Browser, recognizer: Recognizer) -> None:

@@ -18,7 +18,7 @@ export function createAlbum(app) {
   const far = rateSelect(app.thresholds);
   const intake = createIntake({ title: "album.intake", args: { n: app.model.limits.album_pictures }, hint: "album.hint", multiple: true, folder: true, take });
   const before = el("div", { class: "album-start" }, intake, labelled("album.far", far));
-  const words = el("p", { role: "status" });
+  const words = el("p");
   const bar = el("progress", { max: 1, label: "album.progress" });
   const cancel = button("album.cancel", () => work.abort());
   const progress = el("div", { class: "panel progress", hidden: true }, words, bar, cancel);
@@ -70,6 +70,7 @@ export function createAlbum(app) {
   async function runJob(files, signal) {
     const sent = (part) => step("album.sending", { n: files.length }, part);
     sent(0);
+    announce("album.sending", { n: files.length });
     const { id } = await api.cluster(files, far.value, { progress: sent, signal });
     try {
       return await follow(id, signal);

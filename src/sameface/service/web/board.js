@@ -24,7 +24,7 @@ export function createBoard(app, result, files) {
   const look = button("board.look", () => viewFace([...selected][0]));
   const selection = el(
     "div",
-    { class: "selection", role: "toolbar", label: "board.selection", hidden: true },
+    { class: "selection", role: "group", label: "board.selection", hidden: true },
     count,
     button("board.move", () => moveSelected(), { class: "primary" }),
     button("board.split", () => move([...selected], null)),
@@ -88,6 +88,7 @@ export function createBoard(app, result, files) {
   function move(faces, target) {
     selected.clear();
     go(moveFaces(history.board, faces, target));
+    list.focus(faces[0]);
     announce("board.moved", { n: faces.length });
   }
 

@@ -6,7 +6,9 @@ import { createVerdict } from "./verdict.js";
 
 /** Make the view. */
 export function createCompare(app) {
-  const slots = ["compare.first", "compare.second"].map((title) => createSlot(app, title, () => update()));
+  const slots = ["compare.first", "compare.second"].map((title, side) =>
+    createSlot(app, title, { changed: () => update(), spill: (file) => slots[1 - side].take(file) }),
+  );
   const verdict = createVerdict(app.thresholds);
   const waiting = el("p", { class: "soft waiting", t: "compare.waiting", hidden: true });
   const problem = el("div");

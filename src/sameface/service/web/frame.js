@@ -23,14 +23,14 @@ export function createFrame() {
   }
 
   /**
-   * Outline faces; `size` is the picture's as the service saw it. `mark(face, number)` answers `{text, kind}`:
-   * what is written on the outline and its class. With `choose` each outline is a button.
+   * Outline faces; `size` is the picture's as the service saw it. `mark(face, number)` answers
+   * `{t, text, kind}`: words or a text to write on the outline, and its class. With `choose` each outline is a button.
    */
   function outline(size, faces, { mark = () => ({}), choose = null, chosen = null } = {}) {
     element.classList.toggle("blind", media.querySelector(".frame-blind") !== null);
     const made = faces.map((face, number) => {
-      const { text = "", kind = "" } = mark(face, number);
-      const label = text ? [el("span", { class: "mark-label", dir: "auto", text })] : [];
+      const { t, text, kind = "" } = mark(face, number);
+      const label = t || text ? [el("span", { class: "mark-label", dir: "auto", t, text })] : [];
       const outlined = choose === null ? still(kind, label) : choosable(kind, label, number, chosen, choose);
       place(outlined, toShares(face.box, size));
       return outlined;

@@ -24,7 +24,8 @@ export function createGroups(act) {
     if (focused?.isConnected && element.contains(focused)) focused.focus({ preventScroll: true });
   }
 
-  return { element, draw, option, picture: (face) => tiles[face].firstElementChild.cloneNode() };
+  const focus = (face) => tiles[face].focus();
+  return { element, draw, focus, option, picture: (face) => tiles[face].firstElementChild.cloneNode() };
 }
 
 /** Make the choice of a group in a list of groups. */

@@ -5,16 +5,16 @@ import { isPicture, onlyPictures } from "./picture.js";
 /**
  * Make a place that takes pictures.
  *
- * Options: `title` (filled with `args`) and `hint` keys of words, `multiple`, `folder`: offer to take a folder, `take(files)`.
+ * Options: `title` (filled with `args`), `hint` and `choose` keys of words, `multiple`, `folder`: offer to take a folder, `take(files)`.
  */
-export function createIntake({ title, args, hint, multiple = false, folder = false, take }) {
+export function createIntake({ title, args, hint, choose, multiple = false, folder = false, take }) {
   const pass = (files) => {
     const pictures = onlyPictures(files);
     if (pictures.length > 0) take(multiple ? pictures : pictures.slice(0, 1));
   };
   const files = fileInput({ multiple, accept: "image/*,.heic,.heif,.avif" }, pass);
-  const choose = multiple ? "intake.choose_many" : "intake.choose";
-  const buttons = [button(choose, () => files.click(), { class: "primary" })];
+  const words = choose ?? (multiple ? "intake.choose_many" : "intake.choose");
+  const buttons = [button(words, () => files.click(), { class: "primary" })];
   const inputs = [files];
   if (folder) {
     const whole = fileInput({ webkitdirectory: true, multiple: true }, pass);

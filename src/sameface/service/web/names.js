@@ -1,14 +1,13 @@
 // Who the faces of a picture are, as a list beside it.
 import { button, el, nameOf } from "./dom.js";
 import { openEnroll } from "./enroll.js";
-import { t } from "./i18n.js";
 import { cutFace } from "./picture.js";
 import { smallScale } from "./scale.js";
 import { rateArgs, roundDistance, scaleEnd } from "./thresholds.js";
 
 /** Return what is written on the outline of an identified face. */
 export function markOf(face) {
-  if (face.name === null) return { text: t("who.unknown"), kind: "unknown" };
+  if (face.name === null) return { t: "who.unknown", kind: "unknown" };
   return { text: face.name, kind: face.ambiguous ? "ambiguous" : "known" };
 }
 

@@ -111,6 +111,7 @@ export function createPerson(app) {
     if (!(await confirm({ title: "person.delete_face_title", body, action: "person.delete_face", danger: true }))) return;
     await api.forgetFace(person.id, face.id);
     await show(person.id);
+    title.focus(); // the button that was pressed is gone
     announce("person.face_gone", { n: total - 1 });
   }
 

@@ -5,10 +5,10 @@ import { createFrame } from "./frame.js";
 import { createIntake, takeDrops } from "./intake.js";
 import { drawPicture, largestFace, onlyPictures } from "./picture.js";
 
-/** Make a slot; `changed` is called when another face is chosen, or none is. */
-export function createSlot(app, title, changed) {
+/** Make a slot; `changed` is called when another face is chosen, or none is, `spill` with a second picture. */
+export function createSlot(app, title, { changed, spill }) {
   const frame = createFrame();
-  const intake = createIntake({ title, take: ([file]) => take(file) });
+  const intake = createIntake({ title, choose: "intake.choose", multiple: true, take: takeAll });
   const name = nameOf("", { class: "file-name" });
   const remove = button("slot.remove", () => clear(), { class: "quiet" });
   const hint = el("p", { class: "soft small" });
@@ -16,9 +16,14 @@ export function createSlot(app, title, changed) {
   const filled = el("div", { class: "slot-filled", hidden: true }, frame.element, problem);
   filled.append(el("div", { class: "slot-foot" }, name, remove), hint);
   const element = el("section", { class: "slot panel", label: title }, intake, filled);
-  takeDrops(filled, (files) => onlyPictures(files).slice(0, 1).forEach(take));
+  takeDrops(filled, (files) => takeAll(onlyPictures(files)));
   let work = new AbortController();
   let choice = null; // {file, face}
+
+  function takeAll([file, second]) {
+    if (file !== undefined) take(file);
+    if (second !== undefined) spill(second);
+  }
 
   async function take(file) {
     work.abort();

@@ -82,6 +82,7 @@ export function createWho(app) {
     stop.hidden = !live;
     if (live) stop.focus();
     else if (file === null) {
+      names.clear();
       stage.hidden = true;
       intake.hidden = false;
       start.focus();
