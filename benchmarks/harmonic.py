@@ -3,8 +3,8 @@
     python benchmarks/harmonic.py CROPS OLD NEW [--adapter ADAPTER.npz]
 
 CROPS are straightened crops, with their `crops.toml`, of people whom neither network has seen; OLD and NEW
-are weights. Without an adapter the old rows are compared with new probes as they are, which makes sense where the
-new network was trained to agree with the old one (`sameface train --teacher` turns its teachers so). The
+are weights. Without an adapter the old rows are compared with new probes as they are, which suits a
+new network that was trained to agree with the old one (`sameface train --teacher` turns its teachers so). The
 difference from old probes on old rows has an interval of 95 %: people are drawn 2,000 times, the threshold
 stays where all pairs of different people put it.
 """
