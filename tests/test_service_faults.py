@@ -17,6 +17,7 @@ import pytest
 import toy
 from pictures import png_chunk, png_that_claims
 from service_world import base64_of, enroll, error_of, files, png, serve
+from starlette.requests import Request
 
 from sameface import errors
 from sameface.errors import BusyError, GalleryBusyError, RateLimitedError, SamefaceError, UnauthorizedError
@@ -52,8 +53,23 @@ def test_the_table_names_no_class_without_need() -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_an_answer_says_what_to_do_next(error: SamefaceError, status: int, header: str, value: str) -> None:
-    answer = answer_fault(None, error)  # type: ignore[arg-type]
+    answer = answer_fault(Request({"type": "http"}), error)
     assert (answer.status_code, answer.headers[header]) == (status, value)
+
+
+def test_the_log_tells_a_fault_that_the_answer_hides(
+    toy_recognizer: Recognizer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Gallery.open(tmp_path / "people.db", toy_recognizer) as gallery:
+        gallery._db.read("DROP TABLE faces")
+        with (
+            caplog.at_level(logging.ERROR),
+            serve(create_app(toy_recognizer, gallery, ServiceConfig())) as client,
+        ):
+            answer = client.get("/v1/people", headers={"X-Request-ID": "nine"})
+    assert "people.db" not in answer.text
+    [record] = [record for record in caplog.records if getattr(record, "request_id", "") == "nine"]
+    assert "people.db" in record.getMessage()
 
 
 def test_a_bug_is_one_line_in_the_log_and_one_answer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -10,8 +11,14 @@ import click
 
 from sameface.cli.options import gallery_option, json_option
 from sameface.cli.output import print_json, print_table
-from sameface.cli.serve import access_file, access_option
 from sameface.service.access import ROLES, Access, Role
+
+access_option = click.option(
+    "--access",
+    "access_path",
+    envvar="SAMEFACE_ACCESS",
+    help="The file of keys and audit log; by default the gallery's name with .access behind it.",
+)
 
 
 @click.group()
@@ -76,3 +83,8 @@ def opened(gallery_path: str, access_path: str | None) -> Iterator[Access]:
         yield access
     finally:
         access.close()
+
+
+def access_file(gallery_path: str, access_path: str | None) -> str:
+    """Return where the keys of a gallery's service are."""
+    return os.fspath(gallery_path) + ".access" if access_path is None else access_path

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import ExitStack
 from typing import Any
 
 import click
 
+from sameface.cli.keys import access_file, access_option
 from sameface.cli.options import gallery_option, recognizer_options
 from sameface.errors import AccessFileError
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
+from sameface.service.access import Access
 
 try:
-    from sameface.service.access import Access
     from sameface.service.app import create_app
     from sameface.service.config import LOCAL_HOSTS, ServiceConfig
     from sameface.service.logs import start_log
@@ -25,13 +25,6 @@ except ModuleNotFoundError as error:
 
 RATE = 600  # requests of a key in a minute, where others than this machine can reach the service
 file_path = click.Path(exists=True, dir_okay=False)
-
-access_option = click.option(
-    "--access",
-    "access_path",
-    envvar="SAMEFACE_ACCESS",
-    help="The file of keys and audit log; by default the gallery's name with .access behind it.",
-)
 
 
 @click.command()
@@ -117,8 +110,3 @@ def read_config(choices: dict[str, Any], *, local: bool) -> ServiceConfig:
         rate_per_minute=RATE if rate is None and keys_required else rate,
         **given,
     )
-
-
-def access_file(gallery_path: str, access_path: str | None) -> str:
-    """Return where the keys of a gallery's service are."""
-    return os.fspath(gallery_path) + ".access" if access_path is None else access_path

@@ -33,6 +33,7 @@ CREATE TABLE audit (
 IN_MEMORY = ":memory:"
 PREFIX = "sf_"
 DAY = 86_400
+MOST_ENTRIES = 1_000_000
 
 Role = Literal["read", "enroll", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)  # each may do what those before it may
@@ -171,8 +172,9 @@ class Access:
         return [read_entry(row) for row in rows]
 
     def forget_entries(self, days: int) -> None:
-        """Delete what was done longer ago."""
+        """Delete what was done longer ago, and all but the last million entries."""
         self._run("DELETE FROM audit WHERE time < ?", time.time() - days * DAY)
+        self._run("DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", MOST_ENTRIES)
 
     def _run(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Return the rows of a statement; what it changes is committed."""

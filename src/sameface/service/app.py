@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from sameface import __version__
+from sameface.errors import AccessFileError
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
 from sameface.service import jobs, looking, pages, people, status
@@ -19,6 +21,8 @@ from sameface.service.edge import Edge
 from sameface.service.faults import HANDLERS
 from sameface.service.guard import Rates
 from sameface.service.state import State
+
+logger = logging.getLogger(__name__)
 
 CLEAN_SECONDS = 60.0
 CLEANINGS = 60  # of jobs for one of the log
@@ -87,7 +91,10 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def clean(state: State) -> None:
     """Forget old entries of the audit log and old jobs, again and again."""
     while True:
-        await state.ask(state.access.forget_entries, state.config.audit_days)
+        try:
+            await state.ask_access(state.access.forget_entries, state.config.audit_days)
+        except AccessFileError:
+            logger.exception("the audit log keeps old entries")
         for _ in range(CLEANINGS):
             state.jobs.forget_old()
             await asyncio.sleep(CLEAN_SECONDS)

@@ -46,6 +46,7 @@ def body_of(model: type[Body], *, album: bool = False) -> Callable[[Request], As
         state: State = request.app.state.sameface
         limit = state.config.album_bytes if album else state.config.request_bytes
         with state.buffer.held() as held:
+            request.state.held = held
             stream = read_within(request, limit, state.config.wait_seconds, held.take)
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind == FORM:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client import Gauge
 
@@ -25,6 +25,11 @@ class Held:
         """
         self._buffer.add(size)
         self.size += size
+
+    def keep(self) -> Callable[[], None]:
+        """Go on holding when the block ends, until what is returned is called."""
+        size, self.size = self.size, 0
+        return lambda: self._buffer.add(-size)
 
 
 class Buffer:

@@ -60,7 +60,7 @@ class ServiceConfig:
     album_pictures: int = 1000
     album_faces: int = 5000
     jobs: int = 4
-    jobs_kept: int = 16
+    jobs_kept: int = 8
     job_seconds: float = 3600.0
     audit_days: int = 90
 

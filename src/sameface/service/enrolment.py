@@ -103,7 +103,7 @@ async def make_template(
         rows = await state.inference.embed(seen)
     crop = seen.crops[0] if state.config.keep_crops else None
     [face] = seen.faces
-    picture = await state.ask(hash_image, upload.getvalue())
+    picture = await asyncio.to_thread(hash_image, upload.getvalue())
     return Template(picture, face.box, face.score, rows[0], crop)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import Request
@@ -80,7 +79,13 @@ STATUS: dict[type[SamefaceError], int] = {
     EvaluationError: 500,
     TrainingError: 500,
 }
-CODES = {404: "not_found", 405: "method_not_allowed", 408: "timeout", 415: "unsupported_media_type"}
+# What the framework refuses, and in which words; None leaves its own.
+REFUSED: dict[int, tuple[str, str | None]] = {
+    404: ("not_found", "there is nothing at this address"),
+    405: ("method_not_allowed", "this address does not take that method"),
+    408: ("timeout", None),
+    415: ("unsupported_media_type", None),
+}
 HIDDEN = "the service cannot do this now; its log says why, under the X-Request-ID of this answer"
 RETRY_SECONDS = 5  # where the error does not say better
 
@@ -113,12 +118,13 @@ def plain(value: Any) -> Any:
     return value
 
 
-def answer_fault(_request: Request, error: Exception) -> JSONResponse:
+def answer_fault(request: Request, error: Exception) -> JSONResponse:
     """Answer one of our errors."""
     assert isinstance(error, SamefaceError)
     status = status_of(error)
     if status >= 500 and not isinstance(error, BusyError):
-        logger.error("%s: %s", error.code, error, exc_info=error)
+        facts = {"request_id": getattr(request.state, "request_id", None)}
+        logger.error("%s: %s", error.code, error, exc_info=error, extra=facts)
     headers = {}
     if status in (429, 503):
         headers["Retry-After"] = str(getattr(error, "seconds", RETRY_SECONDS))
@@ -130,9 +136,8 @@ def answer_fault(_request: Request, error: Exception) -> JSONResponse:
 def answer_http(_request: Request, error: Exception) -> JSONResponse:
     """Answer what the framework refuses: an unknown address, a wrong method."""
     assert isinstance(error, HTTPException)
-    code = CODES.get(error.status_code, "bad_request")
-    detail = ("" if error.status_code == 404 else error.detail) or HTTPStatus(error.status_code).phrase
-    body = {"code": code, "message": detail[:1].lower() + detail[1:], "detail": {}}
+    code, words = REFUSED.get(error.status_code, ("bad_request", None))
+    body = {"code": code, "message": words or error.detail, "detail": {}}
     return JSONResponse({"error": body}, error.status_code, error.headers)
 
 

@@ -81,7 +81,7 @@ def need(role: Role) -> Any:
 async def find_key(state: State, credentials: HTTPAuthorizationCredentials | None) -> Key | None:
     """Return whose request it is, or None."""
     if credentials is not None:
-        return await state.ask(state.access.find_key, credentials.credentials)
+        return await state.ask_access(state.access.find_key, credentials.credentials)
     return None if state.config.keys_required else OWNER
 
 

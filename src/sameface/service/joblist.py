@@ -48,6 +48,11 @@ class Job:
     ended: float | None = None
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
+    def when_ended(self, call: Callable[[], None]) -> None:
+        """Call something when the work has ended in whatever way, or was never begun."""
+        assert self.task is not None
+        self.task.add_done_callback(lambda _: call())
+
 
 Work = Callable[[Job], Coroutine[Any, Any, AlbumAnswer]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Depends, Path, Request
 from starlette.responses import Response
 
 from sameface.errors import SamefaceError
@@ -24,6 +24,11 @@ router = APIRouter(prefix="/v1", tags=["albums"])
 JobId = Annotated[str, Path(max_length=64, description="From the answer to POST /v1/cluster.")]
 
 
+async def check_room(state: StateOf) -> None:
+    """Refuse an album before it is read."""
+    state.jobs.check_room()
+
+
 @router.post(
     "/cluster",
     operation_id="cluster",
@@ -33,23 +38,24 @@ JobId = Annotated[str, Path(max_length=64, description="From the answer to POST 
 )
 async def cluster(
     key: Reader,
+    request: Request,
     response: Response,
     state: StateOf,
+    _room: Annotated[None, Depends(check_room)],
     body: Annotated[ClusterBody, Depends(body_of(ClusterBody, album=True))],
 ) -> JobAnswer:
     """Begin to sort pictures into groups of one person each; the answer is a job to ask for."""
     check_count(body.pictures, state.config.album_pictures)
     threshold = (await state.ask(state.thresholds)).at(body.far)
     uploads = list(body.pictures)
-    size = sum(upload.getbuffer().nbytes for upload in uploads)
+    body.pictures.clear()  # the job lets go of them one by one
 
     async def work(job: Job) -> AlbumAnswer:
-        with state.buffer.held() as held:
-            held.take(size)
-            return await sort_album(state, job, uploads, threshold=threshold, far=body.far)
+        return await sort_album(state, job, uploads, threshold=threshold, far=body.far)
 
     job = state.jobs.start(key, len(uploads), work)
-    await state.record(key, "cluster", [], {"pictures": len(body.pictures)})
+    job.when_ended(request.state.held.keep())
+    await state.record(key, "cluster", [], {"pictures": job.total})
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return job_answer(job)
 

@@ -37,7 +37,7 @@ HEADERS = {
 router = APIRouter(include_in_schema=False)
 
 
-@router.get("/")
+@router.api_route("/", methods=["GET", "HEAD"])
 async def page(request: Request) -> Response:
     """Return the page."""
     response = await web.get_response("index.html", request.scope)

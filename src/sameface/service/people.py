@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from typing import Annotated, Any
 
@@ -167,7 +168,7 @@ async def get_crop(_key: Reader, state: StateOf, person: Id, face: FaceId) -> Re
     crop = await state.ask(state.gallery.crop, person, face)
     if crop is None:
         raise NotFoundError("crop (start the service with --keep-crops to keep those of new faces)")
-    data = await state.ask(to_jpeg, crop)
+    data = await asyncio.to_thread(to_jpeg, crop)
     return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, no-cache"})
 
 

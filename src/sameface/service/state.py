@@ -39,6 +39,7 @@ class State:
         self.jobs = Jobs(config, self.metrics)
         self.gallery_or_none = gallery
         self._askers = ThreadPoolExecutor(ASKERS, "gallery")
+        self._doorkeeper = ThreadPoolExecutor(1, "access")  # never waits for the gallery
 
     @property
     def gallery(self) -> Gallery:
@@ -58,15 +59,22 @@ class State:
 
     async def record(self, key: Key, action: str, people: list[str], detail: dict[str, Any]) -> None:
         """Write into the audit log what was done."""
-        await self.ask(self.access.record, key, action, people, detail)
+        await self.ask_access(self.access.record, key, action, people, detail)
 
     async def ask(
         self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
     ) -> Result:
-        """Call what waits for a file, without keeping anyone else waiting."""
+        """Call what waits for the gallery, without keeping anyone else waiting."""
         return await asyncio.wrap_future(self._askers.submit(function, *args, **kwargs))
+
+    async def ask_access(
+        self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
+    ) -> Result:
+        """Call what waits for the keys or the audit log."""
+        return await asyncio.wrap_future(self._doorkeeper.submit(function, *args, **kwargs))
 
     def close(self) -> None:
         """Finish what was begun, and end the threads."""
         self.inference.close()
         self._askers.shutdown()
+        self._doorkeeper.shutdown()

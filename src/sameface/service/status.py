@@ -85,7 +85,7 @@ async def audit(
     after: Annotated[int | None, Query(ge=1, le=LARGEST_ID)] = None,
 ) -> AuditAnswer:
     """List who did what, the latest first."""
-    found = await state.ask(state.access.entries, limit + 1, after)
+    found = await state.ask_access(state.access.entries, limit + 1, after)
     page = found[:limit]
     entries = [
         EntryAnswer(
