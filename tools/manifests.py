@@ -42,12 +42,14 @@ FACTS: dict[str, dict[str, Any]] = {
 def write_weights(name: str, data: bytes, source: dict[str, str]) -> None:
     """Write `data` as the weights `name`, then the manifest that names its SHA-256.
 
-    The thresholds of an embedder come from `<name>-thresholds.toml`, which `calibrate.py` writes.
+    The thresholds of an embedder come from `<name>-thresholds.toml`, which `calibrate.py` writes, and what it
+    reaches from `<name>-accuracy.toml`, the figures that `benchmarks/family.py` printed.
     """
     manifest = {"name": name, "sha256": hashlib.sha256(data).hexdigest(), **FACTS[name], "source": source}
-    thresholds = HERE / f"{name}-thresholds.toml"
-    if thresholds.exists():
-        manifest["thresholds"] = tomllib.loads(thresholds.read_text("utf-8"))
+    for table in ("thresholds", "accuracy"):
+        path = HERE / f"{name}-{table}.toml"
+        if path.exists():
+            manifest[table] = tomllib.loads(path.read_text("utf-8"))
     (WEIGHTS / f"{name}.onnx").write_bytes(data)
     (WEIGHTS / f"{name}.toml").write_text(tomli_w.dumps(manifest), "utf-8")
     print(f"{name}: {len(data):,} bytes, sha-256 {manifest['sha256']}")

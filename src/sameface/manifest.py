@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -202,6 +202,7 @@ class Manifest:
         scale: What the difference is multiplied by.
         embedding: For an embedder.
         detection: For a detector.
+        accuracy: What it was measured to reach, in parts of 1, by the name of the measure; may be empty.
     """
 
     name: str
@@ -213,6 +214,7 @@ class Manifest:
     scale: float
     embedding: EmbeddingSpec | None
     detection: DetectionSpec | None
+    accuracy: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -271,6 +273,7 @@ def parse_manifest(table: Mapping[str, Any]) -> Manifest:
         scale=float(table["input"]["scale"]),
         embedding=parse_embedding(table) if kind == "embedder" else None,
         detection=parse_detection(table["detection"]) if kind == "detector" else None,
+        accuracy={str(key): float(value) for key, value in table.get("accuracy", {}).items()},
     )
 
 

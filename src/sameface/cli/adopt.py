@@ -25,7 +25,7 @@ from sameface.training.toml import to_toml
 
 ENTRIES = {
     *("name", "sha256", "kind", "licence", "training_data", "dimension"),
-    *("input", "crop", "source", "thresholds", "probability"),
+    *("input", "crop", "source", "thresholds", "probability", "accuracy"),
 }
 WORDS = ("name", "licence", "training_data")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

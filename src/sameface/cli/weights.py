@@ -83,6 +83,7 @@ def record_of(path: Path) -> dict[str, Any]:
         "licence": facts.licence,
         "training_data": facts.training_data,
         "source": dict(facts.source),
+        "accuracy": dict(facts.accuracy),
         "smallest_far": spec.thresholds.far[-1],
         "impostor_pairs": spec.thresholds.impostor_pairs,
         "calibrated_on": spec.thresholds.calibrated_on,
@@ -108,6 +109,9 @@ def print_records(records: Iterable[dict[str, Any]]) -> None:
     for record in records:
         place = f"added, {record['path']}" if record["added"] else "ships with sameface"
         click.echo(f"{record['name']}: {place}")
+        if record["accuracy"]:
+            reached = [f"{measure} {100 * part:.1f} %" for measure, part in record["accuracy"].items()]
+            click.echo(f"  reaches: {', '.join(reached)}")
         click.echo(f"  trained on: {record['training_data']}")
         click.echo(f"  calibrated on: {record['calibrated_on']}, {record['impostor_pairs']:,} impostor pairs")
         source = [text for key, text in record["source"].items() if not key.endswith("sha256")]
