@@ -98,7 +98,8 @@ def write_video(path: Path, picture: Path) -> None:
 @contextmanager
 def watched(browser: Browser, base: str, **options: object) -> Iterator[BrowserContext]:
     """Yield a browser of its own; at the end nothing may have failed in it, nor been asked elsewhere."""
-    options = {"locale": "en-US", "viewport": {"width": 1200, "height": 900}} | options
+    still = {"locale": "en-US", "viewport": {"width": 1200, "height": 900}, "reduced_motion": "reduce"}
+    options = still | options
     context = browser.new_context(base_url=base, **options)  # type: ignore[arg-type]
     faults: list[str] = []
     context.set_default_timeout(WAIT)

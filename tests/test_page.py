@@ -67,16 +67,6 @@ def test_every_error_that_the_service_may_answer_has_words() -> None:
     assert codes | {"internal", "offline"} <= set(re.findall(r'"error\.([a-z_]+)"', CODE["en.js"]))
 
 
-@pytest.mark.parametrize("language", ["en-US", "ko-KR"])
-def test_the_page_speaks_the_language_of_the_browser(
-    browser: Browser, shared: tuple[str, Gallery], language: str
-) -> None:
-    with world.watched(browser, shared[0], locale=language) as context:
-        page = context.new_page()
-        world.open_view(page, "compare")
-        expect(page.locator("html")).to_have_attribute("lang", language[:2])
-
-
 def test_the_switch_changes_every_word_at_once_and_is_remembered(
     page: Page, samples: dict[str, Path]
 ) -> None:
@@ -109,7 +99,7 @@ def test_the_theme_follows_the_system_until_it_is_switched(
         assert page.evaluate(ground) == second
 
 
-def test_nothing_scrolls_sideways_on_a_phone(
+def test_a_phone_gets_its_language_and_nothing_scrolls_sideways(
     browser: Browser,
     shared: tuple[str, Gallery],
     gallery: Gallery,
@@ -126,6 +116,7 @@ def test_nothing_scrolls_sideways_on_a_phone(
             for view in VIEWS:
                 world.open_view(page, view)
                 widths[view] = page.evaluate(wide)
+                expect(page.locator("html")).to_have_attribute("lang", locale[:2])
                 world.shoot(page, f"phone-{locale[:2]}-{view}")
             world.open_view(page, "people").locator(".card").click()
             expect(page.locator(".face-tile img")).to_be_visible()
@@ -146,7 +137,7 @@ def test_axe_finds_nothing_in_any_view(
     found: dict[str, list[str]] = {}
     # Light and dark differ in their colours only.
     rules = {"runOnly": ["color-contrast"]} if scheme == "dark" else {}
-    with world.watched(browser, shared[0], color_scheme=scheme, reduced_motion="reduce") as context:
+    with world.watched(browser, shared[0], color_scheme=scheme) as context:
         page = context.new_page()
 
         def check(name: str) -> None:

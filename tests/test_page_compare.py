@@ -120,7 +120,7 @@ def test_a_picture_without_a_face_and_one_that_cannot_be_read_are_told_apart(pag
 def test_a_large_picture_is_scaled_down_for_the_screen_but_sent_as_it_is(
     page: Page, samples: dict[str, Path], tmp_path: Path
 ) -> None:
-    large = tmp_path / "large.png"
+    large = tmp_path / "large.jpg"
     PIL.Image.open(samples["barack-obama-1"]).resize((2048, 2560)).save(large)
     sizes: list[str] = []
     page.on("request", lambda request: sizes.append(request.headers.get("content-length", "")))

@@ -116,7 +116,9 @@ function createSpeed(api) {
   };
   const timeFile = ([file]) => time("about.timed_file", { name: file.name }, () => api.embed(file));
   const intake = createIntake({ hint: "about.speed_file", take: timeFile });
-  return panel("about.speed", el("p", { class: "soft", t: "about.speed_words" }), button("about.time", timePlain), intake, result);
+  const card = panel("about.speed", el("p", { class: "soft", t: "about.speed_words" }), button("about.time", timePlain), intake, result);
+  card.classList.add("speed");
+  return card;
 }
 
 async function plainPicture() {
