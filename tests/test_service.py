@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -326,6 +328,32 @@ def test_the_audit_log_says_who_was_enrolled_matched_and_deleted(client: httpx.C
     rest = client.get("/v1/audit", params={"after": entries["next"]}).json()
     assert [(each["action"], each["person"]) for each in rest["entries"]] == [("enroll", "Rosa")]
     assert rest["next"] is None
+
+
+@pytest.fixture
+def reader(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
+    """Another program that holds an older view of the gallery, which keeps its log from being emptied."""
+    gallery._db.read("PRAGMA busy_timeout = 50")
+    with contextlib.closing(sqlite3.connect(gallery.path, check_same_thread=False)) as db:
+        yield db
+
+
+def test_a_deletion_that_leaves_traces_is_logged_and_can_be_repeated(
+    client: httpx.Client, reader: sqlite3.Connection
+) -> None:
+    person = enroll(client, "Rosa", toy.RED, toy.REDDISH)
+    face = client.get(f"/v1/people/{person}/faces").json()["faces"][0]["id"]
+    for address, code in (
+        (f"/v1/people/{person}/faces/{face}", "unknown_face"),
+        (f"/v1/people/{person}", "unknown_person"),
+    ):
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM people").fetchall()
+        assert error_of(client.delete(address)) == (503, "gallery_busy")
+        reader.execute("ROLLBACK")
+        assert error_of(client.delete(address)) == (404, code)
+    told = [(entry["action"], entry["detail"]) for entry in client.get("/v1/audit").json()["entries"]]
+    assert told[:2] == [("delete_person", {"traces": True}), ("delete_face", {"face": face, "traces": True})]
 
 
 def wait_for(client: httpx.Client, address: str) -> dict:

@@ -294,6 +294,21 @@ def test_too_many_pictures_are_refused(place: tuple[httpx.Client, Gallery]) -> N
     assert error_of(answer) == (413, "too_large")
 
 
+def test_a_body_of_unknown_length_is_refused_when_it_grows_too_large(
+    place: tuple[httpx.Client, Gallery],
+) -> None:
+    client, _ = place
+
+    def endless() -> Iterator[bytes]:
+        yield b'{"picture": "'
+        for _ in range(5):
+            yield b"A" * 100_000
+
+    answer = client.post("/v1/detect", content=endless(), headers={"Content-Type": "application/json"})
+    assert error_of(answer) == (413, "too_large")
+    assert "sameface_buffered_bytes 0.0" in client.get("/metrics").text
+
+
 def test_a_client_that_hangs_up_leaves_nothing_behind(place: tuple[httpx.Client, Gallery]) -> None:
     client, gallery = place
     before = state_of(gallery)

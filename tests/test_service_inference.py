@@ -274,6 +274,17 @@ def test_an_album_takes_turns_with_other_requests(slow: Recognizer, squares: Slo
         assert client.get(begun.headers["Location"]).json()["state"] == "running"
 
 
+def test_an_album_too_many_is_refused_before_it_is_read(slow: Recognizer, squares: SlowSquares) -> None:
+    with serve(create_app(slow, None, ServiceConfig(jobs=1))) as client:
+        begun = client.post("/v1/cluster", files=files([png(toy.RED)]))
+        refused = client.post("/v1/cluster", content=b"nothing that is read")
+        assert error_of(refused) == (503, "busy")
+        assert "sameface_buffered_bytes 0.0" not in client.get("/metrics").text
+        squares.open.set()
+        client.delete(begun.headers["Location"])
+        assert client.post("/v1/cluster", files=files([png(toy.RED)])).status_code == 202
+
+
 READER = Key("reader", "read")
 ALBUM = AlbumAnswer(threshold=0.1, far=0.01, faces=[], groups=[], skipped=[])
 

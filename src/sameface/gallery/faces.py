@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,13 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, Image, expect_shape
+from sameface.compare import squared_distances
 from sameface.errors import FaceTakenError
 from sameface.face import overlaps
 from sameface.gallery.database import Database
 from sameface.template import Template
 
+PROBES = 64  # at once, so that the distances of a thousand probes to a million faces need no 4 GB
 SAME_PLACE = 0.5  # two boxes of one picture that overlap by more are one face
 
 # The names and boxes of all faces of one picture.
@@ -122,6 +124,21 @@ def read_rows(db: Database, version: tuple[int, int]) -> Rows:
         moved.append(adapted)
     matrix = np.frombuffer(bytes(blobs), np.float32).reshape(len(owners), -1 if owners else 0)
     return Rows(version, names, np.array(owners, np.int64), matrix, np.array(moved, bool))
+
+
+def measure_probes(
+    probes: Embeddings, known: Rows, scale: NDArray[np.float32] | None
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the distances of each probe to every enrolled row, `(m,) float32`, 0 to 4.
+
+    Args:
+        probes: `(n, d) float32` unit rows.
+        known: The enrolled rows, one or more.
+        scale: `(m,) float32`, a factor for the distance to each, or None.
+    """
+    for start in range(0, len(probes), PROBES):
+        for measured in squared_distances(probes[start : start + PROBES], known.matrix):
+            yield measured if scale is None else np.minimum(measured * scale, np.float32(4))
 
 
 def check_width(db: sqlite3.Connection, templates: Sequence[Template]) -> None:

@@ -5,24 +5,32 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Sequence
-from itertools import chain
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
 from sameface.arrays import Embeddings, Image, expect_shape
-from sameface.compare import squared_distances
 from sameface.errors import (
     BadNameError,
     GalleryBusyError,
     PersonExistsError,
     SignatureError,
+    UnknownFaceError,
     UnknownPersonError,
     UpgradeError,
 )
 from sameface.gallery.database import Database
-from sameface.gallery.faces import OWNERS, Rows, add_face, check_width, find_owner, read_rows, read_template
+from sameface.gallery.faces import (
+    OWNERS,
+    Rows,
+    add_face,
+    check_width,
+    find_owner,
+    measure_probes,
+    read_rows,
+    read_template,
+)
 from sameface.gallery.names import clean_name
 from sameface.gallery.people import (
     Who,
@@ -40,8 +48,6 @@ from sameface.gallery.thresholds import judge_rows, read_mixed_thresholds, read_
 from sameface.gallery.vote import rank_people
 from sameface.manifest import Thresholds
 from sameface.template import Template
-
-PROBES = 64  # at once, so that the distances of a thousand probes to a million faces need no 4 GB
 
 
 class Gallery:
@@ -267,15 +273,19 @@ class Gallery:
         return gone
 
     def forget_face(self, who: Who, face: int) -> None:
-        """Delete one face of a person so that nothing of it stays in the file, as `forget` does.
+        """Delete one face of a person so that nothing of it stays in the file; repeatable, as `forget` is.
 
         Raises:
             UnknownPersonError, UnknownFaceError: There is no such person, or the face is not theirs.
             LastFaceError: The person has no other.
             GalleryBusyError: As in `forget`.
         """
-        with self._db.write() as db:
-            delete_face(db, who, face)
+        try:
+            with self._db.write() as db:
+                delete_face(db, who, face)
+        except UnknownFaceError:
+            self.forget_traces()
+            raise
         self.forget_traces()
 
     def forget_traces(self) -> None:
@@ -329,9 +339,7 @@ class Gallery:
             return [Identification((), threshold, rate, ambiguous=False, closed_set=closed_set) for _ in rows]
         limit = 4.0 if closed_set else threshold
         answers = []
-        parts = (rows[start : start + PROBES] for start in range(0, len(rows), PROBES))
-        for measured in chain.from_iterable(squared_distances(part, known.matrix) for part in parts):
-            distances = measured if scale is None else np.minimum(measured * scale, np.float32(4))
+        for distances in measure_probes(rows, known, scale):
             ranked = rank_people(distances, known.owners, k=k, limit=limit, most=most)
             matches = tuple(Match(known.names[person], near, votes) for person, near, votes in ranked)
             ambiguous = len(np.unique(known.owners[distances <= np.float64(threshold)])) > 1

@@ -18,9 +18,10 @@ from sameface.gallery.names import clean_name
 from sameface.image import hash_image
 from sameface.recognizer import Choice
 from sameface.service.access import Key
-from sameface.service.answers import EnrollAnswer, ErrorBody, SkippedPicture, person_answer
+from sameface.service.answers import EnrollAnswer, ErrorBody, SkippedPicture
 from sameface.service.faults import error_body
 from sameface.service.state import State
+from sameface.service.telling import person_answer
 from sameface.service.uploads import Upload
 from sameface.service.wishes import FacesBody
 from sameface.template import Template

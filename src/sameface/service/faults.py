@@ -43,8 +43,8 @@ from sameface.errors import (
     WeightsError,
 )
 from sameface.face import Face
-from sameface.service.answers import face_answer
 from sameface.service.bodies import list_problems
+from sameface.service.telling import face_answer
 
 logger = logging.getLogger(__name__)
 

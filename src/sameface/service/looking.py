@@ -8,20 +8,11 @@ import numpy as np
 from fastapi import APIRouter, Depends
 
 from sameface.compare import Decision, squared_distances
-from sameface.service.answers import (
-    DetectAnswer,
-    EmbedAnswer,
-    EmbeddedFace,
-    IdentifyAnswer,
-    VerifyAnswer,
-    face_answer,
-    identified_face,
-    place_of,
-    verify_answer,
-)
+from sameface.service.answers import DetectAnswer, EmbedAnswer, EmbeddedFace, IdentifyAnswer, VerifyAnswer
 from sameface.service.bodies import body_of, describe_body
 from sameface.service.guard import Reader
 from sameface.service.routing import BODY_REFUSALS, StateOf, refusals
+from sameface.service.telling import face_answer, identified_face, place_of, verify_answer
 from sameface.service.wishes import IdentifyBody, PictureBody, VerifyBody
 
 router = APIRouter(prefix="/v1", tags=["look"])

@@ -12,11 +12,12 @@ from sameface.album import thumbnail
 from sameface.arrays import Embeddings
 from sameface.cluster import cluster_embeddings, same_picture_pairs
 from sameface.errors import BodyTooLargeError, SamefaceError
-from sameface.service.answers import AlbumAnswer, AlbumFaceAnswer, ErrorBody, SkippedPicture, place_of
+from sameface.service.answers import AlbumAnswer, AlbumFaceAnswer, ErrorBody, SkippedPicture
 from sameface.service.faults import error_body
 from sameface.service.inference import Seen
 from sameface.service.joblist import Job
 from sameface.service.state import State
+from sameface.service.telling import place_of
 from sameface.service.uploads import Upload
 
 
