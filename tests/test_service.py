@@ -7,7 +7,9 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -422,3 +424,37 @@ def test_a_request_keeps_its_id_if_that_is_harmless(client: httpx.Client) -> Non
     made = [client.get("/health", headers={"X-Request-ID": "a b!"}).headers["X-Request-ID"] for _ in range(2)]
     assert made[0] != made[1]
     assert len(made[0]) == 32
+
+
+def change_something(client: httpx.Client, rng: np.random.Generator, note: int) -> int:
+    """Do one thing to somebody, and return the status of the answer."""
+    name, picture = f"Person {rng.integers(6)}", png([toy.RED, toy.GREEN, toy.BLUE][note % 3], note=note)
+    ids = [person["id"] for person in client.get("/v1/people").json()["people"]] or [1]
+    person, other = (f"/v1/people/{number}" for number in rng.choice(ids, 2))
+    requests: list[tuple[str, str, dict[str, Any]]] = [
+        ("POST", "/v1/people", {"data": {"name": name}, "files": files([picture])}),
+        ("POST", f"{person}/faces", {"files": files([picture])}),
+        ("PATCH", person, {"json": {"name": name}}),
+        ("POST", f"{person}/merge", {"json": {"into": int(other.rpartition("/")[2])}}),
+        ("DELETE", person, {}),
+        ("POST", "/v1/identify", {"files": {"picture": picture}}),
+    ]
+    method, address, body = requests[rng.integers(len(requests))]
+    return client.request(method, address, **body).status_code
+
+
+@pytest.mark.slow
+def test_many_clients_that_change_everything_at_once_break_nothing(
+    client: httpx.Client, gallery: Gallery
+) -> None:
+    def live(number: int) -> list[int]:
+        rng = np.random.default_rng(number)
+        return [change_something(client, rng, 100 * number + turn) for turn in range(12)]
+
+    with ThreadPoolExecutor(8) as threads:
+        statuses = {status for seen in threads.map(live, range(8)) for status in seen}
+    assert {200, 201} < statuses <= {200, 201, 404, 409, 422}
+    assert gallery._db.read("PRAGMA integrity_check") == [("ok",)]
+    assert gallery._db.read("PRAGMA foreign_key_check") == []
+    assert all(person.faces > 0 for person in gallery.people())
+    assert sum(person.faces for person in gallery.people()) == gallery.count()[1]
