@@ -15,7 +15,7 @@ from sameface.model import find_weights
 from sameface.training.augment import WHOLE, View
 from sameface.training.config import TrainConfig
 from sameface.training.networks import Network
-from sameface.training.resnet29 import SHIPPED, load_resnet29
+from sameface.training.resnet29 import SHIPPED, is_shortened, load_resnet29
 from sameface.training.tables import RESIDUALS, TABLES
 
 
@@ -76,3 +76,9 @@ def build_network(config: TrainConfig) -> nn.Module:
         return network
     norm: Any = config.norm
     return Network(TABLES[config.network], dimension=config.dimension, norm=norm, seed=config.seed)
+
+
+def begun_from(config: TrainConfig) -> str:
+    """Return the weights whose space a run begins in; none if it begins from nothing or from a part."""
+    start = config.start or SHIPPED
+    return start if config.network in RESIDUALS and not is_shortened(start, config.network) else ""

@@ -22,15 +22,13 @@ from sameface.evaluation.roc import Numbers, Roc, allowed_accepts, operate_at_fa
 from sameface.manifest import CropRule, Manifest
 from sameface.model import Model, open_session
 from sameface.training.augment import WHOLE, View, resize
-from sameface.training.build import Pixels, build_network, pixels_of
+from sameface.training.build import Pixels, begun_from, build_network, pixels_of
 from sameface.training.checkpoint import load_checkpoint
 from sameface.training.config import TrainConfig
 from sameface.training.graph import store_float16, to_bytes, write_network
 from sameface.training.loader import to_planes
 from sameface.training.pictures import PictureSet
 from sameface.training.quantize import quantize
-from sameface.training.resnet29 import SHIPPED, is_shortened
-from sameface.training.tables import RESIDUALS
 from sameface.training.toml import to_toml
 from sameface.training.validate import FAR, roc_of, val_at_far
 
@@ -93,7 +91,7 @@ def blend(trained: Trained, part: float) -> Trained:
     config = trained.config
     if part == 1:
         return trained
-    if config.network not in RESIDUALS or is_shortened(config.start or SHIPPED, config.network):
+    if not begun_from(config):
         raise ExportError(
             trained.name, f"{config.network} began with nothing worth keeping: leave out --blend"
         )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sameface.errors import CollapseError, DivergedError, TrainingDataError
-from sameface.training.build import pixels_of
+from sameface.training.build import begun_from, pixels_of
 from sameface.training.checkpoint import BEST, LAST, fingerprint, load_checkpoint, open_run, save_checkpoint
 from sameface.training.config import TrainConfig
 from sameface.training.events import EventFile
@@ -24,9 +24,8 @@ from sameface.training.objective import combined_loss
 from sameface.training.parallel import Peers, pick_device
 from sameface.training.pictures import PictureSet
 from sameface.training.rate import rate_at, set_rate
-from sameface.training.resnet29 import SHIPPED, ResNet29, is_shortened
+from sameface.training.resnet29 import ResNet29
 from sameface.training.run import Course, Run, make_run, save, save_batch
-from sameface.training.tables import RESIDUALS
 from sameface.training.teacher import fit_last_layer, teach, turn_toward
 from sameface.training.triplets import Stats
 from sameface.training.validate import embed_pictures, roc_of, val_at_far
@@ -225,8 +224,7 @@ def prepare_pupil(run: Run, course: Course, taught: Tensor) -> None:
     owner = torch.as_tensor(course.pictures.owner)
     if run.head is not None:
         run.head.directions.data.zero_().index_add_(0, owner.to(course.device), taught.to(course.device))
-    config = course.config
-    if isinstance(run.network, ResNet29) and is_shortened(config.start or SHIPPED, config.network):
+    if isinstance(run.network, ResNet29) and not begun_from(course.config):
         fit_last_layer(run.network, course.pictures, course.pixels, taught)
 
 
@@ -254,7 +252,7 @@ def feed_of(run: Run, course: Course) -> Feed:
 def recall_teachers(pictures: PictureSet, config: TrainConfig, folder: Path) -> Tensor:
     """Return what the teachers say of each picture, asked once for all runs that go on in the folder."""
     path = folder / TAUGHT
-    start = config.start or SHIPPED if config.network in RESIDUALS else ""
+    start = begun_from(config)
     key = fingerprint(pictures, config.teacher, config.dimension, start)
     if path.exists():
         state = load_checkpoint(path)
