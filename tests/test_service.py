@@ -184,6 +184,28 @@ def test_people_are_listed_a_page_at_a_time(client: httpx.Client) -> None:
     assert (names, pages) == (list("ABCDE"), 3)
 
 
+def test_a_person_is_found_by_name(client: httpx.Client) -> None:
+    person = enroll(client, "Rosa", toy.RED)
+    enroll(client, "Blu", toy.BLUE)
+    found = client.get("/v1/people", params={"name": " Rosa"}).json()
+    assert found == {"people": [{"id": person, "name": "Rosa", "faces": 1}], "next": None, "total": 2}
+    assert client.get("/v1/people", params={"name": "Ro"}).json()["people"] == []
+    assert error_of(client.get("/v1/people", params={"name": ""})) == (422, "bad_name")
+
+
+def test_pictures_in_json_are_told_apart(client: httpx.Client) -> None:
+    body = {"name": "Rosa", "pictures": [base64_of(png(toy.RED)), base64_of(b"no picture")]}
+    [skipped] = client.post("/v1/people", json=body).json()["skipped"]
+    assert (skipped["picture"], skipped["number"]) == ("pictures[1]", 1)
+    assert skipped["error"]["message"].startswith("cannot read 'pictures[1]': ")
+
+
+def test_as_many_choices_as_pictures_fit_in_a_form(client: httpx.Client) -> None:
+    pictures = [png(toy.RED, note=number) for number in range(100)]
+    answer = client.post("/v1/people", data={"name": "Rosa", "faces": ["0"] * 100}, files=files(pictures))
+    assert answer.json()["enrolled"] == 100
+
+
 def test_what_has_not_changed_is_not_sent_again(client: httpx.Client) -> None:
     person = enroll(client, "Rosa", toy.RED)
     for address in ("/v1/people", f"/v1/people/{person}"):

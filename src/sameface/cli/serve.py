@@ -74,9 +74,9 @@ def serve(
 ) -> None:
     """Serve REST under /v1 and the page at /, until interrupted.
 
-    On an address that only this machine can reach no key is needed. On any other one is, and so it is with
-    --require-keys: make one with `sameface keys add NAME --role admin`. The log goes to stderr, one JSON
-    object per line.
+    On an address that only this machine can reach no key is needed: whoever is on it may do everything. On
+    any other one is, and so it is with --require-keys: make one with `sameface keys add NAME --role admin`.
+    The log goes to stderr, one JSON object per line.
     """
     place = Place(host, port, choices.pop("tls_cert"), choices.pop("tls_key"))
     config = read_config(choices, local=is_local(host))

@@ -88,7 +88,9 @@ async def read_form(
     request: Request, stream: AsyncGenerator[bytes, None], model: type[Body], config: ServiceConfig
 ) -> Body:
     """Return what a form holds."""
-    parser = FormParser(request.headers, stream, max_files=config.album_pictures, max_fields=50)
+    parser = FormParser(
+        request.headers, stream, max_files=config.album_pictures, max_fields=config.request_pictures + 50
+    )
     try:
         form = await parser.parse()
         return await asyncio.to_thread(parse_form, form, model)
@@ -109,18 +111,16 @@ def parse_form(form: FormData, model: type[Body]) -> Body:
         elif name in values:
             raise RequestError("the body does not hold what it must", [(name, "given twice")])
         else:
-            values[name] = parse_text_list(item) if name in lists else item
+            values[name] = parse_text_list(name, item) if name in lists else item
     return check(model, values, strict=False)
 
 
-def parse_text_list(text: Any) -> Any:
+def parse_text_list(name: str, text: Any) -> Any:
     """Return the list that a field of a form holds as JSON."""
     try:
         return from_json(text, allow_inf_nan=False)
     except ValueError as error:
-        raise RequestError(
-            "the body does not hold what it must", [("faces", f"not JSON: {error}")]
-        ) from error
+        raise RequestError("the body does not hold what it must", [(name, f"not JSON: {error}")]) from error
 
 
 def parse_json(data: bytes, model: type[Body]) -> Body:
@@ -129,7 +129,18 @@ def parse_json(data: bytes, model: type[Body]) -> Body:
         values = from_json(data, allow_inf_nan=False)
     except ValueError as error:
         raise RequestError(f"the body is not JSON: {error}") from error
-    return check(model, values, strict=True)
+    body = check(model, values, strict=True)
+    for name, value in body:
+        if isinstance(value, list):
+            name_uploads(name, value)
+    return body
+
+
+def name_uploads(field: str, items: list[Any]) -> None:
+    """Give pictures that came without a file name one by which they can be told apart."""
+    for number, item in enumerate(items):
+        if isinstance(item, Upload):
+            item.name = f"{field}[{number}]"
 
 
 def check(model: type[Body], values: Any, *, strict: bool) -> Body:

@@ -119,15 +119,16 @@ def foreign(headers: Headers, scope: Scope, state: State) -> str | None:
         return None
     host = headers.get("host", "")
     if config.hosts and host_name(host) not in config.hosts:
-        return f"this service has no keys and is called {', '.join(config.hosts)}, not {host!r}"
+        names = ", ".join(config.hosts)
+        return f"without keys this service answers as {names}, not as {host!r}: start it with --require-keys"
     origin = headers.get("origin")
     if origin is not None and origin not in (f"{scope['scheme']}://{host}", *config.cors_origins):
-        return f"this service has no keys and takes no requests of the page {origin!r}"
+        return f"without keys this service takes no requests of {origin!r}: start it with --require-keys"
     if origin is None and headers.get("sec-fetch-site") == "cross-site":
         return (
             None
             if headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
-            else ("this service has no keys and takes no requests of other pages")
+            else ("without keys this service takes no requests of other pages: start it with --require-keys")
         )
     return None
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from sameface.arrays import Image
 from sameface.errors import GalleryBusyError, NotFoundError, UnknownPersonError
-from sameface.gallery import Gallery
+from sameface.gallery import Gallery, Person
 from sameface.service.answers import EnrollAnswer, FacesAnswer, ForgottenAnswer, PeopleAnswer, PersonAnswer
 from sameface.service.bodies import body_of, describe_body
 from sameface.service.enrolment import enroll_pictures
@@ -40,10 +40,14 @@ async def list_people(
     state: StateOf,
     limit: Limit = 50,
     after: Annotated[str, Query(max_length=1000, description="The `next` of the page before.")] = "",
+    name: Annotated[str | None, Query(max_length=1000, description="Only who is called exactly so.")] = None,
 ) -> Response:
     """List who is enrolled, by name."""
     gallery = state.gallery
-    found = await state.ask(gallery.people, limit=limit + 1, after=after)
+    if name is None:
+        found = await state.ask(gallery.people, limit=limit + 1, after=after)
+    else:
+        found = await state.ask(find_people, gallery, name)
     total, _ = await state.ask(gallery.count)
     page = found[:limit]
     more = page[-1].name if len(found) > limit else None
@@ -188,6 +192,14 @@ async def delete_face(key: Admin, state: StateOf, person: Id, face: FaceId) -> N
             await state.record(key, "delete_face", [whose.name], {"face": face, "traces": True})
         raise
     await state.record(key, "delete_face", [whose.name], {"face": face})
+
+
+def find_people(gallery: Gallery, name: str) -> list[Person]:
+    """Return the person of this name, or nobody."""
+    try:
+        return [gallery.person(name)]
+    except UnknownPersonError:
+        return []
 
 
 def find_name(gallery: Gallery, person: int) -> str | None:
