@@ -149,6 +149,29 @@ def test_batches_change_no_row(toy_recognizer: Recognizer, batching: bool) -> No
     assert look_once(ServiceConfig(batching=batching), toy_recognizer) == (1, 0, 0)
 
 
+def test_while_a_crowd_waits_no_further_picture_is_decoded(
+    gate: Gate, squares: SlowSquares, slow: Recognizer
+) -> None:
+    squares.open.set()
+    embed = slow.embedder.embed
+    slow.embedder.embed = lambda crops: (gate.embed(crops), embed(crops))[1]  # type: ignore[method-assign]
+
+    async def main() -> None:
+        inference = Inference(slow, ServiceConfig(faces=2), Metrics())
+        crowd = await inference.look(Upload(png(toy.RED, toy.GREEN, toy.BLUE), "crowd"))
+        rows = asyncio.create_task(inference.embed(crowd))
+        await asyncio.to_thread(gate.begun.wait, 10)
+        other = asyncio.create_task(inference.look(Upload(png(toy.RED), "other")))
+        await asyncio.sleep(0.1)
+        assert not other.done()
+        gate.open.set()
+        assert len((await other).faces) == 1
+        assert (await rows).tolist() == np.eye(3).tolist()
+        await asyncio.to_thread(inference.close)
+
+    asyncio.run(main())
+
+
 class SlowSquares(toy.FindSquares):
     """A detector that waits until it is let through, and counts who is inside."""
 

@@ -27,6 +27,7 @@ class ServiceConfig:
         batching: Embed the faces of several requests together; off only to measure what it gains.
         workers: Pictures that are decoded and searched at once; each takes about 20 bytes a pixel.
         queue: Pictures that may wait; over it the answer is 503.
+        faces: Faces that may wait to be embedded; while there are more, no further picture is decoded.
         wait_seconds: How long a picture may wait for its turn, and a client for the body of its request.
         buffer_bytes: All bodies of requests together that are in memory; over it the answer is 503.
         picture_bytes: One picture.
@@ -50,6 +51,7 @@ class ServiceConfig:
     batching: bool = True
     workers: int = field(default_factory=count_workers)
     queue: int = 128
+    faces: int = 256
     wait_seconds: float = 30.0
     buffer_bytes: int = 512_000_000
     picture_bytes: int = 20_000_000
@@ -68,6 +70,7 @@ class ServiceConfig:
         for name in (
             "workers",
             "queue",
+            "faces",
             "picture_bytes",
             "picture_pixels",
             "request_bytes",

@@ -124,12 +124,9 @@ def foreign(headers: Headers, scope: Scope, state: State) -> str | None:
     origin = headers.get("origin")
     if origin is not None and origin not in (f"{scope['scheme']}://{host}", *config.cors_origins):
         return f"without keys this service takes no requests of {origin!r}: start it with --require-keys"
-    if origin is None and headers.get("sec-fetch-site") == "cross-site":
-        return (
-            None
-            if headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
-            else ("without keys this service takes no requests of other pages: start it with --require-keys")
-        )
+    a_link = headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
+    if origin is None and headers.get("sec-fetch-site") == "cross-site" and not a_link:
+        return "without keys this service takes no requests of other pages: start it with --require-keys"
     return None
 
 

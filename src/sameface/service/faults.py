@@ -18,6 +18,7 @@ from sameface.errors import (
     BadNameError,
     BodyTooLargeError,
     BusyError,
+    ClientError,
     EvaluationError,
     FaceError,
     FaceTakenError,
@@ -78,6 +79,7 @@ STATUS: dict[type[SamefaceError], int] = {
     AdapterError: 500,
     EvaluationError: 500,
     TrainingError: 500,
+    ClientError: 500,
 }
 # What the framework refuses, and in which words; None leaves its own.
 REFUSED: dict[int, tuple[str, str | None]] = {

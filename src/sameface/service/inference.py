@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +56,9 @@ class Inference:
         embed = recognizer.embedder.embed
         self._batcher = Batcher(embed, size=BATCH, observe=metrics.batch.observe) if config.batching else None
         self._pictures = 0  # accepted and not done
+        self._faces = 0  # on their way to the embedder
+        self._room = asyncio.Event()  # for more of them
+        self._room.set()
 
     @contextlib.contextmanager
     def admitted(self, pictures: int) -> Iterator[None]:
@@ -85,6 +88,7 @@ class Inference:
             BusyError: Its turn did not come in time.
         """
         async with self._turn(patient=patient):
+            await self._room.wait()
             return await asyncio.wrap_future(self._threads.submit(self._look, upload, choice))
 
     async def embed(self, seen: Seen) -> Embeddings:
@@ -92,11 +96,11 @@ class Inference:
         self._metrics.faces.inc(len(seen.faces))
         if not seen.faces:
             return np.zeros((0, self._recognizer.embedder.spec.dimension), np.float32)
-        if self._batcher is None:
-            return await asyncio.wrap_future(
-                self._threads.submit(self._recognizer.embedder.embed, seen.crops)
-            )
-        return await asyncio.wrap_future(self._batcher.submit(seen.crops))
+        self._count_faces(len(seen.faces))
+        try:
+            return await asyncio.wrap_future(self._submit(seen.crops))
+        finally:
+            self._count_faces(-len(seen.faces))
 
     def close(self) -> None:
         """Finish what was begun, and end the threads."""
@@ -127,6 +131,20 @@ class Inference:
             faces = [choose_face(faces, choice, repr(upload.name))]
         crops = align_faces(image, faces, self._recognizer.embedder.spec.crop)
         return Seen(image.shape[1], image.shape[0], faces, crops)
+
+    def _submit(self, crops: Crops) -> Future[Embeddings]:
+        """Hand crops to be embedded with those of others, or without batches by themselves."""
+        if self._batcher is None:
+            return self._threads.submit(self._recognizer.embedder.embed, crops)
+        return self._batcher.submit(crops)
+
+    def _count_faces(self, faces: int) -> None:
+        """Keep count of the crops in memory; a crowd keeps further pictures from being decoded."""
+        self._faces += faces
+        if self._faces < self._config.faces:
+            self._room.set()
+        else:
+            self._room.clear()
 
     def _count(self, pictures: int) -> None:
         """Keep count of what is accepted."""
