@@ -437,7 +437,8 @@ def test_the_files_of_the_page_have_its_policy_and_none_lie_outside(client: http
 
 
 def test_an_unknown_address_and_a_wrong_method_have_the_shape_of_errors(client: httpx.Client) -> None:
-    assert error_of(client.get("/v1/nothing")) == (404, "not_found")
+    for address in ("/v1/nothing", "/v1/people/", "/web"):
+        assert error_of(client.get(address)) == (404, "not_found")
     assert error_of(client.put("/v1/people")) == (405, "method_not_allowed")
 
 

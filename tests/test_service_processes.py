@@ -254,6 +254,13 @@ def test_without_the_extra_the_command_says_what_to_install() -> None:
     assert "this needs fastapi: pip install 'sameface[serve]'" in done.stderr
 
 
+def test_keys_need_no_extra(tmp_path: Path) -> None:
+    words = ["keys", "add", "boss", "--gallery", str(tmp_path / "people.db")]
+    code = f"import sys; sys.modules['fastapi'] = None; import sameface.cli; sameface.cli.main({words})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("sf_")
+
+
 def test_the_service_starts_within_seconds(tmp_path: Path) -> None:
     start = time.perf_counter()
     with service("--gallery", tmp_path / "people.db", delay=0):

@@ -56,6 +56,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        redirect_slashes=False,
         separate_input_output_schemas=False,
     )
     app.state.sameface = state
