@@ -118,6 +118,8 @@ GIVEN = {
     "int": 7,
     "int | None": 3,
     "float": 0.5,
+    "dict[str, Any]": {"seconds": 3},
+    "Mapping[str, str]": {"retry-after": "3"},
     "Sequence[Face]": (make_face(0),),
     "Sequence[tuple[str, str]]": (("far", "too small"),),
     "Sequence[tuple[str, SamefaceError]]": (("a.jpg", NoFaceError("'a.jpg'")),),

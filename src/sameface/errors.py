@@ -30,6 +30,10 @@ SamefaceError                       code
 │   ├── PersonExistsError           person_exists      the new name is taken
 │   ├── BadNameError                bad_name           not a name that a person can have
 │   └── FaceTakenError              face_taken         this very face is enrolled under another name
+├── ClientError
+│   ├── UnreachableError            unreachable        no answer comes from the service
+│   ├── RefusedError                refused            the service answered with an error; `code` is its code
+│   └── StrangeAnswerError          strange_answer     what answered is no service of this version
 └── ServiceError
     ├── RequestError                bad_request        a request that does not say what it must
     ├── UnauthorizedError           unauthorized       no key, or one that does not hold
@@ -51,7 +55,8 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from sameface.face import Face
 
@@ -384,6 +389,64 @@ class FaceTakenError(GalleryError):
         )
         self.name = name
         self.owner = owner
+
+
+class ClientError(SamefaceError):
+    """A service does not do what a client asked it for."""
+
+    code = "client"
+
+
+class UnreachableError(ClientError):
+    """No answer comes from the service."""
+
+    code = "unreachable"
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(f"no answer from {address}: {reason}")
+        self.address = address
+        self.reason = reason
+
+
+class RefusedError(ClientError):
+    """The service answered with an error, whose code this takes over."""
+
+    code = "refused"
+
+    def __init__(
+        self, status: int, code: str, message: str, detail: dict[str, Any], headers: Mapping[str, str]
+    ) -> None:
+        self.headers = {name.lower(): value for name, value in headers.items()}
+        super().__init__(f"{message} (status {status}, request {self.request_id})")
+        self.status = status
+        self.code = code
+        self.message = message
+        self.detail = detail
+
+    @property
+    def request_id(self) -> str | None:
+        """What the service's log calls the request."""
+        return self.headers.get("x-request-id")
+
+    @property
+    def retry_after(self) -> int:
+        """After how many seconds it is worth while to try again; 0 if the service does not say."""
+        given = self.headers.get("retry-after", "")
+        return int(given) if given.isdecimal() else 0
+
+
+class StrangeAnswerError(ClientError):
+    """What answered is no service, or one of another version."""
+
+    code = "strange_answer"
+
+    def __init__(self, address: str, status: int) -> None:
+        super().__init__(
+            f"the answer of {address} (status {status}) is not that of a sameface service of this version: "
+            "check the address, and what stands between"
+        )
+        self.address = address
+        self.status = status
 
 
 class ServiceError(SamefaceError):

@@ -1,0 +1,246 @@
+"""Every call of a service."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from sameface.client import reading
+from sameface.client.records import (
+    Embedded,
+    Enrolment,
+    Entry,
+    Identified,
+    Job,
+    ModelFacts,
+    Seen,
+    Verification,
+)
+from sameface.client.wire import Picture, Wire, fields, place, upload, uploads
+from sameface.gallery.records import EnrolledFace, Forgotten, Person
+from sameface.recognizer import Choice
+
+TIMEOUT = 60.0  # seconds without a byte; the service lets a picture wait for 30
+PAGE = 200  # people, faces or entries to ask for at a time
+Record = TypeVar("Record")
+
+
+class Client:
+    """A service, for any number of threads. Close it, or use it in a `with` block.
+
+    A picture is a path, the bytes of a file, or an open binary file. Every method may raise
+
+        UnreachableError     no answer came
+        RefusedError         the service said no; `code` is its word for the reason
+        StrangeAnswerError   what answered is no service of this version
+
+    and those that send pictures `ImageError` for a file that cannot be read.
+
+    Args:
+        http: Knows the address and the key; for proxies, certificates and the like. It is closed with this.
+        patience: How many seconds in all a call may go on trying while the service is busy.
+    """
+
+    def __init__(self, http: httpx.Client, *, patience: float = 0.0) -> None:
+        self._wire = Wire(http, patience=patience)
+
+    @classmethod
+    def connect(
+        cls, address: str, key: str | None = None, *, timeout: float = TIMEOUT, patience: float = 0.0
+    ) -> Self:
+        """Return a client for a service.
+
+        Args:
+            address: Such as `http://127.0.0.1:8000`; what comes before `/v1`.
+            key: Of `sameface keys add`; None where the service wants none.
+            timeout: How many seconds to wait for anything to come.
+            patience: How many seconds in all a call may go on trying while the service is busy.
+        """
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        return cls(httpx.Client(base_url=address, headers=headers, timeout=timeout), patience=patience)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._wire.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def detect(self, picture: Picture) -> Seen:
+        """Find the faces in a picture."""
+        return self._wire.ask(reading.read_seen, "POST", place("detect"), files=[upload("picture", picture)])
+
+    def embed(self, picture: Picture) -> Embedded:
+        """Return the embedding of every face in a picture."""
+        return self._wire.ask(
+            reading.read_embedded, "POST", place("embed"), files=[upload("picture", picture)]
+        )
+
+    def verify(
+        self, a: Picture, b: Picture, *, far: float = 1e-3, face: Choice | tuple[Choice, Choice] = "only"
+    ) -> Verification:
+        """Tell whether two pictures show the same person.
+
+        Args:
+            a: A picture.
+            b: Another.
+            far: The part of the pairs of different people that may be accepted.
+            face: Which face of each picture, as in `Recognizer.verify`; one choice for both, or a pair.
+        """
+        face_a, face_b = face if isinstance(face, tuple) else (face, face)
+        return self._wire.ask(
+            reading.read_verification,
+            "POST",
+            place("verify"),
+            files=[upload("a", a), upload("b", b)],
+            data=fields(face_a=face_a, face_b=face_b, far=far),
+        )
+
+    def identify(
+        self,
+        picture: Picture,
+        *,
+        k: int = 1,
+        far: float | None = None,
+        closed_set: bool = False,
+        most: int = 5,
+    ) -> Identified:
+        """Name every face in a picture, or reject it as a stranger.
+
+        Args:
+            picture: The picture.
+            k: How many nearest faces vote.
+            far: The part of the strangers that may be given a name; None leaves it to the service.
+            closed_set: Everyone is enrolled for certain: name the nearest.
+            most: How many people to list for each face.
+        """
+        return self._wire.ask(
+            reading.read_identified,
+            "POST",
+            place("identify"),
+            files=[upload("picture", picture)],
+            data=fields(k=k, far=far, closed_set=closed_set, most=most),
+        )
+
+    def people(self) -> Iterator[Person]:
+        """Yield everybody who is enrolled, by name, page after page."""
+        return self._pages(place("people"), "people", reading.read_person)
+
+    def person(self, number: int) -> Person:
+        """Return one person."""
+        return self._wire.ask(reading.read_person, "GET", place("people", number))
+
+    def enroll(self, name: str, pictures: Sequence[Picture], *, faces: Sequence[Choice] = ()) -> Enrolment:
+        """Enroll a new person; pictures that cannot be used are listed.
+
+        Args:
+            name: Nobody else has it.
+            pictures: One or more.
+            faces: Which face of each picture; without any the only one of each.
+        """
+        return self._wire.ask(
+            reading.read_enrolment,
+            "POST",
+            place("people"),
+            files=uploads(pictures),
+            data=fields(name=name, faces=list(faces) or None),
+        )
+
+    def add_faces(
+        self, number: int, pictures: Sequence[Picture], *, faces: Sequence[Choice] = ()
+    ) -> Enrolment:
+        """Add faces to a person who is enrolled; else as `enroll`."""
+        return self._wire.ask(
+            reading.read_enrolment,
+            "POST",
+            place("people", number, "faces"),
+            files=uploads(pictures),
+            data=fields(faces=list(faces) or None),
+        )
+
+    def rename(self, number: int, name: str) -> Person:
+        """Give a person another name."""
+        return self._wire.ask(reading.read_person, "PATCH", place("people", number), json={"name": name})
+
+    def merge(self, number: int, into: int) -> Person:
+        """Move every face of a person to another, who is returned; the first is no more."""
+        path = place("people", number, "merge")
+        return self._wire.ask(reading.read_person, "POST", path, json={"into": into})
+
+    def forget(self, number: int) -> Forgotten:
+        """Delete a person with every face, for good."""
+        return self._wire.ask(reading.read_forgotten, "DELETE", place("people", number))
+
+    def faces(self, number: int) -> Iterator[EnrolledFace]:
+        """Yield the faces of a person in the order of enrolment, page after page."""
+        return self._pages(place("people", number, "faces"), "faces", reading.read_enrolled_face)
+
+    def crop(self, number: int, face: int) -> bytes:
+        """Return what was cut out for an enrolled face, as a JPEG file, where that is kept."""
+        return self._wire.send("GET", place("people", number, "faces", face, "crop")).content
+
+    def forget_face(self, number: int, face: int) -> None:
+        """Delete one face of a person, for good; the last one only goes with the person."""
+        self._wire.send("DELETE", place("people", number, "faces", face))
+
+    def cluster(self, pictures: Sequence[Picture], *, far: float = 3e-4) -> Job:
+        """Begin to sort pictures into groups of one person each.
+
+        Args:
+            pictures: An album.
+            far: How near the faces of one person must be.
+        """
+        return self._wire.ask(
+            reading.read_job, "POST", place("cluster"), files=uploads(pictures), data=fields(far=far)
+        )
+
+    def job(self, job: str) -> Job:
+        """Return how far a job is; once it is done, with the groups."""
+        return self._wire.ask(reading.read_job, "GET", place("jobs", job))
+
+    def wait(self, job: str, *, pause: float = 0.5) -> Job:
+        """Return a job when it has ended, in whatever way; ask every `pause` seconds."""
+        while not (found := self.job(job)).ended:
+            time.sleep(pause)
+        return found
+
+    def forget_job(self, job: str) -> None:
+        """Cancel a job, and forget its result."""
+        self._wire.send("DELETE", place("jobs", job))
+
+    def model(self) -> ModelFacts:
+        """Return what the service runs on: manifests, thresholds, limits."""
+        return self._wire.ask(reading.read_model, "GET", place("model"))
+
+    def audit(self) -> Iterator[Entry]:
+        """Yield who did what, the latest first, page after page."""
+        return self._pages(place("audit"), "entries", reading.read_entry)
+
+    def check_ready(self) -> None:
+        """Return if the service can do its work, and raise why not if it cannot."""
+        self._wire.send("GET", "/ready")
+
+    def metrics(self) -> str:
+        """Return the counters in the text format of Prometheus."""
+        return self._wire.send("GET", "/metrics").text
+
+    def _pages(self, path: str, name: str, read: Callable[[Any], Record]) -> Iterator[Record]:
+        """Yield the records of a list, page after page."""
+        after: dict[str, Any] = {}
+        while True:
+            page, further = self._wire.ask(
+                lambda answer: ([read(each) for each in answer[name]], answer["next"]),
+                "GET",
+                path,
+                params={"limit": PAGE, **after},
+            )
+            yield from page
+            if further is None:
+                return
+            after = {"after": further}

@@ -1,0 +1,153 @@
+"""From the JSON of an answer to records."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from sameface.client.records import (
+    Album,
+    AlbumFace,
+    Embedded,
+    Enrolment,
+    Entry,
+    Fault,
+    Identified,
+    Job,
+    ModelFacts,
+    Seen,
+    Skipped,
+    Verification,
+)
+from sameface.face import Face
+from sameface.gallery.records import EnrolledFace, Forgotten, Identification, Match, Person
+
+Json = Any
+
+
+def read_face(answer: Json) -> Face:
+    """Return where a face is."""
+    box = np.array(answer["box"], np.float32).reshape(4)
+    landmarks = np.array(answer["landmarks"], np.float32).reshape(5, 2)
+    return Face(box, landmarks, float(answer["score"]))
+
+
+def read_faces(answers: Json) -> tuple[Face, ...]:
+    """Return where several faces are."""
+    return tuple(read_face(each) for each in answers)
+
+
+def read_seen(answer: Json) -> Seen:
+    """Return the faces of a picture."""
+    return Seen(answer["width"], answer["height"], read_faces(answer["faces"]))
+
+
+def read_embedded(answer: Json) -> Embedded:
+    """Return the embeddings of a picture's faces."""
+    faces = answer["faces"]
+    rows = np.array([face["embedding"] for face in faces], np.float32).reshape(-1, answer["dimension"])
+    return Embedded(answer["signature"], read_faces(faces), rows)
+
+
+def read_verification(answer: Json) -> Verification:
+    """Return a decision."""
+    facts = {name: answer[name] for name in ("distance", "threshold", "far", "probability", "in_range")}
+    return Verification(**facts, a=read_face(answer["a"]), b=read_face(answer["b"]))
+
+
+def read_identified(answer: Json) -> Identified:
+    """Return who the faces of a picture are."""
+    faces = answer["faces"]
+    answers = tuple(read_identification(face) for face in faces)
+    return Identified(answer["width"], answer["height"], read_faces(faces), answers)
+
+
+def read_identification(answer: Json) -> Identification:
+    """Return who one face is."""
+    matches = tuple(Match(each["name"], each["distance"], each["votes"]) for each in answer["matches"])
+    facts = {name: answer[name] for name in ("threshold", "far", "ambiguous", "closed_set")}
+    return Identification(matches, **facts)
+
+
+def read_person(answer: Json) -> Person:
+    """Return a person."""
+    return Person(answer["name"], answer["faces"], answer["id"])
+
+
+def read_enrolled_face(answer: Json) -> EnrolledFace:
+    """Return an enrolled face."""
+    box = np.array(answer["box"], np.float32).reshape(4)
+    return EnrolledFace(answer["id"], box, answer["score"], answer["crop"])
+
+
+def read_forgotten(answer: Json) -> Forgotten:
+    """Return what is gone with a person."""
+    return Forgotten(answer["name"], answer["faces"], answer["pictures"])
+
+
+def read_fault(answer: Json) -> Fault:
+    """Return why something was not done."""
+    return Fault(answer["code"], answer["message"], answer["detail"])
+
+
+def read_skipped(answers: Json) -> tuple[Skipped, ...]:
+    """Return the pictures that were not used."""
+    return tuple(Skipped(each["picture"], each["number"], read_fault(each["error"])) for each in answers)
+
+
+def read_enrolment(answer: Json) -> Enrolment:
+    """Return what came of the pictures of a person."""
+    return Enrolment(read_person(answer["person"]), answer["enrolled"], read_skipped(answer["skipped"]))
+
+
+def read_job(answer: Json) -> Job:
+    """Return how far an album is."""
+    error, result = answer["error"], answer["result"]
+    return Job(
+        id=answer["id"],
+        state=answer["state"],
+        done=answer["done"],
+        total=answer["total"],
+        fault=None if error is None else read_fault(error),
+        album=None if result is None else read_album(result),
+    )
+
+
+def read_album(answer: Json) -> Album:
+    """Return the groups of an album."""
+    return Album(
+        threshold=answer["threshold"],
+        far=answer["far"],
+        faces=tuple(read_album_face(each) for each in answer["faces"]),
+        groups=tuple(tuple(group) for group in answer["groups"]),
+        skipped=read_skipped(answer["skipped"]),
+    )
+
+
+def read_album_face(answer: Json) -> AlbumFace:
+    """Return a face of an album."""
+    thumbnail = b64decode(answer["thumbnail"].partition(",")[2], validate=True)
+    return AlbumFace(read_face(answer), answer["picture"], answer["filename"], thumbnail)
+
+
+def read_model(answer: Json) -> ModelFacts:
+    """Return what a service runs on."""
+    gallery = answer["gallery"]
+    facts = {
+        name: answer[name] for name in ("signature", "detector", "embedder", "dimension", "limits", "version")
+    }
+    return ModelFacts(
+        **facts,
+        thresholds={each["far"]: each["distance"] for each in answer["thresholds"]},
+        people=None if gallery is None else gallery["people"],
+        faces=None if gallery is None else gallery["faces"],
+    )
+
+
+def read_entry(answer: Json) -> Entry:
+    """Return something that was done."""
+    facts = {name: answer[name] for name in ("key", "action", "person", "detail")}
+    return Entry(answer["id"], datetime.fromisoformat(answer["time"]), **facts)

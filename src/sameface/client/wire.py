@@ -1,0 +1,130 @@
+"""Requests over HTTP: sent, tried again where the service asks for it, their errors told apart."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import PurePath
+from typing import Any, BinaryIO, TypeAlias, TypeVar
+from urllib.parse import quote
+
+import httpx
+
+from sameface.errors import RefusedError, StrangeAnswerError, UnreachableError
+from sameface.image import MAX_BYTES, name_of, read_bytes
+
+Picture: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO
+Answer = TypeVar("Answer")
+AGAIN = (429, 503)  # nothing was done, and the service says when to come again
+
+
+class Wire:
+    """Sends requests to one service.
+
+    Args:
+        http: Knows the address and the key.
+        patience: How many seconds in all to go on trying while the service is busy.
+        sleep: Waits so many seconds.
+        clock: Seconds.
+    """
+
+    def __init__(
+        self,
+        http: httpx.Client,
+        *,
+        patience: float,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._http = http
+        self._patience = patience
+        self._sleep = sleep
+        self._clock = clock
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def ask(self, read: Callable[[Any], Answer], method: str, path: str, **parts: Any) -> Answer:
+        """Send a request and return what `read` makes of the JSON of its answer.
+
+        Raises:
+            UnreachableError: No answer came.
+            RefusedError: The service answered with an error.
+            StrangeAnswerError: Something else answered, or a service of another version.
+        """
+        response = self.send(method, path, **parts)
+        try:
+            return read(response.json())
+        except (ValueError, KeyError, TypeError) as error:
+            raise StrangeAnswerError(str(response.url), response.status_code) from error
+
+    def send(self, method: str, path: str, **parts: Any) -> httpx.Response:
+        """Send a request, again and again while the service is busy, and return its answer."""
+        end = self._clock() + self._patience
+        while True:
+            response = self._send_once(method, path, parts)
+            if response.is_success:
+                return response
+            error = refusal(response)
+            wait = max(error.retry_after, 1)
+            if response.status_code not in AGAIN or self._clock() + wait > end:
+                raise error
+            self._sleep(wait)
+
+    def _send_once(self, method: str, path: str, parts: dict[str, Any]) -> httpx.Response:
+        """Send a request once."""
+        try:
+            return self._http.request(method, path, **parts)
+        except httpx.HTTPError as error:
+            address = str(self._http.base_url)
+            raise UnreachableError(address, str(error) or type(error).__name__) from error
+
+
+def refusal(response: httpx.Response) -> RefusedError:
+    """Return the error that a service answered.
+
+    Raises:
+        StrangeAnswerError: The answer has another shape: it comes from something in between.
+    """
+    try:
+        error = response.json()["error"]
+        code, message, detail = str(error["code"]), str(error["message"]), dict(error["detail"])
+    except (ValueError, KeyError, TypeError) as fault:
+        raise StrangeAnswerError(str(response.url), response.status_code) from fault
+    return RefusedError(response.status_code, code, message, detail, dict(response.headers))
+
+
+def upload(field: str, picture: Picture) -> tuple[str, tuple[str, bytes]]:
+    """Return a picture as a form carries it; of its path only the last part is sent.
+
+    Raises:
+        ImageError: The file cannot be read.
+    """
+    data = read_bytes(picture, name_of(picture), MAX_BYTES)
+    given = getattr(picture, "name", picture)
+    name = PurePath(given).name if isinstance(given, str | os.PathLike) else ""
+    return field, (name.encode("utf-8", "replace").decode() or field, data)
+
+
+def uploads(pictures: Sequence[Picture]) -> list[tuple[str, tuple[str, bytes]]]:
+    """Return several pictures as a form carries them."""
+    if isinstance(pictures, str | bytes):
+        raise TypeError("pictures must be a sequence of pictures, got one")
+    return [upload("pictures", picture) for picture in pictures]
+
+
+def fields(**values: Any) -> dict[str, str]:
+    """Return the fields of a form; None leaves one out."""
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def place(*parts: str | int) -> str:
+    """Return a path under /v1; no part can lead elsewhere."""
+    return "/v1/" + "/".join(quote(str(part), safe="") for part in parts)
