@@ -626,12 +626,12 @@ def test_identify_sees_what_another_connection_wrote(
 def test_rows_are_read_again_only_after_a_write(gallery: Gallery) -> None:
     gallery.enroll("Red", [face(toy.RED)])
     identify_one(gallery, turned(0))
-    read = gallery._rows
+    read = gallery._db.load(gallery._pipeline.signature)
     identify_one(gallery, turned(0))
-    assert gallery._rows is read
+    assert gallery._db.load(gallery._pipeline.signature) is read
     gallery.rename("Red", "Rouge")
     identify_one(gallery, turned(0))
-    assert gallery._rows is not read
+    assert gallery._db.load(gallery._pipeline.signature) is not read
 
 
 def slow_rank(

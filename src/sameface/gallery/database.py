@@ -10,20 +10,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from sameface.errors import GalleryBusyError, GalleryFileError
+import numpy as np
+
+from sameface.arrays import Embeddings
+from sameface.errors import GalleryBusyError, GalleryFileError, SignatureError
 from sameface.gallery.schema import APPLICATION_ID, MIGRATIONS
+from sameface.gallery.search import Rows
+from sameface.gallery.thresholds import parse_thresholds, read_thresholds
 
 WAIT_SECONDS = 30.0  # for another program's write to end
 BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 class Database:
-    """One connection to a gallery file, for any number of threads."""
+    """One connection to a gallery file, for any number of threads; a `Backend`."""
+
+    row_column = "embedding"
 
     def __init__(self, path: str, connection: sqlite3.Connection) -> None:
         self.path = path
         self.lock = threading.RLock()
         self._connection = connection
+        self._rows: Rows | None = None
 
     @classmethod
     def open(cls, path: str, *, create: bool) -> Self:
@@ -50,6 +58,11 @@ class Database:
         """Close the connection."""
         self._connection.close()
 
+    @property
+    def is_trial(self) -> bool:
+        """It is an upgrade that nobody confirmed yet."""
+        return bool(self.read("SELECT 1 FROM upgrade"))
+
     def read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
         with self.lock, translated(self.path):
@@ -73,6 +86,25 @@ class Database:
         self.read("VACUUM")
         [(busy, *_)] = self.read("PRAGMA wal_checkpoint(TRUNCATE)")
         return not busy
+
+    def encode_row(self, row: Embeddings, signature: str) -> dict[str, object]:  # noqa: ARG002
+        """Return the column that holds a row; the signature is the whole file's."""
+        return {"embedding": row.tobytes()}
+
+    def decode_row(self, value: bytes) -> Embeddings:
+        """Return a row from its bytes."""
+        return np.frombuffer(value, np.float32)
+
+    def load(self, signature: str) -> Rows:
+        """Return every row, read again if this or another program has written since."""
+        with self.lock:
+            version = self.version_of_data()
+            if self._rows is None or self._rows.version != version:
+                [(theirs,)] = self.read("SELECT signature FROM pipeline")
+                if theirs != signature:
+                    raise SignatureError(self.path, theirs, signature)
+                self._rows = read_rows(self, version)
+            return self._rows
 
     def version_of_data(self) -> tuple[int, int]:
         """Return a mark that changes when this or another connection has written."""
@@ -98,6 +130,22 @@ class Database:
             reason = f"made by a later sameface (version {version}, this one reads {len(MIGRATIONS)})"
             raise GalleryFileError(self.path, reason)
         return int(version)
+
+
+def read_rows(database: Database, version: tuple[int, int]) -> Rows:
+    """Read every embedding into one matrix."""
+    query = """SELECT person_id, name, embedding, adapted FROM faces JOIN people ON people.id = person_id
+               ORDER BY faces.id"""
+    names, owners, blobs, moved = {}, [], bytearray(), []
+    for owner, name, blob, adapted in database.read(query):
+        names[owner] = name
+        owners.append(owner)
+        blobs += blob
+        moved.append(adapted)
+    matrix = np.frombuffer(bytes(blobs), np.float32).reshape(len(owners), -1 if owners else 0)
+    numbers, adapted = np.array(owners, np.int64), np.array(moved, bool)
+    mixed = parse_thresholds(database.read("SELECT thresholds FROM adapted")) if adapted.any() else None
+    return Rows(version, names, numbers, matrix, adapted, read_thresholds(database), mixed)
 
 
 @contextmanager

@@ -1,25 +1,22 @@
-"""The people in a gallery's file: found, listed a page at a time, deleted."""
+"""The people in a gallery: found, listed a page at a time, deleted."""
 
 from __future__ import annotations
 
-import sqlite3
 from typing import TypeAlias
 
 import numpy as np
 
 from sameface.arrays import Image
 from sameface.errors import LastFaceError, PersonExistsError, UnknownFaceError, UnknownPersonError
-from sameface.gallery.database import Database
-from sameface.gallery.faces import decode_crop, next_number
+from sameface.gallery.backend import Backend, Row, Statements
+from sameface.gallery.faces import BOX, decode_crop, next_number
 from sameface.gallery.names import clean_name
 from sameface.gallery.records import EnrolledFace, Forgotten, Person
 
 Who: TypeAlias = str | int  # a person by name or by number
 
-ALL = -1  # rows; what SQLite takes for no limit
 
-
-def find_person(db: sqlite3.Connection, who: Who) -> int:
+def find_person(db: Statements, who: Who) -> int:
     """Return the number of a person.
 
     Raises:
@@ -32,7 +29,7 @@ def find_person(db: sqlite3.Connection, who: Who) -> int:
     return int(found[0])
 
 
-def add_person(db: sqlite3.Connection, name: str, *, new: bool) -> int:
+def add_person(db: Statements, name: str, *, new: bool) -> int:
     """Return the number of the person called `name`, added if there is nobody of that name.
 
     Raises:
@@ -48,14 +45,14 @@ def add_person(db: sqlite3.Connection, name: str, *, new: bool) -> int:
     return number
 
 
-def list_people(database: Database, limit: int | None, after: str) -> list[Person]:
+def list_people(database: Backend, limit: int | None, after: str) -> list[Person]:
     """Return people by name, those whose name comes behind `after`; `limit` None means all."""
     query = """SELECT name, (SELECT count(*) FROM faces WHERE person_id = people.id), id FROM people
-               WHERE name > ? ORDER BY name LIMIT ?"""
-    return [Person(*row) for row in database.read(query, after, ALL if limit is None else limit)]
+               WHERE name > ? ORDER BY name"""
+    return [Person(*row) for row in read_page(database, query, limit, after)]
 
 
-def read_person(database: Database, who: Who) -> Person:
+def read_person(database: Backend, who: Who) -> Person:
     """Return one person."""
     column, value = ("id", who) if isinstance(who, int) else ("name", clean_name(who))
     query = f"""SELECT name, (SELECT count(*) FROM faces WHERE person_id = people.id), id FROM people
@@ -66,18 +63,25 @@ def read_person(database: Database, who: Who) -> Person:
     return Person(*found[0])
 
 
-def list_faces(database: Database, person: int, limit: int | None, after: int) -> list[EnrolledFace]:
+def list_faces(database: Backend, person: int, limit: int | None, after: int) -> list[EnrolledFace]:
     """Return a person's faces in the order of enrolment, those behind the face `after`."""
-    query = """SELECT id, "left", top, "right", bottom, score, crop IS NOT NULL FROM faces
-               WHERE person_id = ? AND id > ? ORDER BY id LIMIT ?"""
-    rows = database.read(query, person, after, ALL if limit is None else limit)
+    query = f"""SELECT id, {", ".join(BOX)}, score, crop IS NOT NULL FROM faces
+               WHERE person_id = ? AND id > ? ORDER BY id"""
+    rows = read_page(database, query, limit, person, after)
     return [
         EnrolledFace(number, np.array(box, np.float32), score, bool(crop))
         for number, *box, score, crop in rows
     ]
 
 
-def read_crop(database: Database, person: int, face: int) -> Image | None:
+def read_page(database: Backend, query: str, limit: int | None, *values: object) -> list[Row]:
+    """Return the rows of a query, `limit` of them or, with None, all."""
+    if limit is None:
+        return database.read(query, *values)
+    return database.read(f"{query} LIMIT ?", *values, limit)
+
+
+def read_crop(database: Backend, person: int, face: int) -> Image | None:
     """Return the crop that is kept with a face, or None."""
     found = database.read("SELECT crop FROM faces WHERE id = ? AND person_id = ?", face, person)
     if not found:
@@ -85,7 +89,19 @@ def read_crop(database: Database, person: int, face: int) -> Image | None:
     return None if found[0][0] is None else decode_crop(found[0][0])
 
 
-def delete_person(db: sqlite3.Connection, who: Who) -> Forgotten:
+def rename_person(db: Statements, who: Who, name: str) -> None:
+    """Give a person another name.
+
+    Raises:
+        PersonExistsError: Somebody else has it.
+    """
+    person = find_person(db, who)
+    if db.execute("SELECT 1 FROM people WHERE name = ? AND id <> ?", (name, person)).fetchone():
+        raise PersonExistsError(name)
+    db.execute("UPDATE people SET name = ? WHERE id = ?", (name, person))
+
+
+def delete_person(db: Statements, who: Who) -> Forgotten:
     """Delete a person's rows, and the pictures that show nobody else."""
     person = find_person(db, who)
     (name,) = db.execute("SELECT name FROM people WHERE id = ?", (person,)).fetchone()
@@ -94,7 +110,7 @@ def delete_person(db: sqlite3.Connection, who: Who) -> Forgotten:
     return Forgotten(name, faces, delete_orphans(db))
 
 
-def delete_face(db: sqlite3.Connection, who: Who, face: int) -> None:
+def delete_face(db: Statements, who: Who, face: int) -> None:
     """Delete one face of a person, who keeps at least one other."""
     person = find_person(db, who)
     faces = [number for (number,) in db.execute("SELECT id FROM faces WHERE person_id = ?", (person,))]
@@ -106,6 +122,6 @@ def delete_face(db: sqlite3.Connection, who: Who, face: int) -> None:
     delete_orphans(db)
 
 
-def delete_orphans(db: sqlite3.Connection) -> int:
+def delete_orphans(db: Statements) -> int:
     """Delete the pictures that no face is from, and return how many they were."""
     return db.execute("DELETE FROM pictures WHERE id NOT IN (SELECT picture_id FROM faces)").rowcount

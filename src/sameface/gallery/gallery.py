@@ -1,9 +1,8 @@
-"""The gallery in one SQLite file: for one machine, any number of threads and programs."""
+"""The gallery: who is enrolled, and who is this, over any back end."""
 
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -14,23 +13,14 @@ from sameface.arrays import Embeddings, Image, expect_shape
 from sameface.errors import (
     BadNameError,
     GalleryBusyError,
-    PersonExistsError,
     SignatureError,
     UnknownFaceError,
     UnknownPersonError,
     UpgradeError,
 )
+from sameface.gallery.backend import Backend, Row
 from sameface.gallery.database import Database
-from sameface.gallery.faces import (
-    OWNERS,
-    Rows,
-    add_face,
-    check_width,
-    find_owner,
-    measure_probes,
-    read_rows,
-    read_template,
-)
+from sameface.gallery.faces import BOX, OWNERS, add_face, check_width, find_owner, read_template
 from sameface.gallery.names import clean_name
 from sameface.gallery.people import (
     Who,
@@ -42,22 +32,24 @@ from sameface.gallery.people import (
     list_people,
     read_crop,
     read_person,
+    rename_person,
 )
-from sameface.gallery.records import EnrolledFace, Forgotten, Identification, Match, Person, Pipeline
-from sameface.gallery.thresholds import judge_rows, read_mixed_thresholds, read_thresholds, write_thresholds
-from sameface.gallery.vote import rank_people
+from sameface.gallery.records import EnrolledFace, Forgotten, Identification, Person, Pipeline
+from sameface.gallery.search import Wish, decide, judge
+from sameface.gallery.thresholds import read_thresholds, write_thresholds
 from sameface.manifest import Thresholds
 from sameface.template import Template
+
+SIGNATURE = "SELECT signature FROM pipeline"
 
 
 class Gallery:
     """People and their faces. Threads may share one; several programs may open the same file."""
 
-    def __init__(self, database: Database, pipeline: Pipeline | None) -> None:
+    def __init__(self, database: Backend, pipeline: Pipeline | None) -> None:
         self.path = database.path
         self._db = database
         self._pipeline = pipeline
-        self._rows: Rows | None = None
 
     @classmethod
     def open(
@@ -168,9 +160,10 @@ class Gallery:
             UnknownPersonError: Nobody of that name or number is enrolled.
         """
         person = self.person(who).number
-        query = """SELECT sha256, "left", top, "right", bottom, score, embedding, crop FROM faces
-                   JOIN pictures ON pictures.id = picture_id WHERE person_id = ? ORDER BY faces.id"""
-        return [read_template(row) for row in self._db.read(query, person)]
+        query = f"""SELECT {self._db.row_column}, sha256, {", ".join(BOX)}, score, crop FROM faces
+                    JOIN pictures ON pictures.id = picture_id WHERE person_id = ? ORDER BY faces.id"""
+        found = self._db.read(query, person)
+        return [read_template(tuple(face), self._db.decode_row(row)) for row, *face in found]
 
     def holds(self, name: str, picture: str) -> bool:
         """Return whether a face of this person from this picture (its SHA-256) is enrolled."""
@@ -205,8 +198,8 @@ class Gallery:
         clean = who if isinstance(who, int) else clean_name(who)
         pipeline = self._need_pipeline()
         with self._db.write() as db:
-            self._compare_signature(pipeline.signature)
-            if db.execute("SELECT 1 FROM upgrade").fetchone():
+            self._compare_signature(db.execute(SIGNATURE).fetchall(), pipeline.signature)
+            if self._db.is_trial:
                 raise UpgradeError(
                     self.path, "it is a trial: enroll in the gallery itself, or confirm it first"
                 )
@@ -215,7 +208,8 @@ class Gallery:
                 return 0
             known = isinstance(clean, int)
             person = find_person(db, clean) if known else add_person(db, str(clean), new=new)
-            return sum(add_face(db, person, template) for template in templates)
+            rows = [self._db.encode_row(template.embedding, pipeline.signature) for template in templates]
+            return sum(add_face(db, person, *face) for face in zip(templates, rows, strict=True))
 
     def rename(self, old: Who, new: str) -> None:
         """Give a person another name.
@@ -227,11 +221,7 @@ class Gallery:
         """
         clean = clean_name(new)
         with self._db.write() as db:
-            person = find_person(db, old)
-            try:
-                db.execute("UPDATE people SET name = ? WHERE id = ?", (clean, person))
-            except sqlite3.IntegrityError as error:
-                raise PersonExistsError(clean) from error
+            rename_person(db, old, clean)
 
     def merge(self, source: Who, into: Who) -> int:
         """Move every face of the person `source` to the person `into`; `source` is no more.
@@ -295,7 +285,7 @@ class Gallery:
             GalleryBusyError: Another program holds an older view of the file.
         """
         if not self._db.pack():
-            reason = "who was deleted leaves traces in its log until another program is done: forget again"
+            reason = "who was deleted leaves traces in it until another program is done: forget again"
             raise GalleryBusyError(self.path, reason)
 
     def identify(
@@ -332,33 +322,30 @@ class Gallery:
         expect_shape("rows", rows, ("n", "d"), np.float32)
         if k < 1 or most < 1:
             raise ValueError(f"k and most must be 1 or more, got {k} and {most}")
-        self._need_pipeline()
-        known = self._load_rows()
-        threshold, rate, scale = judge_rows(self.thresholds, read_mixed_thresholds(self._db), known, far)
-        if not len(known.owners):
-            return [Identification((), threshold, rate, ambiguous=False, closed_set=closed_set) for _ in rows]
-        limit = 4.0 if closed_set else threshold
-        answers = []
-        for distances in measure_probes(rows, known, scale):
-            ranked = rank_people(distances, known.owners, k=k, limit=limit, most=most)
-            matches = tuple(Match(known.names[person], near, votes) for person, near, votes in ranked)
-            ambiguous = len(np.unique(known.owners[distances <= np.float64(threshold)])) > 1
-            answers.append(Identification(matches, threshold, rate, ambiguous, closed_set))
-        return answers
+        pipeline = self._need_pipeline()
+        known = self._db.load(pipeline.signature)
+        limits = judge(pipeline.thresholds, known, far)
+        if not known.faces:
+            return [
+                Identification((), limits.threshold, limits.far, ambiguous=False, closed_set=closed_set)
+                for _ in rows
+            ]
+        wish = Wish(k, most, closed_set)
+        return [decide(near, limits, wish) for near in known.measure(rows, limits.factor, wish)]
 
     def _check_signature(self, signature: str) -> None:
-        """Compare the signature with the file's; a new file gets it."""
-        if not self._db.read("SELECT 1 FROM pipeline"):
+        """Compare the signature with the gallery's; a new one gets it."""
+        if not self._db.read(SIGNATURE):
             with self._db.write() as db:
                 unsigned = (
                     "INSERT INTO pipeline (signature) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM pipeline)"
                 )
                 db.execute(unsigned, (signature,))
-        self._compare_signature(signature)
+        self._compare_signature(self._db.read(SIGNATURE), signature)
 
-    def _compare_signature(self, signature: str) -> None:
-        """Raise unless the rows are of this pipeline: an upgrade may change them while the file is open."""
-        [(theirs,)] = self._db.read("SELECT signature FROM pipeline")
+    def _compare_signature(self, found: Sequence[Row], signature: str) -> None:
+        """Raise unless the rows are of this pipeline: an upgrade may change them at any time."""
+        theirs = str(found[0][0]) if found else "none"
         if theirs != signature:
             raise SignatureError(self.path, theirs, signature)
 
@@ -367,12 +354,3 @@ class Gallery:
         if self._pipeline is None:
             raise ValueError("the gallery was opened without a pipeline: Gallery.open(path, recognizer)")
         return self._pipeline
-
-    def _load_rows(self) -> Rows:
-        """Return every row, read again if this or another program has written since."""
-        with self._db.lock:
-            version = self._db.version_of_data()
-            if self._rows is None or self._rows.version != version:
-                self._compare_signature(self._need_pipeline().signature)
-                self._rows = read_rows(self._db, version)
-            return self._rows

@@ -1,0 +1,76 @@
+"""What a gallery needs of the database under it, whichever that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeAlias
+
+from sameface.arrays import Embeddings
+from sameface.gallery.search import Known
+
+Row: TypeAlias = tuple[Any, ...]
+
+
+class Answer(Protocol):
+    """What a statement found or changed."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows were changed."""
+
+    def fetchone(self) -> Any:
+        """Return the next row, or None."""
+
+    def fetchall(self) -> list[Any]:
+        """Return all rows that are left."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Statements(Protocol):
+    """A transaction that is open. Statements are SQL that every back end takes, with `?` for a value."""
+
+    def execute(self, query: str, values: Sequence[Any] = ..., /) -> Answer:
+        """Run one statement."""
+
+
+class Backend(Protocol):
+    """A database that holds one gallery, for any number of threads."""
+
+    @property
+    def path(self) -> str:
+        """Where it is, fit to be shown: without a password."""
+
+    @property
+    def is_trial(self) -> bool:
+        """It is a copy on its way to another pipeline, where nobody may be enrolled."""
+
+    @property
+    def row_column(self) -> str:
+        """What to select of `faces` for `decode_row`."""
+
+    def close(self) -> None:
+        """Let go of it; what was committed is in it."""
+
+    def read(self, query: str, *values: object) -> list[Row]:
+        """Return the rows of a query."""
+
+    def write(self) -> AbstractContextManager[Statements]:
+        """Hold one transaction, and nobody else writes: all of it is committed, or on an error nothing."""
+
+    def encode_row(self, row: Embeddings, signature: str) -> dict[str, object]:
+        """Return the columns of `faces` that hold a row, `(d,) float32`, of a pipeline."""
+
+    def decode_row(self, value: Any) -> Embeddings:
+        """Return a row, `(d,) float32`, from what `row_column` selects."""
+
+    def load(self, signature: str) -> Known:
+        """Return who is enrolled now.
+
+        Raises:
+            SignatureError: The rows are not of this pipeline.
+        """
+
+    def pack(self) -> bool:
+        """Make deleted rows unreadable on the disk as far as can be; False if another program prevents it."""

@@ -1,0 +1,159 @@
+"""Search among who is enrolled, and decide: the same for every back end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sameface.arrays import Embeddings
+from sameface.compare import squared_distances
+from sameface.gallery.records import Identification, Match
+from sameface.gallery.vote import rank_people
+from sameface.manifest import Thresholds
+
+PROBES = 64  # at once, so that the distances of a thousand probes to a million faces need no 4 GB
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked of a search.
+
+    Attributes:
+        k: How many nearest faces vote.
+        most: How many people to return.
+        closed_set: The nearest is named at any distance.
+    """
+
+    k: int
+    most: int
+    closed_set: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What decides a search.
+
+    Attributes:
+        threshold: The distance at and under which a face may be a person's.
+        far: The rate that this holds.
+        factor: Brings the distance to a row that an adapter moved to the scale of the others.
+    """
+
+    threshold: float
+    far: float
+    factor: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Near:
+    """Enrolled faces about a probe: all of them, or those that can count.
+
+    Attributes:
+        distances: `(m,) float32` squared distances, in the order of enrolment.
+        owners: `(m,) int64` whose face each is.
+        names: The name of each person by number.
+    """
+
+    distances: NDArray[np.float32]
+    owners: NDArray[np.int64]
+    names: Mapping[int, str]
+
+
+class Known(Protocol):
+    """Who is enrolled, as a search sees it."""
+
+    @property
+    def faces(self) -> int:
+        """How many faces are enrolled."""
+
+    @property
+    def own(self) -> Thresholds | None:
+        """The thresholds that the gallery keeps, or None."""
+
+    @property
+    def mixed(self) -> Thresholds | None:
+        """Those for rows that an adapter moved here, or None if there are no such rows."""
+
+    def measure(self, probes: Embeddings, factor: float, wish: Wish) -> Iterator[Near]:
+        """Yield for each probe what is near; at least one face is enrolled.
+
+        Args:
+            probes: `(n, d) float32` unit rows.
+            factor: What the distances to adapted rows are scaled with.
+            wish: What will be asked of the faces.
+        """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Every enrolled embedding, in memory.
+
+    Attributes:
+        version: The gallery's content that they were read from.
+        names: The name of each person by number.
+        owners: `(m,) int64` whose face each row is.
+        matrix: `(m, d) float32` unit rows, in the order of enrolment.
+        adapted: `(m,) bool` which of them an adapter moved here from another pipeline; None for none.
+        own: The thresholds that the gallery keeps, or None.
+        mixed: Those for the adapted rows, or None.
+    """
+
+    version: tuple[int, int]
+    names: Mapping[int, str]
+    owners: NDArray[np.int64]
+    matrix: Embeddings
+    adapted: NDArray[np.bool_] | None
+    own: Thresholds | None
+    mixed: Thresholds | None
+
+    @property
+    def faces(self) -> int:
+        """How many faces are enrolled."""
+        return len(self.owners)
+
+    def measure(self, probes: Embeddings, factor: float, wish: Wish) -> Iterator[Near]:  # noqa: ARG002
+        """Yield the distances of each probe to every row."""
+        scale = None
+        if self.adapted is not None and factor != 1:
+            scale = np.where(self.adapted, np.float32(factor), np.float32(1))
+        for start in range(0, len(probes), PROBES):
+            for measured in squared_distances(probes[start : start + PROBES], self.matrix):
+                distances = measured if scale is None else np.minimum(measured * scale, np.float32(4))
+                yield Near(distances, self.owners, self.names)
+
+
+def judge(pipeline: Thresholds, known: Known, far: float | None) -> Limits:
+    """Return what decides a search.
+
+    Args:
+        pipeline: Its thresholds, where the gallery keeps none of its own.
+        known: Who is enrolled.
+        far: The chance that a stranger is given any name, as in `Thresholds.at_gallery`.
+
+    Returns:
+        With adapted rows, the factor that brings the threshold calibrated for them to that of the others, and
+        the larger of the two rates.
+
+    Raises:
+        ThresholdError: One of the two calibrations does not reach to this `far`.
+    """
+    own = pipeline if known.own is None else known.own
+    threshold, rate = own.at_gallery(known.faces, far)
+    if known.mixed is None:
+        return Limits(threshold, rate, 1)
+    other, other_rate = known.mixed.at_gallery(known.faces, far)
+    factor = threshold / max(other, float(np.finfo(np.float32).tiny))
+    return Limits(threshold, max(rate, other_rate), factor)
+
+
+def decide(near: Near, limits: Limits, wish: Wish) -> Identification:
+    """Return who a probe is, given the faces about it, one or more."""
+    limit = 4.0 if wish.closed_set else limits.threshold
+    ranked = rank_people(near.distances, near.owners, k=wish.k, limit=limit, most=wish.most)
+    matches = tuple(Match(near.names[person], distance, votes) for person, distance, votes in ranked)
+    within = near.owners[near.distances <= np.float64(limits.threshold)]
+    return Identification(matches, limits.threshold, limits.far, len(np.unique(within)) > 1, wish.closed_set)
