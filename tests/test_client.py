@@ -195,6 +195,12 @@ def test_lists_are_read_page_after_page(client: Client, monkeypatch: pytest.Monk
     ]
 
 
+def test_a_person_is_found_by_the_whole_name(client: Client) -> None:
+    rosa = client.enroll("Rosa & Co.", [png(toy.RED)]).person
+    assert client.find("Rosa & Co.") == rosa
+    assert client.find("Rosa") is None
+
+
 def test_an_album_is_sorted(client: Client) -> None:
     begun = client.cluster([png(toy.RED, toy.GREEN), b"no picture", png(toy.RED, note=1)])
     assert (begun.total, begun.ended, begun.album) == (3, False, None)

@@ -132,6 +132,11 @@ class Client:
         """Yield everybody who is enrolled, by name, page after page."""
         return self._pages(place("people"), "people", reading.read_person)
 
+    def find(self, name: str) -> Person | None:
+        """Return the person of exactly this name, or None."""
+        people = self._pages(place("people"), "people", reading.read_person, name=name)
+        return next(people, None)
+
     def person(self, number: int) -> Person:
         """Return one person."""
         return self._wire.ask(reading.read_person, "GET", place("people", number))
@@ -230,15 +235,15 @@ class Client:
         """Return the counters in the text format of Prometheus."""
         return self._wire.send("GET", "/metrics").text
 
-    def _pages(self, path: str, name: str, read: Callable[[Any], Record]) -> Iterator[Record]:
+    def _pages(self, path: str, records: str, read: Callable[[Any], Record], **wish: str) -> Iterator[Record]:
         """Yield the records of a list, page after page."""
         after: dict[str, Any] = {}
         while True:
             page, further = self._wire.ask(
-                lambda answer: ([read(each) for each in answer[name]], answer["next"]),
+                lambda answer: ([read(each) for each in answer[records]], answer["next"]),
                 "GET",
                 path,
-                params={"limit": PAGE, **after},
+                params={"limit": PAGE, **wish, **after},
             )
             yield from page
             if further is None:
