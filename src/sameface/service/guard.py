@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from sameface.errors import ForbiddenError, RateLimitedError, UnauthorizedError
@@ -75,7 +75,7 @@ def need(role: Role) -> Any:
             raise ForbiddenError(f"this needs the role {role!r}, the key {key.name!r} has {key.role!r}")
         return key
 
-    return Depends(check)
+    return Security(check, scopes=[role])  # the scopes are only told in the description
 
 
 async def find_key(state: State, credentials: HTTPAuthorizationCredentials | None) -> Key | None:
