@@ -170,7 +170,7 @@ def test_a_rule_cuts_the_same_part_at_another_size():
     "value", ["plain", 'quo"te\\ \n', 1, 2.5, True, [1, 2], [[1.0, 2.0], [3.0, 4.0]], [{"a": 1, "b": "x"}]]
 )
 def test_a_table_written_as_toml_reads_back(value):
-    table = {"top": value, "section": {"inner": value, "VAL at 1e-3, \"unseen\"": value}}
+    table = {"top": value, "section": {"inner": value, 'VAL at 1e-3, "unseen"': value}}
     assert tomllib.loads(to_toml(table)) == table
 
 
