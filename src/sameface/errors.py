@@ -19,6 +19,9 @@ SamefaceError                       code
 │   ├── CollapseError               collapse           all embeddings fall together, with the cause
 │   ├── DivergedError               diverged           the loss is not a number any more
 │   └── ExportError                 bad_export         the exported file does not do what the network does
+├── BatchError
+│   ├── JournalError                bad_journal        what an unfinished run has left cannot be used
+│   └── WorkersError                no_workers         the worker processes die before they begin
 ├── GalleryError
 │   ├── GalleryFileError            bad_gallery        missing, or not a gallery of this version
 │   ├── GalleryBusyError            gallery_busy       another program holds the gallery
@@ -269,6 +272,36 @@ class ExportError(TrainingError):
         super().__init__(f"cannot export {path!r}: {reason}")
         self.path = path
         self.reason = reason
+
+
+class BatchError(SamefaceError):
+    """The work on many pictures cannot go on."""
+
+    code = "batch"
+
+
+class JournalError(BatchError):
+    """The file that keeps what an unfinished run has done is something else, in use, or cannot be written."""
+
+    code = "bad_journal"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"cannot keep what is done in {path!r}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class WorkersError(BatchError):
+    """A worker process ended before it could begin."""
+
+    code = "no_workers"
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(
+            f"one of {workers} worker processes ended before it began: "
+            "is there memory enough? try fewer --workers"
+        )
+        self.workers = workers
 
 
 class GalleryError(SamefaceError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -30,11 +30,15 @@ OPEN_ERRORS = (
 
 
 class Model:
-    """An ONNX network that is ready to run. Any number of threads may share it."""
+    """An ONNX network that is ready to run. Any number of threads may share it.
+
+    One that was loaded can be pickled: the copy opens the same file again, with as many threads.
+    """
 
     def __init__(self, manifest: Manifest, session: onnxruntime.InferenceSession) -> None:
         self.manifest = manifest
         self._session = session
+        self._file: tuple[Path, int | None] | None = None
         self._input = session.get_inputs()[0].name
 
     @classmethod
@@ -53,7 +57,16 @@ class Model:
         """
         path = find_weights(weights)
         manifest = read_manifest(path.with_suffix(".toml"))
-        return cls(manifest, open_session(read_checked(path, manifest), manifest.name, threads))
+        model = cls(manifest, open_session(read_checked(path, manifest), manifest.name, threads))
+        model._file = (path.absolute(), threads)
+        return model
+
+    def __reduce__(self) -> tuple[Callable[[Path, int | None], Model], tuple[Path, int | None]]:
+        if self._file is None:
+            raise TypeError(
+                f"weights {self.manifest.name!r} were not loaded from a file, so there is none to open"
+            )
+        return reopen, self._file
 
     @property
     def providers(self) -> list[str]:
@@ -71,6 +84,11 @@ class Model:
         planes *= np.float32(self.manifest.scale)
         outputs: list[Tensor] = self._session.run(None, {self._input: planes})
         return outputs
+
+
+def reopen(path: Path, threads: int | None) -> Model:
+    """Open a weights file once more, in another process."""
+    return Model.load(path, threads=threads)
 
 
 def find_weights(weights: str | Path) -> Path:

@@ -16,6 +16,7 @@ from sameface.errors import (
     AccessFileError,
     AdapterError,
     BadNameError,
+    BatchError,
     BodyTooLargeError,
     BusyError,
     ClientError,
@@ -25,6 +26,7 @@ from sameface.errors import (
     ForbiddenError,
     GalleryBusyError,
     GalleryFileError,
+    GalleryUnreachableError,
     ImageError,
     ImageTooLargeError,
     LastFaceError,
@@ -62,6 +64,7 @@ STATUS: dict[type[SamefaceError], int] = {
     BadNameError: 422,
     FaceTakenError: 409,
     GalleryBusyError: 503,
+    GalleryUnreachableError: 503,
     SignatureError: 503,
     UpgradeError: 503,
     GalleryFileError: 500,
@@ -80,6 +83,7 @@ STATUS: dict[type[SamefaceError], int] = {
     EvaluationError: 500,
     TrainingError: 500,
     ClientError: 500,
+    BatchError: 500,
 }
 # What the framework refuses, and in which words; None leaves its own.
 REFUSED: dict[int, tuple[str, str | None]] = {

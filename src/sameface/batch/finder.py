@@ -1,0 +1,84 @@
+"""What is made of one picture, wherever that is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sameface.align import align_faces
+from sameface.arrays import Crops, Embeddings
+from sameface.errors import FaceError, ImageError
+from sameface.face import Face
+from sameface.image import read_image
+from sameface.recognizer import Choice, Recognizer, choose_face
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """The faces of one picture.
+
+    Attributes:
+        faces: The highest score first.
+        rows: `(n, d) float32` their embeddings.
+        crops: `(n, size, size, 3) uint8` RGB, or `(0, size, size, 3)` where crops were not asked for.
+    """
+
+    faces: tuple[Face, ...]
+    rows: Embeddings
+    crops: Crops
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a picture gave nothing.
+
+    Attributes:
+        code: The error's.
+        reason: Its message, which names the picture.
+    """
+
+    code: str
+    reason: str
+
+
+Outcome: TypeAlias = Found | Failure
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finder:
+    """What to look for in pictures, and with what. It can be sent to another process.
+
+    Attributes:
+        recognizer: Does the work.
+        face: The one face to take of a picture, as in `Recognizer.embed_face`; None takes every one.
+        crops: Also give the faces that were cut out.
+    """
+
+    recognizer: Recognizer
+    face: Choice | None = None
+    crops: bool = False
+
+    @property
+    def pipeline(self) -> str:
+        """Everything that shapes what is found: results of two pipelines are never mixed."""
+        detector = self.recognizer.detector
+        choices = (detector.min_score, detector.min_size, detector.max_side, detector.any_rotation)
+        return "/".join(map(str, (self.recognizer.signature, self.face, self.crops, *choices)))
+
+    def find(self, data: bytes, name: str) -> Outcome:
+        """Return what is found in the bytes of a picture; `name` is what a message calls it."""
+        try:
+            return self._find(data, name)
+        except ImageError as error:
+            return Failure(error.code, f"cannot read {name}: {error.reason}")
+        except FaceError as error:
+            return Failure(error.code, str(error))
+
+    def _find(self, data: bytes, name: str) -> Found:
+        image = read_image(data)
+        faces = self.recognizer.detector.find(image)
+        if self.face is not None:
+            faces = [choose_face(faces, self.face, name)]
+        embedder = self.recognizer.embedder
+        crops = align_faces(image, faces, embedder.spec.crop)
+        return Found(tuple(faces), embedder.embed(crops), crops if self.crops else crops[:0])
