@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 WEB = Path(sameface.errors.__file__).parent / "service" / "web"
 CODE = {path.name: path.read_text("utf-8") for path in [*WEB.glob("*.js"), *WEB.glob("*.html")]}
 VIEWS = ("compare", "who", "people", "album", "about")
-NOT_SERVED = ("TrainingError", "EvaluationError", "AdapterError")  # the service raises none of these
+NOT_SERVED = ("TrainingError", "EvaluationError", "AdapterError", "ClientError", "BatchError")
 BRANCHES = ("SamefaceError", "FaceError", "GalleryError", "ServiceError")  # only their leaves are raised
 
 
