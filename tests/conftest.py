@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
+import postgres_world
 import pytest
 import toy
 from click.testing import CliRunner, Result
@@ -15,6 +17,7 @@ import sameface.cli.options
 from sameface.recognizer import Recognizer
 
 ROOT = Path(__file__).parent.parent
+NUMBERS = itertools.count()
 
 # A busy machine is slow now and then; how long an example takes says nothing about right or wrong.
 hypothesis.settings.register_profile("sameface", deadline=None)
@@ -37,6 +40,29 @@ def samples() -> dict[str, Path]:
 def toy_recognizer() -> Recognizer:
     """A recognizer of the toy world: coloured squares."""
     return toy.make_recognizer()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The address of a PostgreSQL server with nothing in it."""
+    with postgres_world.served() as address:
+        yield address
+
+
+@pytest.fixture
+def postgres_place(postgres_server: str) -> Iterator[str]:
+    """Where a gallery in PostgreSQL can be made."""
+    with postgres_world.schema(postgres_server, f"gallery {next(NUMBERS)}") as address:
+        yield address
+
+
+@pytest.fixture(params=["sqlite", "postgres", "index"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a gallery can be made: in a file, in PostgreSQL, and there with the approximate search."""
+    if request.param == "sqlite":
+        return str(tmp_path / "people.db")
+    address: str = request.getfixturevalue("postgres_place")
+    return address if request.param == "postgres" else f"{address}&index=hnsw"
 
 
 @pytest.fixture

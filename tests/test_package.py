@@ -12,7 +12,18 @@ import pytest
 
 import sameface
 
-HEAVY = ["PIL", "click", "fastapi", "fastcluster", "matplotlib", "numpy", "onnxruntime", "rich", "torch"]
+HEAVY = [
+    "PIL",
+    "click",
+    "fastapi",
+    "fastcluster",
+    "matplotlib",
+    "numpy",
+    "onnxruntime",
+    "psycopg",
+    "rich",
+    "torch",
+]
 
 
 def test_every_exported_name_has_one_home():

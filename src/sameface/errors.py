@@ -25,6 +25,7 @@ SamefaceError                       code
 ├── GalleryError
 │   ├── GalleryFileError            bad_gallery        missing, or not a gallery of this version
 │   ├── GalleryBusyError            gallery_busy       another program holds the gallery
+│   ├── GalleryUnreachableError     gallery_lost       the database of the gallery does not answer
 │   ├── SignatureError              other_signature    rows of another pipeline
 │   ├── UpgradeError                bad_upgrade        the move to other weights cannot go on
 │   ├── UnknownPersonError          unknown_person     nobody of that name or number is enrolled
@@ -328,6 +329,17 @@ class GalleryBusyError(GalleryError):
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"gallery {path!r} is in use: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class GalleryUnreachableError(GalleryError):
+    """The database that holds the gallery does not answer, or does not let us in."""
+
+    code = "gallery_lost"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"gallery {path!r} cannot be reached: {reason}")
         self.path = path
         self.reason = reason
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Sequence
 from types import TracebackType
@@ -13,11 +14,13 @@ from sameface.arrays import Embeddings, Image, expect_shape
 from sameface.errors import (
     BadNameError,
     GalleryBusyError,
+    GalleryFileError,
     SignatureError,
     UnknownFaceError,
     UnknownPersonError,
     UpgradeError,
 )
+from sameface.gallery.address import Address, is_address
 from sameface.gallery.backend import Backend, Row
 from sameface.gallery.database import Database
 from sameface.gallery.faces import BOX, OWNERS, add_face, check_width, find_owner, read_template
@@ -44,7 +47,7 @@ SIGNATURE = "SELECT signature FROM pipeline"
 
 
 class Gallery:
-    """People and their faces. Threads may share one; several programs may open the same file."""
+    """People and their faces. Threads may share one; several programs may open the same."""
 
     def __init__(self, database: Backend, pipeline: Pipeline | None) -> None:
         self.path = database.path
@@ -55,20 +58,21 @@ class Gallery:
     def open(
         cls, path: str | os.PathLike[str], pipeline: Pipeline | None = None, *, create: bool = True
     ) -> Self:
-        """Open a gallery file, or make one that only its owner may read.
+        """Open a gallery, or make one that only its owner may read.
 
         Args:
-            path: The file.
+            path: A file, or `postgresql://user@host/database`.
             pipeline: Who makes the rows, such as a `Recognizer`. Without it people can be listed, renamed,
-                merged and forgotten, but not enrolled or identified, and no new file is made.
-            create: Make the file if it is not there.
+                merged and forgotten, but not enrolled or identified, and no new gallery is made.
+            create: Make it if it is not there.
 
         Raises:
             GalleryFileError: It is missing, not a gallery, or of a later version.
+            GalleryUnreachableError: The database does not answer, or does not let us in.
             GalleryBusyError: Another program kept it locked for 30 seconds.
             SignatureError: Its rows were made by another pipeline.
         """
-        database = Database.open(os.fspath(path), create=create and pipeline is not None)
+        database = open_backend(os.fspath(path), create=create and pipeline is not None)
         gallery = cls(database, pipeline)
         try:
             if pipeline is not None:
@@ -354,3 +358,24 @@ class Gallery:
         if self._pipeline is None:
             raise ValueError("the gallery was opened without a pipeline: Gallery.open(path, recognizer)")
         return self._pipeline
+
+
+def open_backend(place: str, *, create: bool) -> Backend:
+    """Open the database that is meant.
+
+    Raises:
+        GalleryFileError: It is at an address of an unknown kind, or what reaches it is not installed.
+    """
+    if not is_address(place):
+        scheme, found, _ = place.partition("://")
+        if found and scheme.isalpha():
+            reason = "a gallery is a file, or at postgresql://user@host/database"
+            raise GalleryFileError(f"{scheme}://", reason)
+        return Database.open(place, create=create)
+    try:
+        postgres = importlib.import_module("sameface.gallery.postgres.database")
+    except ModuleNotFoundError as error:
+        reason = f"this needs {error.name}: pip install 'sameface[postgres]'"
+        raise GalleryFileError(Address.parse(place).shown, reason) from error
+    backend: Backend = postgres.PostgresDatabase.open(place, create=create)
+    return backend

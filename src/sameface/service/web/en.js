@@ -250,6 +250,7 @@ export default {
   "error.no_threshold": "No threshold is known for a rate as strict as this in a gallery of this size. Choose a more lenient one.",
   "error.bad_gallery": "The gallery's file is missing or cannot be read.",
   "error.gallery_busy": "Another program holds the gallery. Try again in a moment.",
+  "error.gallery_lost": "The database of the gallery does not answer. Try again in a moment.",
   "error.other_signature": "The gallery was made with another model.",
   "error.bad_upgrade": "The gallery is being moved to another model; nobody can be enrolled in it now.",
   "error.unknown_person": "This person is not enrolled any more.",

@@ -250,6 +250,7 @@ export default {
   "error.no_threshold": "이 크기의 갤러리에서는 그렇게 엄격한 비율의 임계값을 알 수 없습니다. 더 느슨한 값을 고르세요.",
   "error.bad_gallery": "갤러리 파일이 없거나 읽을 수 없습니다.",
   "error.gallery_busy": "다른 프로그램이 갤러리를 쓰고 있습니다. 잠시 뒤에 다시 시도하세요.",
+  "error.gallery_lost": "갤러리 데이터베이스가 응답하지 않습니다. 잠시 뒤에 다시 시도하세요.",
   "error.other_signature": "다른 모델로 만든 갤러리입니다.",
   "error.bad_upgrade": "갤러리를 다른 모델로 옮기는 중이라 지금은 등록할 수 없습니다.",
   "error.unknown_person": "더 이상 등록되어 있지 않은 사람입니다.",

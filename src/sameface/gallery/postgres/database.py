@@ -1,0 +1,161 @@
+"""The PostgreSQL database under a gallery: for a team, any number of machines and programs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+import psycopg
+
+from sameface.arrays import Embeddings
+from sameface.errors import GalleryBusyError
+from sameface.gallery.address import Address
+from sameface.gallery.backend import Answer, Row, Statements
+from sameface.gallery.postgres import rows
+from sameface.gallery.postgres.connections import Connections, connect, translated
+from sameface.gallery.postgres.nearest import INDEX, Indexed
+from sameface.gallery.postgres.schema import Connection, prepare
+from sameface.gallery.search import Known, Rows
+
+logger = logging.getLogger(__name__)
+
+UNSURE = "the connection was lost while the change was committed, so that it may be done or not: "
+
+
+class PostgresDatabase:
+    """A pool of connections to one gallery, for any number of threads; a `Backend`."""
+
+    row_column = "vector_send(embedding)"
+    is_trial = False  # no upgrade is made in PostgreSQL
+
+    def __init__(self, connections: Connections) -> None:
+        self.path = connections.address.shown
+        self._connections = connections
+        self._indexed = connections.address.indexed
+        self._loading = threading.Lock()
+        self._rows: Rows | None = None
+        self._counted: tuple[int, int] | None = None  # a revision, and how many faces there are at it
+
+    @classmethod
+    def open(cls, place: str, *, create: bool) -> Self:
+        """Connect, and bring the tables to this version.
+
+        Raises:
+            GalleryUnreachableError: The server does not answer, or lets us not in.
+            GalleryFileError: There is no gallery and none is to be made, or it is not one of this version.
+            GalleryBusyError: Another program kept it locked.
+        """
+        address = Address.parse(place)
+        with connect(address) as connection, translated(address, connection):
+            prepare(connection, address, create=create)
+        return cls(Connections(address))
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._connections.close()
+
+    def read(self, query: str, *values: object) -> list[Row]:
+        """Return the rows of a query, asked once more if the connection is lost."""
+        return self._connections.run(
+            lambda connection: connection.execute(native(query), values, binary=True).fetchall()
+        )
+
+    @contextmanager
+    def write(self) -> Iterator[Statements]:
+        """Hold one transaction; other writers wait, so that numbers follow the order of the commits."""
+        address = self._connections.address
+        connection, _ = self._connections.take(begin)
+        try:
+            with translated(address, connection, "nothing was changed: "):
+                yield Transaction(connection)
+            with translated(address, connection, UNSURE):
+                connection.execute("COMMIT")
+        finally:
+            self._connections.give(connection)
+
+    def encode_row(self, row: Embeddings, signature: str) -> dict[str, object]:
+        """Return the columns that hold a row and say which pipeline made it."""
+        return {"embedding": rows.encode_row(row), "signature": signature}
+
+    def decode_row(self, value: bytes) -> Embeddings:
+        """Return a row from what pgvector sends."""
+        return rows.decode_row(value)
+
+    def load(self, signature: str) -> Known:
+        """Return who is enrolled now: every row in memory, or with the index none."""
+        state = self._connections.run(lambda each: rows.read_state(each, self.path, signature))
+        if self._indexed and state.dimension is not None:
+            self._make_index(state.dimension)
+            return Indexed(self._connections, self._count(state.revision), state.dimension, state.own)
+        with self._loading:
+            known = self._rows
+            if known is None or known.version[0] != state.revision:
+                known = self._connections.run(
+                    lambda each: rows.read_rows(each, self.path, signature, self._rows)
+                )
+                self._rows = known
+            return known
+
+    def pack(self) -> bool:
+        """Free the place of deleted rows; False if another program prevents it."""
+        try:
+            self._connections.run(vacuum)
+        except GalleryBusyError:
+            return False
+        return True
+
+    def _make_index(self, dimension: int) -> None:
+        """Build the index unless it is there; writers wait until it is."""
+        if not self.read("SELECT 1 WHERE to_regclass('faces_nearest') IS NOT NULL"):
+            with self.write() as db:
+                db.execute(INDEX.format(dimension))
+
+    def _count(self, revision: int) -> int:
+        """Return how many faces there are, counted again only if something has changed."""
+        counted = self._counted
+        if counted is None or counted[0] != revision:
+            [(faces,)] = self.read("SELECT count(*) FROM faces")
+            counted = self._counted = (revision, int(faces))
+        return counted[1]
+
+
+class Transaction:
+    """A transaction that is open, for statements with `?` in them."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def execute(self, query: str, values: Sequence[Any] = (), /) -> Answer:
+        """Run one statement."""
+        return self._connection.execute(native(query), values, binary=True)
+
+
+def native(query: str) -> bytes:
+    """Return a statement with psycopg's placeholders in the place of `?`."""
+    return query.replace("%", "%%").replace("?", "%s").encode()
+
+
+def begin(connection: Connection) -> None:
+    """Begin a transaction, and take the lock that writers take turns in."""
+    connection.execute("BEGIN")
+    connection.execute("SELECT 1 FROM sameface_gallery FOR UPDATE")
+
+
+def vacuum(connection: Connection) -> None:
+    """Free the place of deleted rows, or log that it takes the owner of the tables."""
+    warnings: list[str] = []
+
+    def note(notice: psycopg.errors.Diagnostic) -> None:
+        if notice.severity_nonlocalized == "WARNING":
+            warnings.append(str(notice.message_primary))
+
+    connection.add_notice_handler(note)
+    try:
+        connection.execute("VACUUM faces, people, pictures")
+    finally:
+        connection.remove_notice_handler(note)
+    for words in warnings:
+        logger.warning("deleted rows keep their place until they are vacuumed: %s", words)

