@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import pkgutil
 import subprocess
 import sys
@@ -57,6 +58,15 @@ def test_the_help_of_the_command_loads_no_network_and_no_numbers():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("[]\n")
+
+
+def test_the_runtime_of_the_networks_reports_to_nobody_and_leaves_no_file(tmp_path):
+    code = "import sameface.training.quantize; from sameface import Recognizer; Recognizer.load()"
+    places = {name: str(tmp_path) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME")}
+    quiet = {"CI", "ORT_DISABLE_TELEMETRY"}  # with either it reports nothing in any case
+    environment = {name: value for name, value in os.environ.items() if name not in quiet}
+    subprocess.run([sys.executable, "-c", code], env=environment | places, cwd=tmp_path, check=True)
+    assert list(tmp_path.rglob("*")) == []
 
 
 def public_functions() -> list[tuple[str, str]]:

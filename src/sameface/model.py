@@ -8,24 +8,23 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from sameface.errors import WeightsError
 from sameface.manifest import Manifest, read_manifest
+from sameface.runtime import faults, onnxruntime
 
 Tensor = NDArray[np.float32]
 
 # What ONNX Runtime raises on a file that it cannot open; its own errors have no class in common.
 OPEN_ERRORS = (
     RuntimeError,
-    runtime.Fail,
-    runtime.InvalidArgument,
-    runtime.InvalidGraph,
-    runtime.InvalidProtobuf,
-    runtime.NotImplemented,
-    runtime.RuntimeException,
+    faults.Fail,
+    faults.InvalidArgument,
+    faults.InvalidGraph,
+    faults.InvalidProtobuf,
+    faults.NotImplemented,
+    faults.RuntimeException,
 )
 
 

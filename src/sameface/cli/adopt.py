@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from sameface.atomic import replace_file
@@ -21,6 +20,7 @@ from sameface.image import find_pictures
 from sameface.manifest import Logistic, Manifest, Thresholds, check_manifest, read_manifest, read_table
 from sameface.model import OPEN_ERRORS, Model, list_shipped, open_session
 from sameface.recognizer import Recognizer
+from sameface.runtime import onnxruntime
 from sameface.training.toml import to_toml
 
 ENTRIES = {

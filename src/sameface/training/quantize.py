@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+import sameface.runtime  # noqa: F401, before ONNX Runtime itself
+
 BATCH = 16
 
 
