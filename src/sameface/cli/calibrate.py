@@ -28,11 +28,11 @@ from sameface.gallery import Gallery
 @click.option("--gallery-size", type=click.IntRange(min=1), help="Also tell the FPIR among so many faces.")
 @click.option(
     "--save",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False),
     help="Keep all thresholds in this gallery, or in a copy of the weights if it ends in .onnx.",
 )
 @measuring_options
-def calibrate(*, run: Run, folder: Path, far: float, gallery_size: int | None, save: Path | None) -> None:
+def calibrate(*, run: Run, folder: Path, far: float, gallery_size: int | None, save: str | None) -> None:
     """Find the threshold for a false-accept rate on the pictures of PEOPLE_FOLDER, one folder per person.
 
     It is refused where fewer than 30 false accepts would stand behind the rate. With --save GALLERY,
@@ -53,13 +53,13 @@ def calibrate(*, run: Run, folder: Path, far: float, gallery_size: int | None, s
     run.finish(replace(report, failures=tuple(failures)))
 
 
-def keep(run: Run, found: Calibration, target: Path) -> None:
+def keep(run: Run, found: Calibration, target: str) -> None:
     """Save the thresholds in a copy of the weights or in a gallery."""
-    if target.suffix == ".onnx":
-        weights = click.get_current_context().params["weights"]
-        save_weights(weights, target, found.thresholds, found.logistic)
-        click.echo(f"saved: {target} and {target.with_suffix('.toml').name}", err=True)
+    if target.endswith(".onnx"):
+        weights, copy = click.get_current_context().params["weights"], Path(target)
+        save_weights(weights, copy, found.thresholds, found.logistic)
+        click.echo(f"saved: {copy} and {copy.with_suffix('.toml').name}", err=True)
         return
     with Gallery.open(target, run.recognizer, create=False) as gallery:
         gallery.keep_thresholds(found.thresholds)
-    click.echo(f"saved: {target} now has thresholds of its own", err=True)
+    click.echo(f"saved: {gallery.path} now has thresholds of its own", err=True)

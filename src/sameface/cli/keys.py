@@ -11,13 +11,15 @@ import click
 
 from sameface.cli.options import gallery_option, json_option
 from sameface.cli.output import print_json, print_table
+from sameface.gallery.address import Address, is_address
 from sameface.service.access import ROLES, Access, Role
 
 access_option = click.option(
     "--access",
     "access_path",
     envvar="SAMEFACE_ACCESS",
-    help="The file of keys and audit log; by default the gallery's name with .access behind it.",
+    help="The file of keys and audit log; by default the gallery's name with .access behind it, or "
+    "DATABASE-SCHEMA.access.",
 )
 
 
@@ -87,4 +89,7 @@ def opened(gallery_path: str, access_path: str | None) -> Iterator[Access]:
 
 def access_file(gallery_path: str, access_path: str | None) -> str:
     """Return where the keys of a gallery's service are."""
-    return os.fspath(gallery_path) + ".access" if access_path is None else access_path
+    if access_path is not None:
+        return access_path
+    place = Address.parse(gallery_path).file_name if is_address(gallery_path) else os.fspath(gallery_path)
+    return f"{place}.access"

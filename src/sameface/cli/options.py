@@ -33,7 +33,7 @@ gallery_option = click.option(
     default="people.db",
     show_default=True,
     envvar="SAMEFACE_GALLERY",
-    help="The gallery file.",
+    help="The gallery: a file, or postgresql://user@host/database.",
 )
 far_option = click.option(
     "--far",

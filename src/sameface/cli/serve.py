@@ -88,7 +88,7 @@ def serve(
             raise AccessFileError(
                 access.path,
                 f"others than this machine can reach {host}, and there is no key yet: make one with "
-                f"`sameface keys add NAME --role admin --gallery {gallery_path}`, or serve on 127.0.0.1",
+                f"`sameface keys add NAME --role admin --gallery {gallery.path}`, or serve on 127.0.0.1",
             )
         app = create_app(recognizer, gallery, config, access=access)
         listening = stack.enter_context(listen(place))

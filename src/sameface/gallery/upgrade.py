@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, expect_shape
 from sameface.errors import UpgradeError
+from sameface.gallery.address import Address, is_address
 from sameface.gallery.database import Database
 from sameface.manifest import Thresholds
 
@@ -76,6 +77,7 @@ class Upgrade:
             UpgradeError: It has that signature already, or an upgrade to another one was begun.
             GalleryFileError: It is missing or not a gallery.
         """
+        check_file(path)
         source = read_signature(os.fspath(path))
         if source == target:
             raise UpgradeError(os.fspath(path), f"it was made with pipeline {target} already")
@@ -178,8 +180,21 @@ def upgraded_path(path: str | os.PathLike[str]) -> str:
     return os.fspath(path) + SUFFIX
 
 
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Raise unless the gallery is in a file: an upgrade is built beside it.
+
+    Raises:
+        UpgradeError: It is in a database.
+    """
+    place = os.fspath(path)
+    if is_address(place):
+        reason = "a gallery in PostgreSQL cannot be moved yet: enroll again into another schema"
+        raise UpgradeError(Address.parse(place).shown, reason)
+
+
 def find_upgrade(path: str | os.PathLike[str]) -> str:
     """Return the file of an upgrade that was begun, once it is certain that it is one."""
+    check_file(path)
     place = upgraded_path(path)
     if not Path(place).exists():
         raise UpgradeError(os.fspath(path), f"none was begun: there is no {place!r}")
