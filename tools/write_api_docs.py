@@ -132,7 +132,7 @@ def small(words: str) -> str:
 
 def write_record(name: str, schema: Schema) -> str:
     """Return the section of one record."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (f"`{field}`", type_of(each), each.get("description", ""))
         for field, each in schema["properties"].items()
     ]
@@ -163,7 +163,7 @@ def type_of(schema: Schema) -> str:
         return " or ".join(type_of(each) for each in schema["anyOf"])
     if "enum" in schema or "const" in schema:
         return " or ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
-    kind = schema["type"]
+    kind: str = schema["type"]
     if kind == "array":
         return f"list of {type_of(schema['items'])}"
     if schema.get("format") == "binary":
