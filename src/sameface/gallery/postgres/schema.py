@@ -89,9 +89,13 @@ def prepare(connection: Connection, address: Address, *, create: bool) -> None:
         reason = f"there is no gallery in schema {address.schema!r}: enroll someone first"
         raise GalleryFileError(address.shown, reason)
     if version < len(MIGRATIONS):
-        with connection.transaction():
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
-            migrate(connection, address)
+        # Before the transaction: one that began while another made the tables might not see them.
+        connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+        try:
+            with connection.transaction():
+                migrate(connection, address)
+        finally:
+            connection.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
     if address.indexed:
         check_extension(connection, address)
 
