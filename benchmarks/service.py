@@ -3,10 +3,10 @@
     python benchmarks/service.py
     python benchmarks/service.py --seconds 20 --clients 16
 
-With batching and without; before, between and after them the bare pipeline, without HTTP and keys (decode,
-find, align, embed, search, as many pictures at once as the service decodes). Memory is that of the first minute
-after the warm-up against the last, of a run under six minutes that of its first and last sixth. Exit code 1 if
-a target is missed.
+With batching and without; before, between and after them the bare pipeline, without HTTP and keys
+(decode, find, align, embed, search, as many pictures at once as the service decodes). Memory is that of
+the first minute after the warm-up against the last; a run under six minutes takes its first and last
+sixth. Exit code 1 if a target is missed.
 
 The clients share the machine's cores with the service, as they would not elsewhere.
 """
