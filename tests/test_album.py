@@ -211,17 +211,21 @@ def test_too_many_faces_are_told_and_nothing_is_left(
     assert [path.name for path in tmp_path.iterdir()] == ["album"]
 
 
-def test_a_failure_while_writing_leaves_nothing(
+def test_a_failure_while_writing_leaves_what_is_done_and_no_half_folder(
     run: Run, album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(self: Path, target: Path) -> None:
         raise OSError(28, "No space left on device", str(self))
 
-    monkeypatch.setattr(Path, "symlink_to", fail)
-    result = run("cluster", album, "-o", "sorted")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "symlink_to", fail)
+        result = run("cluster", album, "-o", "sorted")
     assert result.exit_code == 3
     assert "No space left on device" in result.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["album"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["album", "sorted.unfinished"]
+    again = run("cluster", album, "-o", "sorted")
+    assert (again.exit_code, "5 pictures searched in an earlier run" in again.stderr) == (0, True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["album", "sorted"]
 
 
 # Names from a gallery

@@ -375,8 +375,8 @@ def test_embed_skips_bad_pictures(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("output", "reason"),
     [
-        ("faces.csv", "must end in .npz or .parquet"),
-        ("faces", "must end in .npz or .parquet"),
+        ("faces.csv", "must end in .npz or .parquet or .jsonl"),
+        ("faces", "must end in .npz or .parquet or .jsonl"),
         ("missing/faces.npz", "no folder 'missing'"),
     ],
 )

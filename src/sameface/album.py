@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +60,13 @@ class AlbumFace:
 
 
 def write_album(
-    folder: Path, faces: Sequence[AlbumFace], labels: NDArray[np.int64], names: Sequence[str], *, copy: bool
+    folder: Path,
+    faces: Sequence[AlbumFace],
+    labels: NDArray[np.int64],
+    names: Sequence[str],
+    *,
+    copy: bool,
+    files: Mapping[Path, Path] | None = None,
 ) -> None:
     """Write the groups into a new folder, whole or not at all. The largest group comes first.
 
@@ -70,6 +76,7 @@ def write_album(
         labels: `(n,) int64` the number of each face's group.
         names: The name of each group; groups of one name share a folder.
         copy: Copy the pictures instead of linking to them.
+        files: Where the bytes of pictures lie that are no files themselves; those are copied.
     """
     groups: dict[str, list[AlbumFace]] = {}
     for face, label in zip(faces, labels, strict=True):
@@ -80,18 +87,21 @@ def write_album(
         for name, members in ordered.items():
             place = part / free_name(folder_name(name), taken)
             place.mkdir()
-            fill(place, members, copy=copy)
+            fill(place, members, files or {}, copy=copy)
         # The bytes of a file's name need not be text; JSON and HTML are.
         (part / LIST).write_text(to_json(ordered), "utf-8", errors="backslashreplace")
         (part / SHEET).write_text(to_html(ordered), "utf-8", errors="backslashreplace")
 
 
-def fill(place: Path, members: Sequence[AlbumFace], *, copy: bool) -> None:
+def fill(place: Path, members: Sequence[AlbumFace], files: Mapping[Path, Path], *, copy: bool) -> None:
     """Put every picture of a group into its folder once; equal names are told apart by a number."""
     taken: set[str] = set()
-    for picture in dict.fromkeys(face.picture.resolve() for face in members):
+    pictures = (face.picture if face.picture in files else face.picture.resolve() for face in members)
+    for picture in dict.fromkeys(pictures):
         target = place / free_name(picture.name, taken)
-        if copy:
+        if picture in files:
+            shutil.copyfile(files[picture], target)
+        elif copy:
             shutil.copy2(picture, target)
         else:
             target.symlink_to(picture)

@@ -3,7 +3,7 @@
 from sameface.batch.engine import Result, embed_pictures
 from sameface.batch.finder import Finder, Found
 from sameface.batch.journal import Journal
-from sameface.batch.sources import Picture, count_pictures, open_pictures
+from sameface.batch.sources import Picture, count_pictures, is_packed, open_pictures
 
 __all__ = [
     "Finder",
@@ -13,5 +13,6 @@ __all__ = [
     "Result",
     "count_pictures",
     "embed_pictures",
+    "is_packed",
     "open_pictures",
 ]

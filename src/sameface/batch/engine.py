@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -47,7 +47,7 @@ def embed_pictures(
     workers: int = 1,
     journal: Journal | None = None,
     leave_out: LeaveOut | None = None,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield what becomes of each picture, in order; a content that occurs twice is searched once.
 
     A picture that gives nothing is a result too. Few pictures are in memory at a time. Close the iterator to

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import tempfile
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,49 +17,57 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.album import AlbumFace, write_album
-from sameface.align import align_faces
 from sameface.arrays import Embeddings
+from sameface.batch import Finder, Result, count_pictures, embed_pictures, is_packed, open_pictures
 from sameface.cli import BadInputError
-from sameface.cli.options import far_option, json_option, recognizer_options
-from sameface.cli.output import count, each, finish, list_pictures, print_json
+from sameface.cli.batch import Tally, batch_options, check_sources, follow, unfinished
+from sameface.cli.options import far_option, json_option
+from sameface.cli.output import count, finish, print_json
 from sameface.cluster import MAX_ROWS, cluster_embeddings, same_picture_pairs
 from sameface.gallery import Gallery, Identification
-from sameface.image import read_image
 from sameface.recognizer import Recognizer
 
 
 @click.command()
-@click.argument("album", type=click.Path(exists=True, file_okay=False))
+@click.argument("album", type=click.Path(exists=True))
 @click.option("-o", "--output", required=True, type=click.Path(), help="The folder to make.")
 @click.option("--copy", is_flag=True, help="Copy the pictures instead of linking to them.")
 @click.option("--gallery", "gallery_path", envvar="SAMEFACE_GALLERY", help="Name the people known there.")
 @far_option
 @json_option
-@recognizer_options
+@batch_options
 def cluster(*, recognizer: Recognizer, album: str, output: str, far: float | None, **choices: Any) -> None:
     """Sort the pictures of ALBUM into one folder per person; the album is not touched.
 
     The new folder holds a folder with links (or copies) for each person, `contact-sheet.html` to look
     through, and `clusters.json`. Faces of one picture are never taken for one person. --far, 0.0003 by
     default, sets how near the faces of one person must be: less gives more and purer groups.
+
+    ALBUM is a folder, or a tar or Parquet file, out of which pictures are always copied. A run that was
+    ended, in whatever way, goes on where it was when the same command is given again.
     """
-    check_target(Path(album), Path(output))
+    target = Path(output)
+    check_target(Path(album), target)
+    check_sources([album])
     threshold = recognizer.thresholds.at(3e-4 if far is None else far)
-    failures: list[str] = []
-    pictures = list_pictures([album])
-    with open_known(choices["gallery_path"], recognizer) as known:
-        faces, rows = find_faces(recognizer, pictures, failures)
+    finder, tally = Finder(recognizer, crops=True), Tally()
+    with open_known(choices["gallery_path"], recognizer) as known, unfinished(target) as journal:
+        results = embed_pictures(open_pictures([album]), finder, workers=choices["workers"], journal=journal)
+        followed = follow(results, partial(count_pictures, [album]), tally)
+        faces, rows = gather_faces(followed, recognizer.embedder.spec.dimension)
         pairs = same_picture_pairs([str(face.picture) for face in faces])
         labels = cluster_embeddings(rows, threshold=threshold, cannot_link=pairs)
         names = name_groups(labels, [] if known is None else known.identify(rows))
-    write_album(Path(output).resolve(), faces, labels, names, copy=choices["copy"])
+        with unpack_pictures(Path(album), {face.picture for face in faces}, target) as files:
+            write_album(target.resolve(), faces, labels, names, copy=choices["copy"], files=files)
+    tally.print_shortcuts()
     sizes = Counter(names[label] for label in labels)
     if choices["as_json"]:
         for name, size in sizes.most_common():
             print_json({"name": name, "faces": size})
     told = f"{count(len(faces), 'face')} of {count(len(sizes), 'person', 'people')}"
-    click.echo(f"{told} in {count(len(pictures) - len(failures), 'picture')}: {output}", err=True)
-    finish(failures)
+    click.echo(f"{told} in {count(tally.pictures - len(tally.failures), 'picture')}: {output}", err=True)
+    finish(tally.failures)
 
 
 def check_target(album: Path, output: Path) -> None:
@@ -73,25 +83,35 @@ def open_known(path: str | None, recognizer: Recognizer) -> AbstractContextManag
     return nullcontext() if path is None else Gallery.open(path, recognizer, create=False)
 
 
-def find_faces(
-    recognizer: Recognizer, pictures: Sequence[str], failures: list[str]
-) -> tuple[list[AlbumFace], Embeddings]:
+def gather_faces(results: Iterable[Result], dimension: int) -> tuple[list[AlbumFace], Embeddings]:
     """Return every face of the album, and their embeddings `(n, d)`."""
     faces: list[AlbumFace] = []
-    rows: list[Embeddings] = [np.zeros((0, recognizer.embedder.spec.dimension), np.float32)]
-
-    def work(picture: str) -> tuple[list[AlbumFace], Embeddings]:
-        image = read_image(picture)
-        found, embeddings = recognizer.embed(image)
-        crops = align_faces(image, found, recognizer.embedder.spec.crop)
-        return [AlbumFace(Path(picture), *pair) for pair in zip(found, crops, strict=True)], embeddings
-
-    for _, (found, embeddings) in each(pictures, work, failures):
-        faces += found
-        rows.append(embeddings)
+    rows: list[Embeddings] = [np.zeros((0, dimension), np.float32)]
+    for result in results:
+        found = result.found
+        if found is None:
+            continue
+        picture = Path(result.picture.name)
+        faces += [AlbumFace(picture, *pair) for pair in zip(found.faces, found.crops, strict=True)]
+        rows.append(found.rows)
         if len(faces) > MAX_ROWS:
             raise BadInputError(f"the album holds over {MAX_ROWS:,} faces: cluster a part of it at a time")
     return faces, np.concatenate(rows)
+
+
+@contextmanager
+def unpack_pictures(album: Path, wanted: set[Path], output: Path) -> Iterator[dict[Path, Path]]:
+    """Write the pictures out of a tar or Parquet file beside the output for a while; of a folder none."""
+    files: dict[Path, Path] = {}
+    if not is_packed(album):
+        yield files
+        return
+    with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=f".{output.name}.") as folder:
+        for picture in open_pictures([album]):
+            if Path(picture.name) in wanted:
+                files[Path(picture.name)] = Path(folder, str(len(files)))
+                files[Path(picture.name)].write_bytes(picture.read())
+        yield files
 
 
 def name_groups(labels: NDArray[np.int64], answers: Sequence[Identification]) -> list[str]:

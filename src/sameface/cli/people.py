@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sameface.batch import Finder, Picture, Result, embed_pictures, open_pictures
+from sameface.cli.batch import Tally, batch_options, check_sources, follow, open_named
 from sameface.cli.options import face_option, far_option, gallery_option, json_option, recognizer_options
 from sameface.cli.output import (
     count,
@@ -18,10 +24,11 @@ from sameface.cli.output import (
     print_json,
     print_table,
 )
+from sameface.errors import BadNameError, ImageError, SamefaceError
 from sameface.face import Face
 from sameface.gallery import Gallery, Identification
-from sameface.image import find_pictures, hash_image
 from sameface.recognizer import Recognizer
+from sameface.template import Template
 
 
 @click.command()
@@ -30,14 +37,14 @@ from sameface.recognizer import Recognizer
 @click.option(
     "--people",
     "people_folder",
-    type=click.Path(exists=True, file_okay=False),
-    help="A folder that holds one folder per person, called by the person's name.",
+    type=click.Path(exists=True),
+    help="A folder that holds one folder per person, called by the person's name; or a tar or Parquet file.",
 )
 @click.option("--keep-crops", is_flag=True, help="Also store the face that was cut out.")
 @gallery_option
 @face_option
 @json_option
-@recognizer_options
+@batch_options
 def enroll(
     *,
     recognizer: Recognizer,
@@ -47,43 +54,88 @@ def enroll(
     gallery_path: str,
     **choices: Any,
 ) -> None:
-    """Enroll the person NAME with PICTURES (files or folders), or everyone in a folder of --people.
+    """Enroll the person NAME with PICTURES, or everyone in a folder of --people.
 
-    A picture that is enrolled already is passed over, so that the command can be repeated, also after it
-    was interrupted.
+    PICTURES are files, folders, tar files and Parquet files. A picture that is enrolled already is passed
+    over, so that the command can be repeated, also after it was interrupted.
     """
     if bool(name) != bool(pictures) or not (name or people_folder):
         raise click.UsageError("give a NAME and PICTURES, or a folder with --people")
-    wanted = list_people(Path(people_folder)) if people_folder else []
-    wanted += [(name, picture) for picture in list_pictures(pictures)] if name else []
-    failures: list[str] = []
-    counts = dict.fromkeys((person for person, _ in wanted), 0)
+    check_sources(pictures)
+    if people_folder:
+        check_people(Path(people_folder))
+    everyone = partial(open_everyone, people_folder, name, pictures)
+    finder, tally = Finder(recognizer, face=choices["face"], crops=choices["keep_crops"]), Tally()
+    counts: Counter[str] = Counter()
     with Gallery.open(gallery_path, recognizer) as gallery:
-
-        def work(item: tuple[str, str]) -> int:
-            person, source = item[0], open_source(item[1])
-            if gallery.holds(person, hash_image(source)):
-                return 0
-            made = recognizer.template(source, face=choices["face"], keep_crop=choices["keep_crops"])
-            return gallery.enroll(person, [made])
-
-        for (person, _), added in each(wanted, work, failures):
-            counts[person] += added
+        results = embed_pictures(
+            everyone(), finder, workers=choices["workers"], leave_out=partial(is_enrolled, gallery)
+        )
+        for result in follow(results, lambda: sum(1 for _ in everyone()), tally):
+            counts[result.picture.person] += enroll_result(gallery, result, tally.failures)
+    counts.pop("", None)  # what could not be read, or is in nobody's folder
     for person, added in counts.items():
         if choices["as_json"]:
             print_json({"name": person, "added": added})
         else:
             click.echo(f"{person}: {added} added")
-    finish(failures)
+    finish(tally.failures)
 
 
-def list_people(folder: Path) -> list[tuple[str, str]]:
-    """Return name and picture of everyone in a folder that holds one folder per person."""
-    people = sorted(place for place in folder.iterdir() if place.is_dir() and not place.name.startswith("."))
-    found = [(place.name, str(picture)) for place in people for picture in find_pictures(place)]
-    if not found:
-        raise click.UsageError(f"no folders with pictures in {str(folder)!r}")
-    return found
+def open_everyone(folder: str | None, name: str | None, pictures: tuple[str, ...]) -> Iterator[Picture]:
+    """Yield the pictures of everyone to enroll; each says whose it is."""
+    if folder is not None:
+        yield from open_people(Path(folder))
+    if name:
+        yield from open_named(pictures, name)
+
+
+def open_people(source: Path) -> Iterator[Picture]:
+    """Yield the pictures of a folder that holds one folder per person, or of a tar or Parquet file."""
+    if not source.is_dir():
+        for picture in open_pictures([source]):
+            # A source that cannot be read stands there under its own name, and says so when it is read.
+            lost = not picture.person and picture.name != str(source)
+            yield replace(picture, read=partial(refuse_homeless, picture.name)) if lost else picture
+        return
+    for place in sorted(source.iterdir()):
+        if place.is_dir() and not place.name.startswith("."):
+            for picture in open_pictures([place]):
+                yield replace(picture, person=place.name)
+
+
+def refuse_homeless(name: str) -> bytes:
+    """Raise the error of a picture that nobody can be enrolled with."""
+    raise ImageError(repr(name), "it is in no person's folder")
+
+
+def check_people(source: Path) -> None:
+    """Refuse a folder of people without a picture, before the work begins."""
+    if next(open_people(source), None) is None:
+        raise click.UsageError(f"no folders with pictures in {str(source)!r}")
+
+
+def is_enrolled(gallery: Gallery, picture: Picture, sha256: str) -> bool:
+    """Return whether a person is enrolled with a content; nobody is under a name that nobody can have."""
+    try:
+        return gallery.holds(picture.person, sha256)
+    except BadNameError:
+        return False
+
+
+def enroll_result(gallery: Gallery, result: Result, failures: list[str]) -> int:
+    """Enroll the face of a picture and return how many were added; why not, if not, goes to `failures`."""
+    if result.found is None:
+        return 0
+    found = result.found
+    [face] = found.faces
+    crop = found.crops[0] if len(found.crops) else None
+    template = Template(result.sha256, face.box, face.score, found.rows[0], crop)
+    try:
+        return gallery.enroll(result.picture.person, [template])
+    except SamefaceError as error:
+        failures.append(str(error))
+        return 0
 
 
 @click.command()

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
 
+from sameface.batch import Finder, embed_pictures
+from sameface.cli.batch import (
+    Tally,
+    batch_options,
+    check_sources,
+    count_named,
+    follow,
+    open_named,
+    unfinished,
+)
 from sameface.cli.options import (
     PicturePath,
     detector_options,
@@ -82,27 +93,28 @@ def describe(number: int, face: Face) -> tuple[object, ...]:
     "--output",
     required=True,
     type=click.Path(dir_okay=False),
-    help="A file ending in .npz or .parquet.",
+    help="A file ending in .npz, .parquet or .jsonl.",
 )
-@recognizer_options
-def embed(*, recognizer: Recognizer, pictures: tuple[str, ...], output: str) -> None:
-    """Write the embedding of every face in PICTURES (files or folders) to a file.
+@batch_options
+def embed(*, recognizer: Recognizer, pictures: tuple[str, ...], output: str, workers: int) -> None:
+    """Write the embedding of every face in PICTURES to a file.
 
-    Beside the rows stand the picture, the number and the box of each face, and the pipeline's signature.
+    PICTURES are files, folders, tar files and Parquet files. Beside the rows stand the picture, the number
+    and the box of each face, and the pipeline's signature. A run that was ended, in whatever way, goes on
+    where it was when the same command is given again.
     """
-    table = EmbeddingTable(Path(output), recognizer.signature)
-    failures: list[str] = []
-    named = list_pictures(pictures)
-
-    def work(picture: str) -> None:
-        table.add(picture, *recognizer.embed(open_source(picture)))
-
-    for _ in each(named, work, failures):
-        pass
-    faces = table.write(recognizer.embedder.spec.dimension)
-    pictures_read = count(len(named) - len(failures), "picture")
+    finder, tally = Finder(recognizer), Tally()
+    table = EmbeddingTable(Path(output), recognizer.signature, recognizer.embedder.spec.dimension)
+    check_sources(pictures)
+    with unfinished(Path(output)) as journal:
+        results = embed_pictures(open_named(pictures), finder, workers=workers, journal=journal)
+        for _ in follow(results, partial(count_named, pictures), tally):
+            pass
+        faces = table.write(partial(journal.entries, finder.pipeline))
+    tally.print_shortcuts()
+    pictures_read = count(tally.pictures - len(tally.failures), "picture")
     click.echo(f"{count(faces, 'face')} of {pictures_read}: {output}", err=True)
-    finish(failures)
+    finish(tally.failures)
 
 
 @click.command()

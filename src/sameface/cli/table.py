@@ -2,65 +2,162 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.arrays import Embeddings
 from sameface.atomic import replace_file
-from sameface.face import Face
+from sameface.batch.finder import Failure, Found
+from sameface.batch.journal import Entry
+from sameface.cli.output import face_record
+
+ENDINGS = (".npz", ".parquet", ".jsonl")
+GROUP = 4096  # faces of a Parquet file's row group: so many are in memory
+
+Entries: TypeAlias = Callable[[], Iterable[Entry]]
+Columns: TypeAlias = dict[str, NDArray[Any]]
 
 
 class EmbeddingTable:
-    """Faces and their embeddings, gathered and then written as `.npz` or `.parquet` in one go.
+    """Faces and their embeddings, written as `.npz`, `.parquet` or JSON lines, a few at a time.
 
     Args:
         path: The file to write.
         signature: The pipeline's.
+        dimension: Of a row.
 
     Raises:
         click.UsageError: Another ending, or Parquet without pyarrow.
     """
 
-    def __init__(self, path: Path, signature: str) -> None:
-        if path.suffix not in (".npz", ".parquet"):
-            raise click.UsageError(f"{str(path)!r} must end in .npz or .parquet")
+    def __init__(self, path: Path, signature: str, dimension: int) -> None:
+        if path.suffix not in ENDINGS:
+            raise click.UsageError(f"{str(path)!r} must end in .npz or .parquet or .jsonl")
         if path.suffix == ".parquet":
             import_pyarrow()
         if not path.parent.is_dir():
             raise click.UsageError(f"no folder {str(path.parent)!r}")
         self._path = path
         self._signature = signature
-        self._faces: list[tuple[str, int, Face]] = []
-        self._rows: list[Embeddings] = []
+        self._dimension = dimension
 
-    def add(self, picture: str, faces: list[Face], rows: Embeddings) -> None:
-        """Add the faces of one picture."""
-        text = picture.encode(errors="backslashreplace").decode()  # a file's name may hold any bytes
-        self._faces += [(text, number, face) for number, face in enumerate(faces)]
-        self._rows.append(rows)
+    def write(self, entries: Entries) -> int:
+        """Write the file whole or not at all, and return how many faces it holds.
 
-    def write(self, dimension: int) -> int:
-        """Write the file and return how many faces it holds."""
-        rows = np.concatenate([np.zeros((0, dimension), np.float32), *self._rows])
-        columns: dict[str, NDArray[Any]] = {
-            "picture": np.array([picture for picture, _, _ in self._faces], np.str_),
-            "number": np.array([number for _, number, _ in self._faces], np.int64),
-            "box": np.array([face.box for *_, face in self._faces], np.float32).reshape(-1, 4),
-            "landmarks": np.array([face.landmarks for *_, face in self._faces], np.float32).reshape(-1, 10),
-            "score": np.array([face.score for *_, face in self._faces], np.float32),
+        Args:
+            entries: Gives every picture in order; it is called several times.
+        """
+        writers = {".npz": self._write_npz, ".parquet": self._write_parquet, ".jsonl": self._write_lines}
+        with replace_file(self._path) as part:
+            return writers[self._path.suffix](part, entries)
+
+    def _write_npz(self, part: Path, entries: Entries) -> int:
+        """Write what `np.savez` would, a column after the other."""
+        faces, longest = 0, 1
+        for columns in map(self._columns, entries()):
+            faces += len(columns["number"])
+            longest = max(longest, columns["picture"].dtype.itemsize // 4)
+        with zipfile.ZipFile(part, "w", allowZip64=True) as file:
+            write_member(file, "signature", np.array(self._signature), (), iter(()))
+            for name, empty in self._columns(Entry("", "", Failure("", ""))).items():
+                like = empty.astype(f"<U{longest}") if name == "picture" else empty
+                parts = (self._columns(entry)[name].astype(like.dtype) for entry in entries())
+                write_member(file, name, like, (faces, *like.shape[1:]), parts)
+        return faces
+
+    def _write_parquet(self, part: Path, entries: Entries) -> int:
+        """Write row groups of a few thousand faces."""
+        pyarrow = import_pyarrow()
+        faces = 0
+        groups = gather_groups(map(self._columns, entries()), self._columns(Entry("", "", Failure("", ""))))
+        first = to_arrow(next(groups), self._signature)
+        with pyarrow.parquet.ParquetWriter(part, first.schema) as file:
+            file.write_table(first)
+            faces += int(first.num_rows)
+            for columns in groups:
+                file.write_table(to_arrow(columns, self._signature))
+                faces += len(columns["number"])
+        return faces
+
+    def _write_lines(self, part: Path, entries: Entries) -> int:
+        """Write one JSON object for each picture, skipped ones too."""
+        faces = 0
+        with part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            for entry in entries():
+                record = self._record(entry)
+                faces += len(record.get("faces", ()))
+                file.write(f"{json.dumps(record, ensure_ascii=False)}\n")
+        return faces
+
+    def _record(self, entry: Entry) -> dict[str, Any]:
+        """Return a picture as it stands in JSON."""
+        known = {"picture": entry.picture, "sha256": entry.sha256 or None}
+        if isinstance(entry.outcome, Failure):
+            return known | {"error": {"code": entry.outcome.code, "message": entry.outcome.reason}}
+        found = entry.outcome
+        faces = [
+            face_record(number, face) | {"embedding": [float(f"{value:.9g}") for value in row]}
+            for number, (face, row) in enumerate(zip(found.faces, found.rows, strict=True))
+        ]
+        return known | {"same_as": entry.same_as or None, "signature": self._signature, "faces": faces}
+
+    def _columns(self, entry: Entry) -> Columns:
+        """Return the faces of a picture as columns; a picture that failed has none."""
+        found = entry.outcome if isinstance(entry.outcome, Found) else None
+        faces = () if found is None else found.faces
+        text = entry.picture.encode(errors="backslashreplace").decode()  # a file's name may hold any bytes
+        rows = np.zeros((0, self._dimension), np.float32) if found is None else found.rows
+        return {
+            "picture": np.array([text] * len(faces), np.str_),
+            "number": np.arange(len(faces), dtype=np.int64),
+            "box": np.array([face.box for face in faces], np.float32).reshape(-1, 4),
+            "landmarks": np.array([face.landmarks for face in faces], np.float32).reshape(-1, 10),
+            "score": np.array([face.score for face in faces], np.float32),
             "embedding": rows,
         }
-        with replace_file(self._path) as part:
-            if self._path.suffix == ".npz":
-                with part.open("wb") as file:
-                    np.savez(file, allow_pickle=False, signature=self._signature, **columns)
-            else:
-                write_parquet(part, columns, self._signature)
-        return len(rows)
+
+
+def write_member(
+    file: zipfile.ZipFile,
+    name: str,
+    like: NDArray[Any],
+    shape: tuple[int, ...],
+    parts: Iterator[NDArray[Any]],
+) -> None:
+    """Write an array of this shape into an `.npz` file, its values from parts, its dtype that of `like`.
+
+    Without an axis it is `like` itself.
+    """
+    with file.open(f"{name}.npy", "w", force_zip64=True) as member:
+        facts = {"descr": like.dtype.str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(member, facts)
+        member.write(like.tobytes() if shape == () else b"")
+        for values in parts:
+            member.write(values.tobytes())
+
+
+def gather_groups(pictures: Iterable[Columns], empty: Columns) -> Iterator[Columns]:
+    """Yield the columns of a few thousand faces together; at least once, though there be none."""
+    gathered, faces, told = [empty], 0, False
+    for columns in pictures:
+        gathered.append(columns)
+        faces += len(columns["number"])
+        if faces >= GROUP:
+            yield join(gathered)
+            gathered, faces, told = [empty], 0, True
+    if faces or not told:
+        yield join(gathered)
+
+
+def join(pictures: list[Columns]) -> Columns:
+    """Return the columns of several pictures as one."""
+    return {name: np.concatenate([columns[name] for columns in pictures]) for name in pictures[0]}
 
 
 def import_pyarrow() -> Any:
@@ -72,13 +169,12 @@ def import_pyarrow() -> Any:
     return pyarrow
 
 
-def write_parquet(path: Path, columns: dict[str, NDArray[Any]], signature: str) -> None:
-    """Write the columns; those of several numbers become lists of a fixed length."""
+def to_arrow(columns: Columns, signature: str) -> Any:
+    """Return the columns as a table; those of several numbers become lists of a fixed length."""
     pyarrow = import_pyarrow()
     arrays = {}
     for name, values in columns.items():
         flat = pyarrow.array(values.ravel())
         width = values.shape[1] if values.ndim == 2 else 0
         arrays[name] = pyarrow.FixedSizeListArray.from_arrays(flat, width) if width else flat
-    table = pyarrow.table(arrays).replace_schema_metadata({"sameface.signature": signature})
-    pyarrow.parquet.write_table(table, path)
+    return pyarrow.table(arrays).replace_schema_metadata({"sameface.signature": signature})
