@@ -50,10 +50,9 @@ def postgres_server() -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres_place(postgres_server: str) -> Iterator[str]:
-    """Where a gallery in PostgreSQL can be made."""
-    with postgres_world.schema(postgres_server, f"gallery {next(NUMBERS)}") as address:
-        yield address
+def postgres_place(postgres_server: str) -> str:
+    """Where a gallery in PostgreSQL can be made; it goes with the server."""
+    return f"{postgres_server}&schema=gallery {next(NUMBERS)}"
 
 
 @pytest.fixture(params=["sqlite", "postgres", "index"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 from psycopg import sql
@@ -38,7 +38,8 @@ def served() -> Iterator[str]:
         try:
             address = str(server.get_uri())
             with psycopg.connect(address, autocommit=True) as connection:
-                connection.execute("ALTER SYSTEM SET fsync = off")
+                for setting in ("fsync", "full_page_writes", "synchronous_commit", "autovacuum"):
+                    connection.execute(f"ALTER SYSTEM SET {setting} = off")
                 connection.execute("SELECT pg_reload_conf()")
             yield address
         finally:
@@ -49,20 +50,19 @@ def served() -> Iterator[str]:
 
 def stop(pid: int) -> None:
     """End a server at once; what it holds is thrown away."""
-    os.kill(pid, signal.SIGQUIT)
-    while Path(f"/proc/{pid}").exists():
+    server = psutil.Process(pid)
+    parts = [server, *server.children()]
+    server.send_signal(signal.SIGQUIT)
+    while any(is_alive(part) for part in parts):
         time.sleep(0.02)
 
 
-@contextmanager
-def schema(server: str, name: str) -> Iterator[str]:
-    """Give the address of a gallery in a schema of its own that does not exist yet."""
+def is_alive(process: psutil.Process) -> bool:
+    """Return whether a process still does something; one that is dead may wait long to be noted."""
     try:
-        yield f"{server}&schema={name}"
-    finally:
-        with psycopg.connect(server) as connection:
-            statement = sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name))
-            connection.execute(statement)
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @contextmanager

@@ -49,7 +49,10 @@ def list_people(database: Backend, limit: int | None, after: str) -> list[Person
     """Return people by name, those whose name comes behind `after`; `limit` None means all."""
     query = """SELECT name, (SELECT count(*) FROM faces WHERE person_id = people.id), id FROM people
                WHERE name > ? ORDER BY name"""
-    return [Person(*row) for row in read_page(database, query, limit, after)]
+    behind = after.partition("\0")[
+        0
+    ]  # the same page, as no name holds a zero, which not every database takes
+    return [Person(*row) for row in read_page(database, query, limit, behind)]
 
 
 def read_person(database: Backend, who: Who) -> Person:

@@ -36,6 +36,7 @@ class Connections:
             min_size=0,
             max_size=MOST,
             timeout=CONNECT_SECONDS,
+            reconnect_timeout=CONNECT_SECONDS / 2,  # so that whoever waits sees an attempt begun anew
             num_workers=1,
             configure=self._configure,
             open=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
@@ -14,7 +15,7 @@ from sameface.arrays import Embeddings
 from sameface.errors import GalleryBusyError
 from sameface.gallery.address import Address
 from sameface.gallery.backend import Answer, Row, Statements
-from sameface.gallery.postgres import rows
+from sameface.gallery.postgres import connections, rows
 from sameface.gallery.postgres.connections import Connections, connect, translated
 from sameface.gallery.postgres.nearest import INDEX, Indexed
 from sameface.gallery.postgres.schema import Connection, prepare
@@ -31,10 +32,10 @@ class PostgresDatabase:
     row_column = "vector_send(embedding)"
     is_trial = False  # no upgrade is made in PostgreSQL
 
-    def __init__(self, connections: Connections) -> None:
-        self.path = connections.address.shown
-        self._connections = connections
-        self._indexed = connections.address.indexed
+    def __init__(self, pool: Connections) -> None:
+        self.path = pool.address.shown
+        self._connections = pool
+        self._indexed = pool.address.indexed
         self._loading = threading.Lock()
         self._rows: Rows | None = None
         self._counted: tuple[int, int] | None = None  # a revision, and how many faces there are at it
@@ -100,12 +101,16 @@ class PostgresDatabase:
             return known
 
     def pack(self) -> bool:
-        """Free the place of deleted rows; False if another program prevents it."""
+        """Write the tables anew without deleted rows; False if another program prevents it.
+
+        With the index, which takes minutes to build anew, the place of deleted rows is only freed.
+        """
         try:
+            unseen = self._connections.run(await_readers)
             self._connections.run(vacuum)
         except GalleryBusyError:
             return False
-        return True
+        return unseen
 
     def _make_index(self, dimension: int) -> None:
         """Build the index unless it is there; writers wait until it is."""
@@ -144,18 +149,34 @@ def begin(connection: Connection) -> None:
     connection.execute("SELECT 1 FROM sameface_gallery FOR UPDATE")
 
 
+def await_readers(connection: Connection) -> bool:
+    """Wait until nobody sees what is deleted by now; False if somebody still does after `WAIT_SECONDS`."""
+    end = time.monotonic() + connections.WAIT_SECONDS
+    [(now,)] = connection.execute("SELECT age('3'::xid)").fetchall()  # how many transactions there were
+    older = b"""SELECT 1 FROM pg_stat_activity
+                WHERE backend_type = 'client backend' AND datname = current_database()
+                AND pid <> pg_backend_pid()
+                AND greatest(age(backend_xmin), age(backend_xid)) > age('3'::xid)::bigint - %s"""
+    while connection.execute(older, (now,)).fetchone():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
 def vacuum(connection: Connection) -> None:
-    """Free the place of deleted rows, or log that it takes the owner of the tables."""
+    """Get rid of deleted rows, or log that it takes the owner of the tables."""
     warnings: list[str] = []
 
     def note(notice: psycopg.errors.Diagnostic) -> None:
         if notice.severity_nonlocalized == "WARNING":
             warnings.append(str(notice.message_primary))
 
+    [(whole,)] = connection.execute("SELECT to_regclass('faces_nearest') IS NULL").fetchall()
     connection.add_notice_handler(note)
     try:
-        connection.execute("VACUUM faces, people, pictures")
+        connection.execute(f"VACUUM {'(FULL) ' if whole else ''}faces, people, pictures".encode())
     finally:
         connection.remove_notice_handler(note)
     for words in warnings:
-        logger.warning("deleted rows keep their place until they are vacuumed: %s", words)
+        logger.warning("deleted rows stay on the disk until the tables' owner vacuums them: %s", words)

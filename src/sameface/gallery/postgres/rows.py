@@ -87,9 +87,8 @@ def read_rows(connection: Connection, shown: str, signature: str, known: Rows | 
 def append_rows(connection: Connection, known: Rows, state: State) -> Rows:
     """Return the rows with those that were added, inside the transaction that is open."""
     after = known.version[1]
-    [(last, more)] = connection.execute(
-        "SELECT (SELECT last FROM numbers), (SELECT count(*) FROM faces WHERE id > %s)", (after,)
-    ).fetchall()
+    query = """SELECT greatest((SELECT last FROM numbers), max(id)), count(*) FROM faces WHERE id > %s"""
+    [(last, more)] = connection.execute(query, (after,)).fetchall()
     names: dict[int, str] = dict(
         connection.execute("SELECT id, name FROM people WHERE id > %s", (after,)).fetchall()
     )
