@@ -58,7 +58,7 @@ def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("sources", nargs="*", help="Folders, tar files or Parquet files.")
-    parser.add_argument("--count", type=int, default=200, help="How many pictures.")
+    parser.add_argument("--count", type=int, default=400, help="How many pictures.")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     single, default = Finder(Recognizer.load(threads=1)), Finder(Recognizer.load())

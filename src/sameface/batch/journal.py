@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sameface.batch.finder import Failure, Found, Outcome
 from sameface.errors import JournalError
@@ -22,7 +20,8 @@ from sameface.face import Face
 APPLICATION_ID = 0x5A3EEA2  # marks the file as ours
 TABLES = """
 CREATE TABLE found (
-    pipeline TEXT NOT NULL, sha256 TEXT NOT NULL, count INTEGER NOT NULL,
+    pipeline TEXT NOT NULL, sha256 TEXT NOT NULL,
+    count INTEGER NOT NULL, width INTEGER NOT NULL, size INTEGER NOT NULL,
     faces BLOB NOT NULL, embeddings BLOB NOT NULL, crops BLOB NOT NULL,
     PRIMARY KEY (pipeline, sha256)
 );
@@ -33,6 +32,9 @@ CREATE TABLE pictures (
 );
 CREATE INDEX pictures_by_content ON pictures (sha256, number) WHERE code = '';
 """
+
+
+BLOBS = "count, width, size, faces, embeddings, crops"  # what `unpack` takes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,18 +100,14 @@ class Journal:
 
     def find(self, pipeline: str, sha256: str) -> Found | None:
         """Return what this pipeline found in a content; None if it has not searched it."""
-        query = "SELECT faces, embeddings, crops FROM found WHERE pipeline = ? AND sha256 = ?"
+        query = f"SELECT {BLOBS} FROM found WHERE pipeline = ? AND sha256 = ?"
         found = self._ask(query, pipeline, sha256)
         return unpack(*found[0]) if found else None
 
     def keep(self, pipeline: str, sha256: str, found: Found) -> None:
         """Remember what was found in a content."""
         self._ask(
-            "INSERT OR REPLACE INTO found VALUES (?, ?, ?, ?, ?, ?)",
-            pipeline,
-            sha256,
-            len(found.faces),
-            *pack(found),
+            "INSERT OR REPLACE INTO found VALUES (?, ?, ?, ?, ?, ?, ?, ?)", pipeline, sha256, *pack(found)
         )
 
     def begin(self) -> None:
@@ -136,11 +134,11 @@ class Journal:
 
     def entries(self, pipeline: str) -> Iterator[Entry]:
         """Yield what became of every picture of the run, in order; few of them are in memory at a time."""
-        query = """SELECT name, pictures.sha256, code, reason, same_as, faces, embeddings, crops FROM pictures
+        query = f"""SELECT name, pictures.sha256, code, reason, same_as, {BLOBS} FROM pictures
                    LEFT JOIN found ON found.pipeline = ? AND found.sha256 = pictures.sha256 ORDER BY number"""
         with self._told():
-            for name, sha256, code, reason, same_as, *blobs in self._db.execute(query, (pipeline,)):
-                outcome = Failure(code, reason) if code else unpack(*blobs)
+            for name, sha256, code, reason, same_as, *packed in self._db.execute(query, (pipeline,)):
+                outcome = Failure(code, reason) if code else unpack(*packed)
                 yield Entry(os.fsdecode(name), sha256, outcome, os.fsdecode(same_as))
 
     def close(self, *, remove: bool = False) -> None:
@@ -204,30 +202,20 @@ def to_bytes(name: str) -> bytes:
     return os.fsencode(name)
 
 
-def pack(found: Found) -> tuple[bytes, bytes, bytes]:
-    """Return faces, rows and crops as bytes that know their shape."""
+def pack(found: Found) -> tuple[int, int, int, bytes, bytes, bytes]:
+    """Return how many faces were found, the width of rows and of crops, and the bytes of all three."""
     faces = [(*face.box, face.score, *face.landmarks.ravel()) for face in found.faces]
-    return (
-        to_npy(np.array(faces, np.float32).reshape(-1, 15)),
-        to_npy(found.rows),
-        to_npy(found.crops),
-    )
+    sizes = (len(faces), found.rows.shape[1], found.crops.shape[1])
+    return *sizes, np.array(faces, np.float32).tobytes(), found.rows.tobytes(), found.crops.tobytes()
 
 
-def unpack(faces: bytes, rows: bytes, crops: bytes) -> Found:
+def unpack(count: int, width: int, size: int, *blobs: bytes) -> Found:
     """Return what `pack` made bytes of."""
-    made = [Face(row[:4], row[5:].reshape(5, 2), float(row[4])) for row in from_npy(faces)]
-    return Found(tuple(made), from_npy(rows), from_npy(crops))
-
-
-def to_npy(array: NDArray[Any]) -> bytes:
-    """Return an array as the bytes of a `.npy` file."""
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=False)
-    return file.getvalue()
-
-
-def from_npy(data: bytes) -> NDArray[Any]:
-    """Return the array in the bytes of a `.npy` file."""
-    array: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
-    return array
+    faces = np.frombuffer(blobs[0], np.float32).reshape(count, 15)
+    rows = np.frombuffer(blobs[1], np.float32).reshape(count, width)
+    crops = np.frombuffer(blobs[2], np.uint8)
+    return Found(
+        tuple(Face(row[:4], row[5:].reshape(5, 2), float(row[4])) for row in faces),
+        rows,
+        crops.reshape(-1, size, size, 3),
+    )

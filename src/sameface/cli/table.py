@@ -16,6 +16,7 @@ from sameface.atomic import replace_file
 from sameface.batch.finder import Failure, Found
 from sameface.batch.journal import Entry
 from sameface.cli.output import face_record
+from sameface.face import Face
 
 ENDINGS = (".npz", ".parquet", ".jsonl")
 GROUP = 4096  # faces of a Parquet file's row group: so many are in memory
@@ -45,7 +46,14 @@ class EmbeddingTable:
             raise click.UsageError(f"no folder {str(path.parent)!r}")
         self._path = path
         self._signature = signature
-        self._dimension = dimension
+        self._empty: Columns = {
+            "picture": np.zeros(0, np.str_),
+            "number": np.zeros(0, np.int64),
+            "box": np.zeros((0, 4), np.float32),
+            "landmarks": np.zeros((0, 10), np.float32),
+            "score": np.zeros(0, np.float32),
+            "embedding": np.zeros((0, dimension), np.float32),
+        }
 
     def write(self, entries: Entries) -> int:
         """Write the file whole or not at all, and return how many faces it holds.
@@ -60,14 +68,16 @@ class EmbeddingTable:
     def _write_npz(self, part: Path, entries: Entries) -> int:
         """Write what `np.savez` would, a column after the other."""
         faces, longest = 0, 1
-        for columns in map(self._columns, entries()):
-            faces += len(columns["number"])
-            longest = max(longest, columns["picture"].dtype.itemsize // 4)
+        for entry in entries():
+            faces += len(faces_of(entry))
+            longest = max(longest, len(text_of(entry)) if faces_of(entry) else 0)
         with zipfile.ZipFile(part, "w", allowZip64=True) as file:
             write_member(file, "signature", np.array(self._signature), (), iter(()))
-            for name, empty in self._columns(Entry("", "", Failure("", ""))).items():
-                like = empty.astype(f"<U{longest}") if name == "picture" else empty
-                parts = (self._columns(entry)[name].astype(like.dtype) for entry in entries())
+            for name, make in COLUMNS.items():
+                like = self._empty[name]
+                if name == "picture":
+                    like = like.astype(f"<U{longest}")
+                parts = (make(entry).astype(like.dtype) for entry in entries() if faces_of(entry))
                 write_member(file, name, like, (faces, *like.shape[1:]), parts)
         return faces
 
@@ -75,7 +85,7 @@ class EmbeddingTable:
         """Write row groups of a few thousand faces."""
         pyarrow = import_pyarrow()
         faces = 0
-        groups = gather_groups(map(self._columns, entries()), self._columns(Entry("", "", Failure("", ""))))
+        groups = gather_groups(map(columns_of, filter(faces_of, entries())), self._empty)
         first = to_arrow(next(groups), self._signature)
         with pyarrow.parquet.ParquetWriter(part, first.schema) as file:
             file.write_table(first)
@@ -107,20 +117,37 @@ class EmbeddingTable:
         ]
         return known | {"same_as": entry.same_as or None, "signature": self._signature, "faces": faces}
 
-    def _columns(self, entry: Entry) -> Columns:
-        """Return the faces of a picture as columns; a picture that failed has none."""
-        found = entry.outcome if isinstance(entry.outcome, Found) else None
-        faces = () if found is None else found.faces
-        text = entry.picture.encode(errors="backslashreplace").decode()  # a file's name may hold any bytes
-        rows = np.zeros((0, self._dimension), np.float32) if found is None else found.rows
-        return {
-            "picture": np.array([text] * len(faces), np.str_),
-            "number": np.arange(len(faces), dtype=np.int64),
-            "box": np.array([face.box for face in faces], np.float32).reshape(-1, 4),
-            "landmarks": np.array([face.landmarks for face in faces], np.float32).reshape(-1, 10),
-            "score": np.array([face.score for face in faces], np.float32),
-            "embedding": rows,
-        }
+
+def text_of(entry: Entry) -> str:
+    """Return what a picture is called, as text: a file's name may hold any bytes."""
+    return entry.picture.encode(errors="backslashreplace").decode()
+
+
+def faces_of(entry: Entry) -> tuple[Face, ...]:
+    """Return the faces of a picture; one that failed has none."""
+    return entry.outcome.faces if isinstance(entry.outcome, Found) else ()
+
+
+def rows_of(entry: Entry) -> NDArray[Any]:
+    """Return the embeddings of a picture's faces."""
+    assert isinstance(entry.outcome, Found)
+    return entry.outcome.rows
+
+
+# What the columns hold of a picture that has faces.
+COLUMNS: dict[str, Callable[[Entry], NDArray[Any]]] = {
+    "picture": lambda entry: np.array([text_of(entry)] * len(faces_of(entry)), np.str_),
+    "number": lambda entry: np.arange(len(faces_of(entry)), dtype=np.int64),
+    "box": lambda entry: np.array([face.box for face in faces_of(entry)], np.float32),
+    "landmarks": lambda entry: np.array([face.landmarks.ravel() for face in faces_of(entry)], np.float32),
+    "score": lambda entry: np.array([face.score for face in faces_of(entry)], np.float32),
+    "embedding": rows_of,
+}
+
+
+def columns_of(entry: Entry) -> Columns:
+    """Return the faces of a picture as columns."""
+    return {name: make(entry) for name, make in COLUMNS.items()}
 
 
 def write_member(
