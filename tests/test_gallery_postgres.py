@@ -13,6 +13,7 @@ import numpy as np
 import postgres_world
 import psycopg
 import pytest
+import service_world
 import toy
 from click.testing import Result
 from gallery_world import face, identify_one
@@ -33,6 +34,8 @@ from sameface.gallery.postgres import connections, schema
 from sameface.gallery.postgres.nearest import NEAREST
 from sameface.gallery.upgrade import Upgrade, discard_upgrade
 from sameface.recognizer import Recognizer
+from sameface.service.app import create_app
+from sameface.service.config import ServiceConfig
 from sameface.template import Template
 
 
@@ -590,3 +593,23 @@ def test_a_gallery_in_a_database_is_not_upgraded(run: Callable[..., Result]) -> 
     result = run("gallery", "upgrade", place, "--discard")
     assert result.exit_code == 3
     assert "'postgresql://ann@h/d'" in result.stderr
+
+
+def test_the_service_runs_on_a_database_and_says_when_it_is_gone(
+    impatient: None, team: tuple[str, Gallery], toy_recognizer: Recognizer
+) -> None:
+    server, _ = team
+    with Gallery.open(server.replace("/postgres?", "/team?"), toy_recognizer) as gallery:
+        app = create_app(toy_recognizer, gallery, ServiceConfig(keep_crops=True))
+        with service_world.serve(app) as client:
+            person = service_world.enroll(client, "Blue", toy.BLUE, note=5)
+            found = client.post("/v1/identify", files={"picture": service_world.png(toy.BLUE)}).json()
+            assert [face["name"] for face in found["faces"]] == ["Blue"]
+            assert len(client.get(f"/v1/people/{person}/faces").json()["faces"]) == 1
+            with postgres_world.closed_to_all(server, "team"):
+                answer = client.get("/ready")
+                assert service_world.error_of(answer) == (503, "gallery_lost")
+                assert "team" not in answer.text
+            assert client.get("/ready").status_code == 200
+            assert client.delete(f"/v1/people/{person}").status_code == 200
+            assert gallery.people() == [Person("Red", 1)]
