@@ -21,7 +21,8 @@ SamefaceError                       code
 │   └── ExportError                 bad_export         the exported file does not do what the network does
 ├── BatchError
 │   ├── JournalError                bad_journal        what an unfinished run has left cannot be used
-│   └── WorkersError                no_workers         the worker processes die before they begin
+│   ├── WorkersError                no_workers         the worker processes die before they begin
+│   └── RayError                    no_ray             Ray is not installed, or there is no cluster
 ├── GalleryError
 │   ├── GalleryFileError            bad_gallery        missing, or not a gallery of this version
 │   ├── GalleryBusyError            gallery_busy       another program holds the gallery
@@ -303,6 +304,17 @@ class WorkersError(BatchError):
             "is there memory enough? try fewer --workers"
         )
         self.workers = workers
+
+
+class RayError(BatchError):
+    """Ray is not installed, or there is no cluster at the address."""
+
+    code = "no_ray"
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(f"cannot use the Ray cluster {address!r}: {reason}")
+        self.address = address
+        self.reason = reason
 
 
 class GalleryError(SamefaceError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import lzma
 import os
 import tarfile
@@ -26,8 +27,8 @@ class Picture:
 
     Attributes:
         name: What it is called in results.
-        read: Gives the bytes of its file, or raises an `ImageError`. Of a tar file it is called before the
-            next picture is asked for, or never.
+        read: Gives the bytes of its file, or raises an `ImageError`. Of a compressed tar file it is called
+            before the next picture is asked for, or never.
         stamp: What changes when the file does: its size and time; empty where that is not known.
         person: The folder that it is in, which is the person's name in a folder of people; empty at the top.
     """
@@ -123,17 +124,44 @@ def list_tar(source: Path) -> Iterator[Picture]:
                 path = PurePosixPath(last)
                 if member.isfile() and path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
                     name = f"{source}:{last}"
-                    read = partial(read_member, tar, member, repr(name))
+                    read = open_member(source, tar, member, repr(name))
                     yield Picture(name, read, f"{stamp}/{member.offset_data}", path.parent.name)
     except TAR_ERRORS as error:
         where = f" after {last!r}" if last else ""
         yield broken(source, f"damaged or unreadable tar file{where} ({tell(error)})")
 
 
+def open_member(
+    source: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, name: str
+) -> Callable[[], bytes]:
+    """Return what reads a file inside a tar file: by its place, or in turn if it is compressed."""
+    if member.size > MAX_BYTES:
+        return partial(refuse_large, name, member.size)
+    if isinstance(tar.fileobj, io.BufferedReader) and not member.issparse():
+        return partial(read_place, source, member.offset_data, member.size, name)
+    return partial(read_member, tar, member, name)
+
+
+def refuse_large(name: str, size: int) -> bytes:
+    """Raise the error of a picture of too many bytes."""
+    raise ImageTooLargeError(name, "bytes", size, MAX_BYTES)
+
+
+def read_place(source: Path, start: int, size: int, name: str) -> bytes:
+    """Return so many bytes of a file."""
+    try:
+        with source.open("rb") as file:
+            file.seek(start)
+            data = file.read(size)
+    except OSError as error:
+        raise ImageError(name, tell(error)) from error
+    if len(data) < size:
+        raise ImageError(name, "damaged tar file (unexpected end of data)")
+    return data
+
+
 def read_member(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> bytes:
     """Return the bytes of a file inside a tar file."""
-    if member.size > MAX_BYTES:
-        raise ImageTooLargeError(name, "bytes", member.size, MAX_BYTES)
     file = tar.extractfile(member)
     if file is None:
         raise ImageError(name, "not a file")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from sameface.batch import Finder, embed_pictures
+from sameface.batch.distributed import embed_on_ray
 from sameface.cli.batch import (
     Tally,
     batch_options,
@@ -95,8 +97,13 @@ def describe(number: int, face: Face) -> tuple[object, ...]:
     type=click.Path(dir_okay=False),
     help="A file ending in .npz, .parquet or .jsonl.",
 )
+@click.option(
+    "--ray", "address", metavar="ADDRESS", help="Search on a Ray cluster: auto, host:port or local."
+)
 @batch_options
-def embed(*, recognizer: Recognizer, pictures: tuple[str, ...], output: str, workers: int) -> None:
+def embed(
+    *, recognizer: Recognizer, pictures: tuple[str, ...], output: str, workers: int, address: str | None
+) -> None:
     """Write the embedding of every face in PICTURES to a file.
 
     PICTURES are files, folders, tar files and Parquet files. Beside the rows stand the picture, the number
@@ -107,7 +114,11 @@ def embed(*, recognizer: Recognizer, pictures: tuple[str, ...], output: str, wor
     table = EmbeddingTable(Path(output), recognizer.signature, recognizer.embedder.spec.dimension)
     check_sources(pictures)
     with unfinished(Path(output)) as journal:
-        results = embed_pictures(open_named(pictures), finder, workers=workers, journal=journal)
+        how: dict[str, Any] = {"workers": workers, "journal": journal}
+        if address is None:
+            results = embed_pictures(open_named(pictures), finder, **how)
+        else:
+            results = embed_on_ray(open_named(pictures), finder, address=address, **how)
         for _ in follow(results, partial(count_named, pictures), tally):
             pass
         faces = table.write(partial(journal.entries, finder.pipeline))
