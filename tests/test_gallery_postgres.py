@@ -166,6 +166,21 @@ def test_a_role_that_may_not_look_is_told_so(
         direct.execute("DROP ROLE guest")
 
 
+def test_a_role_that_may_not_make_the_extension_is_told_what_to_ask_for(
+    postgres_server: str, toy_recognizer: Recognizer
+) -> None:
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE bare")
+        connection.execute("CREATE ROLE newcomer LOGIN")
+        try:
+            place = postgres_server.replace("postgres:@/postgres?", "newcomer@/bare?")
+            with pytest.raises(GalleryFileError, match="let an administrator run CREATE EXTENSION vector"):
+                Gallery.open(place, toy_recognizer)
+        finally:
+            connection.execute("DROP DATABASE bare WITH (FORCE)")
+            connection.execute("DROP ROLE newcomer")
+
+
 # Turns
 
 
