@@ -28,6 +28,13 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
         next(results)
 
 
+def test_where_there_is_no_cluster_it_says_so_soon() -> None:
+    pytest.importorskip("ray")
+    results = embed_on_ray([], Finder(toy.make_recognizer()), address="127.0.0.1:1", workers=2)
+    with pytest.raises(RayError, match=r"cannot use the Ray cluster '127\.0\.0\.1:1': .*[Rr]efused"):
+        next(results)
+
+
 class Deadly(toy.FindSquares):
     """A detector whose process dies of the picture with the note 20, once, and that tells who ran it."""
 

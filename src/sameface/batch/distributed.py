@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import pickle
+import socket
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -167,10 +168,11 @@ def connected(address: str) -> Iterator[Any]:
     before = ray.is_initialized()
     if not before:
         try:
+            knock(address)
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:  # a refused connection is an OSError
             reason = str(error).strip().splitlines()[0].rstrip(".")
-            raise RayError(address, reason) from error
+            raise RayError(address, reason[:1].lower() + reason[1:]) from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
@@ -178,6 +180,17 @@ def connected(address: str) -> Iterator[Any]:
     finally:
         if not before:
             ray.shutdown()
+
+
+def knock(address: str) -> None:
+    """See that somebody answers at `host:port`: Ray itself would try for minutes.
+
+    Raises:
+        OSError: Nobody does.
+    """
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=5).close()
 
 
 def hash_pictures(rows: Rows) -> Rows:
