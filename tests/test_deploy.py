@@ -30,7 +30,7 @@ def block(language: str) -> str:
 
 def parse(words: list[str]) -> dict[str, object]:
     """Return what the command line understands of `sameface WORDS...`; an unknown option is an error."""
-    context = click.Context(main)
+    context = click.Context(main, **main.context_settings)
     command = main.get_command(context, words[0])
     assert command is not None, words
     inner = command.make_context(words[0], words[1:], parent=context)

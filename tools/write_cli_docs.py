@@ -32,7 +32,7 @@ def help_of(words: list[str]) -> str:
 
 def names_in(words: list[str]) -> list[str]:
     """Return the commands of the group called by these words; none if it is a command."""
-    context = click.Context(main)
+    context = click.Context(main, **main.context_settings)
     command: click.Command | None = main
     for word in words:
         command = command.get_command(context, word) if isinstance(command, click.Group) else None
