@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.align import align_faces
-from sameface.arrays import Crops, Embeddings
+from sameface.arrays import Crops, Embeddings, Image
 from sameface.compare import Decision, squared_distances
 from sameface.detect import Detector
 from sameface.embed import Embedder
@@ -90,9 +90,29 @@ class Recognizer:
         Raises:
             ImageError: The picture cannot be read.
         """
-        picture = read_image(image)
-        faces = self.detector.find(picture)
-        return faces, self.embedder.embed(align_faces(picture, faces, self.embedder.spec.crop))
+        faces, crops = self.cut_faces(read_image(image))
+        return faces, self.embedder.embed(crops)
+
+    def cut_faces(
+        self, image: Image, *, face: Choice | None = None, name: str = "picture"
+    ) -> tuple[list[Face], Crops]:
+        """Return the faces of a picture that was read, and what is cut out of it for the embedder.
+
+        Args:
+            image: `(h, w, 3) uint8` RGB, upright.
+            face: The one to take, as in `embed_face`; None takes every one.
+            name: What a message calls the picture.
+
+        Returns:
+            `n` faces, the highest score first, and `(n, size, size, 3) uint8` crops in the same order.
+
+        Raises:
+            FaceError: `face` is given, and there is none or no rule to choose by.
+        """
+        faces = self.detector.find(image)
+        if face is not None:
+            faces = [choose_face(faces, face, name)]
+        return faces, align_faces(image, faces, self.embedder.spec.crop)
 
     def embed_face(self, image: ImageSource, *, face: Choice = "only") -> tuple[Face, NDArray[np.float32]]:
         """Return one face of a picture with its embedding.
@@ -162,9 +182,8 @@ class Recognizer:
 
     def _crop_face(self, image: ImageSource, choice: Choice) -> tuple[Face, Crops]:
         """Return the chosen face of a picture with its crop, `(1, size, size, 3)`."""
-        picture = read_image(image)
-        chosen = choose_face(self.detector.find(picture), choice, name_of(image))
-        return chosen, align_faces(picture, [chosen], self.embedder.spec.crop)
+        [chosen], crops = self.cut_faces(read_image(image), face=choice, name=name_of(image))
+        return chosen, crops
 
 
 def choose_face(faces: list[Face], choice: Choice, name: str) -> Face:

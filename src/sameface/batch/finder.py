@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sameface.align import align_faces
 from sameface.arrays import Crops, Embeddings
 from sameface.errors import FaceError, ImageError
 from sameface.face import Face
 from sameface.image import read_image
-from sameface.recognizer import Choice, Recognizer, choose_face
+from sameface.recognizer import Choice, Recognizer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,10 +74,6 @@ class Finder:
             return Failure(error.code, str(error))
 
     def _find(self, data: bytes, name: str) -> Found:
-        image = read_image(data)
-        faces = self.recognizer.detector.find(image)
-        if self.face is not None:
-            faces = [choose_face(faces, self.face, name)]
-        embedder = self.recognizer.embedder
-        crops = align_faces(image, faces, embedder.spec.crop)
-        return Found(tuple(faces), embedder.embed(crops), crops if self.crops else crops[:0])
+        faces, crops = self.recognizer.cut_faces(read_image(data), face=self.face, name=name)
+        rows = self.recognizer.embedder.embed(crops)
+        return Found(tuple(faces), rows, crops if self.crops else crops[:0])

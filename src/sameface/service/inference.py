@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sameface.align import align_faces
 from sameface.arrays import Crops, Embeddings
 from sameface.embed import BATCH
 from sameface.errors import BusyError
 from sameface.face import Face
 from sameface.image import read_image
-from sameface.recognizer import Choice, Recognizer, choose_face
+from sameface.recognizer import Choice, Recognizer
 from sameface.service.batching import Batcher
 from sameface.service.config import ServiceConfig
 from sameface.service.metrics import Metrics
@@ -126,10 +125,7 @@ class Inference:
         """Decode a picture, find its faces and cut them out; the picture itself is dropped."""
         limits = self._config
         image = read_image(upload, max_bytes=limits.picture_bytes, max_pixels=limits.picture_pixels)
-        faces = self._recognizer.detector.find(image)
-        if choice is not None:
-            faces = [choose_face(faces, choice, repr(upload.name))]
-        crops = align_faces(image, faces, self._recognizer.embedder.spec.crop)
+        faces, crops = self._recognizer.cut_faces(image, face=choice, name=repr(upload.name))
         return Seen(image.shape[1], image.shape[0], faces, crops)
 
     def _submit(self, crops: Crops) -> Future[Embeddings]:
