@@ -15,7 +15,7 @@ import numpy as np
 
 from sameface.batch.engine import Result
 from sameface.batch.finder import Failure, Finder, Found, Outcome
-from sameface.batch.journal import Entry, Journal
+from sameface.batch.journal import Journal
 from sameface.batch.sources import Picture
 from sameface.errors import ImageError, RayError
 
@@ -126,8 +126,6 @@ class Block:
 
     def _run(self, numbers: Sequence[int], work: Any, **how: Any) -> Iterator[Rows]:
         """Yield a row for each picture that Ray Data has put through `work`."""
-        if not numbers:
-            return
         items = []
         for number in numbers:
             picture = self._pictures[number]
@@ -135,12 +133,11 @@ class Block:
                 packed = pickle.dumps((picture.name, picture.read))
             except TypeError:
                 error = ImageError(repr(picture.name), "a compressed tar file: unpack it for Ray")
-                self._failures[number] = Failure(error.code, str(error))
+                self._failures[number] = Failure.of(error)
                 continue
             items.append({"number": number, "picture": packed, "sha256": self._hashes.get(number, "")})
-        blocks = -(-len(items) // BATCH)
-        data = self._ray.data.from_items(items, override_num_blocks=max(blocks, 1)) if items else None
-        if data is not None:
+        if items:
+            data = self._ray.data.from_items(items, override_num_blocks=-(-len(items) // BATCH))
             yield from data.map_batches(work, **how).iter_rows()
 
     def _finish(self, number: int, picture: Picture) -> Result:
@@ -151,10 +148,9 @@ class Block:
             found = self._journal.find(self._finder.pipeline, sha256)
             assert found is not None
             same_as = "" if new else self._journal.first_of(sha256)
-        outcome: Outcome | None = failure or found
-        assert outcome is not None
-        self._journal.add(Entry(picture.name, sha256, outcome, same_as))
-        return Result(picture, sha256, found, failure, same_as, new)
+        result = Result(picture, sha256, found, failure, same_as, new)
+        self._journal.add(result.entry)
+        return result
 
 
 @contextmanager
@@ -221,8 +217,7 @@ class Searcher:
         if isinstance(data, Failure):
             return data
         if hashlib.sha256(data).hexdigest() != sha256:
-            error = ImageError(repr(name), CHANGED)
-            return Failure(error.code, str(error))
+            return Failure.of(ImageError(repr(name), CHANGED))
         return self._finder.find(data, repr(name))
 
 
@@ -231,7 +226,7 @@ def read_or_fail(read: Any) -> bytes | Failure:
     try:
         data: bytes = read()
     except ImageError as error:
-        return Failure(error.code, str(error))
+        return Failure.of(error)
     return data
 
 

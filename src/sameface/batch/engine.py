@@ -39,6 +39,13 @@ class Result:
     same_as: str = ""
     new: bool = False
 
+    @property
+    def entry(self) -> Entry:
+        """What the journal keeps of a picture that was not left out."""
+        outcome = self.failure or self.found
+        assert outcome is not None
+        return Entry(self.picture.name, self.sha256, outcome, self.same_as)
+
 
 def embed_pictures(
     pictures: Iterable[Picture],
@@ -157,9 +164,7 @@ class Run:
         result = started.result or self._collect(started)
         if result.found is not None and result.new:
             self._journal.keep(self._pipeline, result.sha256, result.found)
-        outcome = result.failure or result.found
-        assert outcome is not None
-        self._journal.add(Entry(result.picture.name, result.sha256, outcome, result.same_as))
+        self._journal.add(result.entry)
         return result
 
     def _collect(self, started: Started) -> Result:
@@ -184,5 +189,5 @@ class Run:
 def failed(picture: Picture, error: ImageError) -> Started:
     """Return a picture that cannot be read."""
     started = Started(picture)
-    started.result = Result(picture, "", None, Failure(error.code, str(error)))
+    started.result = Result(picture, "", None, Failure.of(error))
     return started

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 from sameface.arrays import Crops, Embeddings
-from sameface.errors import FaceError, ImageError
+from sameface.errors import FaceError, ImageError, SamefaceError
 from sameface.face import Face
 from sameface.image import read_image
 from sameface.recognizer import Choice, Recognizer
@@ -38,6 +38,11 @@ class Failure:
 
     code: str
     reason: str
+
+    @classmethod
+    def of(cls, error: SamefaceError) -> Self:
+        """Return what an error says."""
+        return cls(error.code, str(error))
 
 
 Outcome: TypeAlias = Found | Failure
@@ -71,7 +76,7 @@ class Finder:
         except ImageError as error:
             return Failure(error.code, f"cannot read {name}: {error.reason}")
         except FaceError as error:
-            return Failure(error.code, str(error))
+            return Failure.of(error)
 
     def _find(self, data: bytes, name: str) -> Found:
         faces, crops = self.recognizer.cut_faces(read_image(data), face=self.face, name=name)

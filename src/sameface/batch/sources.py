@@ -18,6 +18,8 @@ from sameface.image import MAX_BYTES, SUFFIXES, find_pictures, read_bytes
 
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 TAR_ERRORS = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError)
+# pyarrow's own errors are among these; it says NotImplementedError of a column that it cannot read.
+PARQUET_ERRORS = (ImportError, KeyError, OSError, ValueError, NotImplementedError)
 ROWS = 16  # of a Parquet file in memory at a time
 
 
@@ -193,13 +195,7 @@ def list_parquet(source: Path) -> Iterator[Picture]:
                 for row in batch.to_pylist():
                     yield open_row(source, row, columns, f"{stamp}/{number}")
                     number += 1
-    except (
-        ImportError,
-        KeyError,
-        OSError,
-        ValueError,
-        NotImplementedError,
-    ) as error:  # pyarrow's are among these
+    except PARQUET_ERRORS as error:
         yield broken(source, refusal(error))
 
 
@@ -209,7 +205,7 @@ def count_rows(source: Path) -> int:
         with open_parquet(source) as file:
             choose_columns(file.schema_arrow)
             return int(file.metadata.num_rows)
-    except (ImportError, KeyError, OSError, ValueError, NotImplementedError):
+    except PARQUET_ERRORS:
         return 1
 
 

@@ -114,8 +114,7 @@ class Processes:
         first = worker.jobs[0]  # the one it was at
         first.tries += 1
         if first.tries == TRIES:
-            error = ImageError(first.name, DIED)
-            first.end(Failure(error.code, str(error)))
+            first.end(Failure.of(ImageError(first.name, DIED)))
         for job in worker.jobs:
             if job.outcome is None:
                 self._give(job)
