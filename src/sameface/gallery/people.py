@@ -16,14 +16,22 @@ from sameface.gallery.records import EnrolledFace, Forgotten, Person
 Who: TypeAlias = str | int  # a person by name or by number
 
 
+PEOPLE = "SELECT name, (SELECT count(*) FROM faces WHERE person_id = people.id), id FROM people"
+
+
+def condition_of(who: Who) -> tuple[str, str | int]:
+    """Return what is true of a person's row, and the value in it."""
+    return ("id = ?", who) if isinstance(who, int) else ("name = ?", clean_name(who))
+
+
 def find_person(db: Statements, who: Who) -> int:
     """Return the number of a person.
 
     Raises:
         UnknownPersonError: There is nobody of that name or number.
     """
-    column, value = ("id", who) if isinstance(who, int) else ("name", clean_name(who))
-    found = db.execute(f"SELECT id FROM people WHERE {column} = ?", (value,)).fetchone()
+    condition, value = condition_of(who)
+    found = db.execute(f"SELECT id FROM people WHERE {condition}", (value,)).fetchone()
     if found is None:
         raise UnknownPersonError(who)
     return int(found[0])
@@ -47,20 +55,16 @@ def add_person(db: Statements, name: str, *, new: bool) -> int:
 
 def list_people(database: Backend, limit: int | None, after: str) -> list[Person]:
     """Return people by name, those whose name comes behind `after`; `limit` None means all."""
-    query = """SELECT name, (SELECT count(*) FROM faces WHERE person_id = people.id), id FROM people
-               WHERE name > ? ORDER BY name"""
-    behind = after.partition("\0")[
-        0
-    ]  # the same page, as no name holds a zero, which not every database takes
+    # Not every database takes a zero. No name holds one, so that it is the same page without.
+    behind, _, _ = after.partition("\0")
+    query = f"{PEOPLE} WHERE name > ? ORDER BY name"
     return [Person(*row) for row in read_page(database, query, limit, behind)]
 
 
 def read_person(database: Backend, who: Who) -> Person:
     """Return one person."""
-    column, value = ("id", who) if isinstance(who, int) else ("name", clean_name(who))
-    query = f"""SELECT name, (SELECT count(*) FROM faces WHERE person_id = people.id), id FROM people
-                WHERE {column} = ?"""
-    found = database.read(query, value)
+    condition, value = condition_of(who)
+    found = database.read(f"{PEOPLE} WHERE {condition}", value)
     if not found:
         raise UnknownPersonError(who)
     return Person(*found[0])
