@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 
 import click
@@ -77,14 +76,9 @@ def revoke_key(*, name: str, gallery_path: str, access_path: str | None) -> None
     click.echo(f"{name} is revoked")
 
 
-@contextmanager
-def opened(gallery_path: str, access_path: str | None) -> Iterator[Access]:
-    """Open the file of keys that belongs to a gallery."""
-    access = Access.open(access_file(gallery_path, access_path))
-    try:
-        yield access
-    finally:
-        access.close()
+def opened(gallery_path: str, access_path: str | None) -> closing[Access]:
+    """Open the file of keys that belongs to a gallery, for a `with` statement."""
+    return closing(Access.open(access_file(gallery_path, access_path)))
 
 
 def access_file(gallery_path: str, access_path: str | None) -> str:

@@ -8,12 +8,11 @@ from typing import Any
 
 import click
 
-from sameface.cli.keys import access_file, access_option
+from sameface.cli.keys import access_option, opened
 from sameface.cli.options import gallery_option, recognizer_options
 from sameface.errors import AccessFileError
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
-from sameface.service.access import Access
 
 try:
     from sameface.service.app import create_app
@@ -82,8 +81,7 @@ def serve(
     config = read_config(choices, local=is_local(host))
     with ExitStack() as stack:
         gallery = stack.enter_context(Gallery.open(gallery_path, recognizer))
-        access = Access.open(access_file(gallery_path, access_path))
-        stack.callback(access.close)
+        access = stack.enter_context(opened(gallery_path, access_path))
         if config.keys_required and not access.keys():
             raise AccessFileError(
                 access.path,

@@ -18,8 +18,8 @@ from sameface.gallery.names import clean_name
 from sameface.image import hash_image
 from sameface.recognizer import Choice
 from sameface.service.access import Key
-from sameface.service.answers import EnrollAnswer, ErrorBody, SkippedPicture
-from sameface.service.faults import error_body
+from sameface.service.answers import EnrollAnswer
+from sameface.service.faults import skipped_picture
 from sameface.service.state import State
 from sameface.service.telling import person_answer
 from sameface.service.uploads import Upload
@@ -67,10 +67,7 @@ async def enroll_pictures(state: State, key: Key, who: str | int, body: FacesBod
     }
     person, added = await state.ask(enroll_usable, gallery, who, templates, faults)
     await state.record(key, "enroll", [person.name], {"faces": added, "skipped": len(faults)})
-    skipped = [
-        SkippedPicture(picture=name, number=number, error=ErrorBody(**error_body(fault)))
-        for number, name, fault in faults
-    ]
+    skipped = [skipped_picture(name, number, fault) for number, name, fault in faults]
     return EnrollAnswer(person=person_answer(person), enrolled=added, skipped=skipped)
 
 

@@ -46,6 +46,7 @@ from sameface.errors import (
     WeightsError,
 )
 from sameface.face import Face
+from sameface.service.answers import ErrorBody, SkippedPicture
 from sameface.service.bodies import list_problems
 from sameface.service.telling import face_answer
 
@@ -106,6 +107,16 @@ def error_body(error: SamefaceError) -> dict[str, Any]:
     if status_of(error) >= 500 and not isinstance(error, BusyError):
         return {"code": error.code, "message": HIDDEN, "detail": {}}
     return {"code": error.code, "message": str(error), "detail": facts_of(error)}
+
+
+def told(error: SamefaceError) -> ErrorBody:
+    """Return an error as a part of an answer."""
+    return ErrorBody(**error_body(error))
+
+
+def skipped_picture(name: str, number: int, error: SamefaceError) -> SkippedPicture:
+    """Return a picture that was passed over, and why."""
+    return SkippedPicture(picture=name, number=number, error=told(error))
 
 
 def facts_of(error: SamefaceError) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from sameface.service.answers import AlbumAnswer, ErrorBody, JobAnswer
 from sameface.service.bodies import body_of, describe_body
 from sameface.service.edge import BUG
 from sameface.service.enrolment import check_count
-from sameface.service.faults import error_body
+from sameface.service.faults import told
 from sameface.service.guard import Reader
 from sameface.service.joblist import Job
 from sameface.service.routing import BODY_REFUSALS, StateOf, refusals
@@ -78,7 +78,7 @@ def job_answer(job: Job) -> JobAnswer:
     """Return a job as it is answered."""
     error = None
     if isinstance(job.error, SamefaceError):
-        error = ErrorBody(**error_body(job.error))
+        error = told(job.error)
     elif job.error is not None:
         error = ErrorBody(**BUG)
     return JobAnswer(

@@ -17,9 +17,9 @@ from sameface.service.answers import EnrollAnswer, FacesAnswer, ForgottenAnswer,
 from sameface.service.bodies import body_of, describe_body
 from sameface.service.enrolment import enroll_pictures
 from sameface.service.guard import Admin, Enroller, Reader
-from sameface.service.routing import BODY_REFUSALS, LARGEST_ID, StateOf, answer_with_etag, refusals
+from sameface.service.routing import BODY_REFUSALS, StateOf, answer_with_etag, cut_page, refusals
 from sameface.service.telling import enrolled_face, person_answer
-from sameface.service.wishes import EnrollBody, FacesBody, MergeBody, RenameBody
+from sameface.service.wishes import LARGEST_ID, EnrollBody, FacesBody, MergeBody, RenameBody
 
 router = APIRouter(prefix="/v1/people", tags=["people"])
 ERRORS = refusals(404)
@@ -49,10 +49,10 @@ async def list_people(
     else:
         found = await state.ask(find_people, gallery, name)
     total, _ = await state.ask(gallery.count)
-    page = found[:limit]
-    more = page[-1].name if len(found) > limit else None
+    page, last = cut_page(found, limit)
     people = [person_answer(person) for person in page]
-    return answer_with_etag(request, PeopleAnswer(people=people, next=more, total=total))
+    further = None if last is None else last.name
+    return answer_with_etag(request, PeopleAnswer(people=people, next=further, total=total))
 
 
 @router.post(
@@ -143,9 +143,9 @@ async def list_faces(
 ) -> FacesAnswer:
     """List the faces of a person in the order of enrolment."""
     found = await state.ask(state.gallery.faces, person, limit=limit + 1, after=after)
-    page = found[:limit]
-    more = page[-1].number if len(found) > limit else None
-    return FacesAnswer(faces=[enrolled_face(face) for face in page], next=more)
+    page, last = cut_page(found, limit)
+    faces = [enrolled_face(face) for face in page]
+    return FacesAnswer(faces=faces, next=None if last is None else last.number)
 
 
 @router.post(

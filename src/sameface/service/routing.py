@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 from pydantic import BaseModel
@@ -12,7 +12,7 @@ from starlette.responses import Response
 from sameface.service.answers import ErrorAnswer
 from sameface.service.state import State
 
-LARGEST_ID = 2**53  # the largest whole number that every reader of JSON keeps
+Item = TypeVar("Item")
 
 WORDS = {
     400: "Not a request",
@@ -43,6 +43,12 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the errors of an operation for OpenAPI; some every operation can have."""
     every = sorted({401, 403, 422, 429, 500, 503, *statuses})
     return {status: {"model": ErrorAnswer, "description": WORDS[status]} for status in every}
+
+
+def cut_page(found: list[Item], limit: int) -> tuple[list[Item], Item | None]:
+    """Return a page of a list that was read one further, and its last item if there are more behind it."""
+    page = found[:limit]
+    return page, page[-1] if len(found) > limit else None
 
 
 BODY_REFUSALS = (400, 408, 413, 415)

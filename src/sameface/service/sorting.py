@@ -12,8 +12,8 @@ from sameface.album import thumbnail
 from sameface.arrays import Embeddings
 from sameface.cluster import cluster_embeddings, same_picture_pairs
 from sameface.errors import BodyTooLargeError, SamefaceError
-from sameface.service.answers import AlbumAnswer, AlbumFaceAnswer, ErrorBody, SkippedPicture
-from sameface.service.faults import error_body
+from sameface.service.answers import AlbumAnswer, AlbumFaceAnswer, SkippedPicture
+from sameface.service.faults import skipped_picture
 from sameface.service.inference import Seen
 from sameface.service.joblist import Job
 from sameface.service.state import State
@@ -67,8 +67,7 @@ async def look_at(state: State, found: Found, upload: Upload, number: int) -> No
     try:
         seen = await state.inference.look(upload, patient=True)
     except SamefaceError as error:
-        told = ErrorBody(**error_body(error))
-        found.skipped.append(SkippedPicture(picture=upload.name, number=number, error=told))
+        found.skipped.append(skipped_picture(upload.name, number, error))
         return
     if seen.faces:
         found.rows.append(await state.inference.embed(seen))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from sameface import __version__
-from sameface.manifest import Manifest
 from sameface.service.answers import (
     AuditAnswer,
     CountsAnswer,
@@ -20,7 +19,8 @@ from sameface.service.answers import (
     ThresholdAnswer,
 )
 from sameface.service.guard import Admin, Reader
-from sameface.service.routing import LARGEST_ID, StateOf, refusals
+from sameface.service.routing import StateOf, cut_page, refusals
+from sameface.service.wishes import LARGEST_ID
 
 router = APIRouter(tags=["service"])
 
@@ -67,8 +67,8 @@ async def model(_key: Reader, state: StateOf) -> ModelAnswer:
     pairs = zip(thresholds.far, thresholds.distance, strict=True)
     return ModelAnswer(
         signature=recognizer.signature,
-        detector=facts_of(recognizer.detector.model.manifest),
-        embedder=facts_of(recognizer.embedder.model.manifest),
+        detector=dataclasses.asdict(recognizer.detector.model.manifest),
+        embedder=dataclasses.asdict(recognizer.embedder.model.manifest),
         dimension=recognizer.embedder.spec.dimension,
         thresholds=[ThresholdAnswer(far=far, distance=distance) for far, distance in pairs],
         gallery=counts,
@@ -86,7 +86,7 @@ async def audit(
 ) -> AuditAnswer:
     """List who did what, the latest first."""
     found = await state.ask_access(state.access.entries, limit + 1, after)
-    page = found[:limit]
+    page, last = cut_page(found, limit)
     entries = [
         EntryAnswer(
             id=entry.number,
@@ -98,9 +98,4 @@ async def audit(
         )
         for entry in page
     ]
-    return AuditAnswer(entries=entries, next=page[-1].number if len(found) > limit else None)
-
-
-def facts_of(manifest: Manifest) -> dict[str, Any]:
-    """Return a manifest as JSON holds it."""
-    return dataclasses.asdict(manifest)
+    return AuditAnswer(entries=entries, next=None if last is None else last.number)

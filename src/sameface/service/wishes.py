@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from sameface.service.uploads import Upload
 
+LARGEST_ID = 2**53  # the largest whole number that every reader of JSON keeps
 BASE64 = "/9j/4AAQSkZJRgABAQ...2Q=="
 
 
@@ -97,7 +98,7 @@ class MergeBody(Wish):
 
     model_config = ConfigDict(json_schema_extra={"example": {"into": 17}})
 
-    into: int = Field(ge=1, le=2**53)
+    into: int = Field(ge=1, le=LARGEST_ID)
 
 
 class ClusterBody(Wish):
