@@ -12,7 +12,6 @@ stays where all pairs of different people put it.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,25 +32,26 @@ DRAWS = 2_000
 
 
 def accepted(
-    probes: Embeddings, enrolled: Embeddings, person: NDArray[np.int64], far: float
+    probes: Embeddings, enrolled: Embeddings, person: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return for each person the pairs of one person that a FAR lets through, and all of them."""
+    """Return for each FAR and person the pairs of one person that it lets through; and all of them."""
     found = compare_pipelines(probes, enrolled, person).thresholds("these people")
-    limit = found.distance[found.far.index(far)]
-    through, pairs = np.zeros(person.max() + 1, np.int64), np.zeros(person.max() + 1, np.int64)
+    limits = np.array([found.distance[found.far.index(far)] for far in FARS])
+    people = int(person.max()) + 1
+    through, pairs = np.zeros((len(FARS), people), np.int64), np.zeros(people, np.int64)
     for number in np.unique(person):
         own = person == number
-        near = squared_distances(probes[own], enrolled[own]) <= limit
-        np.fill_diagonal(near, val=False)
-        through[number], pairs[number] = near.sum(), len(near) * (len(near) - 1)
+        near = squared_distances(probes[own], enrolled[own]) <= limits[:, None, None]  # (FARs, k, k)
+        near[:, np.arange(own.sum()), np.arange(own.sum())] = False
+        through[:, number], pairs[number] = near.sum(axis=(1, 2)), near[0].size - own.sum()
     return through, pairs
 
 
-def interval(value: Callable[[NDArray[np.int64]], float], people: int) -> tuple[float, float]:
-    """Return the 95 % interval of a figure over draws of the people."""
-    rng = np.random.default_rng(0)
-    values = [value(np.bincount(rng.integers(0, people, people), minlength=people)) for _ in range(DRAWS)]
-    low, high = np.quantile(values, [0.025, 0.975])
+def interval(gained: NDArray[np.int64], pairs: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the 95 % interval, over draws of the people, of what was gained, in % of all their pairs."""
+    rng, people = np.random.default_rng(0), len(pairs)
+    draws = [np.bincount(rng.integers(0, people, people), minlength=people) for _ in range(DRAWS)]
+    low, high = np.quantile([100 * (times @ gained) / (times @ pairs) for times in draws], [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -71,24 +71,14 @@ def main() -> None:
         "new probe, new row (v2-v2)": (new, new),
         "new probe, old row (v2-v1)": (new, moved),
     }
+    found = {name: accepted(*rows, crops.owner) for name, rows in pairings.items()}
+    base, pairs = next(iter(found.values()))
     table = []
-    base = {far: accepted(old, old, crops.owner, far) for far in FARS}
-    for name, (probes, enrolled) in pairings.items():
+    for name, (through, _) in found.items():
         cells = [name]
-        for far in FARS:
-            through, pairs = accepted(probes, enrolled, crops.owner, far)
-            before, _ = base[far]
-
-            def gain(
-                times: NDArray[np.int64],
-                now: NDArray[np.int64] = through,
-                then: NDArray[np.int64] = before,
-                of: NDArray[np.int64] = pairs,
-            ) -> float:
-                return 100 * float(times @ (now - then)) / float(times @ of)
-
-            low, high = interval(gain, len(pairs))
-            cells += [f"{100 * through.sum() / pairs.sum():.2f} %", f"{low:+.1f} to {high:+.1f}"]
+        for now, before in zip(through, base, strict=True):
+            low, high = interval(now - before, pairs)
+            cells += [f"{100 * now.sum() / pairs.sum():.2f} %", f"{low:+.1f} to {high:+.1f}"]
         table.append(cells)
     header = [part for far in FARS for part in (f"VAL at FAR {far:g}", "against v1-v1")]
     print_table(["pairing", *header], table)
