@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -16,14 +16,9 @@ CLI = (ROOT / "docs" / "cli.md").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
-def writer() -> ModuleType:
+def writer(load_tool: Callable[[str], ModuleType]) -> ModuleType:
     """The program that writes the help into docs/cli.md."""
-    spec = importlib.util.spec_from_file_location("write_cli_docs", ROOT / "tools" / "write_cli_docs.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("write_cli_docs")
 
 
 def section(command: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -220,10 +219,8 @@ def test_a_level_that_is_not_defined_is_a_gap():
     assert np.isnan(chart.lines[0].y).tolist() == [False, True]
 
 
-def test_every_picture_of_the_docs_comes_from_the_tool():
-    spec = importlib.util.spec_from_file_location("draw_measures", ROOT / "tools" / "draw_measures.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+def test_every_picture_of_the_docs_comes_from_the_tool(load_tool):
+    tool = load_tool("draw_measures")
     drawn = tool.draw_charts()
     assert {path.stem for path in tool.MEASURES.glob("*")} == set(drawn)
     for name, chart in drawn.items():

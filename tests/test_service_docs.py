@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import inspect
 import io
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,14 +36,9 @@ Description = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def writer() -> ModuleType:
+def writer(load_tool: Callable[[str], ModuleType]) -> ModuleType:
     """The program that writes docs/api.md."""
-    spec = importlib.util.spec_from_file_location("write_api_docs", ROOT / "tools" / "write_api_docs.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("write_api_docs")
 
 
 @pytest.fixture(scope="module")
