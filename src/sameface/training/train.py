@@ -261,9 +261,10 @@ def recall_teachers(pictures: PictureSet, config: TrainConfig, folder: Path) -> 
     rows = teach(pictures, config.teachers(), config.dimension)
     if start:
         rows = turn_toward(rows, start, pictures)
+    taught = torch.from_numpy(rows)
     folder.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(path, {"key": key, "network": torch.from_numpy(rows)})
-    return torch.from_numpy(rows)
+    save_checkpoint(path, {"key": key, "network": taught})
+    return taught
 
 
 def due(step: int, every: int, config: TrainConfig) -> bool:
