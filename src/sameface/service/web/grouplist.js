@@ -1,5 +1,5 @@
 // One row for each group. Tiles are made once and moved, so that a thousand faces stay quick.
-import { button, el, nameOf } from "./dom.js";
+import { button, el } from "./dom.js";
 import { say } from "./i18n.js";
 
 const DRAGGED = "application/x-sameface-faces";
