@@ -25,7 +25,6 @@ from sameface.evaluation.roc import (
 )
 
 Record = Mapping[str, Any]
-CERTAIN = 0.05  # the chance under which a difference counts as real
 
 
 @dataclass(frozen=True, slots=True)
