@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ Rule: TypeAlias = Literal[
     "semi-hard", "semi-hard-random", "semi-hard-all", "hardest", "batch-all", "distance-weighted"
 ]
 Otherwise: TypeAlias = Literal["skip", "nearest-below", "hardest-below"]
+RULES: tuple[str, ...] = get_args(Rule)
 
 LINES = 64  # that one thread sorts at a time; so many, 2,000 long, fit a processor's second cache
 NEAREST, FARTHEST = 0.5, 1.4  # distances between which `distance-weighted` draws (Wu et al., 2017)
