@@ -77,6 +77,18 @@ def test_the_file_of_a_fine_tuned_resnet29_equals_torch():
         assert np.abs(run_onnx(network, planes) - network(planes).numpy()).max() < 1e-5
 
 
+def test_the_batch_norms_of_a_shortened_resnet_are_folded_with_the_biases_before_them(tmp_path):
+    network = warm(load_resnet29(name="resnet15"), 102)
+    planes = torch.randn(2, 3, 102, 102, generator=torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        assert np.abs(run_onnx(network, planes) - network(planes).numpy()).max() < 1e-5
+        path = tmp_path / "short.onnx"
+        path.write_bytes(to_bytes(write_network(network)))
+        again = load_resnet29(path, name="resnet15").eval()
+        assert not any(isinstance(part, nn.BatchNorm2d) for part in again.modules())
+        assert torch.allclose(again(planes), network(planes), atol=1e-5)
+
+
 @pytest.fixture
 def trained(monkeypatch):
     monkeypatch.setitem(TABLES, "nns2", TINY)

@@ -105,6 +105,17 @@ def test_another_seed_is_another_run(data, tmp_path):
     assert first == same != other
 
 
+def test_bfloat16_computes_the_network_and_not_the_distances(data, tmp_path):
+    exact, half = (
+        run(data, small_config(steps=4, precision=precision), tmp_path / precision)
+        for precision in ("float32", "bfloat16")
+    )
+    assert half[0].loss != exact[0].loss
+    assert [step.loss for step in half] == pytest.approx([step.loss for step in exact], rel=0.05)
+    kept = load_checkpoint(tmp_path / "bfloat16" / LAST)["network"].values()
+    assert all(values.dtype == torch.float32 for values in kept if values.is_floating_point())
+
+
 def test_the_best_network_by_val_is_kept(data, tmp_path):
     steps = list(train(*data, small_config(steps=12, validate_every=3, learning_rate=3e-3), tmp_path))
     tested = {step.step: step.val for step in steps if step.val is not None}

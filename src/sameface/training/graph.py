@@ -119,7 +119,8 @@ def fold(conv: nn.Module, norm: nn.Module) -> tuple[Tensor, Tensor]:
     assert norm.running_mean is not None
     assert norm.running_var is not None
     gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-    bias = norm.bias.double() - norm.running_mean.double() * gain
+    own = 0 if conv.bias is None else conv.bias.double()
+    bias = norm.bias.double() + (own - norm.running_mean.double()) * gain
     return (conv.weight.double() * gain[:, None, None, None]).float(), bias.float()
 
 
@@ -162,16 +163,19 @@ def write_residual(graph: Graph, network: ResNet29) -> str:
     Its tensors are called as in the shipped file, so that another run can begin with them.
     """
 
-    def conv(module: nn.Conv2d, source: str, name: str) -> str:
-        return graph.conv(module.weight, module.bias, module, source, name=name)
+    def conv(module: nn.Conv2d, norm: nn.Module, source: str, name: str) -> str:
+        folded = isinstance(norm, nn.BatchNorm2d)
+        weight, bias = fold(module, norm) if folded else (module.weight, module.bias)
+        return graph.conv(weight, bias, module, source, name=name)
 
-    x = graph.node("Relu", conv(network.conv0, "crops", "conv0"))
+    x = graph.node("Relu", conv(network.conv0, network.norm0, "crops", "conv0"))
     x = graph.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2])
     side, channels = ((RESIDUALS[network.name].size - 7) // 2 - 2) // 2 + 1, 32
     for number, block in network.blocks.items():
         assert isinstance(block, Block)
         name = f"block{int(number) + 1}_conv"
-        y = conv(block.conv2, graph.node("Relu", conv(block.conv1, x, f"{name}1")), f"{name}2")
+        y = graph.node("Relu", conv(block.conv1, block.norm1, x, f"{name}1"))
+        y = conv(block.conv2, block.norm2, y, f"{name}2")
         out, inner, skip = block.conv2.out_channels, side, side
         if block.down:
             x = graph.node("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2])

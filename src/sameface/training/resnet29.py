@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -24,18 +25,21 @@ class ResNet29(nn.Module):
 
     Args:
         name: Which of `tables.RESIDUALS`.
+        normed: Put a batch norm behind each convolution again, for a form whose missing blocks leave the
+            others with numbers of another size than they were trained on.
     """
 
     dimension = 128
 
-    def __init__(self, name: str = "resnet29") -> None:
+    def __init__(self, name: str = "resnet29", *, normed: bool = False) -> None:
         super().__init__()
         self.name = name
         self.conv0 = nn.Conv2d(3, 32, 7, 2)
+        self.norm0 = norm_behind(self.conv0, normed=normed)
         widths = (32, *WIDTHS)
         self.blocks = nn.ModuleDict(
             {
-                str(number): Block(widths[number], WIDTHS[number], down=number in DOWN)
+                str(number): Block(widths[number], WIDTHS[number], down=number in DOWN, normed=normed)
                 for number in RESIDUALS[name].kept
             }
         )
@@ -46,13 +50,16 @@ class ResNet29(nn.Module):
         return functional.normalize(self.fc(self.pool(planes)).float(), dim=1)
 
     def freeze(self, blocks: int) -> None:
-        """Keep the first convolution and so many blocks as they are; 0 keeps nothing."""
-        for part in (self.conv0, *self.blocks.values())[: blocks + 1 if blocks else 0]:
+        """Keep the first convolution and so many blocks as they are; 0 keeps nothing.
+
+        The statistics of batch norms, where there are any, go on following the pictures.
+        """
+        for part in (self.conv0, self.norm0, *self.blocks.values())[: blocks + 2 if blocks else 0]:
             part.requires_grad_(requires_grad=False)
 
     def pool(self, planes: Tensor) -> Tensor:
         """Return the `(n, 256)` features that the last layer takes."""
-        x = functional.max_pool2d(self.conv0(planes).relu(), 3, 2)
+        x = functional.max_pool2d(self.norm0(self.conv0(planes)).relu(), 3, 2)
         for block in self.blocks.values():
             x = block(x)
         return x.mean(dim=(2, 3))
@@ -61,18 +68,25 @@ class ResNet29(nn.Module):
 class Block(nn.Module):
     """Two convolutions and a way round them; the smaller of the two roads is filled up with zeros."""
 
-    def __init__(self, channels: int, width: int, *, down: bool) -> None:
+    def __init__(self, channels: int, width: int, *, down: bool, normed: bool) -> None:
         super().__init__()
         self.down = down
         self.conv1 = nn.Conv2d(channels, width, 3, 2 if down else 1, padding=0 if down else 1)
+        self.norm1 = norm_behind(self.conv1, normed=normed)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.norm2 = norm_behind(self.conv2, normed=normed)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's answer."""
-        y = self.conv2(self.conv1(x).relu())
+        y = self.norm2(self.conv2(self.norm1(self.conv1(x)).relu()))
         skip = functional.avg_pool2d(x, 2) if self.down else x
         full = [max(a, b) for a, b in zip(y.shape[1:], skip.shape[1:], strict=True)]
         return (grow(y, full) + grow(skip, full)).relu()
+
+
+def norm_behind(conv: nn.Conv2d, *, normed: bool) -> nn.Module:
+    """Return a convolution's batch norm, or what does nothing."""
+    return nn.BatchNorm2d(conv.out_channels) if normed else nn.Identity()
 
 
 def grow(x: Tensor, full: list[int]) -> Tensor:
@@ -87,17 +101,17 @@ SHIPPED = "resnet29"
 def load_resnet29(weights: str | Path = SHIPPED, *, name: str = "resnet29") -> ResNet29:
     """Return the network with the weights of an ONNX file of its shape, the shipped one unless told.
 
-    A short form takes of them those of the blocks that it has.
+    A short form that begins with a longer network takes of it the blocks that it has, and batch norms.
 
     Raises:
         WeightsError: The file is not there, or it is another network's.
     """
     path = find_weights(weights)
     tensors = read_tensors(path)
-    network = ResNet29(name)
+    network = ResNet29(name, normed=leaves_out(tensors, name))
     try:
-        state = {part: torch.tensor(tensors[NAMES[part]]) for part in network.state_dict()}
-        network.load_state_dict(state)
+        kept = set(network.state_dict()) & set(NAMES)
+        network.load_state_dict({part: torch.tensor(tensors[NAMES[part]]) for part in kept}, strict=False)
     except (KeyError, RuntimeError) as error:
         raise WeightsError(str(weights), f"{str(path)!r} is not a resnet29 ({error})") from error
     return network
@@ -105,8 +119,13 @@ def load_resnet29(weights: str | Path = SHIPPED, *, name: str = "resnet29") -> R
 
 def is_shortened(weights: str | Path, name: str) -> bool:
     """Return whether a file has blocks that the network of this name leaves out."""
+    return leaves_out(read_tensors(find_weights(weights)), name)
+
+
+def leaves_out(tensors: Collection[str], name: str) -> bool:
+    """Return whether there are tensors of blocks that the network of this name has not."""
     kept = {NAMES[part] for part in ResNet29(name).state_dict()}
-    return not kept.issuperset(set(read_tensors(find_weights(weights))) & set(NAMES.values()))
+    return not kept.issuperset(set(tensors) & set(NAMES.values()))
 
 
 def read_tensors(path: Path) -> dict[str, NDArray[np.float32]]:

@@ -162,9 +162,11 @@ def differentiate(run: Run, course: Course, crops: Tensor, numbers: Tensor) -> t
     taught = None if course.taught is None else peers.gather(course.taught[numbers].to(device))
 
     def objective(rows: Tensor) -> tuple[Tensor, Stats]:
-        return combined_loss(rows.float(), labels, config, step=run.step, head=run.head, taught=taught)
+        # Distances need all their digits, whatever the network computes in.
+        with torch.autocast(device.type, enabled=False):
+            return combined_loss(rows.float(), labels, config, step=run.step, head=run.head, taught=taught)
 
-    half = config.precision == "auto" and device.type == "cuda"
+    half = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
     with torch.autocast(device.type, torch.bfloat16, enabled=half):
         loss, stats = backpropagate(run.network, planes, objective, chunk=config.chunk, peers=peers)
     return loss.item(), stats
