@@ -124,7 +124,7 @@ def test_wrong_usage_is_code_2_and_says_why(run: Run, words: list[str], reason: 
 def test_weights_that_do_not_exist_are_bad_input(run: Run) -> None:
     result = run("verify", "red.png", "red.png", "--weights", "resnet30")
     assert (result.exit_code, result.stdout) == (3, "")
-    assert "weights 'resnet30': not shipped: give the path of an .onnx file" in result.stderr
+    assert "weights 'resnet30': unknown: give the path of an .onnx file" in result.stderr
 
 
 def test_a_fault_of_the_system_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,9 @@ from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 
 from sameface.cli import main
+from sameface.errors import WeightsError
 from sameface.manifest import read_manifest
-from sameface.model import list_shipped
+from sameface.model import Model, list_shipped
 from sameface.training.toml import to_toml
 
 RESNET29 = list_shipped()["resnet29"]
@@ -148,6 +149,9 @@ def test_added_weights_are_taken_by_name_and_answer_as_their_file_does(added, sa
     pair = (samples["barack-obama-1"], samples["barack-obama-2"])
     ours, theirs = (call("verify", *pair, "--json", "--weights", name) for name in ("mine", "resnet29"))
     assert (ours.exit_code, json.loads(ours.stdout)) == (0, json.loads(theirs.stdout))
+    assert Model.load("mine").manifest.name == "mine"
+    with pytest.raises(WeightsError, match="one of .*'mine', 'resnet29'"):
+        Model.load("yours")
 
 
 def test_the_kept_manifest_is_the_draft_with_the_hash_filled_in(added):

@@ -107,7 +107,7 @@ def test_a_missing_manifest_is_an_error(tiny):
         Model.load(tiny)
 
 
-def test_an_unknown_name_lists_what_ships():
+def test_an_unknown_name_lists_those_that_are_known():
     with pytest.raises(WeightsError, match=r"one of \['centerface', 'resnet29'"):
         Model.load("resnet30")
 

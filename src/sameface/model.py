@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -42,7 +43,7 @@ class Model:
 
     @classmethod
     def load(cls, weights: str | Path, *, threads: int | None = None) -> Model:
-        """Open the weights called `weights` that ship with sameface, or those at a path.
+        """Open the weights called `weights` that ship with sameface or were added, or those at a path.
 
         The manifest is the file of the same name that ends in `.toml`.
 
@@ -91,15 +92,15 @@ def reopen(path: Path, threads: int | None) -> Model:
 
 
 def find_weights(weights: str | Path) -> Path:
-    """Return the path of a weights file: one that ships, by name, or any by its path."""
+    """Return the path of a weights file: by name one that ships or was added, or any by its path."""
     path = Path(weights)
     if path.suffix == ".onnx":
         return path
-    shipped = list_shipped()
-    if str(weights) not in shipped:
-        reason = f"not shipped: give the path of an .onnx file, or one of {list(shipped)}"
+    known = list_added() | list_shipped()
+    if str(weights) not in known:
+        reason = f"unknown: give the path of an .onnx file, or one of {sorted(known)}"
         raise WeightsError(str(weights), reason)
-    return shipped[str(weights)]
+    return known[str(weights)]
 
 
 def list_shipped() -> dict[str, Path]:
@@ -107,6 +108,17 @@ def list_shipped() -> dict[str, Path]:
     folder = Path(str(resources.files("sameface") / "weights"))
     names = sorted(file.stem for file in folder.glob("*.toml"))
     return {name: folder / f"{name}.onnx" for name in names}
+
+
+def weights_folder() -> Path:
+    """Return where the weights are that `sameface weights add` brought; it need not exist."""
+    named = os.environ.get("SAMEFACE_WEIGHTS")
+    return Path(named) if named else Path.home() / ".local" / "share" / "sameface" / "weights"
+
+
+def list_added() -> dict[str, Path]:
+    """Return the weights files that were added, by name in alphabetical order."""
+    return {file.stem: file.with_suffix(".onnx") for file in sorted(weights_folder().glob("*.toml"))}
 
 
 def read_checked(path: Path, manifest: Manifest) -> bytes:

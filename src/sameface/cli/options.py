@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -42,29 +41,9 @@ far_option = click.option(
 )
 
 
-def weights_folder() -> Path:
-    """Return where the weights are that `sameface weights add` brought; it need not exist."""
-    named = os.environ.get("SAMEFACE_WEIGHTS")
-    return Path(named) if named else Path.home() / ".local" / "share" / "sameface" / "weights"
-
-
-def list_added() -> dict[str, Path]:
-    """Return the weights files that were added, by name in alphabetical order."""
-    return {file.stem: file.with_suffix(".onnx") for file in sorted(weights_folder().glob("*.toml"))}
-
-
-def resolve_weights(_ctx: click.Context, _param: click.Parameter, given: str | None) -> str | None:
-    """Return the path of the weights that were added under this name; anything else stays as it is."""
-    return given if given is None else str(list_added().get(given, given))
-
-
 EMBEDDER = (
     click.option(
-        "--weights",
-        default="resnet29",
-        show_default=True,
-        callback=resolve_weights,
-        help="Embedder: a name or an .onnx file.",
+        "--weights", default="resnet29", show_default=True, help="Embedder: a name or an .onnx file."
     ),
     click.option("--no-flip", is_flag=True, help="Do not average each face with its mirror image."),
 )

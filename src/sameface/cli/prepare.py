@@ -10,7 +10,7 @@ import click
 import rich.progress
 from rich.console import Console
 
-from sameface.cli.options import detector_options, resolve_weights
+from sameface.cli.options import detector_options
 from sameface.cli.output import finish
 from sameface.detect import Detector
 from sameface.training.prepare import (
@@ -34,11 +34,7 @@ COLUMNS = ("{task.description}", rich.progress.BarColumn(), "{task.completed} of
 @click.command()
 @click.argument("photographs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the crops.")
-@click.option(
-    "--weights",
-    callback=resolve_weights,
-    help="Cut as this embedder wants its crops: a name or an .onnx file.",
-)
+@click.option("--weights", help="Cut as this embedder wants its crops: a name or an .onnx file.")
 @click.option(
     "--rule",
     type=click.Choice(["similarity", "box"]),

@@ -21,7 +21,7 @@ from sameface.cli.demo import samples_folder
 from sameface.cli.doctor import time_embedding
 from sameface.cli.folders import embed_folder
 from sameface.cli.measure import Run, finish_skipped
-from sameface.cli.options import json_option, list_added, weights_folder
+from sameface.cli.options import json_option
 from sameface.cli.output import finish, print_json, print_table
 from sameface.detect import Detector
 from sameface.embed import BATCH, Embedder
@@ -29,7 +29,7 @@ from sameface.errors import WeightsError
 from sameface.evaluation.calibration import Calibration
 from sameface.evaluation.calibration import calibrate as find_threshold
 from sameface.manifest import read_manifest
-from sameface.model import Model, list_shipped
+from sameface.model import Model, list_added, list_shipped, weights_folder
 from sameface.recognizer import Recognizer
 
 COLUMNS = ("name", "numbers", "input", "MB", "ms per face", "smallest FAR", "licence")
