@@ -3,6 +3,7 @@
 SamefaceError                       code
 ├── ImageError                      bad_image          not a picture, truncated, unreadable
 │   └── ImageTooLargeError          image_too_large    more bytes or pixels than allowed
+├── VideoError                      bad_video          no video, damaged, or no such camera
 ├── FaceError
 │   ├── NoFaceError                 no_face            the picture holds no face
 │   ├── SeveralFacesError           several_faces      one face was wanted, the picture holds more
@@ -93,6 +94,17 @@ class ImageTooLargeError(ImageError):
         self.unit = unit
         self.size = size
         self.limit = limit
+
+
+class VideoError(SamefaceError):
+    """A video, stream or camera that gives no frames."""
+
+    code = "bad_video"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"cannot read {name}: {reason}")
+        self.name = name
+        self.reason = reason
 
 
 class FaceError(SamefaceError):

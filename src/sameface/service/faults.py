@@ -43,6 +43,7 @@ from sameface.errors import (
     UnknownFaceError,
     UnknownPersonError,
     UpgradeError,
+    VideoError,
     WeightsError,
 )
 from sameface.face import Face
@@ -83,6 +84,7 @@ STATUS: dict[type[SamefaceError], int] = {
     AdapterError: 500,
     EvaluationError: 500,
     TrainingError: 500,
+    VideoError: 500,
     ClientError: 500,
     BatchError: 500,
 }

@@ -1,0 +1,144 @@
+"""A video with the faces and names drawn into it."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import OutputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from sameface.arrays import Image
+from sameface.atomic import replace_file
+from sameface.draw import draw_faces
+from sameface.face import Face
+from sameface.video.identify import Follow, Timeline, Track
+from sameface.video.source import Video
+
+FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+ENCODERS = ("libx264", "mpeg4")  # the first that FFmpeg was built with
+OPTIONS = {"libx264": {"preset": "veryfast", "crf": "23"}, "mpeg4": {"qscale": "4"}}
+CLOCK = Fraction(1, 90_000)  # seconds; times of any frame rate are whole numbers of it, or nearly
+HELD = 3.5  # steps for which a face that was not found in between is drawn on
+
+
+def annotate_video(
+    source: Video | str | os.PathLike[str],
+    timeline: Timeline,
+    output: str | os.PathLike[str],
+    *,
+    follow: Follow = iter,
+) -> None:
+    """Write a video again with a box and a name on every face of its timeline, whole or not at all.
+
+    It is read once more; each frame keeps its time. Between searched frames the boxes move evenly. There is
+    no sound.
+
+    Args:
+        source: The video that the timeline is of: a file, or opened once more.
+        timeline: From `identify_video`; frames after its end are left out.
+        output: Ends in .mp4, .m4v, .mov or .mkv; the video in it is H.264.
+        follow: Hands on the frames as they come, as in `identify_video`.
+
+    Raises:
+        VideoError: The video cannot be read.
+        ValueError: `output` ends in something else.
+        OSError: It cannot be written.
+    """
+    path = Path(output)
+    if not writable(path):
+        raise ValueError(f"path must end in {', '.join(FORMATS)}, got {str(path)!r}")
+    if not isinstance(source, Video):
+        with Video.open(source) as video:
+            annotate_video(video, timeline, output, follow=follow)
+        return
+    with replace_file(path) as part, av.open(part, "w", format=FORMATS[path.suffix.lower()]) as container:
+        writer = VideoWriter(container)
+        for frame in follow(source):
+            if frame.time <= timeline.seconds:
+                writer.add(draw_tracks(frame.image, timeline, frame.time), frame.time)
+        writer.finish()
+
+
+def writable(path: Path) -> bool:
+    """Return whether a video is written in the format that the name ends in."""
+    return path.suffix.lower() in FORMATS
+
+
+class VideoWriter:
+    """Encodes pictures into a file; the first says how large they all are.
+
+    Args:
+        container: The file, opened.
+    """
+
+    def __init__(self, container: OutputContainer) -> None:
+        self._container = container
+        self._stream: VideoStream | None = None
+        self._latest = -1
+
+    def add(self, image: Image, time: float) -> None:
+        """Add a picture that is shown from `time` seconds on; later than the one before."""
+        height, width = image.shape[:2]
+        if self._stream is None:
+            self._stream = self._begin(width, height)
+        padded = np.pad(
+            image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge"
+        )  # H.264 wants even sides
+        frame = VideoFrame.from_ndarray(padded, format="rgb24")
+        self._latest = max(round(time / CLOCK), self._latest + 1)
+        frame.pts, frame.time_base = self._latest, CLOCK
+        self._container.mux(self._stream.encode(frame))
+
+    def finish(self) -> None:
+        """Write what the encoder still holds."""
+        if self._stream is not None:
+            self._container.mux(self._stream.encode(None))
+
+    def _begin(self, width: int, height: int) -> VideoStream:
+        """Return the stream, for pictures of this size."""
+        encoder = next(name for name in ENCODERS if name in av.codecs_available)
+        stream = self._container.add_stream(encoder, rate=30, options=OPTIONS[encoder])
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height = width + width % 2, height + height % 2
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = CLOCK
+        return stream
+
+
+def draw_tracks(image: Image, timeline: Timeline, time: float) -> Image:
+    """Return the frame at `time` with the faces of the tracks that are in sight, `(h, w, 3) uint8` RGB."""
+    seen = [(track, face_at(track, time, HELD * timeline.every)) for track in timeline.tracks]
+    faces = [(track, face) for track, face in seen if face is not None]
+    labels = [label_of(track) for track, _ in faces]
+    known = [track.answer.name is not None for track, _ in faces]
+    return draw_faces(image, [face for _, face in faces], labels, known)
+
+
+def label_of(track: Track) -> str:
+    """Return what to write over a face: the name and the distance."""
+    name = track.answer.name or "unknown"
+    distance = "" if track.nearest is None else f" {track.nearest.distance:.2f}"
+    return name + distance + (" ambiguous" if track.answer.ambiguous else "")
+
+
+def face_at(track: Track, time: float, held: float) -> Face | None:
+    """Return where the face of a track is at a time between two views of it.
+
+    None before the first view, after the last, and between two that are over `held` seconds apart.
+    """
+    after = int(np.searchsorted(track.times, time))
+    if after == len(track.times) or (after == 0 and time < track.start):
+        return None
+    before = max(after - 1, 0)
+    gap = track.times[after] - track.times[before]
+    if gap > held:
+        return None
+    part = np.float32((time - track.times[before]) / gap if gap else 0)
+    box = (1 - part) * track.boxes[before] + part * track.boxes[after]
+    landmarks = (1 - part) * track.landmarks[before] + part * track.landmarks[after]
+    return Face(box, landmarks, track.best.score)

@@ -1,0 +1,262 @@
+"""Who is in a video: one decision for each track."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sameface.face import Face
+from sameface.gallery import Gallery, Identification, Match
+from sameface.recognizer import Recognizer
+from sameface.video.quality import rate_views
+from sameface.video.source import Frame, Video
+from sameface.video.tracker import FEWEST, Tracker, Trail, View
+
+SAME_FAR = 1e-3  # of the distance at which two views may be of one track
+SLACK = 0.02  # of a step: times in files are rounded
+
+
+@dataclass(frozen=True)
+class VideoSearch:
+    """How the faces of a video are looked for and named.
+
+    Attributes:
+        every: Seconds from one searched frame to the next; faces are not looked for in those between.
+        k: How many nearest enrolled faces vote.
+        far: The chance that a stranger is given any name, as in `Gallery.identify`.
+        closed_set: Everyone is enrolled for certain: the nearest is named.
+    """
+
+    every: float = 0.1
+    k: int = 1
+    far: float | None = None
+    closed_set: bool = False
+
+    def __post_init__(self) -> None:
+        if self.every <= 0:
+            raise ValueError(f"every must be over 0, got {self.every}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Track:
+    """One person on the way through the picture, from coming into sight to leaving it.
+
+    Attributes:
+        number: In the order in which the tracks of the video begin.
+        answer: Who it is.
+        best: The face in the best view of it.
+        best_time: Seconds at which that is.
+        views: How many of its best views the decision rests on.
+        times: `(n,) float64` seconds at which the face was seen.
+        boxes: `(n, 4) float32` where it was then.
+        landmarks: `(n, 5, 2) float32` its landmarks.
+        over: It has ended; a track of a camera is told of before.
+    """
+
+    number: int
+    answer: Identification
+    best: Face
+    best_time: float
+    views: int
+    times: NDArray[np.float64]
+    boxes: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
+    over: bool
+
+    @property
+    def start(self) -> float:
+        """Seconds at which the face was first seen."""
+        return float(self.times[0])
+
+    @property
+    def end(self) -> float:
+        """Seconds at which it was last seen."""
+        return float(self.times[-1])
+
+    @property
+    def nearest(self) -> Match | None:
+        """The person who is named, for a stranger the nearest; None if nobody is enrolled."""
+        matches = self.answer.matches
+        named = [match for match in matches if match.name == self.answer.name]
+        return next(iter([*named, *matches]), None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Timeline:
+    """Who is in a video, and when.
+
+    Attributes:
+        tracks: In the order in which they begin.
+        seconds: The time of the last frame.
+        frames: How many were decoded.
+        searched: How many of them were searched for faces.
+        every: Seconds from one of these to the next.
+        complete: The video was read to its end.
+        damage: What is wrong with it, or None.
+    """
+
+    tracks: tuple[Track, ...]
+    seconds: float
+    frames: int
+    searched: int
+    every: float
+    complete: bool
+    damage: str | None
+
+
+class Watcher:
+    """Looks at the frames of one video in turn, and tells who is in it.
+
+    Args:
+        recognizer: Finds the faces.
+        gallery: Who may be recognised; of the recognizer's pipeline.
+        search: How.
+        clock: Seconds of a clock that only goes on; frames of a live video that come late by it are not
+            searched, so that it does not fall behind.
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        gallery: Gallery,
+        search: VideoSearch | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.search = VideoSearch() if search is None else search
+        self.frames = self.searched = 0
+        self.seconds = 0.0
+        self._recognizer = recognizer
+        self._gallery = gallery
+        self._tracker = Tracker(recognizer.thresholds.at(SAME_FAR))
+        self._step = -1
+        self._told: dict[int, str | None] = {}
+        self._clock = clock
+        self._began: float | None = None
+
+    def look(self, frame: Frame) -> list[Track]:
+        """Look at the next frame, and return the tracks that have ended."""
+        if not self._takes(frame):
+            return []
+        ended = self._tracker.step(self._find(frame), frame.time)
+        return [make_track(*named, over=True) for named in self._name(ended)]
+
+    def look_live(self, frame: Frame) -> list[Track]:
+        """Look at the next frame of a camera.
+
+        Returns:
+            The tracks that have ended, and those whose name is new or has changed since they were returned.
+        """
+        now = self._clock()
+        self._began = now - frame.time if self._began is None else self._began
+        late = now - self._began - frame.time > self.search.every
+        before = self.searched
+        ended = [] if late else self.look(frame)
+        if self.searched == before:
+            return ended
+        return ended + self._changed()
+
+    def finish(self) -> list[Track]:
+        """Return the tracks that are left at the end."""
+        return [make_track(*named, over=True) for named in self._name(self._tracker.finish())]
+
+    def _takes(self, frame: Frame) -> bool:
+        """Count a frame, and return whether it is to be searched."""
+        self.frames += 1
+        self.seconds = frame.time
+        step = int(frame.time / self.search.every + SLACK)
+        if step == self._step:
+            return False
+        self._step = step
+        self.searched += 1
+        return True
+
+    def _find(self, frame: Frame) -> list[View]:
+        """Return the faces of a frame."""
+        faces, crops = self._recognizer.cut_faces(frame.image)
+        rows = self._recognizer.embedder.embed(crops)
+        qualities = rate_views(faces, crops)
+        return [View(frame.time, *found) for found in zip(faces, rows, qualities.tolist(), strict=True)]
+
+    def _changed(self) -> list[Track]:
+        """Return the open tracks whose name is another than was told."""
+        named = self._name(self._tracker.trails)
+        news = [(trail, answer) for trail, answer in named if self._told.get(trail.number, "") != answer.name]
+        self._told = {trail.number: answer.name for trail, answer in named}
+        return [make_track(trail, answer, over=False) for trail, answer in news]
+
+    def _name(self, trails: Iterable[Trail]) -> list[tuple[Trail, Identification]]:
+        """Return who each trail is, of those that were seen often enough to be tracks."""
+        tracks = [trail for trail in trails if len(trail.times) >= min(FEWEST, self.searched)]
+        if not tracks:
+            return []
+        rows = np.stack([trail.mean_row for trail in tracks])  # (n, d)
+        search = self.search
+        answers = self._gallery.identify(rows, k=search.k, far=search.far, closed_set=search.closed_set)
+        return list(zip(tracks, answers, strict=True))
+
+
+def make_track(trail: Trail, answer: Identification, *, over: bool) -> Track:
+    """Return what is known of a track."""
+    places = np.array(trail.places, np.float32).reshape(-1, 14)
+    return Track(
+        number=trail.number,
+        answer=answer,
+        best=trail.best[0].face,
+        best_time=trail.best[0].time,
+        views=len(trail.best),
+        times=np.array(trail.times),
+        boxes=places[:, :4],
+        landmarks=places[:, 4:].reshape(-1, 5, 2),
+        over=over,
+    )
+
+
+Follow: TypeAlias = Callable[[Iterable[Frame]], Iterable[Frame]]
+
+
+def identify_video(
+    source: Video | str | os.PathLike[str],
+    recognizer: Recognizer,
+    gallery: Gallery,
+    search: VideoSearch | None = None,
+    *,
+    follow: Follow = iter,
+) -> Timeline:
+    """Say who is in a video, and when.
+
+    Some frames are searched, `search.every` seconds apart. The faces in them are joined to tracks by their
+    embeddings and places, and each track is named once, by the mean of the embeddings of its best views.
+
+    Args:
+        source: A file, or a video that was opened and not yet read.
+        recognizer: Finds the faces.
+        gallery: Who may be recognised; opened with the recognizer.
+        search: How the faces are looked for and named.
+        follow: Hands on the frames as they come, to show how far the work is. If it ends early the timeline
+            goes so far, and is not `complete`.
+
+    Raises:
+        VideoError: The video cannot be opened, or has not one frame.
+        ThresholdError: As in `Gallery.identify`.
+    """
+    if not isinstance(source, Video):
+        with Video.open(source) as video:
+            return identify_video(video, recognizer, gallery, search, follow=follow)
+    watcher = Watcher(recognizer, gallery, search)
+    tracks = [track for frame in follow(source) for track in watcher.look(frame)]
+    return Timeline(
+        tracks=tuple(sorted([*tracks, *watcher.finish()], key=lambda track: track.number)),
+        seconds=watcher.seconds,
+        frames=watcher.frames,
+        searched=watcher.searched,
+        every=watcher.search.every,
+        complete=source.complete,
+        damage=source.damage,
+    )

@@ -1,0 +1,253 @@
+"""Videos and cameras, frame by frame: the only code but the annotated video that meets PyAV."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+import av.stream
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from sameface.arrays import Image
+from sameface.errors import VideoError
+
+MAX_PIXELS = 36_000_000  # of a frame: 8K has 35 million
+
+# Only what holds a video: no playlists, which lead to other files or into the network.
+FORMATS = "mov,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,ivf,mxf,dv,nut,h264,hevc,m4v,mjpeg,rm,wtv,3gp"
+DEVICES = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}:none")}
+CAMERA = {"video_size": "1280x720", "framerate": "30"}
+TIMEOUT = 20  # seconds without a word from a stream
+SHORT = 1.0  # seconds that may be missing at the end before a video counts as cut off
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """A frame that was decoded.
+
+    Attributes:
+        time: Seconds from the first frame.
+        raw: As the decoder gives it.
+        size: Width and height that players show it with, before it is turned upright.
+        turns: By how many quarters to the left it is turned then.
+    """
+
+    time: float
+    raw: VideoFrame
+    size: tuple[int, int]
+    turns: int
+
+    @property
+    def image(self) -> Image:
+        """The picture, `(h, w, 3) uint8` RGB, upright."""
+        width, height = self.size
+        pixels = self.raw.to_ndarray(format="rgb24", width=width, height=height)
+        return np.ascontiguousarray(np.rot90(pixels, self.turns), np.uint8)
+
+
+class Video:
+    """A video or a camera, opened; what it gives when iterated over are its frames, once.
+
+    Attributes:
+        name: What messages call it.
+        seconds: How long it is by its own account; None if it does not say, as a camera does not.
+        rate: Frames per second on average; None if it does not say.
+        live: Frames come when they are taken, and who is slow misses some.
+        damage: What is wrong with it, as far as it was read; None if nothing is.
+        complete: It was read to the end.
+    """
+
+    def __init__(self, container: InputContainer, name: str, *, live: bool = False) -> None:
+        self.name = name
+        self.live = live
+        self.damage: str | None = None
+        self.complete = False
+        self._container = container
+        self._stream = choose_stream(container, name)
+        self._stream.thread_type = "AUTO"
+        self._stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """Open a file.
+
+        Raises:
+            VideoError: It cannot be read, is no video, holds none, or one of too many pixels.
+        """
+        name = repr(os.fspath(path))
+        try:
+            empty = Path(path).stat().st_size == 0
+        except OSError as error:
+            raise VideoError(name, (error.strerror or str(error)).lower()) from error
+        if empty:
+            raise VideoError(name, "the file is empty")
+        options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+        return cls(open_container(f"file:{os.fspath(path)}", name, options), name)
+
+    @classmethod
+    def open_camera(cls, number: int) -> Self:
+        """Open a camera of this machine, the first is 0.
+
+        Raises:
+            VideoError: There is none of this number, or another program has it.
+        """
+        name = f"camera {number}"
+        kind, device = find_camera(number, name)
+        return cls(open_container(device, name, CAMERA, kind), name, live=True)
+
+    @classmethod
+    def open_stream(cls, address: str) -> Self:
+        """Open what comes over the network, such as `rtsp://camera.example/1`.
+
+        Raises:
+            VideoError: Nothing comes, or no video.
+        """
+        name = repr(address)
+        return cls(open_container(address, name, {}, timeout=TIMEOUT), name, live=True)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it is by its own account."""
+        stream = self._stream
+        if stream.duration is not None and stream.time_base is not None:
+            return float(stream.duration * stream.time_base)
+        alone = len(self._container.streams) == 1  # with others, who knows whose length it is
+        return self._container.duration / av.time_base if alone and self._container.duration else None
+
+    @property
+    def rate(self) -> float | None:
+        """Frames per second on average."""
+        rate = self._stream.average_rate
+        return float(rate) if rate else None
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames in the order of their times, which never go back.
+
+        What cannot be decoded is passed over, and `damage` says so.
+
+        Raises:
+            VideoError: There is not one frame.
+        """
+        first: float | None = None
+        latest, size = 0.0, (0, 0)
+        for raw in self._decode():
+            if first is None:
+                first, size = raw.time or 0.0, shown_size(raw, self._stream)
+            given = latest + 1 / (self.rate or 25) if raw.time is None else raw.time - first
+            latest = max(latest, given)
+            yield Frame(latest, raw, size, round(raw.rotation / 90) % 4)
+        if first is None:
+            raise VideoError(self.name, self.damage or "it has not one frame")
+        self.complete = True
+        self._compare_length(latest)
+
+    def _decode(self) -> Iterator[VideoFrame]:
+        """Yield what can be decoded."""
+        packets = self._container.demux(self._stream)
+        lost = 0
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError as error:
+                self.damage = f"it cannot be read on: {describe(error)}"
+                return
+            if packet is None:
+                return
+            try:
+                frames = packet.decode()
+            except av.FFmpegError as error:
+                lost += 1
+                self.damage = f"{lost} of its pieces cannot be decoded: {describe(error)}"
+                continue
+            yield from frames
+
+    def _compare_length(self, latest: float) -> None:
+        """Note if frames are missing at the end."""
+        if not self.live and self.seconds is not None and self.seconds - latest > SHORT and not self.damage:
+            self.damage = f"it is cut off after {latest:.1f} of {self.seconds:.1f} seconds"
+
+
+def open_container(
+    place: str, name: str, options: dict[str, str], kind: str | None = None, *, timeout: float | None = None
+) -> InputContainer:
+    """Open a file, device or address.
+
+    Raises:
+        VideoError: It cannot be opened.
+    """
+    try:
+        return av.open(place, "r", format=kind, container_options=options, timeout=timeout)
+    except av.error.InvalidDataError as error:
+        raise VideoError(name, "it is no video, or it is damaged or cut off") from error
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise VideoError(name, describe(error)) from error
+
+
+def describe(error: Exception) -> str:
+    """Return what FFmpeg says of a fault, as a part of a sentence."""
+    told = str(getattr(error, "strerror", None) or error)
+    return told[:1].lower() + told[1:]
+
+
+def choose_stream(container: InputContainer, name: str) -> VideoStream:
+    """Return the first video stream that is no cover picture.
+
+    Raises:
+        VideoError: There is none, its frames are too large, or nothing here decodes it.
+    """
+    cover = av.stream.Disposition.attached_pic
+    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
+    if not streams:
+        sound = ", only sound" if container.streams.audio else ""
+        raise VideoError(name, f"it holds no video{sound}")
+    stream = streams[0]
+    if stream.codec_context is None:
+        raise VideoError(name, "nothing here decodes its video")
+    pixels = stream.codec_context.width * stream.codec_context.height
+    if pixels > MAX_PIXELS:
+        raise VideoError(name, f"its frames have {pixels:,} pixels, the limit is {MAX_PIXELS:,}")
+    return stream
+
+
+def shown_size(raw: VideoFrame, stream: VideoStream) -> tuple[int, int]:
+    """Return width and height with square pixels, as players show a frame."""
+    aspect = stream.sample_aspect_ratio
+    return (round(raw.width * aspect) if aspect else raw.width), raw.height
+
+
+def find_camera(number: int, name: str) -> tuple[str, str]:
+    """Return how FFmpeg reaches a camera: the kind of device, and which.
+
+    Raises:
+        VideoError: There is none of this number, or no way to it on this system.
+    """
+    if sys.platform in DEVICES:
+        kind, device = DEVICES[sys.platform]
+        return kind, device.format(number)
+    if sys.platform != "win32":
+        raise VideoError(name, f"no way is known to the cameras of {sys.platform!r}")
+    cameras = [device for device in av.enumerate_input_devices("dshow") if "video" in device.media_types]
+    if number >= len(cameras):
+        raise VideoError(name, f"there are {len(cameras)} cameras, counted from 0")
+    return "dshow", f"video={cameras[number].name}"
