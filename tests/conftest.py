@@ -62,8 +62,8 @@ def toy_recognizer() -> Recognizer:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """The address of a PostgreSQL server with nothing in it."""
-    with postgres_world.served() as address:
-        yield address
+    with postgres_world.served() as server:
+        yield server.address
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -18,9 +19,25 @@ import pytest
 from psycopg import sql
 
 
+class Server:
+    """A server that runs, and can be stopped for a while."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self.address = str(server.get_uri())
+
+    def stop(self) -> None:
+        """End it at once, as if it had crashed."""
+        stop(self._server.get_pid())
+
+    def start(self) -> None:
+        """Run it again, with what it had committed."""
+        self._server.ensure_postgres_running()
+
+
 @contextmanager
-def served() -> Iterator[str]:
-    """Run a server that only this machine can reach, and give its address; skip where it cannot run.
+def served() -> Iterator[Server]:
+    """Run a server that only this machine can reach; skip where it cannot run.
 
     Run by root it takes a user of its own, as PostgreSQL demands; the package sees to that.
     """
@@ -32,18 +49,17 @@ def served() -> Iterator[str]:
         data = folder / "data"
         data.mkdir()
         try:
-            server = pgserver.get_server(data, cleanup_mode=None)
+            server = Server(pgserver.get_server(data, cleanup_mode=None))
         except (OSError, RuntimeError, subprocess.SubprocessError) as error:
             pytest.skip(f"PostgreSQL cannot run here: {error}")
         try:
-            address = str(server.get_uri())
-            with psycopg.connect(address, autocommit=True) as connection:
-                for setting in ("fsync", "full_page_writes", "synchronous_commit", "autovacuum"):
+            with psycopg.connect(server.address, autocommit=True) as connection:
+                for setting in ("fsync", "full_page_writes", "autovacuum"):
                     connection.execute(f"ALTER SYSTEM SET {setting} = off")
                 connection.execute("SELECT pg_reload_conf()")
-            yield address
+            yield server
         finally:
-            stop(server.get_pid())
+            server.stop()
     finally:
         shutil.rmtree(folder)
 

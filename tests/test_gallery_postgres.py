@@ -346,6 +346,66 @@ def test_a_connection_lost_while_it_commits_is_told_as_unsure(team: tuple[str, G
     assert gallery._db.read("SELECT count(*) FROM pictures") == [(1,)]
 
 
+@pytest.fixture(scope="module")
+def fragile() -> Iterator[postgres_world.Server]:
+    """A server of one's own, to be stopped."""
+    with postgres_world.served() as server:
+        yield server
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, method: str, call: int, server: postgres_world.Server) -> None:
+    """Stop a server before a method of the gallery is called for the so-manieth time."""
+    whole, calls = getattr(Gallery, method), []
+
+    def work(*args: object, **more: object) -> object:
+        calls.append(1)
+        if len(calls) == call:
+            server.stop()
+        return whole(*args, **more)
+
+    monkeypatch.setattr(Gallery, method, work)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_enrolment_whose_server_stops_ends_with_one_error_and_goes_on_when_it_is_back(
+    impatient: None, run: Callable[..., Result], tmp_path: Path, fragile: postgres_world.Server,
+    monkeypatch: pytest.MonkeyPatch, workers: int,
+) -> None:  # fmt: skip
+    for number in range(6):
+        toy.save(tmp_path / "many" / f"{number}.png", toy.RED, note=number)
+    place = f"{fragile.address}&schema=enrol{workers}"
+    words = ("enroll", "Rosa", "many", "--workers", workers, "--gallery", place)
+    with monkeypatch.context() as patch:
+        stop_at(patch, "enroll", 4, fragile)
+        result = run(*words)
+    fragile.start()
+    assert (result.exit_code, result.stdout) == (3, "")
+    first, second = result.stderr.splitlines()
+    assert first == "3 faces added before this: the same command goes on from there"
+    assert second.startswith("Error: gallery 'postgresql://postgres@/postgres?host=")
+    assert second.endswith("cannot be reached: no connection within 1 s")
+    with Gallery.open(place) as gallery:
+        assert gallery.people() == [Person("Rosa", 3)]
+        assert gallery._db.read("SELECT count(*) FROM pictures") == [(3,)]
+    assert run(*words).stdout == "Rosa: 3 added\n"
+
+
+def test_to_identify_many_ends_with_one_error_where_the_server_stops(
+    impatient: None, run: Callable[..., Result], tmp_path: Path, fragile: postgres_world.Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    for number in range(4):
+        toy.save(tmp_path / "many" / f"{number}.png", toy.RED, note=number)
+    place = ("--gallery", f"{fragile.address}&schema=identify")
+    assert run("enroll", "Rosa", "many/0.png", *place).exit_code == 0
+    stop_at(monkeypatch, "identify", 2, fragile)
+    result = run("identify", "many", "--json", *place)
+    fragile.start()
+    assert (result.exit_code, result.stdout.count("Rosa")) == (3, 2)  # as the name and as the one match
+    assert result.stderr.splitlines()[0].endswith("cannot be reached: no connection within 1 s")
+    assert "skipped" not in result.stderr
+
+
 # What a search sees
 
 

@@ -112,8 +112,11 @@ class Tally:
 
 def follow(
     results: Generator[Result, None, None], total: Callable[[], int], tally: Tally
-) -> Iterator[Result]:
-    """Yield every result and count it; show who watches how far the work is and how long it will take."""
+) -> Generator[Result, None, None]:
+    """Yield every result and count it; show who watches how far the work is and how long it will take.
+
+    Close it where the work may end before it does.
+    """
     console = Console(stderr=True)
     whole = total() if console.is_terminal else 0
     with (

@@ -15,7 +15,7 @@ import rich.table
 import rich.text
 from rich.console import Console
 
-from sameface.errors import SamefaceError
+from sameface.errors import FaceError, ImageError
 from sameface.face import Face
 from sameface.image import find_pictures
 
@@ -42,11 +42,14 @@ def open_source(path: str) -> str | bytes:
 def each(
     items: Sequence[Item], work: Callable[[Item], Result], failures: list[str]
 ) -> Iterator[tuple[Item, Result]]:
-    """Yield every item with what `work` made of it; the message of a bad one goes to `failures` instead."""
+    """Yield every item with what `work` made of it; the message of a bad picture goes to `failures` instead.
+
+    Any other error would be that of the next picture too, and ends the work.
+    """
     for item in progress(items):
         try:
             result = work(item)
-        except SamefaceError as error:
+        except (ImageError, FaceError) as error:
             failures.append(str(error))
         else:
             yield item, result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from sameface.cli.output import (
     print_json,
     print_table,
 )
-from sameface.errors import BadNameError, ImageError, SamefaceError
+from sameface.errors import BadNameError, FaceTakenError, GalleryError, ImageError
 from sameface.face import Face
 from sameface.gallery import Gallery, Identification
 from sameface.recognizer import Recognizer
@@ -66,13 +67,12 @@ def enroll(
         check_people(Path(people_folder))
     everyone = partial(open_everyone, people_folder, name, pictures)
     finder, tally = Finder(recognizer, face=choices["face"], crops=choices["keep_crops"]), Tally()
-    counts: Counter[str] = Counter()
     with Gallery.open(gallery_path, recognizer) as gallery:
         results = embed_pictures(
             everyone(), finder, workers=choices["workers"], leave_out=partial(is_enrolled, gallery)
         )
-        for result in follow(results, lambda: sum(1 for _ in everyone()), tally):
-            counts[result.picture.person] += enroll_result(gallery, result, tally.failures)
+        with closing(follow(results, lambda: sum(1 for _ in everyone()), tally)) as followed:
+            counts = enroll_results(gallery, followed, tally.failures)
     counts.pop("", None)  # what could not be read, or is in nobody's folder
     for person, added in counts.items():
         if choices["as_json"]:
@@ -123,8 +123,27 @@ def is_enrolled(gallery: Gallery, picture: Picture, sha256: str) -> bool:
         return False
 
 
+def enroll_results(gallery: Gallery, results: Iterator[Result], failures: list[str]) -> Counter[str]:
+    """Enroll the face of each picture, and return how many were added of each person.
+
+    If the gallery fails it would fail for the next picture too: the work ends, and what was added stays.
+    """
+    counts: Counter[str] = Counter()
+    try:
+        for result in results:
+            counts[result.picture.person] += enroll_result(gallery, result, failures)
+    except GalleryError:
+        done = count(counts.total(), "face")
+        click.echo(f"{done} added before this: the same command goes on from there", err=True)
+        raise
+    return counts
+
+
 def enroll_result(gallery: Gallery, result: Result, failures: list[str]) -> int:
-    """Enroll the face of a picture and return how many were added; why not, if not, goes to `failures`."""
+    """Enroll the face of a picture and return how many were added.
+
+    If the name or the face is why not, that goes to `failures`.
+    """
     if result.found is None:
         return 0
     found = result.found
@@ -133,7 +152,7 @@ def enroll_result(gallery: Gallery, result: Result, failures: list[str]) -> int:
     template = Template(result.sha256, face.box, face.score, found.rows[0], crop)
     try:
         return gallery.enroll(result.picture.person, [template])
-    except SamefaceError as error:
+    except (BadNameError, FaceTakenError) as error:
         failures.append(str(error))
         return 0
 
