@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -261,6 +262,42 @@ def test_forget_by_one_who_may_not_vacuum_deletes_and_says_so_in_the_log(
     finally:
         direct.execute("DROP OWNED BY writer")
         direct.execute("DROP ROLE writer")
+
+
+def test_the_roles_of_the_docs_can_do_what_the_docs_say(
+    postgres_server: str, toy_recognizer: Recognizer
+) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "deploy.md").read_text("utf-8")
+    first, then = re.findall(r"^```sql\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    outside, inside = first.split("\\connect faces\n")
+    faces = postgres_server.replace("/postgres?", "/faces?")
+    owner, door = (faces.replace("postgres:@", f"{role}@") for role in ("sameface", "door"))
+    with psycopg.connect(postgres_server, autocommit=True) as administrator:
+        for statement in outside.strip().splitlines():
+            administrator.execute(statement.encode())
+        try:
+            with psycopg.connect(faces, autocommit=True) as connection:
+                connection.execute(inside.encode())
+            with Gallery.open(owner, toy_recognizer) as gallery:
+                gallery.enroll("Red", [face(toy.RED)])
+                with psycopg.connect(owner, autocommit=True) as connection:
+                    connection.execute(then.encode())
+                check_that_it_only_looks(door, toy_recognizer)
+                assert gallery.forget("Red").faces == 1
+        finally:
+            administrator.execute("DROP DATABASE faces WITH (FORCE)")
+            administrator.execute("DROP ROLE sameface")
+            administrator.execute("DROP ROLE door")
+
+
+def check_that_it_only_looks(place: str, recognizer: Recognizer) -> None:
+    """See that a role names Red, and changes nothing."""
+    with Gallery.open(place, recognizer) as gallery:
+        assert identify_one(gallery, toy.row_of(toy.RED)).name == "Red"
+        for act in (lambda: gallery.enroll("Blue", [face(toy.BLUE, "b")]), lambda: gallery.forget("Red")):
+            with pytest.raises(GalleryFileError, match="permission denied"):
+                act()
+        assert gallery.people() == [Person("Red", 1)]
 
 
 # Lost connections
