@@ -212,6 +212,7 @@ def test_what_has_not_changed_is_not_sent_again(client: httpx.Client) -> None:
         first = client.get(address)
         again = client.get(address, headers={"If-None-Match": first.headers["ETag"]})
         assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["Cache-Control"] == first.headers["Cache-Control"] == "no-store"
     client.patch(f"/v1/people/{person}", json={"name": "Rosie"})
     assert client.get(address, headers={"If-None-Match": first.headers["ETag"]}).status_code == 200
 
@@ -257,6 +258,7 @@ def test_faces_are_listed_added_shown_and_deleted(client: httpx.Client) -> None:
     place = f"/v1/people/{person}/faces/{faces[0]['id']}"
     crop = client.get(f"{place}/crop")
     assert (crop.headers["Content-Type"], crop.content[:3]) == ("image/jpeg", b"\xff\xd8\xff")
+    assert crop.headers["Cache-Control"] == "no-store"
     assert client.delete(place).status_code == 204
     assert error_of(client.delete(place)) == (404, "unknown_face")
     assert client.get(f"/v1/people/{person}").json()["faces"] == 2

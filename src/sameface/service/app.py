@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -14,7 +15,7 @@ from sameface import __version__
 from sameface.errors import AccessFileError
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
-from sameface.service import jobs, looking, pages, people, status
+from sameface.service import answers, jobs, looking, pages, people, status
 from sameface.service.access import Access
 from sameface.service.config import ServiceConfig
 from sameface.service.edge import Edge
@@ -66,6 +67,8 @@ def create_app(
     for module in (status, looking, people, jobs, pages):
         app.include_router(module.router)
     app.mount("/web", pages.web, name="web")
+    build = app.openapi
+    app.openapi = lambda: with_examples(build())  # type: ignore[method-assign]  # as FastAPI's manual says
     if config.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -76,6 +79,14 @@ def create_app(
         )
     app.add_middleware(Edge, state=state)
     return app
+
+
+def with_examples(description: dict[str, Any]) -> dict[str, Any]:
+    """Put the examples of answers into a description as they are: FastAPI drops every null in them."""
+    for name, schema in description["components"]["schemas"].items():
+        if "example" in schema:
+            schema["example"] = getattr(answers, name).model_config["json_schema_extra"]["example"]
+    return description
 
 
 @contextlib.asynccontextmanager

@@ -174,7 +174,7 @@ async def get_crop(_key: Reader, state: StateOf, person: Id, face: FaceId) -> Re
     if crop is None:
         raise NotFoundError("crop (start the service with --keep-crops to keep those of new faces)")
     data = await asyncio.to_thread(to_jpeg, crop)
-    return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, no-cache"})
+    return Response(data, media_type="image/jpeg")
 
 
 @router.delete(

@@ -40,9 +40,13 @@ StateOf = Annotated[State, Depends(get_state)]
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the errors of an operation for OpenAPI; some every operation can have."""
-    every = sorted({401, 403, 422, 429, 500, 503, *statuses})
-    return {status: {"model": ErrorAnswer, "description": WORDS[status]} for status in every}
+    """Return the errors of an operation for OpenAPI; some every operation with a key can have."""
+    return only_refusals(401, 403, 422, 429, 500, 503, *statuses)
+
+
+def only_refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return these errors of an operation for OpenAPI, and no others."""
+    return {status: {"model": ErrorAnswer, "description": WORDS[status]} for status in sorted(set(statuses))}
 
 
 def cut_page(found: list[Item], limit: int) -> tuple[list[Item], Item | None]:
@@ -58,7 +62,7 @@ def answer_with_etag(request: Request, answer: BaseModel) -> Response:
     """Return an answer with a mark of its content, or 304 if the client has it already."""
     body = answer.model_dump_json().encode()
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+    headers = {"ETag": etag}
     known = [mark.strip().removeprefix("W/") for mark in request.headers.get("if-none-match", "").split(",")]
     if etag in known or "*" in known:
         return Response(status_code=304, headers=headers)

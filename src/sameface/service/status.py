@@ -19,7 +19,7 @@ from sameface.service.answers import (
     ThresholdAnswer,
 )
 from sameface.service.guard import Admin, Reader
-from sameface.service.routing import StateOf, cut_page, refusals
+from sameface.service.routing import StateOf, cut_page, only_refusals, refusals
 from sameface.service.wishes import LARGEST_ID
 
 router = APIRouter(tags=["service"])
@@ -30,13 +30,13 @@ LIMITS = (
 )  # fmt: skip
 
 
-@router.get("/health", operation_id="health")
+@router.get("/health", operation_id="health", responses=only_refusals(403))
 async def health() -> HealthAnswer:
     """Tell that the process runs."""
     return HealthAnswer(status="ok")
 
 
-@router.get("/ready", operation_id="ready", responses=refusals())
+@router.get("/ready", operation_id="ready", responses=only_refusals(403, 500, 503))
 async def ready(state: StateOf) -> HealthAnswer:
     """Tell whether the service can do its work: the gallery can be read."""
     if state.gallery_or_none is not None:
