@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sameface.model import Model
     from sameface.recognizer import Recognizer
     from sameface.template import Template
+    from sameface.video import Timeline, Track, Video, VideoSearch, Watcher, annotate_video, identify_video
 
 __version__ = "0.1.0"
 
@@ -44,10 +45,17 @@ __all__ = [
     "SamefaceError",
     "Template",
     "Thresholds",
+    "Timeline",
+    "Track",
+    "Video",
+    "VideoSearch",
+    "Watcher",
     "align_faces",
+    "annotate_video",
     "cluster_embeddings",
     "find_pictures",
     "hash_image",
+    "identify_video",
     "read_image",
     "squared_distances",
 ]
@@ -66,6 +74,15 @@ HOMES = {
     "model": ("Model",),
     "recognizer": ("Recognizer",),
     "template": ("Template",),
+    "video": (
+        "Timeline",
+        "Track",
+        "Video",
+        "VideoSearch",
+        "Watcher",
+        "annotate_video",
+        "identify_video",
+    ),
 }
 
 

@@ -34,6 +34,13 @@ gallery_option = click.option(
     envvar="SAMEFACE_GALLERY",
     help="The gallery: a file, or postgresql://user@host/database.",
 )
+every_option = click.option(
+    "--every",
+    default=0.1,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds of a video from one frame that is searched to the next.",
+)
 far_option = click.option(
     "--far",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),

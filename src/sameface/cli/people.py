@@ -1,4 +1,4 @@
-"""Commands on the gallery: enroll, identify, people, rename, merge, forget."""
+"""Commands on the gallery: enroll, people, rename, merge, forget."""
 
 from __future__ import annotations
 
@@ -14,20 +14,10 @@ import click
 
 from sameface.batch import Finder, Picture, Result, embed_pictures, open_pictures
 from sameface.cli.batch import Tally, batch_options, check_sources, follow, open_named
-from sameface.cli.options import face_option, far_option, gallery_option, json_option, recognizer_options
-from sameface.cli.output import (
-    count,
-    each,
-    face_record,
-    finish,
-    list_pictures,
-    open_source,
-    print_json,
-    print_table,
-)
+from sameface.cli.options import face_option, gallery_option, json_option
+from sameface.cli.output import count, finish, print_json, print_table
 from sameface.errors import BadNameError, FaceTakenError, GalleryError, ImageError
-from sameface.face import Face
-from sameface.gallery import Gallery, Identification
+from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
 from sameface.template import Template
 
@@ -155,80 +145,6 @@ def enroll_result(gallery: Gallery, result: Result, failures: list[str]) -> int:
     except (BadNameError, FaceTakenError) as error:
         failures.append(str(error))
         return 0
-
-
-@click.command()
-@click.argument("pictures", nargs=-1, required=True)
-@click.option(
-    "-k", default=1, show_default=True, type=click.IntRange(min=1), help="How many neighbours vote."
-)
-@click.option("--closed-set", is_flag=True, help="Everyone is enrolled for certain: name the nearest.")
-@gallery_option
-@far_option
-@json_option
-@recognizer_options
-def identify(
-    *,
-    recognizer: Recognizer,
-    pictures: tuple[str, ...],
-    gallery_path: str,
-    as_json: bool,
-    **search: Any,
-) -> None:
-    """Name every face in PICTURES (files, folders, or - for stdin), or reject it as a stranger.
-
-    --far is the part of the strangers that may be given a name, whatever the size of the gallery; 0.01 by
-    default. The exit code is 1 if nobody at all was named.
-    """
-    failures: list[str] = []
-    named = 0
-    with Gallery.open(gallery_path, recognizer, create=False) as gallery:
-
-        def work(picture: str) -> list[tuple[Face, Identification]]:
-            faces, rows = recognizer.embed(open_source(picture))
-            return list(zip(faces, gallery.identify(rows, **search), strict=True))
-
-        if gallery.thresholds != recognizer.thresholds:
-            click.echo(f"thresholds of the gallery: {gallery.thresholds.calibrated_on}", err=True)
-        table: list[tuple[object, ...]] = []
-        for picture, answers in each(list_pictures(pictures), work, failures):
-            named += sum(answer.name is not None for _, answer in answers)
-            if as_json:
-                records = [answer_record(number, *pair) for number, pair in enumerate(answers)]
-                print_json({"picture": picture, "faces": records})
-            table += [(picture, number, *describe(answer)) for number, (_, answer) in enumerate(answers)]
-            table += [] if answers else [(picture, "none", "", "", "")]
-    if table and not as_json:
-        print_table(["picture", "face", "who", "distance", "note"], table)
-    finish(failures, 0 if named else 1)
-
-
-def describe(answer: Identification) -> tuple[str, str, str]:
-    """Return name, distance and a note for the table."""
-    if not answer.matches:
-        return "unknown", "", "the gallery is empty"
-    nearest = answer.matches[0]
-    distance = f"{nearest.distance:.4f}"
-    if answer.name is None:
-        return "unknown", distance, f"nearest {nearest.name}, over {answer.threshold:.4f}"
-    shown = next(match for match in answer.matches if match.name == answer.name)
-    others = [match.name for match in answer.matches if match.distance <= answer.threshold]
-    note = f"ambiguous: also {', '.join(name for name in others if name != answer.name)}"
-    return answer.name, f"{shown.distance:.4f}", note if answer.ambiguous else ""
-
-
-def answer_record(number: int, face: Face, answer: Identification) -> dict[str, Any]:
-    """Return a face and who it is, as it is printed in JSON."""
-    matches = [
-        {"name": match.name, "distance": match.distance, "votes": match.votes} for match in answer.matches
-    ]
-    return face_record(number, face) | {
-        "name": answer.name,
-        "ambiguous": answer.ambiguous,
-        "threshold": answer.threshold,
-        "far": answer.far,
-        "matches": matches,
-    }
 
 
 @click.command()
