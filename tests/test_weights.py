@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from sameface import Model
+from sameface import Model, Recognizer
 from sameface.manifest import read_manifest
 
 ROOT = Path(__file__).parent.parent
@@ -44,7 +44,7 @@ def test_the_file_has_the_hash_of_its_manifest(name):
     assert hashlib.sha256(data).hexdigest() == read_manifest(WEIGHTS / f"{name}.toml").sha256
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", [name for name in SHIPPED if not name.endswith("-int8")])
 def test_every_weight_is_stored_as_float16_and_cast_to_float32(name):
     graph = onnx.load(WEIGHTS / f"{name}.onnx").graph
     stored = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
@@ -52,6 +52,24 @@ def test_every_weight_is_stored_as_float16_and_cast_to_float32(name):
     assert read == dict.fromkeys(stored, "Cast")
     others = {tensor.data_type for tensor in graph.initializer if tensor.name not in stored}
     assert others <= {TensorProto.INT64}  # sizes, no weights
+
+
+def test_the_weights_of_the_8_bit_embedder_are_bytes():
+    sizes = {}
+    for tensor in tensors_of("resnet29-int8").values():
+        sizes[tensor.dtype.name] = sizes.get(tensor.dtype.name, 0) + tensor.size
+    channels = 3_552  # of the convolutions: each has a bias
+    zero_points = channels + 128  # one for the weights of each output
+    assert sizes["int8"] == 5_607_488 - channels + zero_points
+    assert sizes["int32"] == 2 * channels  # the biases and their zero points
+
+
+def test_the_8_bit_embedder_says_what_resnet29_says(samples):
+    plain, small = (Recognizer.load(name) for name in ("resnet29", "resnet29-int8"))
+    assert plain.signature != small.signature
+    for path in samples.values():
+        rows = [one.embed_face(path, face="largest")[1] for one in (plain, small)]
+        assert ((rows[0] - rows[1]) ** 2).sum() < 0.01
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -12,23 +12,26 @@ import tomli_w
 HERE = Path(__file__).parent
 WEIGHTS = HERE.parent / "src" / "sameface" / "weights"
 
-FACTS: dict[str, dict[str, Any]] = {
-    "resnet29": {
-        "kind": "embedder",
-        "licence": "CC0-1.0",
-        "training_data": (
-            "about 3 million photographs of 7,485 people (FaceScrub, VGG and pictures from the web), "
-            "metric learning with a pairwise hinge, as stated by dlib's author"
-        ),
-        "dimension": 128,
-        "input": {"size": 150, "mean": [122.782, 117.001, 104.298], "scale": 1 / 256},
-        "crop": {
-            "kind": "similarity",
-            # Where CenterFace's five points lie in dlib's own chips (means over 300 photographs).
-            "template": [[47.1, 47.0], [103.1, 45.8], [74.2, 79.2], [51.3, 105.2], [98.3, 104.1]],
-            "point_weights": [1.0, 1.0, 1.0, 1.0, 1.0],
-        },
+RESNET29 = {
+    "kind": "embedder",
+    "licence": "CC0-1.0",
+    "training_data": (
+        "about 3 million photographs of 7,485 people (FaceScrub, VGG and pictures from the web), "
+        "metric learning with a pairwise hinge, as stated by dlib's author"
+    ),
+    "dimension": 128,
+    "input": {"size": 150, "mean": [122.782, 117.001, 104.298], "scale": 1 / 256},
+    "crop": {
+        "kind": "similarity",
+        # Where CenterFace's five points lie in dlib's own chips (means over 300 photographs).
+        "template": [[47.1, 47.0], [103.1, 45.8], [74.2, 79.2], [51.3, 105.2], [98.3, 104.1]],
+        "point_weights": [1.0, 1.0, 1.0, 1.0, 1.0],
     },
+}
+
+FACTS: dict[str, dict[str, Any]] = {
+    "resnet29": RESNET29,
+    "resnet29-int8": RESNET29,
     "centerface": {
         "kind": "detector",
         "licence": "MIT",

@@ -6,18 +6,16 @@ import importlib.metadata
 import os
 import platform
 import sqlite3
-import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
 import click
-import numpy as np
 
 import sameface
 from sameface.cli.options import json_option, recognizer_options
 from sameface.cli.output import print_json
-from sameface.embed import Embedder
+from sameface.cli.tune import print_timings, record_timings, time_embedders, time_embedding
 from sameface.model import Model
 from sameface.recognizer import Recognizer
 
@@ -25,15 +23,22 @@ PACKAGES = ("numpy", "pillow", "onnxruntime", "fastcluster", "click", "rich", "p
 
 
 @click.command()
+@click.option("--tune", is_flag=True, help="Time every embedder on 1, 2, 4 ... cores; say what is fastest.")
 @json_option
 @recognizer_options
-def doctor(*, recognizer: Recognizer, as_json: bool) -> None:
-    """Check the installation: versions, weights, processors, and how long one face takes."""
+def doctor(*, recognizer: Recognizer, tune: bool, as_json: bool) -> None:
+    """Check the installation: versions, weights, processors, and how long one face takes.
+
+    --tune changes nothing: it tells which options to give.
+    """
     versions = {package: version_of(package) for package in PACKAGES}
     models = (recognizer.detector.model, recognizer.embedder.model)
     seconds = time_embedding(recognizer.embedder)
+    used = recognizer.embedder.model.manifest
+    timings = list(time_embedders()) if tune else []
     if as_json:
-        print_json(record_of(recognizer, models, versions, seconds))
+        found = record_timings(timings, used) if tune else {}
+        print_json(record_of(recognizer, models, versions, seconds) | found)
         return
     line("sameface", sameface.__version__)
     line("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
@@ -52,6 +57,8 @@ def doctor(*, recognizer: Recognizer, as_json: bool) -> None:
     line("signature", recognizer.signature)
     line("embedding", f"{1000 * seconds:.1f} ms per face, one at a time")
     click.echo("all is well")
+    if tune:
+        print_timings(timings, used)
 
 
 def record_of(
@@ -99,15 +106,3 @@ def describe(model: Model) -> str:
     return (
         f"sha-256 {facts.sha256[:12]}… checked, licence {facts.licence}, runs on {', '.join(model.providers)}"
     )
-
-
-def time_embedding(embedder: Embedder, *, batch: int = 1, repeats: int = 5) -> float:
-    """Return the seconds that one crop of a batch takes, the median of `repeats` runs."""
-    size = embedder.spec.crop.size
-    crops = np.full((batch, size, size, 3), 128, np.uint8)
-    times = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        embedder.embed(crops)
-        times.append(time.perf_counter() - start)
-    return sorted(times[1:])[repeats // 2] / batch

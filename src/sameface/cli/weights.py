@@ -18,11 +18,11 @@ from sameface.cli.adopt import (
     open_tested,
 )
 from sameface.cli.demo import samples_folder
-from sameface.cli.doctor import time_embedding
 from sameface.cli.folders import embed_folder
 from sameface.cli.measure import Run, finish_skipped
 from sameface.cli.options import json_option
 from sameface.cli.output import finish, print_json, print_table
+from sameface.cli.tune import time_embedding
 from sameface.detect import Detector
 from sameface.embed import BATCH, Embedder
 from sameface.errors import WeightsError

@@ -50,6 +50,7 @@ def quantize(model: ModelProto, planes: NDArray[np.float32]) -> bytes:
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
+            reduce_range=True,
             op_types_to_quantize=["Conv", "Gemm", "MatMul"],
         )
         return target.read_bytes()
