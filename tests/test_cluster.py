@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import combinations
 
 import numpy as np
@@ -12,8 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sameface import cluster
-from sameface.cluster import cluster_embeddings, same_picture_pairs
+from sameface.cluster import cluster_embeddings, extend_clusters, link_rows, near, same_picture_pairs, tree
 from sameface.compare import squared_distances
+
+
+@pytest.fixture(params=["few", "many"], autouse=True, scope="module")
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run every test with both ways: that of few rows and that of many."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "many":
+            patch.setattr(cluster, "FEW", 0)
+        yield request.param
 
 
 def random_rows(seed: int, count: int, people: int = 4, spread: float = 0.4) -> np.ndarray:
@@ -131,15 +141,15 @@ def test_none_one_and_two_rows(count: int, labels: list[int]) -> None:
     assert found.dtype == np.int64
 
 
-def test_rows_that_would_not_fit_in_memory_are_refused() -> None:
+def test_rows_whose_distances_would_not_fit_in_memory_have_no_tree() -> None:
     rows = np.zeros((cluster.MAX_ROWS + 1, 1), np.float32)
     with pytest.raises(ValueError, match=r"rows must be 20,000 or fewer, got 20,001"):
-        cluster_embeddings(rows, threshold=1)
+        link_rows(rows)
 
 
 def test_the_limit_itself_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "MAX_ROWS", 3)
-    assert len(cluster_embeddings(random_rows(0, 3), threshold=1)) == 3
+    monkeypatch.setattr(tree, "MAX_ROWS", 3)
+    assert len(link_rows(random_rows(0, 3))) == 2
 
 
 @pytest.mark.parametrize("threshold", [-0.001, 4.001, float("nan"), float("inf")])
@@ -173,3 +183,139 @@ def test_rows_of_another_type_are_refused() -> None:
 def test_faces_of_one_picture_are_every_pair_of_it() -> None:
     assert same_picture_pairs(["a", "b", "a", "a", "b", "c"]) == [(0, 2), (0, 3), (2, 3), (1, 4)]
     assert same_picture_pairs([]) == []
+
+
+# Many rows
+
+
+def people_rows(seed: int, people: int, pictures: int, width: int = 24) -> np.ndarray:
+    """Return rows in a narrow cone, as those of faces are, `(people * pictures, width) float32`."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(people, width)) * 0.5 / np.sqrt(np.arange(1, width + 1)) + np.eye(width)[0] * 3
+    rows = np.repeat(centres, pictures, axis=0)
+    rows += rng.normal(size=rows.shape) * 0.06
+    rows = rows[rng.permutation(len(rows))]
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def cut_at(rows: np.ndarray, threshold: float, pairs: list[tuple[int, int]]) -> np.ndarray:
+    """Return the groups by the table of all distances."""
+    return tree.cut_tree(link_rows(rows, cannot_link=pairs), threshold, len(rows))
+
+
+@pytest.mark.parametrize("threshold", [0.01, 0.03, 0.06, 0.2])
+def test_many_rows_get_the_groups_of_the_table_of_all_distances(threshold: float) -> None:
+    rows = people_rows(0, 300, 4)
+    pairs = [(number, number + 1) for number in range(0, 1199, 5)]
+    labels = cluster_embeddings(rows, threshold=threshold, cannot_link=pairs)
+    assert labels.tolist() == cut_at(rows, threshold, pairs).tolist()
+
+
+def test_the_groups_do_not_hang_on_the_order_of_the_rows() -> None:
+    rows = people_rows(1, 200, 5)
+    order = np.random.default_rng(2).permutation(len(rows))
+    labels, mixed = (cluster_embeddings(given, threshold=0.04) for given in (rows, rows[order]))
+    assert groups_of(labels) == {frozenset(order[list(group)].tolist()) for group in groups_of(mixed)}
+
+
+@pytest.mark.parametrize("start", [0, 700])
+@pytest.mark.parametrize("threshold", [0.005, 0.02, 0.04])
+def test_the_search_finds_every_near_pair(threshold: float, start: int) -> None:
+    rows = people_rows(3, 250, 4)
+    found = near.near_pairs(rows, threshold, start=start)
+    distances = squared_distances(rows, rows)
+    first, second = np.nonzero(np.triu(distances <= threshold, 1))
+    wanted = {(a, b) for a, b in zip(first.tolist(), second.tolist(), strict=True) if b >= start}
+    assert wanted <= set(zip(found.first.tolist(), found.second.tolist(), strict=True))
+    assert (distances[found.first, found.second] <= threshold + 1e-4).all()
+    assert not found.cut
+
+
+def test_a_group_keeps_its_nearest_of_those_before_it() -> None:
+    rows = people_rows(4, 1, 300)
+    found = near.near_pairs(rows, 4)
+    assert found.cut
+    last = found.first[found.second == 299]
+    nearest = np.argsort(squared_distances(rows[299:], rows[:299])[0])[: near.MOST]
+    assert sorted(last.tolist()) == sorted(nearest.tolist())
+
+
+def test_someone_in_more_pictures_than_a_row_keeps_pairs_is_one_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(near, "MOST", 3)
+    rows = people_rows(5, 5, 200)
+    assert len(groups_of(cluster_embeddings(rows, threshold=0.2))) == len(groups_of(cut_at(rows, 0.2, [])))
+
+
+def test_candidates_that_come_in_floods_are_thinned_out_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = people_rows(6, 3, 100)
+    whole = near.near_pairs(rows, 4)
+    for name, value in (("WAITING", 50), ("ROWS", 32), ("COLUMNS", 64)):
+        monkeypatch.setattr(near, name, value)
+    thinned = near.near_pairs(rows, 4)
+    assert sorted(zip(whole.first, whole.second, strict=True)) == sorted(
+        zip(thinned.first, thinned.second, strict=True)
+    )
+
+
+def test_long_work_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    parts: list[float] = []
+    cluster_embeddings(people_rows(7, 200, 4), threshold=0.04, told=parts.append)
+    assert parts == sorted(parts)
+    assert parts[-1:] == ([1.0] if way == "many" else [])
+
+
+# Rows that come later
+
+
+def test_new_rows_join_the_groups_that_are_there_or_open_new_ones() -> None:
+    known = np.stack([toy.row_of(colour) for colour in (toy.RED, toy.BLUE, toy.RED)])
+    rows = np.stack([toy.row_of(colour) for colour in (toy.GREEN, toy.BLUE, toy.WHITE, toy.GREEN)])
+    labels = np.array([4, 7, 4])
+    assert extend_clusters(rows, known=known, labels=labels, threshold=0.1).tolist() == [8, 7, 9, 8]
+
+
+def test_new_faces_of_one_picture_join_two_groups() -> None:
+    known, rows = toy.row_of(toy.RED)[None], np.repeat(toy.row_of(toy.RED)[None], 2, axis=0)
+    found = extend_clusters(rows, known=known, labels=np.array([0]), threshold=0.1, cannot_link=[(0, 1)])
+    assert sorted(found.tolist()) == [0, 1]
+
+
+def test_groups_that_are_there_never_merge() -> None:
+    known = np.repeat(toy.row_of(toy.RED)[None], 2, axis=0)
+    found = extend_clusters(known[:1], known=known, labels=np.array([0, 1]), threshold=4)
+    assert found.tolist() in ([0], [1])
+
+
+@pytest.mark.parametrize(("known", "new"), [(0, 0), (0, 3), (3, 0)])
+def test_none_may_be_known_and_none_new(known: int, new: int) -> None:
+    row = toy.row_of(toy.RED)[None]
+    labels = np.zeros(known, np.int64)
+    rows = np.repeat(row, new, axis=0)
+    found = extend_clusters(rows, known=np.repeat(row, known, axis=0), labels=labels, threshold=0.1)
+    assert found.tolist() == [0] * new
+
+
+def test_nothing_known_gives_the_groups_of_the_rows_alone() -> None:
+    rows = people_rows(8, 100, 4)
+    found = extend_clusters(rows, known=rows[:0], labels=np.zeros(0, np.int64), threshold=0.04)
+    assert found.tolist() == cluster_embeddings(rows, threshold=0.04).tolist()
+
+
+def test_people_come_together_though_their_pictures_come_late() -> None:
+    rng = np.random.default_rng(9)
+    people = rng.integers(30, size=200)
+    rows = np.eye(30)[people] + rng.normal(size=(200, 30)) * 0.05
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    labels = cluster_embeddings(rows[:90], threshold=0.5)
+    late = extend_clusters(rows[90:], known=rows[:90], labels=labels, threshold=0.5)
+    assert groups_of(np.concatenate([labels, late])) == groups_of(people)
+
+
+def test_a_label_under_0_and_a_label_too_few_are_refused() -> None:
+    rows = random_rows(0, 3)
+    with pytest.raises(ValueError, match="labels must be 0 or more, got -1"):
+        extend_clusters(rows, known=rows, labels=np.array([0, -1, 2]), threshold=1)
+    with pytest.raises(ValueError, match=r"labels must have shape \(3,\), got \(2,\)"):
+        extend_clusters(rows, known=rows, labels=np.array([0, 1]), threshold=1)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sameface.align import align_faces
-    from sameface.cluster import cluster_embeddings
+    from sameface.cluster import cluster_embeddings, extend_clusters
     from sameface.compare import Decision, squared_distances
     from sameface.detect import Detector
     from sameface.embed import Embedder
@@ -53,6 +53,7 @@ __all__ = [
     "align_faces",
     "annotate_video",
     "cluster_embeddings",
+    "extend_clusters",
     "find_pictures",
     "hash_image",
     "identify_video",
@@ -62,7 +63,7 @@ __all__ = [
 
 HOMES = {
     "align": ("align_faces",),
-    "cluster": ("cluster_embeddings",),
+    "cluster": ("cluster_embeddings", "extend_clusters"),
     "compare": ("Decision", "squared_distances"),
     "detect": ("Detector",),
     "embed": ("Embedder",),

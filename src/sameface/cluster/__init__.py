@@ -1,0 +1,121 @@
+"""Group embeddings into people without knowing anyone's name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sameface.arrays import Embeddings, expect_shape
+from sameface.cluster.merge import Merging
+from sameface.cluster.near import Told
+from sameface.cluster.pairs import check_pairs, same_picture_pairs
+from sameface.cluster.tree import MAX_ROWS, cut_tree, link_rows, number_groups
+
+__all__ = [
+    "MAX_ROWS",
+    "Told",
+    "cluster_embeddings",
+    "cut_tree",
+    "extend_clusters",
+    "link_rows",
+    "same_picture_pairs",
+]
+
+FEW = 5000  # rows up to which the table of all distances is the fastest way (benchmarks/cluster.py)
+
+
+def cluster_embeddings(
+    rows: Embeddings,
+    *,
+    threshold: float,
+    cannot_link: Iterable[tuple[int, int]] = (),
+    told: Told | None = None,
+) -> NDArray[np.int64]:
+    """Group rows by average linkage: the two nearest groups merge while their mean distance allows it.
+
+    Args:
+        rows: `(n, d) float32` unit rows, any number; memory grows with it, time with its square.
+        threshold: Two groups merge while the mean squared distance of their pairs is at or under this,
+            0 to 4.
+        cannot_link: Pairs of row numbers that never share a group, such as two faces of one picture.
+        told: Is told which part of a long work is done, 0 to 1.
+
+    Returns:
+        `(n,) int64`: the number of each row's group, 0 for the group of the first row and so on. A row
+        that is near no other is a group by itself.
+
+    Raises:
+        ValueError: A threshold outside 0 to 4; a pair that names a row which is not there, or one row twice.
+    """
+    check_threshold(threshold)
+    if len(rows) <= FEW:
+        return cut_tree(link_rows(rows, cannot_link=cannot_link), threshold, len(rows))
+    expect_shape("rows", rows, ("n", "d"), np.float32)
+    forbidden = check_pairs(cannot_link, len(rows))
+    merging = Merging(rows.copy(), np.ones(len(rows), np.int64), threshold=threshold)
+    return number_groups(merging.run(forbidden, told))
+
+
+def extend_clusters(
+    rows: Embeddings,
+    *,
+    known: Embeddings,
+    labels: NDArray[np.int64],
+    threshold: float,
+    cannot_link: Iterable[tuple[int, int]] = (),
+    told: Told | None = None,
+) -> NDArray[np.int64]:
+    """Let new rows join groups that were made before, or open new ones; those groups stay as they are.
+
+    Only the new rows are compared, with each group and with each other, by the rule of
+    `cluster_embeddings`. Groups that were made before never merge.
+
+    Args:
+        rows: `(n, d) float32` the new unit rows.
+        known: `(m, d) float32` the rows that have groups.
+        labels: `(m,) int64` the numbers of their groups, 0 or more.
+        threshold: As in `cluster_embeddings`.
+        cannot_link: Pairs of numbers of new rows that never share a group.
+        told: Is told which part of a long work is done, 0 to 1.
+
+    Returns:
+        `(n,) int64`: the number of each new row's group. New groups count on from the highest label.
+
+    Raises:
+        ValueError: As `cluster_embeddings`; a label under 0; known and labels differ in number.
+    """
+    check_threshold(threshold)
+    expect_shape("rows", rows, ("n", "d"), np.float32)
+    expect_shape("known", known, ("m", rows.shape[1]), np.float32)
+    expect_shape("labels", labels, (len(known),), np.int64)
+    if labels.min(initial=0) < 0:
+        raise ValueError(f"labels must be 0 or more, got {labels.min()}")
+    forbidden = check_pairs(cannot_link, len(rows))
+    names, group, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    sums = np.concatenate([sum_groups(known, group, len(names)), rows])
+    sizes = np.concatenate([sizes, np.ones(len(rows), np.int64)])
+    merging = Merging(sums, sizes, threshold=threshold, fixed=len(names))
+    into = merging.run(forbidden + len(names), told)[len(names) :]
+    new = into >= len(names)
+    found = np.empty(len(rows), np.int64)
+    found[~new] = names[into[~new]]
+    found[new] = number_groups(into[new]) + labels.max(initial=-1) + 1
+    return found
+
+
+def sum_groups(rows: Embeddings, group: NDArray[np.int64], count: int) -> Embeddings:
+    """Return the sum of each group's rows, `(count, d) float32`."""
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(count))
+    sums = np.zeros((count, rows.shape[1]), np.float32)
+    if count:
+        np.add.reduceat(rows[order], starts, axis=0, out=sums)
+    return sums
+
+
+def check_threshold(threshold: float) -> None:
+    """Refuse a threshold that no distance has."""
+    if not 0 <= threshold <= 4:
+        raise ValueError(f"threshold must lie between 0 and 4, got {threshold}")

@@ -1,0 +1,176 @@
+"""Every pair of groups that are near each other: exact, in blocks, in memory that grows with the groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sameface.arrays import Embeddings
+
+Told = Callable[[float], object]  # is told the part of a work that is done, 0 to 1
+
+ROWS, COLUMNS = 256, 4096  # of a block of scores, 4 MB: it should stay in the processor's cache
+MOST = 64  # pairs kept of a group with those before it
+WAITING = 1 << 18  # candidates in memory before the nearest are kept
+SAMPLE = 20_000  # rows that the axes are taken from
+PROBES = 1000  # rows that tell how many axes pay
+COST = 10_000.0  # of measuring one pair exactly: a multiply-add of a score takes 0.02 ns, a pair 200 ns
+SLACK = 1e-5  # over any rounding of a score
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """Pairs of groups, `first < second`.
+
+    Attributes:
+        first: `(e,) int64`.
+        second: `(e,) int64`, rising.
+        cut: Whether some group had more near ones than are kept.
+    """
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    cut: bool
+
+
+def near_pairs(means: Embeddings, threshold: float, *, start: int = 0, told: Told | None = None) -> Pairs:
+    """Return the pairs of groups whose mean squared distance is at or under `threshold`.
+
+    The mean over all pairs of rows, one of each group, is `2 - 2 x.y` of the two groups' means. A group keeps
+    its 64 nearest of those before it.
+
+    Args:
+        means: `(n, d) float32` the mean of each group's unit rows, not scaled.
+        threshold: 0 to 4.
+        start: Pairs of two groups before this one are left out.
+        told: Is told how far the work is.
+    """
+    if len(means) < 2:
+        return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), cut=False)
+    scores = Scores(means, threshold)
+    nearest = Nearest(means, threshold)
+    found = [np.zeros((0, 2), np.int64)]
+    for low in range(start, len(means), ROWS):
+        high = min(low + ROWS, len(means))
+        for candidates in scores.blocks(low, high):
+            nearest.add(candidates)
+        found.append(nearest.take())
+        if told is not None:
+            told((high**2 - start**2) / (len(means) ** 2 - start**2))
+    pairs = np.concatenate(found)
+    return Pairs(pairs[:, 0], pairs[:, 1], nearest.cut)
+
+
+class Nearest:
+    """The nearest few of each group, out of candidates that come little by little.
+
+    Attributes:
+        cut: Whether some group had more near ones than are kept.
+    """
+
+    def __init__(self, means: Embeddings, threshold: float) -> None:
+        self.cut = False
+        self._means = means
+        self._threshold = threshold
+        self._waiting: list[NDArray[np.int64]] = []
+
+    def add(self, candidates: NDArray[np.int64]) -> None:
+        """Take candidates, `(c, 2)`, of which the second is the one that keeps them."""
+        self._waiting.append(candidates)
+        if sum(map(len, self._waiting)) > WAITING:
+            self._waiting = [self.take()]
+
+    def take(self) -> NDArray[np.int64]:
+        """Return the pairs that are kept, `(e, 2)`, and forget them."""
+        candidates = np.concatenate([np.zeros((0, 2), np.int64), *self._waiting])
+        self._waiting = []
+        distances = 2 - 2 * np.einsum("ij,ij->i", *(self._means[side] for side in candidates.T))
+        near = distances <= self._threshold + SLACK
+        pairs, distances = candidates[near], distances[near]
+        order = np.lexsort((pairs[:, 0], distances, pairs[:, 1]))
+        group = pairs[order, 1]
+        kept = np.arange(len(order)) - np.searchsorted(group, group) < MOST
+        self.cut |= not kept.all()
+        nearest: NDArray[np.int64] = pairs[order[kept]]
+        return nearest
+
+
+class Scores:
+    """A bound on the distance of two groups from their first few axes, as one product of two tables.
+
+    `|x - y|^2` of two means is what the first axes say plus what the others say, and that is at least the
+    square of the difference of their lengths there. The two are near if `|x - y|^2` is at most `r + s`, where
+    `r = threshold / 2 - 1 + |x|^2` is the first one's own and `s` the other's. So a score, `x.y` over the
+    first axes and the length of the rest, plus a number of each group's own, is 0 or more for every pair that
+    is near, and for few others. The axes turn about the mean of all, which changes no `|x - y|`.
+    """
+
+    def __init__(self, means: Embeddings, threshold: float) -> None:
+        centre, axes = find_axes(means)
+        own = threshold / 2 - 1 + np.einsum("ij,ij->i", means, means)
+        count = self._choose(means, centre, axes, own)
+        table = np.empty((len(means), count + 2), np.float32)
+        for low in range(0, len(means), SAMPLE):
+            part = slice(low, low + SAMPLE)
+            turned = (means[part] - centre) @ axes
+            table[part, :count] = turned[:, :count]
+            table[part, count] = np.linalg.norm(turned[:, count:], axis=1)
+            table[part, count + 1] = (own[part] - (turned**2).sum(axis=1)) / 2
+        one = np.ones((len(means), 1), np.float32)
+        self._columns = np.concatenate([table, one], axis=1)
+        self._mask = np.zeros((ROWS, COLUMNS), bool)
+        self._scores = np.empty((ROWS, COLUMNS), np.float32)
+
+    @staticmethod
+    def _choose(means: Embeddings, centre: Embeddings, axes: Embeddings, own: NDArray[np.float32]) -> int:
+        """Return how many axes make the least work, counted on some of the groups."""
+        chosen = spread(len(means), PROBES)
+        turned = (means[chosen] - centre) @ axes
+        reach = own[chosen][:, None] + own[chosen]
+        costs: dict[int, float] = {}
+        for count in sorted({*range(8, means.shape[1], 8), means.shape[1]}):
+            seen = np.column_stack([turned[:, :count], np.linalg.norm(turned[:, count:], axis=1)])
+            lengths = (seen**2).sum(axis=1)
+            near = lengths[:, None] + lengths - 2 * seen @ seen.T <= reach + 2 * SLACK
+            costs[count] = count + COST * float(near.mean())
+        return min(costs, key=lambda count: costs[count])
+
+    def blocks(self, low: int, high: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the pairs of these groups with those before them that may be near, `(c, 2)`."""
+        rows = self._columns[low:high].copy()
+        rows[:, -2:] = rows[:, :-3:-1]  # each group's own number meets the other's one
+        for left in range(0, high, COLUMNS):
+            pairs = self._block(rows, left, min(left + COLUMNS, high))
+            pairs[:, 1] += low
+            yield pairs[pairs[:, 0] < pairs[:, 1]]
+
+    def _block(self, rows: Embeddings, left: int, right: int) -> NDArray[np.int64]:
+        """Return column and row of the scores of a block that are not under 0."""
+        whole = right - left == COLUMNS and len(rows) == ROWS
+        scores = self._scores if whole else np.empty((len(rows), right - left), np.float32)
+        np.matmul(rows, self._columns[left:right].T, out=scores)
+        if not whole:
+            row, column = np.nonzero(scores >= -SLACK)
+            return np.column_stack([column + left, row])
+        np.greater_equal(scores, -SLACK, out=self._mask)
+        # Few are near: eight at a time are passed over.
+        eights = np.flatnonzero(self._mask.view(np.uint64))
+        eight, place = np.nonzero(self._mask.reshape(-1, 8)[eights])
+        row, column = np.divmod(eights[eight] * 8 + place, COLUMNS)
+        return np.column_stack([column + left, row])
+
+
+def find_axes(means: Embeddings) -> tuple[Embeddings, Embeddings]:
+    """Return the mean of the rows, and orthogonal axes `(d, d)`, the one they differ along most first."""
+    some = means[spread(len(means), SAMPLE)].astype(np.float64)
+    centre = some.mean(axis=0)
+    _, axes = np.linalg.eigh((some - centre).T @ (some - centre))
+    return centre.astype(np.float32), np.ascontiguousarray(axes[:, ::-1], np.float32)
+
+
+def spread(count: int, most: int) -> NDArray[np.int64]:
+    """Return so many numbers under `count`, or all of them, evenly spaced."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
