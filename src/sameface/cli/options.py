@@ -36,7 +36,7 @@ gallery_option = click.option(
 )
 every_option = click.option(
     "--every",
-    default=0.1,
+    default=0.2,
     show_default=True,
     type=click.FloatRange(0, min_open=True),
     help="Seconds of a video from one frame that is searched to the next.",

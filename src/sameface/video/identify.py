@@ -33,7 +33,7 @@ class VideoSearch:
         closed_set: Everyone is enrolled for certain: the nearest is named.
     """
 
-    every: float = 0.1
+    every: float = 0.2
     k: int = 1
     far: float | None = None
     closed_set: bool = False

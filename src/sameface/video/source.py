@@ -63,7 +63,7 @@ class Video:
         rate: Frames per second on average; None if it does not say.
         live: Frames come when they are taken, and who is slow misses some.
         damage: What is wrong with it, as far as it was read; None if nothing is.
-        complete: It was read to the end.
+        complete: It was read to the end, and no frames are missing there.
     """
 
     def __init__(self, container: InputContainer, name: str, *, live: bool = False) -> None:
@@ -149,17 +149,19 @@ class Video:
         Raises:
             VideoError: There is not one frame.
         """
-        first: float | None = None
+        begin: float | None = None
         latest, size = 0.0, (0, 0)
+        step = 1 / (self.rate or 25)
         for raw in self._decode():
-            if first is None:
-                first, size = raw.time or 0.0, shown_size(raw, self._stream)
-            given = latest + 1 / (self.rate or 25) if raw.time is None else raw.time - first
-            latest = max(latest, given)
+            if begin is None:
+                begin, size = raw.time or 0.0, shown_size(raw, self._stream)
+            given = latest + step if raw.time is None else raw.time - begin
+            if given < latest:  # its clock starts anew, as where two streams were joined
+                begin, given = raw.time - latest - step, latest + step
+            latest = given
             yield Frame(latest, raw, size, round(raw.rotation / 90) % 4)
-        if first is None:
+        if begin is None:
             raise VideoError(self.name, self.damage or "it has not one frame")
-        self.complete = True
         self._compare_length(latest)
 
     def _decode(self) -> Iterator[VideoFrame]:
@@ -173,6 +175,7 @@ class Video:
                 self.damage = f"it cannot be read on: {describe(error)}"
                 return
             if packet is None:
+                self.complete = True
                 return
             try:
                 frames = packet.decode()
@@ -184,7 +187,8 @@ class Video:
 
     def _compare_length(self, latest: float) -> None:
         """Note if frames are missing at the end."""
-        if not self.live and self.seconds is not None and self.seconds - latest > SHORT and not self.damage:
+        if not self.live and self.seconds is not None and self.seconds - latest > SHORT:
+            self.complete = False
             self.damage = f"it is cut off after {latest:.1f} of {self.seconds:.1f} seconds"
 
 
@@ -198,7 +202,7 @@ def open_container(
     """
     try:
         return av.open(place, "r", format=kind, container_options=options, timeout=timeout)
-    except av.error.InvalidDataError as error:
+    except (av.error.InvalidDataError, av.error.ArgumentError, av.error.EOFError) as error:
         raise VideoError(name, "it is no video, or it is damaged or cut off") from error
     except (av.FFmpegError, OSError, ValueError) as error:
         raise VideoError(name, describe(error)) from error
