@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import hypothesis
+import milvus_world
 import postgres_world
 import pytest
 import toy
@@ -72,11 +73,26 @@ def postgres_place(postgres_server: str) -> str:
     return f"{postgres_server}&schema=gallery {next(NUMBERS)}"
 
 
-@pytest.fixture(params=["sqlite", "postgres", "index"])
+@pytest.fixture(scope="session")
+def milvus_server() -> Iterator[milvus_world.Server]:
+    """A Milvus server with nothing in it."""
+    with milvus_world.served() as server:
+        yield server
+
+
+@pytest.fixture
+def milvus_place(milvus_server: milvus_world.Server, tmp_path: Path) -> str:
+    """Where a gallery can be made with people in a file and faces in Milvus."""
+    return f"milvus://127.0.0.1:{milvus_server.port}/faces?people={tmp_path / 'people.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgres", "index", "milvus"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where a gallery can be made: in a file, in PostgreSQL, and there with the approximate search."""
+    """Where a gallery can be made: in a file, in PostgreSQL, there with the approximate search, in Milvus."""
     if request.param == "sqlite":
         return str(tmp_path / "people.db")
+    if request.param == "milvus":
+        return str(request.getfixturevalue("milvus_place"))
     address: str = request.getfixturevalue("postgres_place")
     return address if request.param == "postgres" else f"{address}&index=hnsw"
 

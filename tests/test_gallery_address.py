@@ -10,20 +10,21 @@ import pytest
 
 from sameface.errors import GalleryFileError
 from sameface.gallery import Gallery
-from sameface.gallery.address import Address, is_address
+from sameface.gallery.address import Address, MilvusAddress, parse_address
 
 
 @pytest.mark.parametrize(
-    ("place", "wanted"),
+    ("place", "kind"),
     [
-        ("people.db", False),
-        ("/srv/postgresql/people.db", False),
-        ("postgresql://h/d", True),
-        ("postgres://h/d", True),
+        ("people.db", type(None)),
+        ("/srv/postgresql/people.db", type(None)),
+        ("postgresql://h/d", Address),
+        ("postgres://h/d", Address),
+        ("milvus://h/c?people=people.db", MilvusAddress),
     ],
 )
-def test_an_address_is_told_from_a_file(place: str, wanted: bool) -> None:
-    assert is_address(place) == wanted
+def test_an_address_is_told_from_a_file(place: str, kind: type) -> None:
+    assert type(parse_address(place)) is kind
 
 
 def test_an_address_has_a_schema_and_an_exact_search_unless_it_says_otherwise() -> None:
@@ -74,6 +75,45 @@ def test_files_that_go_with_a_gallery_are_called_by_database_and_schema() -> Non
     assert Address.parse("postgresql://h/../etc").file_name == "etc-sameface"
 
 
+def test_an_address_of_milvus_says_where_its_people_are() -> None:
+    plain = MilvusAddress.parse("milvus://search.example/faces?people=/srv/people.db")
+    assert (plain.uri, plain.collection, plain.people) == (
+        "http://search.example:19530",
+        "faces",
+        "/srv/people.db",
+    )
+    assert (plain.index, plain.database, plain.user, plain.in_postgres) == ("flat", "default", "", False)
+    full = MilvusAddress.parse(
+        "milvus://ann:s3%40cret@h:1/faces?people=postgresql://bo:s3same@h/d?schema=x%26index=hnsw"
+        "&index=hnsw&tls=on&database=night"
+    )
+    assert (full.uri, full.index, full.database, full.in_postgres) == ("https://h:1", "hnsw", "night", True)
+    assert (full.user, full.password) == ("ann", "s3@cret")
+    assert full.people == "postgresql://bo:s3same@h/d?schema=x&index=hnsw"
+    assert full.shown.startswith("milvus://ann@h:1/faces?people=postgresql%3A//bo%40h/d%3Fschema%3Dx")
+    assert "s3" not in full.shown + repr(full)
+    assert full.file_name == "night-faces"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("milvus:///faces?people=p.db", "there must be milvus://host/collection"),
+        ("milvus://h?people=p.db", "a collection has a name of letters, digits and _"),
+        ("milvus://h/9faces?people=p.db", "a collection has a name of letters, digits and _"),
+        ("milvus://ann:s3cret@h/faces", "say where its people are: ?people=people.db"),
+        ("milvus://h/faces?people=milvus://h/other", "people must be in a file or in PostgreSQL"),
+        ("milvus://h/faces?people=p.db&index=ivf", "index must be 'flat' or 'hnsw', got 'ivf'"),
+        ("milvus://h/faces?people=p.db&tls=1", "tls must be 'on' or 'off', got '1'"),
+        ("milvus://h/faces?people=p.db&shards=2", "it has no parameter 'shards'"),
+    ],
+)
+def test_an_address_of_milvus_that_does_not_read_like_one_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(GalleryFileError, match=re.escape(reason)) as caught:
+        parse_address(text)
+    assert "s3cret" not in str(caught.value)
+
+
 def test_an_address_of_another_kind_is_refused_without_a_word_of_it() -> None:
     with pytest.raises(GalleryFileError, match="a gallery is a file, or at postgresql://") as caught:
         Gallery.open("mysql://ann:s3cret@h/d")
@@ -92,15 +132,22 @@ def test_a_server_that_does_not_answer_is_told_without_the_password(text: str) -
     assert "s3cret" not in done.stdout + done.stderr
 
 
-def test_without_psycopg_an_address_says_what_to_install() -> None:
+@pytest.mark.parametrize(
+    ("place", "needed", "extra"),
+    [
+        ("postgresql://ann{}@h/d", "psycopg", "postgres"),
+        ("milvus://ann{}@h/faces?people=people.db", "grpc", "milvus"),
+    ],
+)
+def test_without_its_client_an_address_says_what_to_install(place: str, needed: str, extra: str) -> None:
     code = (
-        "import sys; sys.modules['psycopg'] = None\n"
-        "from sameface.cli import main; main(['people', '--gallery', 'postgresql://ann:s3cret@h/d'])"
+        f"import sys; sys.modules[{needed!r}] = None\n"
+        f"from sameface.cli import main; main(['people', '--gallery', {place.format(':s3cret')!r}])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert done.stderr == (
-        "Error: gallery 'postgresql://ann@h/d': this needs psycopg: pip install 'sameface[postgres]'\n"
+        f"Error: gallery {place.format('')!r}: this needs {needed}: pip install 'sameface[{extra}]'\n"
     )
 
 

@@ -10,7 +10,7 @@ import click
 
 from sameface.cli.options import gallery_option, json_option
 from sameface.cli.output import print_json, print_table
-from sameface.gallery.address import Address, is_address
+from sameface.gallery.address import parse_address
 from sameface.service.access import ROLES, Access, Role
 
 access_option = click.option(
@@ -85,5 +85,5 @@ def access_file(gallery_path: str, access_path: str | None) -> str:
     """Return where the keys of a gallery's service are."""
     if access_path is not None:
         return access_path
-    place = Address.parse(gallery_path).file_name if is_address(gallery_path) else os.fspath(gallery_path)
-    return f"{place}.access"
+    address = parse_address(os.fspath(gallery_path))
+    return f"{gallery_path if address is None else address.file_name}.access"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import quote, unquote, urlencode
@@ -9,15 +10,14 @@ from urllib.parse import quote, unquote, urlencode
 from sameface.errors import GalleryFileError
 
 SCHEMES = ("postgresql://", "postgres://")
+MILVUS = "milvus://"
 SCHEMA = "sameface"
 SECRETS = ("password", "sslpassword")
 OURS = ("schema", "index")
 LONGEST_SCHEMA = 63  # bytes; PostgreSQL cuts longer names off
-
-
-def is_address(place: str) -> bool:
-    """Return whether a gallery is in a database and not in a file."""
-    return place.startswith(SCHEMES)
+MILVUS_PORT = 19530
+MILVUS_CHOICES = {"index", "tls", "database"}
+COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,98 @@ class Address:
     def file_name(self) -> str:
         """What to call files on this machine that go with the gallery."""
         database = self.conninfo.partition("?")[0].rpartition("/")[2] or "database"
-        return "".join(letter if letter.isalnum() else "-" for letter in f"{database}.{self.schema}")
+        return plain_name(f"{database}.{self.schema}")
+
+
+@dataclass(frozen=True, slots=True)
+class MilvusAddress:
+    """Where the faces of a gallery are searched by Milvus, and where its people are.
+
+    Attributes:
+        shown: The address as messages show it, without passwords.
+        uri: Where Milvus is, as its client takes it.
+        collection: What the name of the collection begins with.
+        people: The file or the address of the database of people.
+        index: `flat`, which compares every face, or `hnsw`.
+        database: Of Milvus.
+        user: Whom Milvus lets in; empty for nobody in particular.
+        password: The user's.
+    """
+
+    shown: str
+    uri: str
+    collection: str
+    people: str = field(repr=False)
+    index: str
+    database: str
+    user: str
+    password: str = field(repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `milvus://user@host:port/collection?people=PLACE&index=hnsw&tls=on&database=NAME`.
+
+        Raises:
+            GalleryFileError: It does not read like that.
+        """
+        place, _, query = text.removeprefix(MILVUS).partition("?")
+        account, at, server = place.rpartition("@")
+        user, _, password = account.partition(":")
+        host, _, collection = server.partition("/")
+        shown = f"{MILVUS}{user}{at}{server}"
+        given = read_parameters(query, shown)
+        people = given.pop("people", "")
+        choices = {"index": "flat", "tls": "off", "database": "default"} | given
+        check_milvus(choices, host, collection, people, shown)
+        secure, port = choices["tls"] == "on", "" if ":" in host else f":{MILVUS_PORT}"
+        return cls(
+            shown=with_parameters(shown, {"people": show(people)} | given),
+            uri=f"{'https' if secure else 'http'}://{host}{port}",
+            collection=collection,
+            people=people,
+            index=choices["index"],
+            database=choices["database"],
+            user=unquote(user),
+            password=unquote(password),
+        )
+
+    @property
+    def in_postgres(self) -> bool:
+        """Whether people are in PostgreSQL, and not in a file."""
+        return self.people.startswith(SCHEMES)
+
+    @property
+    def file_name(self) -> str:
+        """What to call files on this machine that go with the gallery."""
+        return plain_name(f"{self.database}.{self.collection}")
+
+
+def parse_address(place: str) -> Address | MilvusAddress | None:
+    """Return where a gallery is, if that is in a database; None is a file.
+
+    Raises:
+        GalleryFileError: It is an address of an unknown kind, or does not read like one.
+    """
+    if place.startswith(SCHEMES):
+        return Address.parse(place)
+    if place.startswith(MILVUS):
+        return MilvusAddress.parse(place)
+    scheme, found, _ = place.partition("://")
+    if found and scheme.isalpha():
+        reason = "a gallery is a file, or at postgresql://user@host/database or milvus://host/collection"
+        raise GalleryFileError(f"{scheme}://", reason)
+    return None
+
+
+def show(place: str) -> str:
+    """Return where a gallery is as messages show it, without passwords."""
+    address = parse_address(place)
+    return place if address is None else address.shown
+
+
+def plain_name(words: str) -> str:
+    """Return words that can be the name of a file anywhere."""
+    return "".join(letter if letter.isalnum() else "-" for letter in words)
 
 
 def read_parameters(query: str, shown: str) -> dict[str, str]:
@@ -97,3 +188,25 @@ def check_schema(schema: str | None, shown: str) -> None:
     """Raise unless this can be the name of a schema."""
     if schema is not None and (not schema or "\0" in schema or len(schema.encode()) > LONGEST_SCHEMA):
         raise GalleryFileError(shown, f"schema must be 1 to {LONGEST_SCHEMA} bytes of text, got {schema!r}")
+
+
+def check_milvus(choices: dict[str, str], host: str, collection: str, people: str, shown: str) -> None:
+    """Raise unless these can be the parts of an address of Milvus."""
+    reasons = {
+        "there must be milvus://host/collection": bool(host),
+        "a collection has a name of letters, digits and _, no digit first, up to 200": bool(
+            COLLECTION.fullmatch(collection)
+        ),
+        "say where its people are: ?people=people.db, or an address of PostgreSQL with & as %26": bool(
+            people
+        ),
+        "people must be in a file or in PostgreSQL": not people.startswith(MILVUS),
+        f"index must be 'flat' or 'hnsw', got {choices['index']!r}": choices["index"] in ("flat", "hnsw"),
+        f"tls must be 'on' or 'off', got {choices['tls']!r}": choices["tls"] in ("on", "off"),
+        f"it has no parameter {', '.join(map(repr, sorted(choices.keys() - MILVUS_CHOICES)))}": (
+            choices.keys() <= MILVUS_CHOICES
+        ),
+    }
+    for reason, holds in reasons.items():
+        if not holds:
+            raise GalleryFileError(shown, reason)

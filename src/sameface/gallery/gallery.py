@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Sequence
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Self
 
 import numpy as np
@@ -20,7 +20,7 @@ from sameface.errors import (
     UnknownPersonError,
     UpgradeError,
 )
-from sameface.gallery.address import Address, is_address
+from sameface.gallery.address import Address, MilvusAddress, parse_address
 from sameface.gallery.backend import Backend, Row
 from sameface.gallery.database import Database
 from sameface.gallery.faces import BOX, OWNERS, add_face, check_width, find_owner, read_template
@@ -61,7 +61,7 @@ class Gallery:
         """Open a gallery, or make one that only its owner may read.
 
         Args:
-            path: A file, or `postgresql://user@host/database`.
+            path: A file, `postgresql://user@host/database`, or `milvus://host/collection?people=PLACE`.
             pipeline: Who makes the rows, such as a `Recognizer`. Without it people can be listed, renamed,
                 merged and forgotten, but not enrolled or identified, and no new gallery is made.
             create: Make it if it is not there.
@@ -366,16 +366,27 @@ def open_backend(place: str, *, create: bool) -> Backend:
     Raises:
         GalleryFileError: It is at an address of an unknown kind, or what reaches it is not installed.
     """
-    if not is_address(place):
-        scheme, found, _ = place.partition("://")
-        if found and scheme.isalpha():
-            reason = "a gallery is a file, or at postgresql://user@host/database"
-            raise GalleryFileError(f"{scheme}://", reason)
-        return Database.open(place, create=create)
+    address = parse_address(place)
+    if isinstance(address, Address):
+        postgres = import_backend("postgres", address)
+        backend: Backend = postgres.PostgresDatabase.open(place, create=create)
+        return backend
+    if isinstance(address, MilvusAddress):
+        milvus = import_backend("milvus", address)
+        people = open_backend(address.people, create=create)
+        try:
+            backend = milvus.MilvusDatabase(address, people)
+        except BaseException:
+            people.close()
+            raise
+        return backend
+    return Database.open(place, create=create)
+
+
+def import_backend(name: str, address: Address | MilvusAddress) -> ModuleType:
+    """Return the module of a back end that not everybody has installed."""
     try:
-        postgres = importlib.import_module("sameface.gallery.postgres.database")
+        return importlib.import_module(f"sameface.gallery.{name}.database")
     except ModuleNotFoundError as error:
-        reason = f"this needs {error.name}: pip install 'sameface[postgres]'"
-        raise GalleryFileError(Address.parse(place).shown, reason) from error
-    backend: Backend = postgres.PostgresDatabase.open(place, create=create)
-    return backend
+        reason = f"this needs {error.name}: pip install 'sameface[{name}]'"
+        raise GalleryFileError(address.shown, reason) from error

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, expect_shape
 from sameface.errors import UpgradeError
-from sameface.gallery.address import Address, is_address
+from sameface.gallery.address import MilvusAddress, parse_address
 from sameface.gallery.database import Database
 from sameface.manifest import Thresholds
 
@@ -186,10 +186,12 @@ def check_file(path: str | os.PathLike[str]) -> None:
     Raises:
         UpgradeError: It is in a database.
     """
-    place = os.fspath(path)
-    if is_address(place):
+    address = parse_address(os.fspath(path))
+    if isinstance(address, MilvusAddress) and not address.in_postgres:
+        raise UpgradeError(address.shown, f"move its people: sameface gallery upgrade {address.people}")
+    if address is not None:
         reason = "a gallery in PostgreSQL cannot be moved yet: enroll again into another schema"
-        raise UpgradeError(Address.parse(place).shown, reason)
+        raise UpgradeError(address.shown, reason)
 
 
 def find_upgrade(path: str | os.PathLike[str]) -> str:

@@ -1,0 +1,1 @@
+"""A gallery whose faces are searched by Milvus, on as many machines as it takes."""

@@ -1,0 +1,158 @@
+"""A gallery in two places: people in a database, which is the truth, and their faces in Milvus, to search.
+
+A change is one transaction of the database, in which triggers note the numbers of the faces that it touches.
+What is noted is sent afterwards, and the note deleted in a transaction that holds off other writers. If
+anything breaks in between, the note is still there, and the next who writes or searches sends it; to send it
+twice does nothing. A search sends what is noted before it asks, reads what Milvus has found in the database,
+and passes over what is not there: so who was enrolled is found, and who was deleted is not, whatever broke.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sameface.arrays import Embeddings
+from sameface.errors import GalleryBusyError, GalleryFileError, GalleryUnreachableError
+from sameface.gallery.address import MilvusAddress
+from sameface.gallery.backend import Backend, Row, Statements
+from sameface.gallery.milvus.nearest import Distributed
+from sameface.gallery.milvus.outbox import POSTGRES, SQLITE, make_outbox, read_state
+from sameface.gallery.milvus.vectors import Vectors
+from sameface.gallery.search import Known
+
+logger = logging.getLogger(__name__)
+
+SENT_AT_ONCE = 1000
+UNSENT = "SELECT 1 FROM milvus_unsent LIMIT 1"
+
+
+class MilvusDatabase:
+    """People in a database of theirs, and their faces in Milvus; a `Backend`."""
+
+    def __init__(self, address: MilvusAddress, people: Backend) -> None:
+        self.path = address.shown
+        self.row_column = people.row_column
+        self._people = people
+        self._dialect = POSTGRES if address.in_postgres else SQLITE
+        stem = f"{address.collection}_{address.index}"
+        name = make_outbox(people, self._dialect, stem)
+        if name.rpartition("_")[0] != stem:
+            reason = (
+                f"its faces are in the collection {name!r}: give the address that it was made with, or say "
+                "DELETE FROM milvus_index in the database of people, and drop that collection"
+            )
+            raise GalleryFileError(address.shown, reason)
+        self._vectors = Vectors(address, name)
+        self._checking = threading.Lock()
+        self._checked = False
+
+    def close(self) -> None:
+        """Close both connections."""
+        self._vectors.close()
+        self._people.close()
+
+    @property
+    def is_trial(self) -> bool:
+        """It is an upgrade that nobody confirmed yet."""
+        return self._people.is_trial
+
+    def read(self, query: str, *values: object) -> list[Row]:
+        """Return the rows of a query on people."""
+        return self._people.read(query, *values)
+
+    @contextmanager
+    def write(self) -> Iterator[Statements]:
+        """Hold one transaction on people, and tell Milvus afterwards.
+
+        Raises:
+            GalleryUnreachableError: Milvus is away, and lacks an earlier change; nothing is changed.
+        """
+        self._send()
+        with self._people.write() as db:
+            yield db
+        try:
+            self._send()
+        except GalleryUnreachableError as error:
+            logger.warning("the change is kept, and sent to Milvus later: %s", error)
+
+    def encode_row(self, row: Embeddings, signature: str) -> dict[str, object]:
+        """Return the columns that hold a row in the database of people."""
+        return self._people.encode_row(row, signature)
+
+    def decode_row(self, value: object) -> Embeddings:
+        """Return a row from what the database of people gives."""
+        return self._people.decode_row(value)
+
+    def load(self, signature: str) -> Known:
+        """Return who is enrolled now, once Milvus knows them all."""
+        state = read_state(self._people, self._dialect, signature)
+        if state.faces:
+            self._check()
+            self._send()
+        return Distributed(self._people, self._dialect, self._vectors, state)
+
+    def pack(self) -> bool:
+        """Delete what Milvus still has of who was deleted, and pack the database of people."""
+        packed = self._people.pack()
+        try:
+            self._send()
+        except GalleryUnreachableError as error:
+            reason = (
+                f"who was deleted is not found any more, but stays in Milvus: forget again; {error.reason}"
+            )
+            raise GalleryBusyError(self.path, reason) from error
+        return packed
+
+    def _send(self) -> None:
+        """Send what is noted, if there is anything."""
+        if self._people.read(UNSENT):
+            self._vectors.reach()
+            self._check()
+            self._drain()
+
+    def _drain(self) -> None:
+        """Send what is noted, so much at a time that other writers get their turns."""
+        while self._people.read(UNSENT):
+            with self._people.write() as db:
+                self._send_some(db)
+
+    def _send_some(self, db: Statements) -> None:
+        """Put or delete the first faces that are noted, and delete the notes, while nobody else writes."""
+        query = f"""SELECT face_id, faces.id, {self.row_column} FROM milvus_unsent
+                    LEFT JOIN faces ON faces.id = face_id ORDER BY face_id LIMIT {SENT_AT_ONCE}"""
+        noted = db.execute(query).fetchall()
+        there = [(number, row) for number, face, row in noted if face is not None]
+        self._vectors.put([number for number, _ in there], [self.decode_row(row) for _, row in there])
+        self._vectors.delete([number for number, face, _ in noted if face is None])
+        if noted:
+            db.execute("DELETE FROM milvus_unsent WHERE face_id <= ?", (noted[-1][0],))
+
+    def _check(self) -> None:
+        """See once that Milvus has all faces and no others; if not, make the collection anew."""
+        with self._checking:
+            if self._checked:
+                return
+            self._vectors.reach()
+            with self._people.write() as db:
+                (dimension,) = db.execute("SELECT dimension FROM pipeline").fetchone()
+                if self._vectors.dimension() != dimension:
+                    self._begin_anew(db, dimension)
+            self._vectors.load()
+            self._drain()
+            with self._people.write() as db:
+                (faces,) = db.execute("SELECT faces FROM milvus_index").fetchone()
+                if not db.execute(UNSENT).fetchone() and self._vectors.count() != faces:
+                    logger.warning(
+                        "collection %r lacks faces, or has others: all are sent anew", self._vectors.name
+                    )
+                    self._begin_anew(db, dimension)
+            self._drain()
+            self._checked = True
+
+    def _begin_anew(self, db: Statements, dimension: int) -> None:
+        """Make the collection without faces, and note that all are to be sent."""
+        self._vectors.make(dimension)
+        db.execute("INSERT INTO milvus_unsent SELECT id FROM faces WHERE true ON CONFLICT DO NOTHING")

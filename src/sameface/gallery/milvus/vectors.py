@@ -1,0 +1,183 @@
+"""The embeddings in Milvus: put, deleted, counted and searched by the number of their face."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+from pymilvus import DataType, MilvusClient, MilvusException
+
+from sameface.arrays import Embeddings
+from sameface.errors import GalleryFileError, GalleryUnreachableError
+from sameface.gallery.address import MilvusAddress
+
+WAIT_SECONDS = 10.0  # for a server that is away
+ANSWER_SECONDS = 30.0  # for an answer to anything
+PAUSE_SECONDS = 0.2  # between two attempts to reach it
+MOST = 16_384  # faces of a search; Milvus gives no more
+LOST = 2  # pymilvus's code where there is no connection
+
+# 32 neighbours, found among 200, for each face; at least 256 are looked at in a search.
+INDEXES: dict[str, dict[str, Any]] = {
+    "flat": {"index_type": "FLAT", "params": {}},
+    "hnsw": {"index_type": "HNSW", "params": {"M": 32, "efConstruction": 200}},
+}
+LOOKED_AT = 256
+
+Result = TypeVar("Result")
+
+
+class Vectors:
+    """One collection in Milvus, for any number of threads. It holds numbers and embeddings, no names."""
+
+    def __init__(self, address: MilvusAddress, name: str) -> None:
+        self.address = address
+        self.name = name
+        self._client: MilvusClient | None = None
+        # What it logs, our errors tell.
+        logging.getLogger("pymilvus").handlers = [logging.NullHandler()]
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def reach(self) -> None:
+        """Wait until the server answers.
+
+        Raises:
+            GalleryUnreachableError: It does not within `WAIT_SECONDS`.
+        """
+        end = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                self._ask(lambda client: client.has_collection(self.name, timeout=WAIT_SECONDS))
+                return
+            except GalleryUnreachableError:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(PAUSE_SECONDS)
+
+    def dimension(self) -> int | None:
+        """Return how wide the embeddings of the collection are, or None if there is none."""
+
+        def ask(client: MilvusClient) -> int | None:
+            if not client.has_collection(self.name, timeout=ANSWER_SECONDS):
+                return None
+            fields = client.describe_collection(self.name, timeout=ANSWER_SECONDS)["fields"]
+            return next(int(field["params"]["dim"]) for field in fields if field["name"] == "embedding")
+
+        return self._ask(ask)
+
+    def make(self, dimension: int) -> None:
+        """Make the collection anew, without faces."""
+
+        def ask(client: MilvusClient) -> None:
+            client.drop_collection(self.name, timeout=ANSWER_SECONDS)
+            schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+            schema.add_field("id", DataType.INT64, is_primary=True)
+            schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=dimension)
+            index = client.prepare_index_params()
+            index.add_index("embedding", metric_type="IP", **INDEXES[self.address.index])
+            client.create_collection(
+                self.name,
+                schema=schema,
+                index_params=index,
+                consistency_level="Strong",
+                timeout=ANSWER_SECONDS,
+            )
+
+        self._ask(ask)
+
+    def load(self) -> None:
+        """Let the server have the collection in its memory."""
+        self._ask(lambda client: client.load_collection(self.name, timeout=ANSWER_SECONDS))
+
+    def count(self) -> int:
+        """Return how many faces there are."""
+        found = self._ask(
+            lambda client: client.query(
+                self.name, output_fields=["count(*)"], consistency_level="Strong", timeout=ANSWER_SECONDS
+            )
+        )
+        return int(found[0]["count(*)"])
+
+    def put(self, numbers: Sequence[int], rows: Sequence[Embeddings]) -> None:
+        """Insert faces, or replace those of the same number; rows are `(d,) float32`."""
+        if numbers:
+            faces = [{"id": number, "embedding": row} for number, row in zip(numbers, rows, strict=True)]
+            self._ask(lambda client: client.upsert(self.name, faces, timeout=ANSWER_SECONDS))
+
+    def delete(self, numbers: Sequence[int]) -> None:
+        """Delete faces, those of them that are there."""
+        if numbers:
+            self._ask(lambda client: client.delete(self.name, ids=list(numbers), timeout=ANSWER_SECONDS))
+
+    def search(self, probes: Embeddings, limit: int) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Return the faces nearest to each probe, and their inner products with it, the nearest first.
+
+        If the server is away it is waited for, and asked once more.
+        """
+
+        def ask(client: MilvusClient) -> Any:
+            return client.search(
+                self.name,
+                data=list(probes),
+                anns_field="embedding",
+                limit=limit,
+                search_params={"metric_type": "IP", "params": {"ef": max(limit, LOOKED_AT)}},
+                consistency_level="Strong",
+                timeout=ANSWER_SECONDS,
+            )
+
+        try:
+            found = self._ask(ask)
+        except GalleryUnreachableError:
+            self.reach()
+            found = self._ask(ask)
+        return [
+            (
+                np.array([hit["id"] for hit in hits], np.int64),
+                np.array([hit["distance"] for hit in hits], np.float32),
+            )
+            for hits in found
+        ]
+
+    def _ask(self, work: Callable[[MilvusClient], Result]) -> Result:
+        """Call something with the connection, and turn its errors into ours."""
+        try:
+            return work(self._connect())
+        except (MilvusException, grpc.RpcError) as error:
+            raise translate(error, self.address) from error
+
+    def _connect(self) -> MilvusClient:
+        """Return the connection, made if there is none."""
+        if self._client is None:
+            address = self.address
+            self._client = MilvusClient(
+                address.uri,
+                user=address.user,
+                password=address.password,
+                db_name=address.database,
+                timeout=WAIT_SECONDS,
+            )
+        return self._client
+
+
+def translate(
+    error: MilvusException | grpc.RpcError, address: MilvusAddress
+) -> GalleryFileError | GalleryUnreachableError:
+    """Return the error of ours that says the same."""
+    words = " ".join(str(getattr(error, "message", error)).split())
+    if address.password:
+        words = words.replace(address.password, "***")
+    code = getattr(error, "code", None)
+    if isinstance(error, grpc.RpcError) or code == LOST or isinstance(code, grpc.StatusCode):
+        return GalleryUnreachableError(address.shown, f"Milvus does not answer: {words}")
+    return GalleryFileError(address.shown, f"Milvus says: {words}")
