@@ -15,11 +15,11 @@ import pytest
 import toy
 
 from sameface.gallery import Gallery, Person
-from sameface.gallery.address import is_address
+from sameface.gallery.address import parse_address
 from sameface.recognizer import Recognizer
 from sameface.template import Template
 
-pytestmark = pytest.mark.parametrize("place", ["sqlite", "postgres"], indirect=True)
+pytestmark = pytest.mark.parametrize("place", ["sqlite", "postgres", "milvus"], indirect=True)
 
 # Enrolls people with two faces each and says so, one line after each is in the file.
 WORKER = """
@@ -98,7 +98,7 @@ def test_a_killed_program_loses_nothing_that_it_acknowledged(place: str, toy_rec
         assert process.returncode == -9
         acknowledged.update(seen)
         with Gallery.open(place, toy_recognizer) as gallery:
-            if not is_address(place):
+            if parse_address(place) is None:
                 assert gallery._db.read("PRAGMA integrity_check") == [("ok",)]
                 assert gallery._db.read("PRAGMA foreign_key_check") == []
             people = gallery.people()
