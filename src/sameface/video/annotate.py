@@ -21,8 +21,8 @@ from sameface.video.source import Video
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 ENCODERS = ("libx264", "mpeg4")  # the first that FFmpeg was built with
-OPTIONS = {"libx264": {"preset": "veryfast", "crf": "23"}, "mpeg4": {"qscale": "4"}}
-CLOCK = Fraction(1, 90_000)  # seconds; times of any frame rate are whole numbers of it, or nearly
+OPTIONS = {"libx264": {"preset": "veryfast", "crf": "23"}, "mpeg4": {"b": "6000000"}}
+CLOCK = Fraction(1, 60_000)  # seconds; times of any frame rate are whole numbers of it, or nearly
 HELD = 3.5  # steps for which a face that was not found in between is drawn on
 
 
@@ -131,11 +131,11 @@ def face_at(track: Track, time: float, held: float) -> Face | None:
 
     None before the first view, after the last, and between two that are over `held` seconds apart.
     """
-    after = int(np.searchsorted(track.times, time))
-    if after == len(track.times) or (after == 0 and time < track.start):
+    if not track.start <= time <= track.end:
         return None
-    before = max(after - 1, 0)
-    gap = track.times[after] - track.times[before]
+    after = int(np.searchsorted(track.times, time))
+    before = after if track.times[after] == time else after - 1
+    gap = float(track.times[after] - track.times[before])
     if gap > held:
         return None
     part = np.float32((time - track.times[before]) / gap if gap else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -20,6 +21,7 @@ from sameface.video.tracker import FEWEST, Tracker, Trail, View
 
 SAME_FAR = 1e-3  # of the distance at which two views may be of one track
 SLACK = 0.02  # of a step: times in files are rounded
+DRIFT = 0.01  # seconds in a second by which a camera's clock may go wrong
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ class Watcher:
         self._step = -1
         self._told: dict[int, str | None] = {}
         self._clock = clock
-        self._began: float | None = None
+        self._now = clock()
+        self._delay = math.inf
 
     def look(self, frame: Frame) -> list[Track]:
         """Look at the next frame, and return the tracks that have ended."""
@@ -153,18 +156,26 @@ class Watcher:
         Returns:
             The tracks that have ended, and those whose name is new or has changed since they were returned.
         """
-        now = self._clock()
-        self._began = now - frame.time if self._began is None else self._began
-        late = now - self._began - frame.time > self.search.every
+        if self._is_late(frame):
+            self.frames += 1
+            return []
         before = self.searched
-        ended = [] if late else self.look(frame)
-        if self.searched == before:
-            return ended
-        return ended + self._changed()
+        ended = self.look(frame)
+        return ended if self.searched == before else ended + self._changed()
 
     def finish(self) -> list[Track]:
         """Return the tracks that are left at the end."""
         return [make_track(*named, over=True) for named in self._name(self._tracker.finish())]
+
+    def _is_late(self, frame: Frame) -> bool:
+        """Return whether a frame of a camera comes by more than a step later than the promptest before it.
+
+        What counts as prompt grows by and by, as the clock of a camera may be slower than ours.
+        """
+        before, self._now = self._now, self._clock()
+        delay = self._now - frame.time
+        self._delay = min(delay, self._delay + DRIFT * (self._now - before))
+        return delay - self._delay > self.search.every
 
     def _takes(self, frame: Frame) -> bool:
         """Count a frame, and return whether it is to be searched."""
