@@ -26,7 +26,14 @@ from pictures import (
 )
 
 from sameface.errors import ImageError, ImageTooLargeError
-from sameface.image import find_pictures, hash_image, read_image, register_heif
+from sameface.image import (
+    MAX_COMMENTS,
+    MAX_SCANS,
+    find_pictures,
+    hash_image,
+    read_image,
+    register_heif,
+)
 
 CORNERS = ([4, 4, -5, -5], [4, -5, 4, -5])  # a pixel inside each quarter: rows, columns
 
@@ -314,6 +321,27 @@ def test_pillows_own_limit_stays_above_ours():
 def test_a_picture_between_pillows_warning_and_its_limit_is_read_without_a_word(monkeypatch):
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 599)
     assert read_image(encode(draw_noise(), "PNG")).shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize(("scans", "read"), [(10, True), (MAX_SCANS, True), (MAX_SCANS + 1, False)])
+def test_a_jpeg_of_too_many_scans_is_refused(scans: int, read: bool):
+    jpeg = encode(draw_noise(64, 48), "JPEG", progressive=True)
+    last = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    picture = jpeg[:-2] + last * (scans - jpeg.count(b"\xff\xda")) + jpeg[-2:]
+    if read:
+        assert read_image(picture).size
+    else:
+        with pytest.raises(ImageError, match=f"too long to decode: {scans} scans, the limit is {MAX_SCANS}"):
+            read_image(picture)
+
+
+@pytest.mark.parametrize("kind", ["P1", "P2", "P3"])
+def test_a_plain_ppm_of_too_many_comments_is_refused(kind: str):
+    head = f"{kind} 1 1 " + ("" if kind == "P1" else "1 ")
+    for comments in (0, MAX_COMMENTS):
+        assert read_image((head + "#\n" * comments + "0 0 0 ").encode()).size == 3
+    with pytest.raises(ImageError, match="too long to decode: 1,001 comments, the limit is 1,000"):
+        read_image((head + "#\n" * (MAX_COMMENTS + 1) + "0 0 0 ").encode())
 
 
 def test_a_header_that_lies_within_the_limit_is_a_damaged_file():

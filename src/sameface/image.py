@@ -25,6 +25,10 @@ ImageSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image
 MAX_BYTES = 100_000_000
 MAX_PIXELS = 120_000_000  # telephones make pictures of 108 million; decoding takes some 20 bytes a pixel
 
+# What a file can have so much of that it takes hours: see benchmarks/decoding.py for what is left.
+MAX_SCANS = 100  # of a JPEG: 20 MB hold 200,000, each goes over every pixel; libtiff has the same limit
+MAX_COMMENTS = 1000  # of a PPM in plain text: each copies what follows it
+
 # Only formats for pictures: no PostScript, no fonts, nothing that starts another program. MPO opens as JPEG.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")
 ENDINGS = "jpg jpeg jpe mpo png webp bmp tif tiff gif ppm pgm avif heic heif"
@@ -66,7 +70,7 @@ def read_image(source: ImageSource, *, max_bytes: int = MAX_BYTES, max_pixels: i
         `(h, w, 3) uint8` RGB.
 
     Raises:
-        ImageError: No picture, or a damaged one; it names the file.
+        ImageError: No picture, a damaged one, or one made to take hours; it names the file.
         ImageTooLargeError: Over one of the two limits; nothing was decoded.
         TypeError, ValueError: An array of another dtype or shape.
     """
@@ -153,6 +157,7 @@ def open_picture(data: bytes, name: str, max_pixels: int) -> PIL.Image.Image:
     heic = is_heic(data)
     if heic and not register_heif():
         raise ImageError(name, "HEIC pictures need pillow-heif: pip install 'sameface[heic]'")
+    check_parts(data, name)
     try:
         picture = PIL.Image.open(io.BytesIO(data), formats=(*FORMATS, "HEIF") if heic else FORMATS)
     except PIL.UnidentifiedImageError as error:
@@ -166,6 +171,18 @@ def open_picture(data: bytes, name: str, max_pixels: int) -> PIL.Image.Image:
     if pixels > max_pixels:
         raise ImageTooLargeError(name, "pixels", pixels, max_pixels)
     return picture
+
+
+def check_parts(data: bytes, name: str) -> None:
+    """Refuse files of more parts than any program writes, where each part costs a look at every pixel."""
+    scans = data.count(b"\xff\xda") if data.startswith(b"\xff\xd8") else 0
+    if scans > MAX_SCANS:
+        reason = f"it takes too long to decode: {scans:,} scans, the limit is {MAX_SCANS}"
+        raise ImageError(name, reason)
+    comments = data.count(b"#") if data[:2] in (b"P1", b"P2", b"P3") else 0
+    if comments > MAX_COMMENTS:
+        reason = f"it takes too long to decode: {comments:,} comments, the limit is {MAX_COMMENTS:,}"
+        raise ImageError(name, reason)
 
 
 def decode_picture(picture: PIL.Image.Image, name: str) -> Image:
