@@ -20,7 +20,7 @@ import toy
 from click.testing import Result
 
 import sameface.cli.album
-from sameface.album import AlbumFace, folder_name, free_name, write_album
+from sameface.album import SHOWN, AlbumFace, folder_name, free_name, thumbnail, write_album
 from sameface.cli.album import name_groups
 from sameface.face import Face
 from sameface.gallery import Gallery
@@ -86,7 +86,7 @@ class Sources(html.parser.HTMLParser):
 def face_in(picture: Path, colour: tuple[int, int, int] = toy.RED) -> AlbumFace:
     crop = np.full((8, 8, 3), colour, np.uint8)
     marks = np.zeros((5, 2), np.float32)
-    return AlbumFace(picture, Face(np.array([1, 2, 3.126, 4], np.float32), marks, 0.9), crop)
+    return AlbumFace(picture, Face(np.array([1, 2, 3.126, 4], np.float32), marks, 0.9), thumbnail(crop))
 
 
 # The command
@@ -204,10 +204,10 @@ def test_a_place_that_is_taken_is_refused(run: Run, album: Path, tmp_path: Path,
 def test_too_many_faces_are_told_and_nothing_is_left(
     run: Run, album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sameface.cli.album, "MAX_ROWS", 5)
+    monkeypatch.setattr(sameface.cli.album, "MOST", 5)
     result = run("cluster", album, "-o", "sorted")
     assert result.exit_code == 3
-    assert "the album holds over 5 faces: cluster a part of it at a time" in result.stderr
+    assert "the album holds over 5 faces: take a part of it at a time, or" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["album"]
 
 
@@ -408,6 +408,17 @@ def test_the_page_shows_every_face_and_loads_nothing(run: Run, album: Path, tmp_
     assert all(source.startswith("data:image/jpeg;base64,") for source in page.loads)
     assert {"script", "link", "iframe", "object", "form"}.isdisjoint(page.tags)
     assert re.search(r"url\(|@import|https?:", text) is None
+
+
+def test_the_page_shows_a_hundred_faces_of_a_person_and_the_list_all(tmp_path: Path) -> None:
+    picture = toy.save(tmp_path / "album" / "a.png", toy.RED)
+    faces = [face_in(picture)] * (SHOWN + 1)
+    write_album(tmp_path / "sorted", faces, np.zeros(len(faces), np.int64), ["Ann"], copy=False)
+    page = (tmp_path / "sorted" / "contact-sheet.html").read_text("utf-8")
+    assert len(Sources(page).titles) == SHOWN
+    assert "Ann <span>101</span>" in page
+    listed = json.loads((tmp_path / "sorted" / "clusters.json").read_text("utf-8"))["people"][0]["faces"]
+    assert len(listed) == 101
 
 
 def test_names_and_paths_are_escaped_on_the_page(tmp_path: Path) -> None:

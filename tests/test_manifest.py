@@ -81,6 +81,19 @@ def test_a_rate_that_a_large_gallery_cannot_hold_is_refused_with_the_smallest():
     assert caught.value.smallest == pytest.approx(1 - (1 - 0.0001) ** 1_000)
 
 
+@pytest.mark.parametrize(("size", "far"), [(0, 3e-4), (5000, 3e-4), (6000, 2.5e-4), (15_000, 1e-4)])
+def test_the_faces_of_a_larger_album_must_be_nearer(size, far):
+    assert TABLE.at_album(size) == pytest.approx(TABLE.at(far), abs=1e-9)
+
+
+def test_an_album_too_large_for_the_calibration_gets_the_strictest_threshold():
+    assert TABLE.at_album(10**9) == TABLE.distance[-1]
+
+
+def test_the_rate_asked_for_holds_for_an_album_of_any_size():
+    assert TABLE.at_album(10**9, 1e-2) == TABLE.at(1e-2)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

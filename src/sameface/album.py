@@ -23,6 +23,7 @@ from sameface.atomic import make_folder
 from sameface.face import Face
 
 THUMBNAIL = 96
+SHOWN = 100  # faces of a person on the contact sheet, about 4 kB each
 LIST, SHEET = "clusters.json", "contact-sheet.html"
 LONGEST = 240  # bytes of a file's name; systems take 255, the rest is for a number
 RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\.|$)", re.IGNORECASE)  # on Windows
@@ -51,12 +52,12 @@ class AlbumFace:
     Attributes:
         picture: The file it is in.
         face: Where.
-        crop: `(size, size, 3) uint8` RGB.
+        thumbnail: The face as a data address, from `thumbnail`.
     """
 
     picture: Path
     face: Face
-    crop: Image
+    thumbnail: str
 
 
 def write_album(
@@ -144,12 +145,12 @@ def to_json(groups: dict[str, list[AlbumFace]]) -> str:
 
 
 def to_html(groups: dict[str, list[AlbumFace]]) -> str:
-    """Return one page that shows every face, group by group, with nothing loaded from elsewhere."""
+    """Return one page that shows the first faces of every group, with nothing loaded from elsewhere."""
     sections = []
     for name, members in groups.items():
         images = "".join(
-            f'<img src="{thumbnail(face.crop)}" title="{html.escape(str(face.picture))}" alt="">'
-            for face in members
+            f'<img src="{face.thumbnail}" title="{html.escape(str(face.picture))}" alt="">'
+            for face in members[:SHOWN]
         )
         title = f"<h2>{html.escape(name)} <span>{len(members)}</span></h2>"
         sections.append(f"<section>{title}<div>{images}</div></section>")

@@ -17,6 +17,7 @@ from sameface.errors import ThresholdError, WeightsError
 CropKind = Literal["similarity", "box"]
 
 GALLERY_FAR = 1e-2  # the part of the strangers that a search may name, unless told otherwise
+ALBUM_FAR, ALBUM_SIZE = 3e-4, 5000  # of pairs of faces that are grouped; it falls once there are more faces
 
 ROUNDING = 1e-9  # of a rate that goes through a logarithm and back
 
@@ -129,6 +130,21 @@ class Thresholds:
             return self.distance[-1 if wanted == smallest else 0], wanted
         one = -np.expm1(np.log1p(-wanted) / size)
         return self.at(float(np.clip(one, self.far[-1], self.far[0]))), wanted
+
+    def at_album(self, size: int, far: float | None = None) -> float:
+        """Return the threshold to group `size` faces with.
+
+        Args:
+            size: How many faces there are.
+            far: The false-accept rate of one comparison. None means `ALBUM_FAR`, of more than `ALBUM_SIZE`
+                faces as much less as they are more, so that a face meets no more strangers who look like it;
+                but never less than the calibration reaches.
+
+        Raises:
+            ThresholdError: The calibration does not reach to this `far`.
+        """
+        fitting = ALBUM_FAR * min(1.0, ALBUM_SIZE / max(size, 1))
+        return self.at(min(max(fitting, self.far[-1]), self.far[0]) if far is None else far)
 
 
 def over(far: float, size: int) -> float:

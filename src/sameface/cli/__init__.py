@@ -27,6 +27,7 @@ COMMANDS = {
     "forget": ("people", "Delete a person for good."),
     "gallery": ("upgrade", "Move a gallery to other weights: fit-adapter, upgrade."),
     "cluster": ("album", "Sort an album into one folder per person."),
+    "group": ("group", "Group the embeddings that `embed` wrote into people; let new ones join."),
     "serve": ("serve", "Serve REST and the page."),
     "keys": ("keys", "Make, list and revoke the keys of the service."),
     "evaluate": ("evaluate", "Measure the embeddings: pairs, ytf, holdout, identification, clusters, sweep."),

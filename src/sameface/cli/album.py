@@ -16,16 +16,18 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.album import AlbumFace, write_album
+from sameface.album import AlbumFace, thumbnail, write_album
 from sameface.arrays import Embeddings
 from sameface.batch import Finder, Result, count_pictures, embed_pictures, is_packed, open_pictures
 from sameface.cli import BadInputError
 from sameface.cli.batch import Tally, batch_options, check_sources, follow, unfinished
 from sameface.cli.options import far_option, json_option
 from sameface.cli.output import count, finish, print_json
-from sameface.cluster import MAX_ROWS, cluster_embeddings, same_picture_pairs
+from sameface.cluster import cluster_embeddings, same_picture_pairs
 from sameface.gallery import Gallery, Identification
 from sameface.recognizer import Recognizer
+
+MOST = 100_000  # faces of an album, whose thumbnails are in memory: 400 MB
 
 
 @click.command()
@@ -41,7 +43,8 @@ def cluster(*, recognizer: Recognizer, album: str, output: str, far: float | Non
 
     The new folder holds a folder with links (or copies) for each person, `contact-sheet.html` to look
     through, and `clusters.json`. Faces of one picture are never taken for one person. --far, 0.0003 by
-    default, sets how near the faces of one person must be: less gives more and purer groups.
+    default and less for more than 5,000 faces, sets how near the faces of one person must be: less gives
+    more and purer groups.
 
     ALBUM is a folder, or a tar or Parquet file, out of which pictures are always copied. A run that was
     ended, in whatever way, goes on where it was when the same command is given again.
@@ -49,13 +52,13 @@ def cluster(*, recognizer: Recognizer, album: str, output: str, far: float | Non
     target = Path(output)
     check_target(Path(album), target)
     check_sources([album])
-    threshold = recognizer.thresholds.at(3e-4 if far is None else far)
     finder, tally = Finder(recognizer, crops=True), Tally()
     with open_known(choices["gallery_path"], recognizer) as known, unfinished(target) as journal:
         results = embed_pictures(open_pictures([album]), finder, workers=choices["workers"], journal=journal)
         followed = follow(results, partial(count_pictures, [album]), tally)
         faces, rows = gather_faces(followed, recognizer.embedder.spec.dimension)
         pairs = same_picture_pairs([str(face.picture) for face in faces])
+        threshold = recognizer.thresholds.at_album(len(rows), far)
         labels = cluster_embeddings(rows, threshold=threshold, cannot_link=pairs)
         names = name_groups(labels, [] if known is None else known.identify(rows))
         with unpack_pictures(Path(album), {face.picture for face in faces}, target) as files:
@@ -92,10 +95,14 @@ def gather_faces(results: Iterable[Result], dimension: int) -> tuple[list[AlbumF
         if found is None:
             continue
         picture = Path(result.picture.name)
-        faces += [AlbumFace(picture, *pair) for pair in zip(found.faces, found.crops, strict=True)]
+        faces += [
+            AlbumFace(picture, face, thumbnail(crop))
+            for face, crop in zip(found.faces, found.crops, strict=True)
+        ]
         rows.append(found.rows)
-        if len(faces) > MAX_ROWS:
-            raise BadInputError(f"the album holds over {MAX_ROWS:,} faces: cluster a part of it at a time")
+        if len(faces) > MOST:
+            way = "take a part of it at a time, or `sameface embed` and `sameface group`"
+            raise BadInputError(f"the album holds over {MOST:,} faces: {way}")
     return faces, np.concatenate(rows)
 
 
