@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import quote
 
 import hypothesis
 import milvus_world
@@ -94,6 +95,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "milvus":
         return str(request.getfixturevalue("milvus_place"))
     address: str = request.getfixturevalue("postgres_place")
+    if request.param == "milvus on postgres":
+        port = request.getfixturevalue("milvus_server").port
+        return f"milvus://127.0.0.1:{port}/faces?people={quote(address, safe='')}"
     return address if request.param == "postgres" else f"{address}&index=hnsw"
 
 

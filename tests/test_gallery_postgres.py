@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -25,7 +24,6 @@ from sameface.errors import (
     GalleryBusyError,
     GalleryFileError,
     GalleryUnreachableError,
-    SamefaceError,
     UpgradeError,
 )
 from sameface.gallery import Gallery, Person
@@ -516,56 +514,6 @@ def test_threads_see_their_own_writes(gallery: Gallery) -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(work, range(8)))
-
-
-# The same as in a file
-
-
-def act_at_random(rng: random.Random, number: int) -> Callable[[Gallery], object]:
-    """Return something that can be done to a gallery; the same to each that it is called with."""
-    names = ["Ann", "bob", "Émile", "Zoë", "名前", "Ann ", "x" * 201]
-    one, other, picture = rng.choice(names), rng.choice(names), f"p{rng.randrange(12)}"
-    row = unit_rows(np.array([[rng.randrange(1, 4), rng.randrange(3), rng.randrange(3)]], np.float32))[0]
-    box = np.array([10.0 * rng.randrange(3), 0, 10.0 * rng.randrange(3) + 15, 10], np.float32)
-    template = Template(picture, box, rng.random(), row)
-    acts: list[Callable[[Gallery], object]] = [
-        lambda gallery: gallery.enroll(one, [template]),
-        lambda gallery: gallery.enroll(one, [template, face(toy.RED, f"own {number}")]),
-        lambda gallery: gallery.enroll(one, [face(toy.RED, f"new {number}")], new=True),
-        lambda gallery: gallery.rename(one, other),
-        lambda gallery: gallery.merge(one, other),
-        lambda gallery: gallery.forget(one),
-        lambda gallery: gallery.forget_face(one, gallery.faces(one)[-1].number),
-        lambda gallery: gallery.owner_of(template),
-        lambda gallery: gallery.people(limit=2, after=one),
-    ]
-    return rng.choice(acts[:3] * 4 + acts)
-
-
-def outcome(act: Callable[[Gallery], object], gallery: Gallery) -> object:
-    """Return what comes of it: the answer, or the error in the words of its message."""
-    try:
-        return act(gallery)
-    except SamefaceError as error:
-        return type(error), str(error)
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_whatever_is_done_answers_are_those_of_a_file_to_the_last_match(
-    gallery: Gallery, tmp_path: Path, toy_recognizer: Recognizer, seed: int
-) -> None:
-    rng = random.Random(seed)
-    probes = unit_rows(np.random.default_rng(seed).integers(0, 4, (30, 3)).astype(np.float32) + 1e-3)
-    with Gallery.open(tmp_path / "people.db", toy_recognizer) as file:
-        for number in range(80):
-            act = act_at_random(rng, number)
-            assert outcome(act, gallery) == outcome(act, file)
-            if number % 8 == 0:
-                assert [(each, each.number) for each in gallery.people()] == [
-                    (each, each.number) for each in file.people()
-                ]
-                for search in ({}, {"k": 5, "most": 2}, {"closed_set": True, "k": 3}):
-                    assert gallery.identify(probes, **search) == file.identify(probes, **search)  # type: ignore[arg-type]
 
 
 # The index

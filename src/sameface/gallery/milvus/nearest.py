@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, expect_shape
-from sameface.compare import squared_distances
 from sameface.gallery.backend import Backend, Row
 from sameface.gallery.milvus.outbox import Dialect, State
 from sameface.gallery.milvus.vectors import MOST, Vectors
@@ -87,15 +86,13 @@ class Distributed:
     def _read(self, probe: Embeddings, numbers: NDArray[np.int64], factor: float) -> Near:
         """Return those of the faces that are still enrolled, in the order of enrolment."""
         rows = self._read_rows(sorted(numbers.tolist()))
-        matrix = np.array([self.people.decode_row(row) for *_, row in rows], np.float32)
-        [distances] = squared_distances(probe[None], matrix.reshape(len(rows), len(probe)))
-        if factor != 1:
-            moved = np.array([adapted for _, _, adapted, _ in rows], bool)
-            distances = np.minimum(
-                distances * np.where(moved, np.float32(factor), np.float32(1)), np.float32(4)
-            )
+        matrix = np.array([self.people.decode_row(row) for *_, row in rows], np.float64)
+        # Summed up in float64 equal rows are equally far, wherever they stand among the others.
+        distances = (2 - 2 * (matrix.reshape(len(rows), len(probe)) @ probe)).astype(np.float32)
+        moved = np.array([adapted for _, _, adapted, _ in rows], bool)
+        distances *= np.where(moved, np.float32(factor), np.float32(1))
         owners = np.array([owner for owner, *_ in rows], np.int64)
-        return Near(distances, owners, {owner: name for owner, name, *_ in rows})
+        return Near(np.clip(distances, 0, 4), owners, {owner: name for owner, name, *_ in rows})
 
     def _read_rows(self, numbers: list[int]) -> list[Row]:
         """Return owner, name, whether it is adapted, and row of faces, in the order of their numbers."""
