@@ -35,6 +35,7 @@ SamefaceError                       code
 │   ├── LastFaceError               last_face          the only face of a person is not deleted alone
 │   ├── PersonExistsError           person_exists      the new name is taken
 │   ├── BadNameError                bad_name           not a name that a person can have
+│   ├── BadNoteError                bad_note           not a note that is kept with a person
 │   └── FaceTakenError              face_taken         this very face is enrolled under another name
 ├── ClientError
 │   ├── UnreachableError            unreachable        no answer comes from the service
@@ -444,6 +445,17 @@ class BadNameError(GalleryError):
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"cannot use the name {name!r}: {reason}")
         self.name = name
+        self.reason = reason
+
+
+class BadNoteError(GalleryError):
+    """A note on a person's consent that cannot be kept."""
+
+    code = "bad_note"
+
+    def __init__(self, note: str, reason: str) -> None:
+        super().__init__(f"cannot keep the note {note[:40]!r}: {reason}")
+        self.note = note
         self.reason = reason
 
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from sameface.arrays import Embeddings, Image, expect_shape
 from sameface.errors import (
-    BadNameError,
     GalleryBusyError,
     GalleryFileError,
     SignatureError,
@@ -24,7 +23,7 @@ from sameface.gallery.address import Address, MilvusAddress, parse_address
 from sameface.gallery.backend import Backend, Row
 from sameface.gallery.database import Database
 from sameface.gallery.faces import BOX, OWNERS, add_face, check_width, find_owner, read_template
-from sameface.gallery.names import clean_name
+from sameface.gallery.names import clean_name, clean_note
 from sameface.gallery.people import (
     Who,
     add_person,
@@ -33,6 +32,8 @@ from sameface.gallery.people import (
     find_person,
     list_faces,
     list_people,
+    merge_people,
+    note_consent,
     read_crop,
     read_person,
     rename_person,
@@ -110,6 +111,12 @@ class Gallery:
         with self._db.write() as db:
             write_thresholds(db, thresholds)
 
+    @property
+    def origin(self) -> str:
+        """What tells the numbers of this gallery from those of any other; its copies share it."""
+        [(origin,)] = self._db.read("SELECT origin FROM numbers")
+        return str(origin)
+
     def people(self, *, limit: int | None = None, after: str = "") -> list[Person]:
         """Return who is enrolled, by name.
 
@@ -175,7 +182,9 @@ class Gallery:
                    JOIN pictures ON pictures.id = picture_id WHERE name = ? AND sha256 = ?"""
         return bool(self._db.read(query, clean_name(name), picture))
 
-    def enroll(self, who: Who, templates: Sequence[Template], *, new: bool = False) -> int:
+    def enroll(
+        self, who: Who, templates: Sequence[Template], *, new: bool = False, consent: str | None = None
+    ) -> int:
         """Enroll faces of one person, all of them or, on an error, none.
 
         A face of a picture that is already enrolled for this person is passed over, whatever the file is
@@ -186,12 +195,14 @@ class Gallery:
                 somebody who is enrolled.
             templates: Faces from this gallery's pipeline.
             new: There must be nobody of this name yet.
+            consent: A note on how and when the person agreed, kept with them; None leaves what is there.
 
         Returns:
             How many faces were added.
 
         Raises:
             BadNameError: The name is empty, too long or not text.
+            BadNoteError: The note is.
             PersonExistsError: There is somebody of this name, and `new` is set.
             UnknownPersonError: Nobody has this number.
             FaceTakenError: One of the faces is enrolled under another name.
@@ -200,6 +211,7 @@ class Gallery:
             ValueError: The gallery was opened without a pipeline, or an embedding has another width.
         """
         clean = who if isinstance(who, int) else clean_name(who)
+        note = None if consent is None else clean_note(consent)
         pipeline = self._need_pipeline()
         with self._db.write() as db:
             self._compare_signature(db.execute(SIGNATURE).fetchall(), pipeline.signature)
@@ -212,6 +224,8 @@ class Gallery:
                 return 0
             known = isinstance(clean, int)
             person = find_person(db, clean) if known else add_person(db, str(clean), new=new)
+            if note is not None:
+                note_consent(db, person, note)
             rows = [self._db.encode_row(template.embedding, pipeline.signature) for template in templates]
             return sum(add_face(db, person, *face) for face in zip(templates, rows, strict=True))
 
@@ -227,8 +241,21 @@ class Gallery:
         with self._db.write() as db:
             rename_person(db, old, clean)
 
+    def note_consent(self, who: Who, note: str | None) -> None:
+        """Keep a note on how and when a person agreed; None takes it back.
+
+        Raises:
+            UnknownPersonError: Nobody has this name or number.
+            BadNoteError: It is empty, too long or not text.
+        """
+        clean = None if note is None else clean_note(note)
+        with self._db.write() as db:
+            note_consent(db, find_person(db, who), clean)
+
     def merge(self, source: Who, into: Who) -> int:
         """Move every face of the person `source` to the person `into`; `source` is no more.
+
+        The note on the consent of `into` stays; where there is none, that of `source` moves too.
 
         Returns:
             How many faces moved.
@@ -238,12 +265,7 @@ class Gallery:
             BadNameError: Both are the same person.
         """
         with self._db.write() as db:
-            old, new = find_person(db, source), find_person(db, into)
-            if old == new:
-                raise BadNameError(str(into), "it is the very person to merge")
-            moved = db.execute("UPDATE faces SET person_id = ? WHERE person_id = ?", (new, old)).rowcount
-            db.execute("DELETE FROM people WHERE id = ?", (old,))
-            return moved
+            return merge_people(db, source, into)
 
     def forget(self, who: Who) -> Forgotten:
         """Delete a person so that nothing of them stays in the file.

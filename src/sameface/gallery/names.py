@@ -1,12 +1,13 @@
-"""The names that a person can have."""
+"""The names that a person can have, and the note on their consent."""
 
 from __future__ import annotations
 
 import unicodedata
 
-from sameface.errors import BadNameError
+from sameface.errors import BadNameError, BadNoteError
 
 LONGEST_NAME = 200
+LONGEST_NOTE = 500
 
 # Of no use in a name, whatever its script; with them a name can look like another, and garble a page.
 TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
@@ -19,12 +20,33 @@ def clean_name(name: str) -> str:
         BadNameError: Nothing is left, it is too long, or it holds control characters or broken text.
     """
     clean = unicodedata.normalize("NFC", name).strip()
-    if not clean:
-        raise BadNameError(name, "it is empty")
-    if len(clean) > LONGEST_NAME:
-        raise BadNameError(name, f"it has {len(clean)} characters, the limit is {LONGEST_NAME}")
-    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in clean):
-        raise BadNameError(name, "it holds control characters or broken text")
-    if any(unicodedata.bidirectional(letter) in TURNS for letter in clean):
-        raise BadNameError(name, "it holds characters that turn the direction of the text round it")
+    reason = fault_of(clean, LONGEST_NAME)
+    if reason is not None:
+        raise BadNameError(name, reason)
     return clean
+
+
+def clean_note(note: str) -> str:
+    """Return a note on one line.
+
+    Raises:
+        BadNoteError: As `clean_name` has it for a name.
+    """
+    clean = " ".join(note.split())
+    reason = fault_of(clean, LONGEST_NOTE)
+    if reason is not None:
+        raise BadNoteError(note, reason)
+    return clean
+
+
+def fault_of(text: str, longest: int) -> str | None:
+    """Return why a text cannot be kept, or None."""
+    if not text:
+        return "it is empty"
+    if len(text) > longest:
+        return f"it has {len(text)} characters, the limit is {longest}"
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
+        return "it holds control characters or broken text"
+    if any(unicodedata.bidirectional(letter) in TURNS for letter in text):
+        return "it holds characters that turn the direction of the text round it"
+    return None

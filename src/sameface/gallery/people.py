@@ -7,7 +7,13 @@ from typing import TypeAlias
 import numpy as np
 
 from sameface.arrays import Image
-from sameface.errors import LastFaceError, PersonExistsError, UnknownFaceError, UnknownPersonError
+from sameface.errors import (
+    BadNameError,
+    LastFaceError,
+    PersonExistsError,
+    UnknownFaceError,
+    UnknownPersonError,
+)
 from sameface.gallery.backend import Backend, Row, Statements
 from sameface.gallery.faces import BOX, decode_crop, next_number
 from sameface.gallery.names import clean_name
@@ -16,7 +22,7 @@ from sameface.gallery.records import EnrolledFace, Forgotten, Person
 Who: TypeAlias = str | int  # a person by name or by number
 
 
-PEOPLE = "SELECT name, (SELECT count(*) FROM faces WHERE person_id = people.id), id FROM people"
+PEOPLE = "SELECT name, (SELECT count(*) FROM faces WHERE person_id = people.id), id, consent FROM people"
 
 
 def condition_of(who: Who) -> tuple[str, str | int]:
@@ -106,6 +112,28 @@ def rename_person(db: Statements, who: Who, name: str) -> None:
     if db.execute("SELECT 1 FROM people WHERE name = ? AND id <> ?", (name, person)).fetchone():
         raise PersonExistsError(name)
     db.execute("UPDATE people SET name = ? WHERE id = ?", (name, person))
+
+
+def note_consent(db: Statements, person: int, note: str | None) -> None:
+    """Keep a note on how a person agreed; None takes it back."""
+    db.execute("UPDATE people SET consent = ? WHERE id = ?", (note, person))
+
+
+def merge_people(db: Statements, source: Who, into: Who) -> int:
+    """Move every face of a person to another, with the note on their consent where the other has none.
+
+    Raises:
+        BadNameError: Both are the same person.
+    """
+    old, new = find_person(db, source), find_person(db, into)
+    if old == new:
+        raise BadNameError(str(into), "it is the very person to merge")
+    moved = db.execute("UPDATE faces SET person_id = ? WHERE person_id = ?", (new, old)).rowcount
+    (note,) = db.execute("SELECT consent FROM people WHERE id = ?", (old,)).fetchone()
+    if note is not None:
+        db.execute("UPDATE people SET consent = ? WHERE id = ? AND consent IS NULL", (note, new))
+    db.execute("DELETE FROM people WHERE id = ?", (old,))
+    return moved
 
 
 def delete_person(db: Statements, who: Who) -> Forgotten:

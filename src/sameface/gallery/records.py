@@ -32,11 +32,13 @@ class Person:
         faces: How many faces of this person are enrolled.
         number: What stands for the person in this file, also under another name. Nobody else gets it later.
             Two records are equal whatever their numbers.
+        consent: A note on how and when the person agreed; None if there is none.
     """
 
     name: str
     faces: int
     number: int = field(default=0, compare=False)
+    consent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,11 +66,13 @@ class Match:
         name: The person.
         distance: The squared distance to the person's nearest face, 0 to 4.
         votes: How many of the `k` nearest faces are this person's and near enough to count.
+        number: The person's. Two records are equal whatever their numbers.
     """
 
     name: str
     distance: float
     votes: int
+    number: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +97,13 @@ class Identification:
     @property
     def name(self) -> str | None:
         """The person with the most votes, among equals the nearest; None for a stranger."""
+        return None if self.named is None else self.named.name
+
+    @property
+    def named(self) -> Match | None:
+        """What is known of who is named; None for a stranger."""
         best = max(self.matches, key=lambda match: (match.votes, -match.distance), default=None)
-        return None if best is None or best.votes == 0 else best.name
+        return None if best is None or best.votes == 0 else best
 
 
 @dataclass(frozen=True, slots=True)

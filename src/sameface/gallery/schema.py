@@ -42,4 +42,9 @@ MIGRATIONS = (
         (SELECT ifnull(max(id), 0) FROM people), (SELECT ifnull(max(id), 0) FROM faces)
     );
     """,
+    """
+    ALTER TABLE people ADD COLUMN consent TEXT;
+    ALTER TABLE numbers ADD COLUMN origin TEXT NOT NULL DEFAULT '';
+    UPDATE numbers SET origin = lower(hex(randomblob(16)));
+    """,
 )

@@ -154,6 +154,6 @@ def decide(near: Near, limits: Limits, wish: Wish) -> Identification:
     """Return who a probe is, given the faces about it, one or more."""
     limit = 4.0 if wish.closed_set else limits.threshold
     ranked = rank_people(near.distances, near.owners, k=wish.k, limit=limit, most=wish.most)
-    matches = tuple(Match(near.names[person], distance, votes) for person, distance, votes in ranked)
+    matches = tuple(Match(near.names[person], distance, votes, person) for person, distance, votes in ranked)
     within = near.owners[near.distances <= np.float64(limits.threshold)]
     return Identification(matches, limits.threshold, limits.far, len(np.unique(within)) > 1, wish.closed_set)

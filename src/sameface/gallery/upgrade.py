@@ -260,7 +260,8 @@ def take_over(db: sqlite3.Connection) -> None:
     done = db.execute(made).fetchall()
     for table in ("pending", "faces", "people", "pictures", "adapted"):
         db.execute(f"DELETE FROM {table}")
-    db.execute("INSERT INTO people (id, name) SELECT id, name FROM other.people")
+    db.execute("INSERT INTO people (id, name, consent) SELECT id, name, consent FROM other.people")
+    db.execute("UPDATE numbers SET origin = (SELECT origin FROM other.numbers)")
     db.execute("INSERT INTO pictures (id, sha256) SELECT id, sha256 FROM other.pictures")
     db.execute(f"INSERT INTO faces ({COLUMNS}) SELECT {COLUMNS} FROM other.faces")
     db.execute("INSERT INTO pending (face_id) SELECT id FROM faces")

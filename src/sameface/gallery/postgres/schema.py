@@ -72,6 +72,10 @@ MIGRATIONS = (
     CREATE TRIGGER changed AFTER UPDATE OR DELETE OR TRUNCATE ON faces EXECUTE FUNCTION note_change();
     CREATE TRIGGER renamed AFTER UPDATE ON people EXECUTE FUNCTION note_change();
     """,
+    """
+    ALTER TABLE people ADD COLUMN consent text;
+    ALTER TABLE numbers ADD COLUMN origin text NOT NULL DEFAULT gen_random_uuid();
+    """,
 )
 
 
