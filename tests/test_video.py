@@ -11,11 +11,11 @@ import toy
 from video_world import paste, read_portrait, walk, write_clip
 
 from sameface.arrays import Image
-from sameface.embed import unit_rows
 from sameface.face import Face
-from sameface.gallery import Gallery
+from sameface.gallery import Gallery, Identification, Match
 from sameface.recognizer import Recognizer
 from sameface.video import Frame, Timeline, Video, VideoSearch, Watcher, identify_video
+from sameface.video.identify import widen
 from sameface.video.quality import measure_sharpness, rate_views
 from sameface.video.tracker import BEST, PATIENCE, Tracker, View
 
@@ -98,7 +98,7 @@ def test_a_face_that_turns_little_by_little_is_one_track() -> None:
     assert len(follow(*[[make_view(colour, 0)] for colour in colours])) == 1
 
 
-def test_the_best_views_are_kept_and_their_mean_has_length_one() -> None:
+def test_the_best_views_are_kept_for_the_mean() -> None:
     tracker = Tracker(limit=0.2)
     for number in range(BEST + 4):
         colour = toy.RED if number % 2 else toy.REDDISH
@@ -106,7 +106,43 @@ def test_the_best_views_are_kept_and_their_mean_has_length_one() -> None:
     [trail] = tracker.finish()
     assert [view.quality for view in trail.best] == list(range(BEST + 3, 3, -1))
     rows = np.array([toy.row_of(toy.RED), toy.row_of(toy.REDDISH)])
-    np.testing.assert_allclose(trail.mean_row, unit_rows(rows.mean(axis=0, keepdims=True))[0], atol=1e-6)
+    np.testing.assert_allclose(trail.mean, rows.mean(axis=0), atol=1e-6)
+
+
+# Decisions
+
+
+def make_answer(*distances: float, closed_set: bool = False) -> Identification:
+    """Return what a gallery says of the mean of a track, with a threshold of 0.2."""
+    votes = [
+        int(closed_set or distance <= 0.2) if place == 0 else 0 for place, distance in enumerate(distances)
+    ]
+    matches = [Match(f"person {n}", *pair) for n, pair in enumerate(zip(distances, votes, strict=True))]
+    within = sum(distance <= 0.2 for distance in distances)
+    return Identification(tuple(matches), 0.2, 0.01, ambiguous=within > 1, closed_set=closed_set)
+
+
+@pytest.mark.parametrize("answer", [make_answer(0.1, 0.15, 0.3), make_answer(0.3), make_answer()])
+def test_views_that_are_all_the_same_count_as_one(answer: Identification) -> None:
+    assert widen(answer, 1) == answer
+
+
+def test_views_that_differ_count_as_farther_from_everybody() -> None:
+    answer = widen(make_answer(0.1, 0.19), 0.81)
+    distances = [match.distance for match in answer.matches]
+    assert distances == pytest.approx([2 - 0.9 * 1.9, 2 - 0.9 * 1.81])
+    assert (answer.name, answer.ambiguous) == (None, False)
+    answer = widen(make_answer(0.1, 0.19), 0.96)
+    assert (answer.name, answer.ambiguous) == ("person 0", False)
+
+
+def test_a_distance_on_the_threshold_is_the_person() -> None:
+    assert widen(make_answer(0.2), 1).name == "person 0"
+    assert widen(make_answer(0.2), 0.9999).name is None
+
+
+def test_in_a_closed_set_the_nearest_is_named_however_the_views_differ() -> None:
+    assert widen(make_answer(0.3, 0.4, closed_set=True), 0.8).name == "person 0"
 
 
 # Quality
@@ -190,9 +226,9 @@ def test_each_choice_of_the_search_changes_the_answer(
     path = write_clip(tmp_path / "a.mkv", walk((toy.ORANGE, 50, 50)))  # 0.21 from red
     found = [
         identify_video(path, toy_recognizer, gallery, search).tracks[0].answer
-        for search in (EVERY, VideoSearch(far=0.01), VideoSearch(far=0.01, closed_set=True), VideoSearch(k=2))
+        for search in (EVERY, VideoSearch(far=0.01), VideoSearch(far=0.01, closed_set=True))
     ]
-    assert [answer.name for answer in found] == ["Rosa", None, "Rosa", None]
+    assert [answer.name for answer in found] == ["Rosa", None, "Rosa"]
     with pytest.raises(ValueError, match="every must be over 0, got 0"):
         VideoSearch(every=0)
 

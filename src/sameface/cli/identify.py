@@ -31,7 +31,11 @@ VIDEOS = frozenset(f".{ending}" for ending in ENDINGS.split())
 @click.command()
 @click.argument("pictures", nargs=-1, required=True)
 @click.option(
-    "-k", default=1, show_default=True, type=click.IntRange(min=1), help="How many neighbours vote."
+    "-k",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="How many neighbours vote, in pictures.",
 )
 @click.option("--closed-set", is_flag=True, help="Everyone is enrolled for certain: name the nearest.")
 @click.option(
@@ -63,6 +67,8 @@ def identify(
     videos = [path for path in given if Path(path).suffix.lower() in VIDEOS]
     if choices["annotated"] is not None and len(videos) != 1:
         raise click.UsageError("--annotated takes one video")
+    if videos and choices["k"] > 1:
+        raise click.UsageError("-k is for pictures: in a video the nearest face decides")
     if videos:
         tell_videos = importlib.import_module("sameface.cli.video").tell_videos
     failures: list[str] = []

@@ -61,7 +61,7 @@ def tell_videos(
     output = choices["annotated"]
     if output is not None and not writable(Path(output)):
         raise click.UsageError(f"--annotated must end in {', '.join(FORMATS)}, got {output!r}")
-    search = VideoSearch(**{name: choices[name] for name in ("every", "k", "far", "closed_set")})
+    search = VideoSearch(**{name: choices[name] for name in ("every", "far", "closed_set")})
     named = 0
     for path in videos:
         try:

@@ -55,10 +55,9 @@ class Trail:
     places: array[float] = field(default_factory=lambda: array("f"))
 
     @property
-    def mean_row(self) -> NDArray[np.float32]:
-        """The mean of the best views' embeddings, `(d,) float32`, of length 1."""
-        rows = np.stack([view.row for view in self.best])  # (n, d)
-        row: NDArray[np.float32] = unit_rows(rows.mean(axis=0, keepdims=True))[0]
+    def mean(self) -> NDArray[np.float32]:
+        """The mean of the best views' embeddings, `(d,) float32`; the more they differ, the shorter."""
+        row: NDArray[np.float32] = np.mean([view.row for view in self.best], axis=0, dtype=np.float32)
         return row
 
     def add(self, view: View) -> None:
@@ -114,7 +113,7 @@ class Tracker:
         rows: Embeddings = np.stack([view.row for view in views])  # (n, d)
         boxes = np.stack([view.face.box for view in views])
         latest = squared_distances(np.stack([trail.latest.row for trail in self.trails]), rows)
-        means = squared_distances(np.stack([trail.mean_row for trail in self.trails]), rows)
+        means = squared_distances(unit_rows(np.stack([trail.mean for trail in self.trails])), rows)
         distances = np.minimum(latest, means).astype(np.float64)  # (tracks, n)
         apart = 1 - np.stack([overlaps(trail.latest.face.box, boxes) for trail in self.trails])
         return np.where(distances <= self.limit, distances / self.limit + apart, np.inf)
