@@ -321,3 +321,16 @@ def test_a_client_that_hangs_up_leaves_nothing_behind(place: tuple[httpx.Client,
         client.post("/v1/people", content=stop(), headers={"Content-Type": "application/json"})
     assert "sameface_buffered_bytes 0.0" in client.get("/metrics").text
     assert state_of(gallery) == before
+
+
+def test_a_face_of_too_little_quality_is_refused_with_its_parts(
+    toy_recognizer: Recognizer, tmp_path: Path
+) -> None:
+    with Gallery.open(tmp_path / "people.db", toy_recognizer) as gallery:
+        app = create_app(toy_recognizer, gallery, ServiceConfig(min_quality=0.1))
+        with serve(app) as client:
+            answer = client.post("/v1/people", data={"name": "Rosa"}, files=files([png(toy.RED)]))
+            assert error_of(answer) == (422, "nothing_enrolled")
+            [(_, error)] = answer.json()["error"]["detail"]["reasons"]
+        assert gallery.people() == []
+    assert (error["code"], error["detail"]["quality"]["sharpness"]) == ("poor_face", 0)  # a plain square

@@ -22,8 +22,9 @@ from sameface.detect import Detector
 from sameface.errors import TrainingDataError, WeightsError
 from sameface.image import read_image
 from sameface.manifest import CropRule
+from sameface.model import rule_of_weights
 from sameface.training.pictures import open_pictures, read_rule
-from sameface.training.prepare import Cutter, cut_middle, make_rule, prepare_pictures, rule_of_weights
+from sameface.training.prepare import Cutter, cut_middle, make_rule, prepare_pictures
 
 Run = Callable[..., Result]
 BOX = CropRule("box", 16)

@@ -15,14 +15,14 @@ from sameface.embed import Embedder
 from sameface.errors import TrainingDataError
 from sameface.image import read_image
 from sameface.manifest import CropRule
-from sameface.model import Model, open_session
+from sameface.model import Model, open_session, rule_of_weights
 from sameface.recognizer import Recognizer
 from sameface.training.augment import OFF, WHOLE, View, augment, resize
 from sameface.training.build import build_network, face_of, pixels_of, view_of
 from sameface.training.export import scale_rule
 from sameface.training.graph import store_float16, to_bytes, write_network
 from sameface.training.pictures import RULE_FILE, open_pictures
-from sameface.training.prepare import make_rule, rule_of_weights
+from sameface.training.prepare import make_rule
 from sameface.training.resnet29 import is_shortened, load_resnet29
 from sameface.training.teacher import embed_all, fit_last_layer, project, recut, teach, turn_toward
 from sameface.training.toml import to_toml

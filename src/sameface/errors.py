@@ -7,7 +7,8 @@ SamefaceError                       code
 ├── FaceError
 │   ├── NoFaceError                 no_face            the picture holds no face
 │   ├── SeveralFacesError           several_faces      one face was wanted, the picture holds more
-│   └── NoSuchFaceError             no_such_face       the face asked for by number is not there
+│   ├── NoSuchFaceError             no_such_face       the face asked for by number is not there
+│   └── PoorFaceError               poor_face          the face is too small, blurred, turned or badly lit
 ├── WeightsError                    bad_weights        weights file or manifest missing, broken or swapped
 ├── AdapterError                    bad_adapter        an adapter is missing, damaged, or of other pipelines
 ├── ThresholdError                  no_threshold       no threshold is known for that false-accept rate
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sameface.face import Face
+    from sameface.quality import Quality
 
 
 class SamefaceError(Exception):
@@ -150,6 +152,21 @@ class NoSuchFaceError(FaceError):
         self.name = name
         self.number = number
         self.count = count
+
+
+class PoorFaceError(FaceError):
+    """A face of less quality than was asked for."""
+
+    code = "poor_face"
+
+    def __init__(self, name: str, quality: Quality, minimum: float) -> None:
+        super().__init__(
+            f"the face in {name} has a quality of {quality.total:.2f}, wanted {minimum:g} or more: "
+            f"its {quality.weakest} is worst; take another picture"
+        )
+        self.name = name
+        self.quality = quality
+        self.minimum = minimum
 
 
 class WeightsError(SamefaceError):

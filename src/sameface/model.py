@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.errors import WeightsError
-from sameface.manifest import Manifest, read_manifest
+from sameface.manifest import CropRule, Manifest, read_manifest
 from sameface.runtime import faults, onnxruntime
 
 Tensor = NDArray[np.float32]
@@ -101,6 +101,18 @@ def find_weights(weights: str | Path) -> Path:
         reason = f"unknown: give the path of an .onnx file, or one of {sorted(known)}"
         raise WeightsError(str(weights), reason)
     return known[str(weights)]
+
+
+def rule_of_weights(weights: str) -> CropRule:
+    """Return how an embedder's crops are cut, from its manifest.
+
+    Raises:
+        WeightsError: There is no such embedder.
+    """
+    manifest = read_manifest(find_weights(weights).with_suffix(".toml"))
+    if manifest.embedding is None:
+        raise WeightsError(manifest.name, "these are a detector's, wanted an embedder's")
+    return manifest.embedding.crop
 
 
 def list_shipped() -> dict[str, Path]:

@@ -21,6 +21,7 @@ from sameface.face import Face
 from sameface.image import ImageSource, hash_image, name_of, read_image
 from sameface.manifest import Thresholds
 from sameface.model import Model
+from sameface.quality import require_quality
 from sameface.template import Template
 
 Choice: TypeAlias = Literal["only", "largest", "first"] | int
@@ -134,18 +135,28 @@ class Recognizer:
         chosen, crops = self._crop_face(image, face)
         return chosen, self.embedder.embed(crops)[0]
 
-    def template(self, image: ImageSource, *, face: Choice = "only", keep_crop: bool = False) -> Template:
+    def template(
+        self,
+        image: ImageSource,
+        *,
+        face: Choice = "only",
+        keep_crop: bool = False,
+        min_quality: float = 0,
+    ) -> Template:
         """Return one face of a picture, ready to be enrolled in a gallery.
 
         Args:
             image: Whatever `read_image` takes.
             face: Which one, as in `embed_face`.
             keep_crop: Also keep the face that was cut out.
+            min_quality: The `Quality.total` that the face must have; 0 takes every face.
 
         Raises:
             ImageError, FaceError: As in `embed_face`.
+            PoorFaceError: The face has less quality.
         """
         chosen, crops = self._crop_face(image, face)
+        require_quality(chosen, crops[0], min_quality, name_of(image))
         return Template(
             picture=hash_image(image),
             box=chosen.box,

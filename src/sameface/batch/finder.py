@@ -9,6 +9,7 @@ from sameface.arrays import Crops, Embeddings
 from sameface.errors import FaceError, ImageError, SamefaceError
 from sameface.face import Face
 from sameface.image import read_image
+from sameface.quality import require_quality
 from sameface.recognizer import Choice, Recognizer
 
 
@@ -56,18 +57,21 @@ class Finder:
         recognizer: Does the work.
         face: The one face to take of a picture, as in `Recognizer.embed_face`; None takes every one.
         crops: Also give the faces that were cut out.
+        min_quality: The `Quality.total` that the one face must have; 0 takes every face.
     """
 
     recognizer: Recognizer
     face: Choice | None = None
     crops: bool = False
+    min_quality: float = 0
 
     @property
     def pipeline(self) -> str:
         """Everything that shapes what is found: results of two pipelines are never mixed."""
         detector = self.recognizer.detector
         choices = (detector.min_score, detector.min_size, detector.max_side, detector.any_rotation)
-        return "/".join(map(str, (self.recognizer.signature, self.face, self.crops, *choices)))
+        own = (self.face, self.crops, self.min_quality)
+        return "/".join(map(str, (self.recognizer.signature, *own, *choices)))
 
     def find(self, data: bytes, name: str) -> Outcome:
         """Return what is found in the bytes of a picture; `name` is what a message calls it."""
@@ -80,5 +84,7 @@ class Finder:
 
     def _find(self, data: bytes, name: str) -> Found:
         faces, crops = self.recognizer.cut_faces(read_image(data), face=self.face, name=name)
+        if self.face is not None:
+            require_quality(faces[0], crops[0], self.min_quality, name)
         rows = self.recognizer.embedder.embed(crops)
         return Found(tuple(faces), rows, crops if self.crops else crops[:0])

@@ -41,6 +41,13 @@ every_option = click.option(
     type=click.FloatRange(0, min_open=True),
     help="Seconds of a video from one frame that is searched to the next.",
 )
+quality_option = click.option(
+    "--min-quality",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Refuse a face of less quality, as `sameface detect --json` tells it; 0 takes every face.",
+)
 far_option = click.option(
     "--far",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),

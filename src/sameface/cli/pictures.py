@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sameface.align import align_faces
 from sameface.batch import Finder, embed_pictures
 from sameface.batch.distributed import embed_on_ray
 from sameface.cli.batch import (
@@ -44,15 +46,25 @@ from sameface.draw import draw_faces, save_picture
 from sameface.face import Face
 from sameface.image import read_image
 from sameface.manifest import Logistic
+from sameface.model import rule_of_weights
+from sameface.quality import Quality, measure_quality
 from sameface.recognizer import Choice, Recognizer
 
 
 @click.command()
 @click.argument("pictures", nargs=-1, required=True)
 @click.option("--draw", "drawing", type=PicturePath(dir_okay=False), help="Write the picture with its faces.")
+@click.option("--quality", "with_quality", is_flag=True, help="Tell how fit each face is to be enrolled.")
 @json_option
 @detector_options
-def detect(*, detector: Detector, pictures: tuple[str, ...], drawing: str | None, as_json: bool) -> None:
+def detect(
+    *,
+    detector: Detector,
+    pictures: tuple[str, ...],
+    drawing: str | None,
+    with_quality: bool,
+    as_json: bool,
+) -> None:
     """Find the faces in PICTURES: files, folders, or - for stdin.
 
     Faces are numbered from 0, the highest score first.
@@ -62,30 +74,46 @@ def detect(*, detector: Detector, pictures: tuple[str, ...], drawing: str | None
         raise click.UsageError("--draw takes one picture")
     failures: list[str] = []
     rows: list[tuple[object, ...]] = []
+    rule = rule_of_weights("resnet29") if with_quality else None
 
-    def work(picture: str) -> list[Face]:
+    def work(picture: str) -> list[tuple[Face, Quality | None]]:
         image = read_image(open_source(picture))
         faces = detector.find(image)
         if drawing is not None:
             labels = [f"{number}: {face.score:.2f}" for number, face in enumerate(faces)]
             save_picture(draw_faces(image, faces, labels, [True] * len(faces)), Path(drawing))
-        return faces
+        if rule is None:
+            return [(face, None) for face in faces]
+        crops = align_faces(image, faces, rule)
+        return [(face, measure_quality(face, crop)) for face, crop in zip(faces, crops, strict=True)]
 
-    for picture, faces in each(named, work, failures):
+    columns = ["picture", "face", "left, top", "size", "score", *["quality", "worst"] * with_quality]
+    for picture, found in each(named, work, failures):
         if as_json:
-            records = [face_record(number, face) for number, face in enumerate(faces)]
+            records = [
+                face_record(number, face) | quality_record(q) for number, (face, q) in enumerate(found)
+            ]
             print_json({"picture": picture, "faces": records})
-        rows += [(picture, *describe(number, face)) for number, face in enumerate(faces)]
-        rows += [] if faces else [(picture, "none", "", "", "")]
+        rows += [(picture, *describe(number, *one)) for number, one in enumerate(found)]
+        rows += [] if found else [(picture, "none", *[""] * (len(columns) - 2))]
     if rows and not as_json:
-        print_table(["picture", "face", "left, top", "size", "score"], rows)
+        print_table(columns, rows)
     finish(failures)
 
 
-def describe(number: int, face: Face) -> tuple[object, ...]:
+def quality_record(quality: Quality | None) -> dict[str, Any]:
+    """Return what is printed of a quality and its parts in JSON, nothing where it was not measured."""
+    if quality is None:
+        return {}
+    parts = {"total": quality.total, **asdict(quality)}
+    return {"quality": {name: round(value, 4) for name, value in parts.items()}}
+
+
+def describe(number: int, face: Face, quality: Quality | None) -> tuple[object, ...]:
     """Return the columns of one face."""
     place = f"{face.box[0]:.0f}, {face.box[1]:.0f}"
-    return number, place, f"{face.width:.0f} x {face.height:.0f}", f"{face.score:.3f}"
+    told = () if quality is None else (f"{quality.total:.2f}", quality.weakest)
+    return number, place, f"{face.width:.0f} x {face.height:.0f}", f"{face.score:.3f}", *told
 
 
 @click.command()

@@ -13,6 +13,7 @@ from rich.console import Console
 from sameface.cli.options import detector_options
 from sameface.cli.output import finish
 from sameface.detect import Detector
+from sameface.model import rule_of_weights
 from sameface.training.prepare import (
     MARGIN,
     REPORT,
@@ -20,7 +21,6 @@ from sameface.training.prepare import (
     Prepared,
     make_rule,
     prepare_pictures,
-    rule_of_weights,
 )
 
 if TYPE_CHECKING:

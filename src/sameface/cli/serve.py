@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from sameface.cli.keys import access_option, opened
-from sameface.cli.options import gallery_option, recognizer_options
+from sameface.cli.options import gallery_option, quality_option, recognizer_options
 from sameface.errors import AccessFileError
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
@@ -49,6 +49,7 @@ file_path = click.Path(exists=True, dir_okay=False)
     "--cors-origin", "cors_origins", multiple=True, help="Let pages of this origin call the service."
 )
 @click.option("--keep-crops", is_flag=True, help="Store the face that was cut out with each enrolled face.")
+@quality_option
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Pictures to decode at once; one per core, at most 4."
 )

@@ -24,6 +24,7 @@ class ServiceConfig:
         cors_origins: Other origins whose pages may call the service, such as `https://intranet.example`.
         rate_per_minute: Requests that one key, or without keys one address, may make; None means any number.
         keep_crops: Store the face that was cut out with each enrolled face.
+        min_quality: Refuse to enroll a face of less quality; 0 takes every face.
         batching: Embed the faces of several requests together; off only to measure what it gains.
         workers: Pictures that are decoded and searched at once; each takes about 20 bytes a pixel.
         queue: Pictures that may wait; over it the answer is 503.
@@ -48,6 +49,7 @@ class ServiceConfig:
     cors_origins: tuple[str, ...] = ()
     rate_per_minute: int | None = None
     keep_crops: bool = False
+    min_quality: float = 0
     batching: bool = True
     workers: int = field(default_factory=count_workers)
     queue: int = 128

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import Request
@@ -48,6 +49,7 @@ from sameface.errors import (
     WeightsError,
 )
 from sameface.face import Face
+from sameface.quality import Quality
 from sameface.service.answers import ErrorBody, SkippedPicture
 from sameface.service.bodies import list_problems
 from sameface.service.telling import face_answer
@@ -132,6 +134,8 @@ def plain(value: Any) -> Any:
     """Return a fact as JSON holds it."""
     if isinstance(value, Face):
         return face_answer(value).model_dump()
+    if isinstance(value, Quality):
+        return {"total": value.total, **asdict(value)}
     if isinstance(value, SamefaceError):
         return error_body(value)
     if isinstance(value, Sequence) and not isinstance(value, str):

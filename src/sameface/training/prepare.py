@@ -14,10 +14,10 @@ from sameface.align import align_faces
 from sameface.arrays import Image
 from sameface.atomic import replace_file
 from sameface.detect import Detector
-from sameface.errors import FaceError, ImageError, NoFaceError, TrainingDataError, WeightsError
+from sameface.errors import FaceError, ImageError, NoFaceError, TrainingDataError
 from sameface.evaluation.pictures import FacePolicy, choose_face
-from sameface.manifest import CropRule, read_manifest
-from sameface.model import find_weights
+from sameface.manifest import CropRule
+from sameface.model import rule_of_weights
 from sameface.training.augment import resize
 from sameface.training.pictures import RULE_FILE, Place, open_pictures
 from sameface.training.toml import to_toml
@@ -173,18 +173,6 @@ def make_rule(kind: str, size: int, *, margin: float | None = None) -> CropRule:
         for x, y in known.template
     )
     return CropRule("similarity", size, points, known.point_weights)
-
-
-def rule_of_weights(weights: str) -> CropRule:
-    """Return how an embedder's crops are cut, from its manifest.
-
-    Raises:
-        WeightsError: There is no such embedder.
-    """
-    manifest = read_manifest(find_weights(weights).with_suffix(".toml"))
-    if manifest.embedding is None:
-        raise WeightsError(manifest.name, "these are a detector's, wanted an embedder's")
-    return manifest.embedding.crop
 
 
 def write_facts(target: Path, facts: dict[str, object]) -> None:
