@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from pictures import (
     store_turned,
 )
 
+import sameface.image
 from sameface.errors import ImageError, ImageTooLargeError
 from sameface.image import (
     MAX_COMMENTS,
@@ -310,6 +312,36 @@ def test_a_picture_of_a_telephone_with_108_million_pixels_is_within_the_limit():
     with pytest.raises(ImageError, match="truncated") as caught:  # only its pixels are missing
         read_image(png_that_claims(12_000, 9_000))
     assert not isinstance(caught.value, ImageTooLargeError)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the largest memory")
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "I;16"])
+def test_a_picture_takes_the_memory_of_its_pixels_twice_and_no_more(tmp_path, mode):
+    path = tmp_path / "large.png"
+    PIL.Image.new(mode, (6_000, 4_000)).save(path, compress_level=1)
+    code = """
+import sys
+from pathlib import Path
+from sameface.image import read_image
+def peak():
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
+before = peak()
+read_image(sys.argv[1])
+print(peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 9 * 6_000 * 4_000  # 4 in Pillow, 3 in the array, and the code that is loaded
+
+
+def test_a_picture_of_many_bands_is_the_same_as_of_one(monkeypatch):
+    colours, levels = PIL.Image.fromarray(draw_noise()), draw_noise()[:, :, 0]
+    deep = [grey(levels.astype(np.uint16) * 257), grey(levels.astype(np.float32))]
+    pictures = [*map(colours.convert, ("RGB", "RGBA", "LA", "P", "L", "1")), *deep]
+    data = [encode(picture, "TIFF" if picture.mode == "F" else "PNG") for picture in pictures]
+    whole = [read_image(each).tolist() for each in data]
+    monkeypatch.setattr(sameface.image, "BAND", 70)  # two lines and a bit
+    assert [read_image(each).tolist() for each in data] == whole
 
 
 def test_pillows_own_limit_stays_above_ours():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -16,6 +17,7 @@ from typing import BinaryIO, TypeAlias
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
+from numpy.typing import NDArray
 
 from sameface.arrays import Image, expect_shape
 from sameface.errors import ImageError, ImageTooLargeError
@@ -23,7 +25,8 @@ from sameface.errors import ImageError, ImageTooLargeError
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image
 
 MAX_BYTES = 100_000_000
-MAX_PIXELS = 120_000_000  # telephones make pictures of 108 million; decoding takes some 20 bytes a pixel
+MAX_PIXELS = 120_000_000  # telephones make pictures of 108 million; decoding takes 7 to 16 bytes a pixel
+BAND = 1_000_000  # pixels that are converted at a time
 
 # What a file can have so much of that it takes hours: see benchmarks/decoding.py for what is left.
 MAX_SCANS = 100  # of a JPEG: 20 MB hold 200,000, each goes over every pixel; libtiff has the same limit
@@ -189,7 +192,8 @@ def decode_picture(picture: PIL.Image.Image, name: str) -> Image:
     """Return the upright pixels of an opened picture, `(h, w, 3) uint8` RGB."""
     try:
         picture.load()
-        return to_rgb(upright(picture))
+        upright(picture)
+        return to_rgb(picture)
     except DECODER_ERRORS as error:
         raise ImageError(name, f"damaged or truncated {picture.format} file ({one_line(error)})") from error
 
@@ -215,33 +219,58 @@ def register_heif() -> bool:
     return True
 
 
-def upright(picture: PIL.Image.Image) -> PIL.Image.Image:
-    """Apply the orientation tag; a tag that cannot be read counts as none."""
-    try:
-        return PIL.ImageOps.exif_transpose(picture)
-    except DECODER_ERRORS:
-        return picture
+def upright(picture: PIL.Image.Image) -> None:
+    """Turn a picture by its orientation tag; a tag that cannot be read counts as none."""
+    with contextlib.suppress(*DECODER_ERRORS):
+        PIL.ImageOps.exif_transpose(picture, in_place=True)
 
 
 def to_rgb(picture: PIL.Image.Image) -> Image:
-    """Return the pixels as `(h, w, 3) uint8` RGB, whatever the mode."""
-    if picture.mode.startswith(("I", "F")):
-        return deep_grey_to_rgb(np.asarray(picture), picture.mode)
-    if picture.has_transparency_data:
-        ground = PIL.Image.new("RGBA", picture.size, "white")
-        picture = PIL.Image.alpha_composite(ground, picture.convert("RGBA"))
-    return np.asarray(picture.convert("RGB"))
+    """Return the pixels as `(h, w, 3) uint8` RGB, whatever the mode.
+
+    They are converted band by band: whole copies on the way would take twice the memory.
+    """
+    image = np.empty((picture.height, picture.width, 3), np.uint8)
+    gain = find_gain(picture)
+    for top, band in cut_bands(picture):
+        pixels = flatten(band) if gain is None else deep_grey_to_rgb(band, gain)
+        image[top : top + band.height] = pixels
+    return image
 
 
-def deep_grey_to_rgb(values: np.ndarray[tuple[int, int], np.dtype[np.generic]], mode: str) -> Image:
-    """Return a grey picture of more than 8 bits as RGB.
+def cut_bands(picture: PIL.Image.Image) -> Iterator[tuple[int, PIL.Image.Image]]:
+    """Yield the bands of a picture from top to bottom, each with its first line."""
+    lines = max(1, BAND // max(1, picture.width))
+    for top in range(0, picture.height, lines):
+        yield top, picture.crop((0, top, picture.width, min(top + lines, picture.height)))
+
+
+def flatten(band: PIL.Image.Image) -> Image:
+    """Return pixels of up to 8 bits as RGB, transparent ones on white."""
+    if band.has_transparency_data:
+        ground = PIL.Image.new("RGBA", band.size, "white")
+        band = PIL.Image.alpha_composite(ground, band.convert("RGBA"))
+    return np.asarray(band.convert("RGB"))
+
+
+def find_gain(picture: PIL.Image.Image) -> float | None:
+    """Return what brings grey values of more than 8 bits to 0 to 255; None for a picture without such.
 
     Whole numbers are read as 16 bits; real ones as 0 to 1, or as 0 to 255 where any is above 1.
     """
-    real = np.clip(np.nan_to_num(values.astype(np.float32)), 0, 65_535)
-    if mode.startswith("I"):
-        real /= 257
-    elif real.max(initial=0) <= 1:
-        real *= 255
-    grey = np.clip(np.rint(real), 0, 255).astype(np.uint8)
+    if picture.mode.startswith("I"):
+        return 1 / 257
+    if picture.mode != "F":
+        return None
+    return 1 if any(deep_values(band).max(initial=0) > 1 for _, band in cut_bands(picture)) else 255
+
+
+def deep_values(band: PIL.Image.Image) -> NDArray[np.float32]:
+    """Return grey values, 0 to 65,535; what is no number is 0."""
+    return np.clip(np.nan_to_num(np.asarray(band).astype(np.float32)), 0, 65_535)
+
+
+def deep_grey_to_rgb(band: PIL.Image.Image, gain: float) -> Image:
+    """Return grey pixels of more than 8 bits as RGB."""
+    grey = np.clip(np.rint(deep_values(band) * np.float32(gain)), 0, 255).astype(np.uint8)
     return np.repeat(grey[:, :, None], 3, axis=2)
