@@ -140,7 +140,6 @@ class MilvusDatabase:
                 (dimension,) = db.execute("SELECT dimension FROM pipeline").fetchone()
                 if self._vectors.dimension() != dimension:
                     self._begin_anew(db, dimension)
-            self._vectors.load()
             self._drain()
             with self._people.write() as db:
                 (faces,) = db.execute("SELECT faces FROM milvus_index").fetchone()

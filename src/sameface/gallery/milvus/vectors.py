@@ -21,6 +21,7 @@ ANSWER_SECONDS = 30.0  # for an answer to anything
 PAUSE_SECONDS = 0.2  # between two attempts to reach it
 MOST = 16_384  # faces of a search; Milvus gives no more
 LOST = 2  # pymilvus's code where there is no connection
+RELEASED = 101  # Milvus's code where a collection is not in the memory of its servers
 
 # 32 neighbours, found among 200, for each face; at least 256 are looked at in a search.
 INDEXES: dict[str, dict[str, Any]] = {
@@ -28,6 +29,9 @@ INDEXES: dict[str, dict[str, Any]] = {
     "hnsw": {"index_type": "HNSW", "params": {"M": 32, "efConstruction": 200}},
 }
 LOOKED_AT = 256
+
+# Without this a server that was away for long would be tried again after minutes only.
+TRIED_AGAIN = {"grpc.initial_reconnect_backoff_ms": 100, "grpc.max_reconnect_backoff_ms": 1000}
 
 Result = TypeVar("Result")
 
@@ -95,10 +99,6 @@ class Vectors:
 
         self._ask(ask)
 
-    def load(self) -> None:
-        """Let the server have the collection in its memory."""
-        self._ask(lambda client: client.load_collection(self.name, timeout=ANSWER_SECONDS))
-
     def count(self) -> int:
         """Return how many faces there are."""
         found = self._ask(
@@ -150,9 +150,19 @@ class Vectors:
         ]
 
     def _ask(self, work: Callable[[MilvusClient], Result]) -> Result:
-        """Call something with the connection, and turn its errors into ours."""
+        """Call something with the connection, and turn its errors into ours.
+
+        A server that was started again may have let go of the collection, which it is told to load then.
+        """
         try:
-            return work(self._connect())
+            client = self._connect()
+            try:
+                return work(client)
+            except MilvusException as error:
+                if error.code != RELEASED:
+                    raise
+                client.load_collection(self.name, timeout=ANSWER_SECONDS)
+                return work(client)
         except (MilvusException, grpc.RpcError) as error:
             raise translate(error, self.address) from error
 
@@ -166,6 +176,7 @@ class Vectors:
                 password=address.password,
                 db_name=address.database,
                 timeout=WAIT_SECONDS,
+                grpc_options=TRIED_AGAIN,
             )
         return self._client
 
