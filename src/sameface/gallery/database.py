@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import logging
 import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,10 +17,16 @@ import numpy as np
 
 from sameface.arrays import Embeddings
 from sameface.errors import GalleryBusyError, GalleryFileError, SignatureError
+from sameface.gallery.index import Index
+from sameface.gallery.indexfile import IndexAheadError, IndexFile, UnusableIndexError
 from sameface.gallery.schema import APPLICATION_ID, MIGRATIONS
-from sameface.gallery.search import Rows
+from sameface.gallery.search import Known, Rows
 from sameface.gallery.thresholds import parse_thresholds, read_thresholds
 
+logger = logging.getLogger(__name__)
+
+LARGE = 20_000  # faces from which on a search goes through an index beside the file
+TRIES = 10  # to look at one moment while other programs change the gallery
 WAIT_SECONDS = 30.0  # for another program's write to end
 BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
@@ -32,6 +41,8 @@ class Database:
         self.lock = threading.RLock()
         self._connection = connection
         self._rows: Rows | None = None
+        self._index = Index(path)
+        self._scanner: Any = None
 
     @classmethod
     def open(cls, path: str, *, create: bool) -> Self:
@@ -49,6 +60,7 @@ class Database:
             database = cls(path, connect(path))
         try:
             database._migrate()
+            database._erase_codes()  # of whom a killed program has forgotten
         except BaseException:
             database.close()
             raise
@@ -56,6 +68,7 @@ class Database:
 
     def close(self) -> None:
         """Close the connection."""
+        self._index.close()
         self._connection.close()
 
     @property
@@ -83,6 +96,11 @@ class Database:
 
     def pack(self) -> bool:
         """Rewrite the file without free pages and empty the log; False if another program prevents it."""
+        self._erase_codes()
+        with self.write() as db:
+            db.execute(
+                "DELETE FROM changes WHERE id < (SELECT max(id) FROM changes)"
+            )  # the index is past them
         self.read("VACUUM")
         [(busy, *_)] = self.read("PRAGMA wal_checkpoint(TRUNCATE)")
         return not busy
@@ -95,15 +113,19 @@ class Database:
         """Return a row from its bytes."""
         return np.frombuffer(value, np.float32)
 
-    def load(self, signature: str) -> Rows:
-        """Return every row, read again if this or another program has written since."""
+    def load(self, signature: str) -> Known:
+        """Return who is enrolled now: a small gallery in memory, read again if anyone has written since."""
         with self.lock:
+            self._compare_signature(signature)
             version = self.version_of_data()
-            if self._rows is None or self._rows.version != version:
-                [(theirs,)] = self.read("SELECT signature FROM pipeline")
-                if theirs != signature:
-                    raise SignatureError(self.path, theirs, signature)
-                self._rows = read_rows(self, version)
+            if self._rows is not None and self._rows.version == version:
+                return self._rows
+            if self._is_large():
+                try:
+                    return self._load_indexed(signature)
+                except OSError as error:
+                    logger.warning("the index of %s cannot be used, all rows are read: %s", self.path, error)
+            self._rows = read_rows(self, version)
             return self._rows
 
     def version_of_data(self) -> tuple[int, int]:
@@ -111,6 +133,78 @@ class Database:
         with self.lock:
             [(others,)] = self.read("PRAGMA data_version")
             return int(others), self._connection.total_changes
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Read as of one moment, whoever writes meanwhile."""
+        with self.lock, translated(self.path):
+            self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.execute("COMMIT")
+
+    @contextmanager
+    def _indexed(self, signature: str) -> Iterator[IndexFile]:
+        """Hold one moment, and give the index as of it."""
+        for turn in range(TRIES):
+            with self.snapshot():
+                self._compare_signature(signature)
+                try:
+                    file = self._find_index(signature)
+                except IndexAheadError:
+                    if turn < TRIES - 1:
+                        continue
+                    file = self._index.rebuild(self, signature)
+                yield file
+                return
+
+    def _erase_codes(self) -> None:
+        """Erase deleted faces from the index too."""
+        try:
+            for _ in range(TRIES):
+                with suppress(IndexAheadError), self.snapshot():
+                    return self._index.erase(self)
+            self._index.discard()
+        except OSError as error:
+            reason = f"cannot erase faces in it: {error.strerror}"
+            raise GalleryFileError(str(self._index.path), reason) from error
+
+    def _find_index(self, signature: str) -> IndexFile:
+        """Return the index as of the snapshot, made anew if it must be."""
+        try:
+            return self._index.catch_up(self, signature)
+        except UnusableIndexError:
+            return self._index.rebuild(self, signature)
+
+    def _load_indexed(self, signature: str) -> Known:
+        """Return who is enrolled, left in the file."""
+        indexed = importlib.import_module("sameface.gallery.indexed")  # this loads ONNX Runtime
+        if self._scanner is None:
+            self._scanner = indexed.Scanner()
+        self._rows = None
+        with self._indexed(signature) as file:
+            moved = self.read("SELECT EXISTS (SELECT 1 FROM faces WHERE adapted)")[0][0]
+            mixed = parse_thresholds(self.read("SELECT thresholds FROM adapted")) if moved else None
+            faces = file.header.count - file.header.erased
+            own = read_thresholds(self)
+        known: Known = indexed.Indexed(
+            self, partial(self._indexed, signature), self._scanner, faces, own, mixed
+        )
+        return known
+
+    def _is_large(self) -> bool:
+        """Return whether a search goes through the index."""
+        if self._index.file is not None:
+            return True
+        [(faces,)] = self.read("SELECT count(*) FROM faces")
+        return int(faces) >= LARGE and os.name == "posix"
+
+    def _compare_signature(self, signature: str) -> None:
+        """Raise unless the rows are of this pipeline."""
+        [(theirs,)] = self.read("SELECT signature FROM pipeline")
+        if theirs != signature:
+            raise SignatureError(self.path, theirs, signature)
 
     def _migrate(self) -> None:
         """Bring the tables to this version."""
@@ -182,7 +276,11 @@ def connect(path: str) -> sqlite3.Connection:
 
 def migrate(db: sqlite3.Connection, number: int) -> None:
     """Take the tables from version `number` to the next, inside the transaction that is open."""
-    for statement in MIGRATIONS[number].split(";"):
-        db.execute(statement)
+    statement = ""
+    for part in MIGRATIONS[number].split(";"):
+        statement += f"{part};"
+        if sqlite3.complete_statement(statement):  # a trigger holds a semicolon
+            db.execute(statement)
+            statement = ""
     db.execute(f"PRAGMA user_version = {number + 1}")
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")

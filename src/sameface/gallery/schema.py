@@ -4,6 +4,8 @@ from __future__ import annotations
 
 APPLICATION_ID = 0x5A3EFACE  # marks the file as ours
 
+CHANGES = 100_000  # that are kept
+
 # Each entry takes the file from the version before it to its own: the first makes version 1. Entries
 # are never changed, only added.
 MIGRATIONS = (
@@ -46,5 +48,24 @@ MIGRATIONS = (
     ALTER TABLE people ADD COLUMN consent TEXT;
     ALTER TABLE numbers ADD COLUMN origin TEXT NOT NULL DEFAULT '';
     UPDATE numbers SET origin = lower(hex(randomblob(16)));
+    """,
+    # What a search must see, one entry for each face that came, changed or went: an index that was at an
+    # entry with this very stamp is brought to the last one. Older entries go; an older index is made anew.
+    f"""
+    CREATE TABLE changes (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        face_id INTEGER NOT NULL,
+        stamp INTEGER NOT NULL DEFAULT (random())
+    );
+    INSERT INTO changes (face_id) VALUES (0);
+    CREATE TRIGGER face_added AFTER INSERT ON faces
+        BEGIN INSERT INTO changes (face_id) VALUES (NEW.id); END;
+    CREATE TRIGGER face_changed AFTER UPDATE OF embedding ON faces
+        BEGIN INSERT INTO changes (face_id) VALUES (NEW.id); END;
+    CREATE TRIGGER face_deleted AFTER DELETE ON faces
+        BEGIN INSERT INTO changes (face_id) VALUES (OLD.id); END;
+    CREATE TRIGGER change_added AFTER INSERT ON changes
+        BEGIN DELETE FROM changes WHERE id <= NEW.id - {CHANGES}; END;
+    CREATE INDEX faces_adapted ON faces (id) WHERE adapted;
     """,
 )

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings
-from sameface.compare import squared_distances
+from sameface.compare import exact_distances, squared_distances
 from sameface.gallery.records import Identification, Match
-from sameface.gallery.vote import rank_people
+from sameface.gallery.vote import nearest_faces, rank_people
 from sameface.manifest import Thresholds
 
 PROBES = 64  # at once, so that the distances of a thousand probes to a million faces need no 4 GB
@@ -115,15 +115,33 @@ class Rows:
         """How many faces are enrolled."""
         return len(self.owners)
 
-    def measure(self, probes: Embeddings, factor: float, wish: Wish) -> Iterator[Near]:  # noqa: ARG002
-        """Yield the distances of each probe to every row."""
-        scale = None
-        if self.adapted is not None and factor != 1:
-            scale = np.where(self.adapted, np.float32(factor), np.float32(1))
+    def measure(self, probes: Embeddings, factor: float, wish: Wish) -> Iterator[Near]:
+        """Yield the faces that can count for each probe, with their exact distances."""
         for start in range(0, len(probes), PROBES):
-            for measured in squared_distances(probes[start : start + PROBES], self.matrix):
-                distances = measured if scale is None else np.minimum(measured * scale, np.float32(4))
-                yield Near(distances, self.owners, self.names)
+            block = probes[start : start + PROBES]
+            for probe, measured in zip(block, squared_distances(block, self.matrix), strict=True):
+                rough = scale_distances(measured, self.adapted, factor)
+                order = nearest_faces(rough, self.owners, faces=wish.k, people=max(wish.most, 2))
+                edge = rough[order[-1]] + 2 * rounding(len(probe)) * max(factor, 1)
+                near = np.flatnonzero(rough <= edge)
+                distances = exact_distances(probe, self.matrix[near])
+                adapted = None if self.adapted is None else self.adapted[near]
+                yield Near(scale_distances(distances, adapted, factor), self.owners[near], self.names)
+
+
+def rounding(width: int) -> float:
+    """Return how far a squared distance of unit rows can be from the true one if float32 sums it."""
+    return 2 * (width + 4) * float(np.finfo(np.float32).eps)
+
+
+def scale_distances(
+    distances: NDArray[np.float32], adapted: NDArray[np.bool_] | None, factor: float
+) -> NDArray[np.float32]:
+    """Return distances `(m,)` on one scale: those to adapted rows times the factor, at most 4."""
+    if adapted is None or factor == 1:
+        return distances
+    scale = np.where(adapted, np.float32(factor), np.float32(1))
+    return np.minimum(distances * scale, np.float32(4))
 
 
 def judge(pipeline: Thresholds, known: Known, far: float | None) -> Limits:

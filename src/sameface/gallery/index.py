@@ -1,0 +1,178 @@
+"""The index of a large gallery: opened, made, and kept up with every change, whoever made it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sameface.arrays import Embeddings
+from sameface.gallery.backend import Row
+from sameface.gallery.codes import Coder, Errors
+from sameface.gallery.indexfile import (
+    BLOCK,
+    Cursor,
+    Header,
+    IndexAheadError,
+    IndexFile,
+    UnusableIndexError,
+    await_others,
+    sign,
+)
+
+SUFFIX = "-codes"
+LATEST = "SELECT id, stamp FROM changes ORDER BY id DESC LIMIT 1"
+ROWS = "SELECT id, embedding FROM faces WHERE id > ? ORDER BY id LIMIT ?"
+
+
+class Snapshot(Protocol):
+    """A gallery in SQLite, read as of one moment."""
+
+    def read(self, query: str, *values: object) -> list[Row]:
+        """Return the rows of a query."""
+
+
+class Index:
+    """The index beside a gallery file, if there is one."""
+
+    def __init__(self, gallery: str) -> None:
+        self.path = Path(gallery + SUFFIX)
+        self.file: IndexFile | None = None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+    def catch_up(self, gallery: Snapshot, signature: str) -> IndexFile:
+        """Return the index as of the snapshot.
+
+        Raises:
+            UnusableIndexError: It must be made anew.
+            IndexAheadError: The snapshot is too old for it.
+            OSError: The file cannot be read or written.
+        """
+        [latest] = gallery.read(LATEST)
+        file = self._open()
+        if file.header.signature != sign(signature):
+            raise UnusableIndexError
+        if file.header.cursor != latest:
+            with file.locked():
+                apply_changes(file, gallery, latest)
+        return file
+
+    def rebuild(self, gallery: Snapshot, signature: str) -> IndexFile:
+        """Return an index that was made anew, as of the snapshot.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        self.close()
+        [latest] = gallery.read(LATEST)
+        header = Header(sign(signature), latest, 0, 0, fit_coder(gallery), Errors())
+        with IndexFile.make(self.path, header) as file:
+            append_rows(file, gallery)
+            file.commit(latest)
+        self.file = file
+        return file
+
+    def erase(self, gallery: Snapshot) -> None:
+        """Erase the codes of faces that are no more, or delete an index that does not tell which these are.
+
+        Raises:
+            IndexAheadError: The snapshot is too old for it.
+            OSError: The file cannot be read or written.
+        """
+        await_others(self.path)
+        if not self.path.exists():
+            return
+        found = gallery.read("SELECT signature FROM pipeline")
+        try:
+            self.catch_up(gallery, str(found[0][0]) if found else "")
+        except UnusableIndexError:
+            self.discard()
+
+    def discard(self) -> None:
+        """Delete the index."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+    def _open(self) -> IndexFile:
+        """Return the file that is at the path now."""
+        if self.file is not None and not self.file.is_current:
+            self.close()
+        if self.file is None:
+            self.file = IndexFile.open(self.path)
+        return self.file
+
+
+def apply_changes(file: IndexFile, gallery: Snapshot, latest: Cursor) -> None:
+    """Bring an index, whose lock is held, from the change that it was at to the latest."""
+    change, stamp = file.header.cursor
+    if file.header.cursor == latest:  # another program was faster
+        return
+    if change > latest[0]:
+        raise IndexAheadError
+    if gallery.read("SELECT stamp FROM changes WHERE id = ?", change) != [(stamp,)]:
+        raise UnusableIndexError  # of another gallery, or of one that was put back, or too long ago
+    query = "SELECT DISTINCT face_id FROM changes WHERE id > ? AND face_id <= ? ORDER BY face_id"
+    changed = [number for (number,) in gallery.read(query, change, file.last_number)]
+    if changed:
+        renew_rows(file, gallery, changed)
+    append_rows(file, gallery)
+    file.commit(latest)
+    header = file.header
+    if header.errors.error > 2 * header.coder.usual_error or header.erased > header.count // 4 + BLOCK:
+        raise UnusableIndexError
+
+
+def renew_rows(file: IndexFile, gallery: Snapshot, numbers: list[int]) -> None:
+    """Code the rows of some faces again, and erase those of faces that are no more.
+
+    Raises:
+        UnusableIndexError: A face is enrolled under a number that was passed over.
+    """
+    query = "SELECT embedding FROM faces WHERE id = ?"
+    found = {number: gallery.read(query, number) for number in numbers}
+    places = file.find(numbers)
+    if any(rows and number not in places for number, rows in found.items()):
+        raise UnusableIndexError
+    gone = [places[number] for number, rows in found.items() if number in places and not rows]
+    file.rewrite(gone, np.zeros((len(gone), file.header.width), np.uint8), Errors())
+    kept = [number for number, rows in found.items() if rows]
+    if kept:
+        codes, errors = file.header.coder.encode(stack([found[number][0][0] for number in kept]))
+        file.rewrite([places[number] for number in kept], codes, errors)
+
+
+def append_rows(file: IndexFile, gallery: Snapshot) -> None:
+    """Code the rows of the faces behind the last in the index."""
+    for numbers, rows in read_pages(gallery, file.last_number):
+        file.append(numbers, *file.header.coder.encode(rows))
+
+
+def fit_coder(gallery: Snapshot) -> Coder:
+    """Return a coder that reaches every row there is."""
+    total, count, low, high = 0.0, 0, np.inf, -np.inf
+    for _, rows in read_pages(gallery, 0):
+        total = total + rows.sum(axis=0, dtype=np.float64)
+        count += len(rows)
+        low, high = np.minimum(low, rows.min(axis=0)), np.maximum(high, rows.max(axis=0))
+    center = np.asarray(total / max(count, 1), np.float32).reshape(-1)
+    return Coder.fit(center, float(max(np.max(high - center), np.max(center - low))))
+
+
+def read_pages(gallery: Snapshot, last: int) -> Iterator[tuple[NDArray[np.int64], Embeddings]]:
+    """Yield the numbers and the rows of the faces behind the face `last`, some at a time."""
+    while page := gallery.read(ROWS, last, BLOCK):
+        yield np.array([number for number, _ in page], np.int64), stack([row for _, row in page])
+        last = page[-1][0]
+
+
+def stack(embeddings: list[bytes]) -> Embeddings:
+    """Return rows, `(n, d) float32`, from their bytes, one or more."""
+    return np.frombuffer(b"".join(embeddings), np.float32).reshape(len(embeddings), -1)

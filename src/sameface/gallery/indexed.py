@@ -1,0 +1,94 @@
+"""The search in a large gallery: candidates by their codes, decided by their float32 rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+
+from sameface.arrays import Embeddings, expect_shape
+from sameface.compare import exact_distances
+from sameface.gallery.codes import CodedProbes
+from sameface.gallery.index import Snapshot, stack
+from sameface.gallery.indexfile import IndexFile
+from sameface.gallery.scan import Candidates, Scanner
+from sameface.gallery.search import Near, Wish, scale_distances
+from sameface.manifest import Thresholds
+
+PROBES = 32  # at once
+SPARE = 4  # times as many faces as must be found are looked for, since one person may have several
+FACES = """SELECT person_id, name, adapted, embedding FROM json_each(?) AS wanted
+           CROSS JOIN faces ON faces.id = wanted.value CROSS JOIN people ON people.id = person_id
+           ORDER BY faces.id"""
+PEOPLE = "SELECT count(*) FROM (SELECT 1 FROM people LIMIT ?)"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Indexed:
+    """Who is enrolled in a large gallery, read from the file as far as a search needs it.
+
+    Attributes:
+        gallery: Where their rows are.
+        snapshot: Holds the gallery still, and gives the index as of that moment.
+        scanner: Does the first pass.
+        faces: How many faces are enrolled.
+        own: The thresholds that the gallery keeps, or None.
+        mixed: Those for rows that an adapter moved here, or None.
+    """
+
+    gallery: Snapshot
+    snapshot: Callable[[], AbstractContextManager[IndexFile]]
+    scanner: Scanner
+    faces: int
+    own: Thresholds | None
+    mixed: Thresholds | None
+
+    def measure(self, probes: Embeddings, factor: float, wish: Wish) -> Iterator[Near]:
+        """Yield the faces that can count for each probe, with their exact distances."""
+        for start in range(0, len(probes), PROBES):
+            with self.snapshot() as file:
+                found = self._search(file, probes[start : start + PROBES], factor, wish)
+            yield from found
+
+    def _search(self, file: IndexFile, probes: Embeddings, factor: float, wish: Wish) -> list[Near]:
+        """Return the faces near each probe: all those that are as near as `k` faces and the people wanted.
+
+        Where too few people are among the candidates, four times as many are looked for.
+        """
+        expect_shape("rows", probes, ("n", file.header.width), np.float32)
+        [(people,)] = self.gallery.read(PEOPLE, max(wish.most, 2))  # two make a search ambiguous
+        codes = [codes for _, codes in file.blocks()]
+        reach, found = SPARE * max(wish.k, people), {}
+        pending = list(range(len(probes)))
+        while pending:
+            coded = CodedProbes.encode(probes[pending], file.header.coder, file.header.errors)
+            for number, candidates in zip(pending, self.scanner.scan(codes, coded, reach), strict=True):
+                near = self._fetch(file, probes[number], candidates, factor)
+                if holds(near, candidates.complete * min(factor, 1), wish.k, people):
+                    found[number] = near
+            pending = [number for number in pending if number not in found]
+            reach *= SPARE
+        return [found[number] for number in range(len(probes))]
+
+    def _fetch(self, file: IndexFile, probe: Embeddings, candidates: Candidates, factor: float) -> Near:
+        """Return the candidates as they stand in the gallery, in the order of enrolment."""
+        numbers = file.numbers(candidates.places)
+        found = self.gallery.read(FACES, json.dumps(numbers.tolist()))
+        owners = np.array([owner for owner, *_ in found], np.int64)
+        names = {owner: name for owner, name, *_ in found}
+        rows = (
+            stack([embedding for *_, embedding in found]) if found else np.empty((0, len(probe)), np.float32)
+        )
+        adapted = np.array([moved for *_, moved, _ in found], bool)
+        return Near(scale_distances(exact_distances(probe, rows), adapted, factor), owners, names)
+
+
+def holds(near: Near, complete: float, faces: int, people: int) -> bool:
+    """Return whether so many faces, of so many people, are within what is completely known."""
+    within = near.distances <= complete
+    if np.isinf(complete):
+        return True
+    return int(within.sum()) >= faces and len(np.unique(near.owners[within])) >= people
