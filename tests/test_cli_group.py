@@ -73,7 +73,7 @@ def test_json_lines_tell_the_sizes(run: Run, first: Path, ending: str) -> None:
     assert sorted(json.loads(line)["group"] for line in lines) == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("few", [0, 5000])
+@pytest.mark.parametrize("few", [0, 2000])
 def test_new_pictures_join_groups_or_open_new_ones(
     run: Run, first: Path, ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:

@@ -228,13 +228,13 @@ def test_the_search_finds_every_near_pair(threshold: float, start: int) -> None:
     wanted = {(a, b) for a, b in zip(first.tolist(), second.tolist(), strict=True) if b >= start}
     assert wanted <= set(zip(found.first.tolist(), found.second.tolist(), strict=True))
     assert (distances[found.first, found.second] <= threshold + 1e-4).all()
-    assert not found.cut
+    assert len(found.cut) == 0
 
 
 def test_a_group_keeps_its_nearest_of_those_before_it() -> None:
     rows = people_rows(4, 1, 300)
     found = near.near_pairs(rows, 4)
-    assert found.cut
+    assert found.cut.tolist() == list(range(near.MOST + 1, 300))
     last = found.first[found.second == 299]
     nearest = np.argsort(squared_distances(rows[299:], rows[:299])[0])[: near.MOST]
     assert sorted(last.tolist()) == sorted(nearest.tolist())
@@ -264,6 +264,20 @@ def test_long_work_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch, way: str
     cluster_embeddings(people_rows(7, 200, 4), threshold=0.04, told=parts.append)
     assert parts == sorted(parts)
     assert parts[-1:] == ([1.0] if way == "many" else [])
+
+
+def test_long_work_that_is_interrupted_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+
+    def interrupt(part: float) -> None:
+        raise KeyboardInterrupt
+
+    find = near.find_nearest
+    monkeypatch.setattr(near, "ROWS", 1)
+    monkeypatch.setattr(near, "find_nearest", lambda scores, low: begun.append(low) or find(scores, low))
+    with pytest.raises(KeyboardInterrupt):
+        near.near_pairs(people_rows(7, 500, 4), 0.04, told=interrupt)
+    assert len(begun) < 1000
 
 
 # Rows that come later

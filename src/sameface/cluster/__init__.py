@@ -23,7 +23,7 @@ __all__ = [
     "same_picture_pairs",
 ]
 
-FEW = 5000  # rows up to which the table of all distances is the fastest way (benchmarks/cluster.py)
+FEW = 2000  # rows up to which the table of all distances is the faster way, with the same groups
 
 
 def cluster_embeddings(

@@ -62,18 +62,21 @@ class Merging:
             forbidden: `(m, 2)` pairs that never share a group.
             told: Is told how far the search for pairs is, 0 to 1.
         """
-        alive = np.arange(len(self._sums))
+        alive, start = np.arange(len(self._sums)), self._fixed
         while True:
             means = np.divide(self._sums[alive], self._sizes[alive, None], dtype=np.float32)
-            start = int(np.searchsorted(alive, self._fixed))
             near = near_pairs(means, self._threshold, start=start, told=told)
             del means
-            self._merge(self._link(alive[near.first], alive[near.second], forbidden), forbidden)
+            ends = np.sort(np.column_stack([alive[near.first], alive[near.second]]), axis=1)
+            self._merge(self._link(ends[:, 0], ends[:, 1], forbidden), forbidden)
             self._flatten()
-            before, alive = len(alive), np.unique(self._into)
-            # Where a group had too many near ones, what was left out may still merge.
-            if not near.cut or len(alive) == before:
+            left = np.unique(self._into)
+            if not len(near.cut) or len(left) == len(alive):
                 return self._into
+            # What these left out may still merge: the groups that they are in are compared again.
+            again = np.unique(self._into[alive[near.cut]])
+            others = np.setdiff1d(left, again, assume_unique=True)
+            alive, start = np.concatenate([others, again]), len(others)
             forbidden = self._into[forbidden]
 
     def _merge(self, links: Links, forbidden: Numbers) -> None:

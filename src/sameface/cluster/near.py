@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +17,7 @@ from sameface.arrays import Embeddings
 Told = Callable[[float], object]  # is told the part of a work that is done, 0 to 1
 
 ROWS, COLUMNS = 256, 4096  # of a block of scores, 4 MB: it should stay in the processor's cache
+THREADS = 8  # at most
 MOST = 64  # pairs kept of a group with those before it
 WAITING = 1 << 18  # candidates in memory before the nearest are kept
 SAMPLE = 20_000  # rows that the axes are taken from
@@ -28,12 +33,12 @@ class Pairs:
     Attributes:
         first: `(e,) int64`.
         second: `(e,) int64`, rising.
-        cut: Whether some group had more near ones than are kept.
+        cut: `(c,) int64` the groups that had more near ones than are kept, rising.
     """
 
     first: NDArray[np.int64]
     second: NDArray[np.int64]
-    cut: bool
+    cut: NDArray[np.int64]
 
 
 def near_pairs(means: Embeddings, threshold: float, *, start: int = 0, told: Told | None = None) -> Pairs:
@@ -48,54 +53,68 @@ def near_pairs(means: Embeddings, threshold: float, *, start: int = 0, told: Tol
         start: Pairs of two groups before this one are left out.
         told: Is told how far the work is.
     """
-    if len(means) < 2:
-        return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), cut=False)
+    none = np.zeros(0, np.int64)
+    if len(means) < 2 or start >= len(means):
+        return Pairs(none, none, none)
     scores = Scores(means, threshold)
-    nearest = Nearest(means, threshold)
-    found = [np.zeros((0, 2), np.int64)]
-    for low in range(start, len(means), ROWS):
-        high = min(low + ROWS, len(means))
-        for candidates in scores.blocks(low, high):
-            nearest.add(candidates)
-        found.append(nearest.take())
-        if told is not None:
-            told((high**2 - start**2) / (len(means) ** 2 - start**2))
+    blocks = range(start, len(means), ROWS)
+    found, cut = [np.zeros((0, 2), np.int64)], [none]
+    # NumPy lets go of Python's lock, so that the threads share the cores.
+    threads = ThreadPoolExecutor(min(os.cpu_count() or 1, THREADS))
+    with ExitStack() as ending:
+        ending.callback(threads.shutdown, cancel_futures=True)
+        done = threads.map(partial(find_nearest, scores), blocks)
+        for low, nearest in zip(blocks, done, strict=True):
+            found.append(nearest.pairs)
+            cut.append(nearest.cut)
+            if told is not None:
+                high = min(low + ROWS, len(means))
+                told((high**2 - start**2) / (len(means) ** 2 - start**2))
     pairs = np.concatenate(found)
-    return Pairs(pairs[:, 0], pairs[:, 1], nearest.cut)
+    return Pairs(pairs[:, 0], pairs[:, 1], np.concatenate(cut))
+
+
+def find_nearest(scores: Scores, low: int) -> Nearest:
+    """Return the nearest few of each group of a block, of those before it."""
+    nearest = Nearest(scores)
+    for candidates in scores.blocks(low):
+        nearest.add(candidates)
+    nearest.settle()
+    return nearest
 
 
 class Nearest:
-    """The nearest few of each group, out of candidates that come little by little.
+    """The nearest few of each group of a block, out of candidates that come little by little.
 
     Attributes:
-        cut: Whether some group had more near ones than are kept.
+        pairs: `(e, 2) int64` a group before it and the group; complete once it is settled.
+        cut: `(c,) int64` the groups that had more near ones than are kept.
     """
 
-    def __init__(self, means: Embeddings, threshold: float) -> None:
-        self.cut = False
-        self._means = means
-        self._threshold = threshold
+    def __init__(self, scores: Scores) -> None:
+        self.pairs = np.zeros((0, 2), np.int64)
+        self.cut = np.zeros(0, np.int64)
+        self._scores = scores
         self._waiting: list[NDArray[np.int64]] = []
 
     def add(self, candidates: NDArray[np.int64]) -> None:
-        """Take candidates, `(c, 2)`, of which the second is the one that keeps them."""
+        """Take candidates, `(c, 2)`."""
         self._waiting.append(candidates)
         if sum(map(len, self._waiting)) > WAITING:
-            self._waiting = [self.take()]
+            self.settle()
 
-    def take(self) -> NDArray[np.int64]:
-        """Return the pairs that are kept, `(e, 2)`, and forget them."""
-        candidates = np.concatenate([np.zeros((0, 2), np.int64), *self._waiting])
+    def settle(self) -> None:
+        """Keep the nearest few of each group and forget the others."""
+        candidates = np.concatenate([self.pairs, *self._waiting])
         self._waiting = []
-        distances = 2 - 2 * np.einsum("ij,ij->i", *(self._means[side] for side in candidates.T))
-        near = distances <= self._threshold + SLACK
+        distances = self._scores.distances(candidates)
+        near = distances <= self._scores.threshold + SLACK
         pairs, distances = candidates[near], distances[near]
         order = np.lexsort((pairs[:, 0], distances, pairs[:, 1]))
         group = pairs[order, 1]
-        kept = np.arange(len(order)) - np.searchsorted(group, group) < MOST
-        self.cut |= not kept.all()
-        nearest: NDArray[np.int64] = pairs[order[kept]]
-        return nearest
+        rank = np.arange(len(order)) - np.searchsorted(group, group)
+        self.pairs = pairs[order[rank < MOST]]
+        self.cut = np.union1d(self.cut, group[rank == MOST])
 
 
 class Scores:
@@ -109,6 +128,8 @@ class Scores:
     """
 
     def __init__(self, means: Embeddings, threshold: float) -> None:
+        self.threshold = threshold
+        self._means = means
         centre, axes = find_axes(means)
         own = threshold / 2 - 1 + np.einsum("ij,ij->i", means, means)
         count = self._choose(means, centre, axes, own)
@@ -121,8 +142,6 @@ class Scores:
             table[part, count + 1] = (own[part] - (turned**2).sum(axis=1)) / 2
         one = np.ones((len(means), 1), np.float32)
         self._columns = np.concatenate([table, one], axis=1)
-        self._mask = np.zeros((ROWS, COLUMNS), bool)
-        self._scores = np.empty((ROWS, COLUMNS), np.float32)
 
     @staticmethod
     def _choose(means: Embeddings, centre: Embeddings, axes: Embeddings, own: NDArray[np.float32]) -> int:
@@ -138,29 +157,33 @@ class Scores:
             costs[count] = count + COST * float(near.mean())
         return min(costs, key=lambda count: costs[count])
 
-    def blocks(self, low: int, high: int) -> Iterator[NDArray[np.int64]]:
-        """Yield the pairs of these groups with those before them that may be near, `(c, 2)`."""
+    def distances(self, pairs: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the mean squared distance of pairs of groups, `(e,)`."""
+        products: NDArray[np.float32] = np.einsum("ij,ij->i", *(self._means[side] for side in pairs.T))
+        return 2 - 2 * products
+
+    def blocks(self, low: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the pairs of a block of groups with those before them that may be near, `(c, 2)`."""
+        high = min(low + ROWS, len(self._columns))
         rows = self._columns[low:high].copy()
         rows[:, -2:] = rows[:, :-3:-1]  # each group's own number meets the other's one
+        scores = np.empty((high - low, COLUMNS), np.float32)
+        near = np.empty((high - low, COLUMNS), bool)
         for left in range(0, high, COLUMNS):
-            pairs = self._block(rows, left, min(left + COLUMNS, high))
-            pairs[:, 1] += low
+            columns = self._columns[left : min(left + COLUMNS, high)]
+            np.matmul(rows, columns.T, out=scores[:, : len(columns)])
+            scores[:, len(columns) :] = -np.inf
+            np.greater_equal(scores, -SLACK, out=near)
+            pairs = list_true(near) + np.array([left, low])
             yield pairs[pairs[:, 0] < pairs[:, 1]]
 
-    def _block(self, rows: Embeddings, left: int, right: int) -> NDArray[np.int64]:
-        """Return column and row of the scores of a block that are not under 0."""
-        whole = right - left == COLUMNS and len(rows) == ROWS
-        scores = self._scores if whole else np.empty((len(rows), right - left), np.float32)
-        np.matmul(rows, self._columns[left:right].T, out=scores)
-        if not whole:
-            row, column = np.nonzero(scores >= -SLACK)
-            return np.column_stack([column + left, row])
-        np.greater_equal(scores, -SLACK, out=self._mask)
-        # Few are near: eight at a time are passed over.
-        eights = np.flatnonzero(self._mask.view(np.uint64))
-        eight, place = np.nonzero(self._mask.reshape(-1, 8)[eights])
-        row, column = np.divmod(eights[eight] * 8 + place, COLUMNS)
-        return np.column_stack([column + left, row])
+
+def list_true(table: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return column and row of what is true in a table of few true ones; its width is a multiple of 8."""
+    eights = np.flatnonzero(table.view(np.uint64))  # eight at a time are passed over
+    eight, place = np.nonzero(table.reshape(-1, 8)[eights])
+    row, column = np.divmod(eights[eight] * 8 + place, table.shape[1])
+    return np.column_stack([column, row])
 
 
 def find_axes(means: Embeddings) -> tuple[Embeddings, Embeddings]:
