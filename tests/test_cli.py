@@ -711,12 +711,16 @@ def test_identify_reads_stdin(run: Run, team: Path, tmp_path: Path) -> None:
     assert record["faces"][0]["name"] == "Rosa"  # type: ignore[index]
 
 
-# people, rename, merge, forget
+# people, consent, rename, merge, forget
 
 
 def test_people_are_listed(run: Run, team: Path) -> None:
-    assert cells(run("people")) == [["name", "faces"], ["Bo", "1"], ["Rosa", "1"]]
-    assert records(run("people", "--json")) == [{"name": "Bo", "faces": 1}, {"name": "Rosa", "faces": 1}]
+    assert run("consent", "Rosa", "on paper").stdout == "noted with Rosa\n"
+    assert cells(run("people")) == [["name", "faces", "consent"], ["Bo", "1"], ["Rosa", "1", "on paper"]]
+    assert records(run("people", "--json")) == [
+        {"name": "Bo", "faces": 1, "consent": None},
+        {"name": "Rosa", "faces": 1, "consent": "on paper"},
+    ]
 
 
 def test_names_are_printed_as_they_are(run: Run, tmp_path: Path) -> None:
@@ -744,6 +748,8 @@ def test_merge_makes_two_people_one(run: Run, team: Path) -> None:
         (["rename", "Nobody", "Ann"], "nobody named 'Nobody' is enrolled"),
         (["rename", "Bo", "Rosa"], "a person named 'Rosa' is enrolled already"),
         (["rename", "Bo", ""], "cannot use the name '': it is empty"),
+        (["consent", "Nobody", "yes"], "nobody named 'Nobody' is enrolled"),
+        (["consent", "Bo", " "], "cannot keep the note ' ': it is empty"),
         (["merge", "Bo", "Nobody"], "nobody named 'Nobody' is enrolled"),
         (["merge", "Bo", "Bo"], "it is the very person to merge"),
         (["forget", "Nobody", "--yes"], "nobody named 'Nobody' is enrolled"),

@@ -164,7 +164,8 @@ def test_people_are_renamed_merged_and_forgotten(client: Client) -> None:
     other = client.enroll("R.", [png(toy.REDDISH)]).person
     assert client.rename(other.number, "Röschen 🌹").name == "Röschen 🌹"
     assert client.person(other.number).name == "Röschen 🌹"
-    assert client.merge(other.number, rosa.number) == Person("Rosa", 2)
+    assert client.note_consent(other.number, "on paper").consent == "on paper"
+    assert client.merge(other.number, rosa.number) == Person("Rosa", 2, consent="on paper")
     assert refused(lambda: client.person(other.number)).code == "unknown_person"
     gone = client.forget(rosa.number)
     assert (gone.name, gone.faces, gone.pictures) == ("Rosa", 2, 2)
@@ -190,7 +191,7 @@ def test_lists_are_read_page_after_page(client: Client, monkeypatch: pytest.Monk
         client.enroll(f"Person {number} &+?", [png(colour)])
     monkeypatch.setattr(calls, "PAGE", 2)
     assert [person.name for person in client.people()] == [f"Person {number} &+?" for number in range(5)]
-    assert [entry.person for entry in client.audit()] == [
+    assert [entry.name for entry in client.audit()] == [
         f"Person {number} &+?" for number in (4, 3, 2, 1, 0)
     ]
 
@@ -397,7 +398,7 @@ def test_every_operation_of_the_service_has_a_method(client: Client) -> None:
     described = client._wire.ask(lambda answer: answer["paths"], "GET", "/openapi.json")
     operations = {operation["operationId"] for path in described.values() for operation in path.values()}
     other_names = {
-        "list_people": "people", "get_person": "person", "enroll_person": "enroll", "rename_person": "rename",
+        "list_people": "people", "get_person": "person", "enroll_person": "enroll", "change_person": "rename",
         "merge_people": "merge", "delete_person": "forget", "list_faces": "faces", "get_crop": "crop",
         "delete_face": "forget_face", "get_job": "job", "delete_job": "forget_job", "ready": "check_ready",
         "health": "check_ready",

@@ -19,6 +19,7 @@ from service_world import base64_of, enroll, error_of, files, png, serve
 
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
+from sameface.service.access import Access
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
 
@@ -85,7 +86,8 @@ def test_everyone_in_a_picture_is_named_or_a_stranger(client: httpx.Client) -> N
     enroll(client, "Rosa", toy.RED)
     answer = client.post("/v1/identify", files={"picture": png(toy.RED, toy.BLUE)}).json()
     assert [face["name"] for face in answer["faces"]] == ["Rosa", None]
-    assert answer["faces"][1]["matches"] == [{"name": "Rosa", "distance": 2, "votes": 0}]
+    assert [face["person"] for face in answer["faces"]] == [1, None]
+    assert answer["faces"][1]["matches"] == [{"person": 1, "name": "Rosa", "distance": 2, "votes": 0}]
 
 
 def test_the_search_does_as_it_is_told(client: httpx.Client) -> None:
@@ -188,7 +190,8 @@ def test_a_person_is_found_by_name(client: httpx.Client) -> None:
     person = enroll(client, "Rosa", toy.RED)
     enroll(client, "Blu", toy.BLUE)
     found = client.get("/v1/people", params={"name": " Rosa"}).json()
-    assert found == {"people": [{"id": person, "name": "Rosa", "faces": 1}], "next": None, "total": 2}
+    rosa = {"id": person, "name": "Rosa", "faces": 1, "consent": None}
+    assert found == {"people": [rosa], "next": None, "total": 2}
     assert client.get("/v1/people", params={"name": "Ro"}).json()["people"] == []
     assert error_of(client.get("/v1/people", params={"name": ""})) == (422, "bad_name")
 
@@ -220,7 +223,7 @@ def test_what_has_not_changed_is_not_sent_again(client: httpx.Client) -> None:
 def test_a_person_keeps_the_id_under_another_name(client: httpx.Client) -> None:
     person = enroll(client, "Rosa", toy.RED)
     renamed = client.patch(f"/v1/people/{person}", json={"name": "Rosie"})
-    assert renamed.json() == {"id": person, "name": "Rosie", "faces": 1}
+    assert renamed.json() == {"id": person, "name": "Rosie", "faces": 1, "consent": None}
     assert client.get(f"/v1/people/{person}").json() == renamed.json()
 
 
@@ -234,7 +237,7 @@ def test_a_new_name_must_be_free_and_a_name(client: httpx.Client) -> None:
 def test_two_people_become_one(client: httpx.Client) -> None:
     one, two = enroll(client, "Rosa", toy.RED), enroll(client, "Rosie", toy.REDDISH, toy.RED, note=5)
     merged = client.post(f"/v1/people/{one}/merge", json={"into": two})
-    assert merged.json() == {"id": two, "name": "Rosie", "faces": 3}
+    assert merged.json() == {"id": two, "name": "Rosie", "faces": 3, "consent": None}
     assert error_of(client.get(f"/v1/people/{one}")) == (404, "unknown_person")
     assert error_of(client.post(f"/v1/people/{two}/merge", json={"into": two})) == (422, "bad_name")
 
@@ -349,11 +352,69 @@ def test_the_audit_log_says_who_was_enrolled_matched_and_deleted(client: httpx.C
     client.delete(f"/v1/people/{person}")
     entries = client.get("/v1/audit", params={"limit": 2}).json()
     told = [(each["action"], each["person"], each["key"]) for each in entries["entries"]]
-    assert told == [("delete_person", "Rosa", None), ("identify", "Rosa", None)]
+    assert told == [("delete_person", person, None), ("identify", person, None)]
     assert entries["entries"][1]["detail"] == {"faces": 2, "named": 1}
     rest = client.get("/v1/audit", params={"after": entries["next"]}).json()
-    assert [(each["action"], each["person"]) for each in rest["entries"]] == [("enroll", "Rosa")]
+    assert [(each["action"], each["person"]) for each in rest["entries"]] == [("enroll", person)]
     assert rest["next"] is None
+
+
+def test_the_audit_log_knows_people_by_the_names_they_have_now(client: httpx.Client) -> None:
+    person, other = enroll(client, "Rosa", toy.RED), enroll(client, "Gil", toy.GREEN, note=9)
+    client.patch(f"/v1/people/{person}", json={"name": "Rosie"})
+    assert [each["name"] for each in entries_of(client)] == ["Rosie", "Gil", "Rosie"]
+    client.post(f"/v1/people/{other}/merge", json={"into": person})
+    [merge, *_] = entries_of(client)
+    assert (merge["person"], merge["name"], merge["detail"]) == (other, None, {"into": person, "faces": 1})
+    client.delete(f"/v1/people/{person}")
+    assert {each["name"] for each in entries_of(client)} == {None}
+    assert {each["person"] for each in entries_of(client)} == {person, other}
+
+
+def test_the_audit_log_takes_nobody_for_who_has_the_number_in_another_gallery(
+    tmp_path: Path, toy_recognizer: Recognizer
+) -> None:
+    with contextlib.closing(Access.open(str(tmp_path / "access"))) as access:
+        for name, colour in (("Rosa", toy.RED), ("Gil", toy.GREEN)):
+            with (
+                Gallery.open(tmp_path / f"{name}.db", toy_recognizer) as gallery,
+                serve(create_app(toy_recognizer, gallery, ServiceConfig(), access=access)) as client,
+            ):
+                enroll(client, name, colour)
+                last = entries_of(client)
+    assert [(each["person"], each["name"]) for each in last] == [(1, "Gil"), (1, None)]
+    assert last[0]["gallery"] != last[1]["gallery"]
+
+
+def entries_of(client: httpx.Client) -> list[dict]:
+    return client.get("/v1/audit").json()["entries"]
+
+
+def test_a_note_on_consent_is_kept_with_the_person(client: httpx.Client) -> None:
+    made = client.post(
+        "/v1/people", data={"name": "Rosa", "consent": "form  7\n"}, files=files([png(toy.RED)])
+    ).json()["person"]
+    address = f"/v1/people/{made['id']}"
+    assert made["consent"] == client.get(address).json()["consent"] == "form 7"
+    assert client.get("/v1/people").json()["people"][0]["consent"] == "form 7"
+    more = {"pictures": [base64_of(png(toy.REDDISH))]}
+    assert client.post(f"{address}/faces", json=more).json()["person"]["consent"] == "form 7"
+    assert client.patch(address, json={"name": "Rosie"}).json()["consent"] == "form 7"
+    assert client.patch(address, json={"consent": "form 8"}).json()["consent"] == "form 8"
+    told = [(each["action"], each["detail"]) for each in entries_of(client)]
+    assert told[0] == ("note_consent", {})
+    assert [detail["consent"] for action, detail in told if action == "enroll"] == [False, True]
+    assert client.delete(address).json()["name"] == "Rosie"
+
+
+@pytest.mark.parametrize("note", ["", " ", "x" * 501, "a\u202eb", "\u0007"], ids=repr)
+def test_a_note_that_is_none_changes_nothing(client: httpx.Client, note: str) -> None:
+    body = {"name": "Rosa", "pictures": [base64_of(png(toy.RED))], "consent": note}
+    assert error_of(client.post("/v1/people", json=body)) == (422, "bad_note")
+    person = enroll(client, "Gil", toy.GREEN)
+    changed = client.patch(f"/v1/people/{person}", json={"name": "Gilles", "consent": note})
+    assert error_of(changed) == (422, "bad_note")
+    assert [each["name"] for each in client.get("/v1/people").json()["people"]] == ["Gil"]
 
 
 @pytest.fixture

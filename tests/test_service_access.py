@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from service_world import base64_of, enroll, error_of, files, png, serve
 from sameface.errors import AccessFileError, BadNameError, RateLimitedError
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
-from sameface.service.access import ROLES, Access, Key
+from sameface.service.access import APPLICATION_ID, MIGRATIONS, ROLES, Access, Key, hash_token
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
 from sameface.service.guard import BUCKETS, Rates
@@ -85,10 +87,35 @@ def test_a_gallery_is_not_taken_for_keys(tmp_path: Path, toy_recognizer: Recogni
 
 def test_the_log_forgets_after_days(access: Access) -> None:
     key = Key("reception", "read")
-    access.record(key, "identify", ["Rosa", "Blu"], {"faces": 2})
-    access._run("UPDATE audit SET time = time - 86400 * 3 WHERE person = 'Rosa'")
+    access.record(key, "identify", [("a", 1), ("b", 2)], {"faces": 2})
+    access._run("UPDATE audit SET time = time - 86400 * 3 WHERE person = 1")
     access.forget_entries(2)
-    assert [entry.person for entry in access.entries(10)] == ["Blu"]
+    assert [entry.person for entry in access.entries(10)] == [("b", 2)]
+
+
+def test_a_file_of_version_1_keeps_its_keys_and_loses_the_names_of_people(tmp_path: Path) -> None:
+    path = tmp_path / "people.db.access"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript(f"{MIGRATIONS[0]} PRAGMA user_version = 1; PRAGMA application_id = {APPLICATION_ID}")
+        db.execute("INSERT INTO keys VALUES (1, 'reception', 'read', ?, 0)", (hash_token("sf_old"),))
+        db.execute("INSERT INTO audit VALUES (7, 0, 'reception', 'rename', 'Rosa', '{\"to\": \"Rosie\"}')")
+        db.execute("INSERT INTO audit VALUES (8, 0, 'reception', 'enroll', 'Rosie', '{\"faces\": 2}')")
+        db.commit()
+    for _ in range(2):
+        with contextlib.closing(Access.open(str(path))) as access:
+            assert access.find_key("sf_old") is not None
+            entries = access.entries(10)
+    assert [(each.number, each.action, each.person, each.detail) for each in entries] == [
+        (8, "enroll", None, {"faces": 2}),
+        (7, "rename", None, {}),
+    ]
+    assert all(b"Ros" not in file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_a_file_of_a_later_version_is_refused(access: Access) -> None:
+    access._run(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    with pytest.raises(AccessFileError, match="not a file of keys that this version reads"):
+        Access.open(access.path)
 
 
 @pytest.mark.parametrize("have", ROLES)
@@ -226,10 +253,11 @@ def test_the_log_names_the_key_and_holds_no_picture(
     client.post("/v1/people", data={"name": "Rosa"}, files=files([png(toy.RED)]), headers=headers["enroll"])
     client.post("/v1/identify", files={"picture": png(toy.RED)}, headers=headers["read"])
     entries = client.get("/v1/audit", headers=headers["admin"]).json()["entries"]
-    told = [(each["action"], each["key"], each["person"]) for each in entries]
+    told = [(each["action"], each["key"], each["name"]) for each in entries]
     assert told[:2] == [("identify", "the read key", "Rosa"), ("enroll", "the enroll key", "Rosa")]
     assert {each[0] for each in told[2:]} == {"add_key"}
     kept = b"".join(file.read_bytes() for file in tmp_path.glob("people.db.access*"))
+    assert b"Rosa" not in kept
     assert png(toy.RED)[:20] not in kept
     assert toy.row_of(toy.RED).tobytes() not in kept
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "identify": ("identify", "Name the faces in pictures and videos, or reject them as strangers."),
     "watch": ("video", "Name who comes before a camera."),
     "people": ("people", "List who is enrolled."),
+    "consent": ("people", "Keep a note on how a person agreed."),
     "rename": ("people", "Give a person another name."),
     "merge": ("people", "Make two people one."),
     "forget": ("people", "Delete a person for good."),

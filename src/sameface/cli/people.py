@@ -1,4 +1,4 @@
-"""Commands on the gallery: enroll, people, rename, merge, forget."""
+"""Commands on the gallery: enroll, people, consent, rename, merge, forget."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import click
 
 from sameface.batch import Finder, Picture, Result, embed_pictures, open_pictures
 from sameface.cli.batch import Tally, batch_options, check_sources, follow, open_named
-from sameface.cli.options import face_option, gallery_option, json_option
+from sameface.cli.options import face_option, gallery_option, json_option, quality_option
 from sameface.cli.output import count, finish, print_json, print_table
 from sameface.errors import BadNameError, FaceTakenError, GalleryError, ImageError
 from sameface.gallery import Gallery
@@ -32,6 +32,7 @@ from sameface.template import Template
     help="A folder that holds one folder per person, called by the person's name; or a tar or Parquet file.",
 )
 @click.option("--keep-crops", is_flag=True, help="Also store the face that was cut out.")
+@quality_option
 @gallery_option
 @face_option
 @json_option
@@ -56,7 +57,8 @@ def enroll(
     if people_folder:
         check_people(Path(people_folder))
     everyone = partial(open_everyone, people_folder, name, pictures)
-    finder, tally = Finder(recognizer, face=choices["face"], crops=choices["keep_crops"]), Tally()
+    finder = Finder(recognizer, choices["face"], choices["keep_crops"], choices["min_quality"])
+    tally = Tally()
     with Gallery.open(gallery_path, recognizer) as gallery:
         results = embed_pictures(
             everyone(), finder, workers=choices["workers"], leave_out=partial(is_enrolled, gallery)
@@ -151,14 +153,26 @@ def enroll_result(gallery: Gallery, result: Result, failures: list[str]) -> int:
 @gallery_option
 @json_option
 def people(*, gallery_path: str, as_json: bool) -> None:
-    """List who is enrolled, and with how many faces."""
+    """List who is enrolled, with how many faces, and the note on their consent."""
     with Gallery.open(gallery_path) as gallery:
         everyone = gallery.people()
     if as_json:
         for person in everyone:
-            print_json({"name": person.name, "faces": person.faces})
+            print_json({"name": person.name, "faces": person.faces, "consent": person.consent})
     else:
-        print_table(["name", "faces"], [(person.name, person.faces) for person in everyone])
+        rows = [(person.name, person.faces, person.consent or "") for person in everyone]
+        print_table(["name", "faces", "consent"], rows)
+
+
+@click.command()
+@click.argument("name")
+@click.argument("note")
+@gallery_option
+def consent(*, name: str, note: str, gallery_path: str) -> None:
+    """Keep a NOTE on how and when the person NAME agreed; it is listed, and deleted with the person."""
+    with Gallery.open(gallery_path) as gallery:
+        gallery.note_consent(name, note)
+    click.echo(f"noted with {name}")
 
 
 @click.command()

@@ -141,24 +141,37 @@ class Client:
         """Return one person."""
         return self._wire.ask(reading.read_person, "GET", place("people", number))
 
-    def enroll(self, name: str, pictures: Sequence[Picture], *, faces: Sequence[Choice] = ()) -> Enrolment:
+    def enroll(
+        self,
+        name: str,
+        pictures: Sequence[Picture],
+        *,
+        faces: Sequence[Choice] = (),
+        consent: str | None = None,
+    ) -> Enrolment:
         """Enroll a new person; pictures that cannot be used are listed.
 
         Args:
             name: Nobody else has it.
             pictures: One or more.
             faces: Which face of each picture; without any the only one of each.
+            consent: A note on how and when the person agreed, kept with them.
         """
         return self._wire.ask(
             reading.read_enrolment,
             "POST",
             place("people"),
             files=uploads(pictures),
-            data=fields(name=name, faces=list(faces) or None),
+            data=fields(name=name, faces=list(faces) or None, consent=consent),
         )
 
     def add_faces(
-        self, number: int, pictures: Sequence[Picture], *, faces: Sequence[Choice] = ()
+        self,
+        number: int,
+        pictures: Sequence[Picture],
+        *,
+        faces: Sequence[Choice] = (),
+        consent: str | None = None,
     ) -> Enrolment:
         """Add faces to a person who is enrolled; else as `enroll`."""
         return self._wire.ask(
@@ -166,12 +179,16 @@ class Client:
             "POST",
             place("people", number, "faces"),
             files=uploads(pictures),
-            data=fields(faces=list(faces) or None),
+            data=fields(faces=list(faces) or None, consent=consent),
         )
 
     def rename(self, number: int, name: str) -> Person:
         """Give a person another name."""
         return self._wire.ask(reading.read_person, "PATCH", place("people", number), json={"name": name})
+
+    def note_consent(self, number: int, note: str) -> Person:
+        """Keep another note on how and when a person agreed."""
+        return self._wire.ask(reading.read_person, "PATCH", place("people", number), json={"consent": note})
 
     def merge(self, number: int, into: int) -> Person:
         """Move every face of a person to another, who is returned; the first is no more."""

@@ -67,14 +67,16 @@ def read_identified(answer: Json) -> Identified:
 
 def read_identification(answer: Json) -> Identification:
     """Return who one face is."""
-    matches = tuple(Match(each["name"], each["distance"], each["votes"]) for each in answer["matches"])
+    matches = tuple(
+        Match(each["name"], each["distance"], each["votes"], each["person"]) for each in answer["matches"]
+    )
     facts = {name: answer[name] for name in ("threshold", "far", "ambiguous", "closed_set")}
     return Identification(matches, **facts)
 
 
 def read_person(answer: Json) -> Person:
     """Return a person."""
-    return Person(answer["name"], answer["faces"], answer["id"])
+    return Person(answer["name"], answer["faces"], answer["id"], answer["consent"])
 
 
 def read_enrolled_face(answer: Json) -> EnrolledFace:
@@ -149,5 +151,5 @@ def read_model(answer: Json) -> ModelFacts:
 
 def read_entry(answer: Json) -> Entry:
     """Return something that was done."""
-    facts = {name: answer[name] for name in ("key", "action", "person", "detail")}
+    facts = {name: answer[name] for name in ("key", "action", "gallery", "person", "name", "detail")}
     return Entry(answer["id"], datetime.fromisoformat(answer["time"]), **facts)

@@ -237,13 +237,17 @@ class Entry:
         time: When.
         key: The name of the key; None without keys.
         action: Such as `enroll`.
-        person: Whom it was done to; None for nobody in particular.
-        detail: Numbers, and other names.
+        gallery: Whose numbers are meant; None for nobody in particular.
+        person: Whom it was done to, by number; None for nobody in particular.
+        name: What they are called now; None for who is not enrolled any more, or in another gallery.
+        detail: Numbers, and the names of keys.
     """
 
     number: int
     time: datetime
     key: str | None
     action: str
-    person: str | None
+    gallery: str | None
+    person: int | None
+    name: str | None
     detail: dict[str, Any]

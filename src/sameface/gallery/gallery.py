@@ -241,14 +241,14 @@ class Gallery:
         with self._db.write() as db:
             rename_person(db, old, clean)
 
-    def note_consent(self, who: Who, note: str | None) -> None:
-        """Keep a note on how and when a person agreed; None takes it back.
+    def note_consent(self, who: Who, note: str) -> None:
+        """Keep a note on how and when a person agreed, in the place of the one before.
 
         Raises:
             UnknownPersonError: Nobody has this name or number.
             BadNoteError: It is empty, too long or not text.
         """
-        clean = None if note is None else clean_note(note)
+        clean = clean_note(note)
         with self._db.write() as db:
             note_consent(db, find_person(db, who), clean)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import numpy as np
@@ -114,8 +115,8 @@ def rename_person(db: Statements, who: Who, name: str) -> None:
     db.execute("UPDATE people SET name = ? WHERE id = ?", (name, person))
 
 
-def note_consent(db: Statements, person: int, note: str | None) -> None:
-    """Keep a note on how a person agreed; None takes it back."""
+def note_consent(db: Statements, person: int, note: str) -> None:
+    """Keep a note on how a person agreed."""
     db.execute("UPDATE people SET consent = ? WHERE id = ?", (note, person))
 
 
@@ -140,9 +141,10 @@ def delete_person(db: Statements, who: Who) -> Forgotten:
     """Delete a person's rows, and the pictures that show nobody else."""
     person = find_person(db, who)
     (name,) = db.execute("SELECT name FROM people WHERE id = ?", (person,)).fetchone()
+    pictures = db.execute("SELECT DISTINCT picture_id FROM faces WHERE person_id = ?", (person,)).fetchall()
     faces = db.execute("DELETE FROM faces WHERE person_id = ?", (person,)).rowcount
     db.execute("DELETE FROM people WHERE id = ?", (person,))
-    return Forgotten(name, faces, delete_orphans(db))
+    return Forgotten(name, faces, delete_orphans(db, pictures))
 
 
 def delete_face(db: Statements, who: Who, face: int) -> None:
@@ -153,10 +155,13 @@ def delete_face(db: Statements, who: Who, face: int) -> None:
         raise UnknownFaceError(face)
     if len(faces) == 1:
         raise LastFaceError(face)
+    pictures = db.execute("SELECT picture_id FROM faces WHERE id = ?", (face,)).fetchall()
     db.execute("DELETE FROM faces WHERE id = ?", (face,))
-    delete_orphans(db)
+    delete_orphans(db, pictures)
 
 
-def delete_orphans(db: Statements) -> int:
-    """Delete the pictures that no face is from, and return how many they were."""
-    return db.execute("DELETE FROM pictures WHERE id NOT IN (SELECT picture_id FROM faces)").rowcount
+def delete_orphans(db: Statements, pictures: Iterable[Row]) -> int:
+    """Delete those of the pictures, one number a row, that no face is from, and return how many they were."""
+    orphan = """DELETE FROM pictures WHERE id = ?
+                AND NOT EXISTS (SELECT 1 FROM faces WHERE picture_id = pictures.id)"""
+    return sum(db.execute(orphan, picture).rowcount for picture in pictures)

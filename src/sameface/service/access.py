@@ -8,28 +8,38 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, TypeAlias, get_args
 
 from sameface.errors import AccessFileError, GalleryFileError
 from sameface.gallery.database import connect, make_private_file
 from sameface.gallery.names import clean_name
 
 APPLICATION_ID = 0x5A3E4EE5  # marks the file as ours
-VERSION = 1
-TABLES = """
-CREATE TABLE keys (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, role TEXT NOT NULL,
-    hash TEXT NOT NULL UNIQUE, made REAL NOT NULL
-);
-CREATE TABLE audit (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, key TEXT, action TEXT NOT NULL, person TEXT,
-    detail TEXT NOT NULL
-);
-"""
+# Each entry takes the file from the version before it to its own: the first makes version 1. Entries are
+# never changed, only added.
+MIGRATIONS = (
+    """
+    CREATE TABLE keys (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, role TEXT NOT NULL,
+        hash TEXT NOT NULL UNIQUE, made REAL NOT NULL
+    );
+    CREATE TABLE audit (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, key TEXT, action TEXT NOT NULL, person TEXT,
+        detail TEXT NOT NULL
+    );
+    """,
+    # Version 1 had names of people, which outlived them: they are dropped.
+    """
+    UPDATE audit SET detail = '{}' WHERE action IN ('rename', 'merge');
+    ALTER TABLE audit DROP COLUMN person;
+    ALTER TABLE audit ADD COLUMN gallery TEXT;
+    ALTER TABLE audit ADD COLUMN person INTEGER;
+    """,
+)
 IN_MEMORY = ":memory:"
 PREFIX = "sf_"
 DAY = 86_400
@@ -37,6 +47,7 @@ MOST_ENTRIES = 1_000_000
 
 Role = Literal["read", "enroll", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)  # each may do what those before it may
+Whom: TypeAlias = tuple[str, int]  # the origin of a gallery's numbers, and the number of a person in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +74,7 @@ OWNER = Key(name=None, role="admin")  # whoever can write the file, and whoever 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Something that was done.
+    """Something that was done. It holds no name of a person: who is gone from the gallery is gone from here.
 
     Attributes:
         number: Rising.
@@ -71,14 +82,14 @@ class Entry:
         key: The name of the key; None without keys.
         action: Such as `enroll`.
         person: Whom it was done to; None for nobody in particular.
-        detail: Numbers, and other names.
+        detail: Numbers, and the names of keys.
     """
 
     number: int
     time: float
     key: str | None
     action: str
-    person: str | None
+    person: Whom | None
     detail: dict[str, Any]
 
 
@@ -155,18 +166,19 @@ class Access:
         found = self._run("SELECT name, role, made FROM keys WHERE hash = ?", hash_token(token))
         return Key(*found[0]) if found else None
 
-    def record(self, key: Key, action: str, people: list[str], detail: dict[str, Any]) -> None:
+    def record(self, key: Key, action: str, people: Sequence[Whom], detail: dict[str, Any]) -> None:
         """Write down what was done to each of these people, or, with none, in general."""
-        whom: list[str | None] = [*people] or [None]
-        rows = [(time.time(), key.name, action, person, json.dumps(detail)) for person in whom]
+        whom: list[tuple[str | None, int | None]] = [*people] or [(None, None)]
+        rows = [(time.time(), key.name, action, *person, json.dumps(detail)) for person in whom]
         with self._lock, translated(self.path):
             self._db.executemany(
-                "INSERT INTO audit (time, key, action, person, detail) VALUES (?, ?, ?, ?, ?)", rows
+                "INSERT INTO audit (time, key, action, gallery, person, detail) VALUES (?, ?, ?, ?, ?, ?)",
+                rows,
             )
 
     def entries(self, limit: int, before: int | None = None) -> list[Entry]:
         """Return what was done, the latest first; `before` is the number of an entry to go on from."""
-        query = """SELECT id, time, key, action, person, detail FROM audit WHERE id < ?
+        query = """SELECT id, time, key, action, gallery, person, detail FROM audit WHERE id < ?
                    ORDER BY id DESC LIMIT ?"""
         rows = self._run(query, 2**63 - 1 if before is None else before, limit)
         return [read_entry(row) for row in rows]
@@ -186,18 +198,32 @@ class Access:
         [(version,)] = self._run("PRAGMA user_version")
         [(owner,)] = self._run("PRAGMA application_id")
         [(tables,)] = self._run("SELECT count(*) FROM sqlite_master")
-        if not tables:
-            marks = f"PRAGMA user_version = {VERSION}; PRAGMA application_id = {APPLICATION_ID};"
-            with self._lock, translated(self.path):
-                self._db.executescript(f"BEGIN IMMEDIATE; {TABLES} {marks} COMMIT;")
-        elif owner != APPLICATION_ID or version != VERSION:
+        if tables and (owner != APPLICATION_ID or version > len(MIGRATIONS)):
             raise AccessFileError(self.path, "not a file of keys that this version reads")
+        if version < len(MIGRATIONS):
+            with self._lock, translated(self.path):
+                migrate(self._db)
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Bring the tables to this version in one transaction, unless another program has done so meanwhile."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        for statement in ";".join(MIGRATIONS[version:]).split(";"):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
 
 
 def read_entry(row: tuple[Any, ...]) -> Entry:
     """Return an entry of the audit log from its columns."""
-    number, when, key, action, person, detail = row
-    return Entry(number, when, key, action, person, json.loads(detail))
+    number, when, key, action, gallery, person, detail = row
+    return Entry(number, when, key, action, None if person is None else (gallery, person), json.loads(detail))
 
 
 def make_private_access_file(path: str) -> None:

@@ -102,6 +102,7 @@ class VerifyAnswer(Answer):
 class MatchAnswer(Answer):
     """Somebody that a face may be."""
 
+    person: int = Field(description="The `id` of the person.")
     name: str
     distance: float
     votes: int
@@ -112,6 +113,7 @@ class IdentifiedFace(FaceAnswer):
 
     model_config = shown(examples.IDENTIFIED)
 
+    person: int | None = Field(description="The `id` of the person; null for a stranger.")
     name: str | None = Field(description="null for a stranger.")
     ambiguous: bool = Field(description="Several people are within the threshold.")
     threshold: float
@@ -138,6 +140,7 @@ class PersonAnswer(Answer):
     id: int = Field(description="Stays when the name changes; nobody else gets it later.")
     name: str
     faces: int = Field(description="How many faces are enrolled.")
+    consent: str | None = Field(description="The note on how and when the person agreed; null without one.")
 
 
 class PeopleAnswer(Answer):
@@ -265,7 +268,11 @@ class EntryAnswer(Answer):
     time: str = Field(description="ISO 8601, UTC.", examples=["2026-01-31T09:15:02.117+00:00"])
     key: str | None = Field(description="The name of the key; null without keys.")
     action: str = Field(examples=["enroll"])
-    person: str | None
+    gallery: str | None = Field(description="Whose numbers are meant; null for nobody in particular.")
+    person: int | None = Field(description="Whom it was done to, by number; null for nobody in particular.")
+    name: str | None = Field(
+        description="What they are called now; null for who is not enrolled any more, or in another gallery."
+    )
     detail: dict[str, Any]
 
 

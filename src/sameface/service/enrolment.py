@@ -14,8 +14,9 @@ from sameface.errors import (
     UnknownPersonError,
 )
 from sameface.gallery import Gallery, Person
-from sameface.gallery.names import clean_name
+from sameface.gallery.names import clean_name, clean_note
 from sameface.image import hash_image
+from sameface.quality import require_quality
 from sameface.recognizer import Choice
 from sameface.service.access import Key
 from sameface.service.answers import EnrollAnswer
@@ -39,12 +40,15 @@ async def enroll_pictures(state: State, key: Key, who: str | int, body: FacesBod
         body: The pictures.
 
     Raises:
-        BodyTooLargeError, PersonExistsError, UnknownPersonError, BadNameError: Nothing was looked at.
+        BodyTooLargeError, PersonExistsError, UnknownPersonError, BadNameError, BadNoteError: Nothing was
+            looked at.
         NothingEnrolledError: No picture can be used.
         BusyError: Too much is waiting; nothing was looked at.
     """
     gallery = state.gallery
     check_count(body.pictures, state.config.request_pictures)
+    if body.consent is not None:
+        clean_note(body.consent)
     await state.ask(check_person, gallery, who)
     choices: list[Choice] = list(body.faces) or ["only"] * len(body.pictures)
     if len(choices) != len(body.pictures):
@@ -65,8 +69,9 @@ async def enroll_pictures(state: State, key: Key, who: str | int, body: FacesBod
         for number, (upload, found) in enumerate(zip(body.pictures, made, strict=True))
         if isinstance(found, Template)
     }
-    person, added = await state.ask(enroll_usable, gallery, who, templates, faults)
-    await state.record(key, "enroll", [person.name], {"faces": added, "skipped": len(faults)})
+    person, added = await state.ask(enroll_usable, gallery, who, templates, faults, body.consent)
+    facts = {"faces": added, "skipped": len(faults), "consent": body.consent is not None}
+    await state.record(key, "enroll", [person.number], facts)
     skipped = [skipped_picture(name, number, fault) for number, name, fault in faults]
     return EnrollAnswer(person=person_answer(person), enrolled=added, skipped=skipped)
 
@@ -96,17 +101,21 @@ async def make_template(
     async with turns:
         try:
             seen = await state.inference.look(upload, choice, patient=True)
+            [face], [crop] = seen.faces, seen.crops
+            await asyncio.to_thread(require_quality, face, crop, state.config.min_quality, repr(upload.name))
         except SamefaceError as error:
             return error
         rows = await state.inference.embed(seen)
-    crop = seen.crops[0] if state.config.keep_crops else None
-    [face] = seen.faces
     picture = await asyncio.to_thread(hash_image, upload.getvalue())
-    return Template(picture, face.box, face.score, rows[0], crop)
+    return Template(picture, face.box, face.score, rows[0], crop if state.config.keep_crops else None)
 
 
 def enroll_usable(
-    gallery: Gallery, who: str | int, templates: dict[int, tuple[str, Template]], faults: list[Fault]
+    gallery: Gallery,
+    who: str | int,
+    templates: dict[int, tuple[str, Template]],
+    faults: list[Fault],
+    consent: str | None,
 ) -> tuple[Person, int]:
     """Enroll all faces but those that are enrolled as somebody else's, which are added to the faults.
 
@@ -115,6 +124,7 @@ def enroll_usable(
         who: A new name, or the number of a person.
         templates: By the number of the picture, with the name of its file.
         faults: What is wrong with the other pictures.
+        consent: A note on how and when the person agreed, or None.
 
     Returns:
         The person, and how many faces were added.
@@ -130,5 +140,5 @@ def enroll_usable(
     faults.sort(key=lambda fault: fault[0])
     if not usable:
         raise NothingEnrolledError([(file, fault) for _, file, fault in faults])
-    added = gallery.enroll(who, usable, new=isinstance(who, str))
+    added = gallery.enroll(who, usable, new=isinstance(who, str), consent=consent)
     return gallery.person(name if isinstance(who, str) else who), added

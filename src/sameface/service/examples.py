@@ -33,18 +33,19 @@ VERIFY: Example = {
     "b": PLACE,
 }
 IDENTIFIED: Example = PLACE | {
+    "person": 17,
     "name": "Rosa",
     "ambiguous": False,
     "threshold": 0.1785,
     "far": 0.01,
     "closed_set": False,
     "matches": [
-        {"name": "Rosa", "distance": 0.0527, "votes": 1},
-        {"name": "Gil", "distance": 0.41, "votes": 0},
+        {"person": 17, "name": "Rosa", "distance": 0.0527, "votes": 1},
+        {"person": 4, "name": "Gil", "distance": 0.41, "votes": 0},
     ],
 }
 IDENTIFY: Example = {"width": 640, "height": 480, "faces": [IDENTIFIED]}
-PERSON: Example = {"id": 17, "name": "Rosa", "faces": 3}
+PERSON: Example = {"id": 17, "name": "Rosa", "faces": 3, "consent": "signed form, 2026-01-31"}
 PEOPLE: Example = {"people": [PERSON], "next": "Rosa", "total": 42}
 SKIPPED: Example = {"picture": "team.jpg", "number": 2, "error": ERROR}
 ENROLL: Example = {"person": PERSON, "enrolled": 3, "skipped": [SKIPPED]}
@@ -88,7 +89,9 @@ AUDIT: Example = {
             "time": "2026-01-31T09:15:02.117+00:00",
             "key": "reception",
             "action": "identify",
-            "person": "Rosa",
+            "gallery": "5c2e9d0f4b7a68135c2e9d0f4b7a6813",
+            "person": 17,
+            "name": "Rosa",
             "detail": {"faces": 2, "named": 1},
         }
     ],

@@ -82,7 +82,7 @@ async def identify(
         rows = await state.inference.embed(seen)
     wish: dict[str, Any] = {"far": body.far, "closed_set": body.closed_set, "most": body.most}
     found = await state.ask(gallery.identify, np.ascontiguousarray(rows), k=body.k, **wish)
-    names = [answer.name for answer in found if answer.name is not None]
-    await state.record(key, "identify", names, {"faces": len(found), "named": len(names)})
+    named = [answer.named.number for answer in found if answer.named is not None]
+    await state.record(key, "identify", named, {"faces": len(found), "named": len(named)})
     faces = [identified_face(face, answer) for face, answer in zip(seen.faces, found, strict=True)]
     return IdentifyAnswer(width=seen.width, height=seen.height, faces=faces)

@@ -13,13 +13,15 @@ from starlette.responses import Response
 from sameface.arrays import Image
 from sameface.errors import GalleryBusyError, NotFoundError, UnknownPersonError
 from sameface.gallery import Gallery, Person
+from sameface.gallery.names import clean_note
 from sameface.service.answers import EnrollAnswer, FacesAnswer, ForgottenAnswer, PeopleAnswer, PersonAnswer
 from sameface.service.bodies import body_of, describe_body
 from sameface.service.enrolment import enroll_pictures
 from sameface.service.guard import Admin, Enroller, Reader
 from sameface.service.routing import BODY_REFUSALS, StateOf, answer_with_etag, cut_page, refusals
+from sameface.service.state import find_name
 from sameface.service.telling import enrolled_face, person_answer
-from sameface.service.wishes import LARGEST_ID, EnrollBody, FacesBody, MergeBody, RenameBody
+from sameface.service.wishes import LARGEST_ID, EnrollBody, FacesBody, MergeBody, PersonBody
 
 router = APIRouter(prefix="/v1/people", tags=["people"])
 ERRORS = refusals(404)
@@ -84,20 +86,24 @@ async def get_person(_key: Reader, request: Request, state: StateOf, person: Id)
 
 @router.patch(
     "/{person}",
-    operation_id="rename_person",
+    operation_id="change_person",
     responses=BODY_ERRORS,
-    openapi_extra=describe_body(RenameBody),
+    openapi_extra=describe_body(PersonBody),
 )
-async def rename_person(
-    key: Enroller, state: StateOf, person: Id, body: Annotated[RenameBody, Depends(body_of(RenameBody))]
+async def change_person(
+    key: Enroller, state: StateOf, person: Id, body: Annotated[PersonBody, Depends(body_of(PersonBody))]
 ) -> PersonAnswer:
-    """Give a person another name."""
+    """Give a person another name, or another note on their consent."""
     gallery = state.gallery
-    old = await state.ask(gallery.person, person)
-    await state.ask(gallery.rename, person, body.name)
-    new = await state.ask(gallery.person, person)
-    await state.record(key, "rename", [old.name], {"to": new.name})
-    return person_answer(new)
+    if body.consent is not None:
+        clean_note(body.consent)  # before anything is changed
+    if body.name is not None:
+        await state.ask(gallery.rename, person, body.name)
+        await state.record(key, "rename", [person], {})
+    if body.consent is not None:
+        await state.ask(gallery.note_consent, person, body.consent)
+        await state.record(key, "note_consent", [person], {})
+    return person_answer(await state.ask(gallery.person, person))
 
 
 @router.post(
@@ -111,11 +117,9 @@ async def merge_people(
 ) -> PersonAnswer:
     """Move every face of a person to another; the first is no more."""
     gallery = state.gallery
-    gone = await state.ask(gallery.person, person)
     moved = await state.ask(gallery.merge, person, body.into)
-    into = await state.ask(gallery.person, body.into)
-    await state.record(key, "merge", [gone.name], {"into": into.name, "faces": moved})
-    return person_answer(into)
+    await state.record(key, "merge", [person], {"into": body.into, "faces": moved})
+    return person_answer(await state.ask(gallery.person, body.into))
 
 
 @router.delete("/{person}", operation_id="delete_person", responses=ERRORS)
@@ -127,9 +131,9 @@ async def delete_person(key: Admin, state: StateOf, person: Id) -> ForgottenAnsw
         gone = await state.ask(gallery.forget, person)
     except GalleryBusyError:
         if whose is not None and await state.ask(find_name, gallery, person) is None:
-            await state.record(key, "delete_person", [whose], {"traces": True})  # they go with the next try
+            await state.record(key, "delete_person", [person], {"traces": True})  # they go with the next try
         raise
-    await state.record(key, "delete_person", [gone.name], {"faces": gone.faces})
+    await state.record(key, "delete_person", [person], {"faces": gone.faces})
     return ForgottenAnswer(name=gone.name, faces=gone.faces, pictures=gone.pictures)
 
 
@@ -183,15 +187,14 @@ async def get_crop(_key: Reader, state: StateOf, person: Id, face: FaceId) -> Re
 async def delete_face(key: Admin, state: StateOf, person: Id, face: FaceId) -> None:
     """Delete one face of a person for good; the last one only with the person."""
     gallery = state.gallery
-    whose = await state.ask(gallery.person, person)
     try:
         await state.ask(gallery.forget_face, person, face)
     except GalleryBusyError:
         left = await state.ask(gallery.faces, person)
         if face not in [each.number for each in left]:
-            await state.record(key, "delete_face", [whose.name], {"face": face, "traces": True})
+            await state.record(key, "delete_face", [person], {"face": face, "traces": True})
         raise
-    await state.record(key, "delete_face", [whose.name], {"face": face})
+    await state.record(key, "delete_face", [person], {"face": face})
 
 
 def find_people(gallery: Gallery, name: str) -> list[Person]:
@@ -200,14 +203,6 @@ def find_people(gallery: Gallery, name: str) -> list[Person]:
         return [gallery.person(name)]
     except UnknownPersonError:
         return []
-
-
-def find_name(gallery: Gallery, person: int) -> str | None:
-    """Return the name of a person, or None if there is no such person."""
-    try:
-        return gallery.person(person).name
-    except UnknownPersonError:
-        return None
 
 
 def to_jpeg(crop: Image) -> bytes:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
-from sameface.errors import NotFoundError
+from sameface.errors import NotFoundError, UnknownPersonError
 from sameface.gallery import Gallery
 from sameface.manifest import Thresholds
 from sameface.recognizer import Recognizer
-from sameface.service.access import Access, Key
+from sameface.service.access import Access, Entry, Key, Whom
 from sameface.service.buffer import Buffer
 from sameface.service.config import ServiceConfig
 from sameface.service.inference import Inference
@@ -38,6 +38,7 @@ class State:
         self.inference = Inference(recognizer, config, self.metrics)
         self.jobs = Jobs(config, self.metrics)
         self.gallery_or_none = gallery
+        self._origin = "" if gallery is None else gallery.origin
         self._askers = ThreadPoolExecutor(ASKERS, "gallery")
         self._doorkeeper = ThreadPoolExecutor(1, "access")  # never waits for the gallery
 
@@ -57,9 +58,17 @@ class State:
         gallery = self.gallery_or_none
         return self.recognizer.thresholds if gallery is None else gallery.thresholds
 
-    async def record(self, key: Key, action: str, people: list[str], detail: dict[str, Any]) -> None:
-        """Write into the audit log what was done."""
-        await self.ask_access(self.access.record, key, action, people, detail)
+    async def record(self, key: Key, action: str, people: Iterable[int], detail: dict[str, Any]) -> None:
+        """Write into the audit log what was done, to people by number."""
+        whom = [(self._origin, person) for person in people]
+        await self.ask_access(self.access.record, key, action, whom, detail)
+
+    def names_of(self, entries: Iterable[Entry]) -> dict[Whom, str]:
+        """Return what the people of these entries are called now, those who are enrolled here."""
+        people = {entry.person for entry in entries if entry.person is not None}
+        here = [whom for whom in people if whom[0] == self._origin]
+        found = {whom: find_name(self.gallery, whom[1]) for whom in here}
+        return {whom: name for whom, name in found.items() if name is not None}
 
     async def ask(
         self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
@@ -78,3 +87,11 @@ class State:
         self.inference.close()
         self._askers.shutdown()
         self._doorkeeper.shutdown()
+
+
+def find_name(gallery: Gallery, person: int) -> str | None:
+    """Return the name of a person, or None if there is no such person."""
+    try:
+        return gallery.person(person).name
+    except UnknownPersonError:
+        return None

@@ -87,13 +87,16 @@ async def audit(
     """List who did what, the latest first."""
     found = await state.ask_access(state.access.entries, limit + 1, after)
     page, last = cut_page(found, limit)
+    names = await state.ask(state.names_of, page)
     entries = [
         EntryAnswer(
             id=entry.number,
             time=datetime.fromtimestamp(entry.time, UTC).isoformat(timespec="milliseconds"),
             key=entry.key,
             action=entry.action,
-            person=entry.person,
+            gallery=None if entry.person is None else entry.person[0],
+            person=None if entry.person is None else entry.person[1],
+            name=None if entry.person is None else names.get(entry.person),
             detail=entry.detail,
         )
         for entry in page

@@ -49,13 +49,14 @@ def identified_face(face: Face, found: Identification) -> IdentifiedFace:
     """Return a face and who it is as it is answered."""
     return IdentifiedFace(
         **place_of(face),
+        person=None if found.named is None else found.named.number,
         name=found.name,
         ambiguous=found.ambiguous,
         threshold=found.threshold,
         far=found.far,
         closed_set=found.closed_set,
         matches=[
-            MatchAnswer(name=match.name, distance=match.distance, votes=match.votes)
+            MatchAnswer(person=match.number, name=match.name, distance=match.distance, votes=match.votes)
             for match in found.matches
         ],
     )
@@ -63,7 +64,7 @@ def identified_face(face: Face, found: Identification) -> IdentifiedFace:
 
 def person_answer(person: Person) -> PersonAnswer:
     """Return a person as they are answered."""
-    return PersonAnswer(id=person.number, name=person.name, faces=person.faces)
+    return PersonAnswer(id=person.number, name=person.name, faces=person.faces, consent=person.consent)
 
 
 def enrolled_face(face: EnrolledFace) -> EnrolledFaceAnswer:

@@ -26,6 +26,10 @@ Choice = Annotated[
 ]
 Far = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 Name = Annotated[str, Field(max_length=1000, description="1 to 200 characters.")]
+Note = Annotated[
+    str | None,
+    Field(max_length=1000, description="A note on how and when the person agreed, 1 to 500 characters."),
+]
 
 
 class Wish(BaseModel):
@@ -75,22 +79,28 @@ class FacesBody(Wish):
 
     pictures: list[Upload] = Field(min_length=1, description="Up to `request_pictures` of /v1/model.")
     faces: list[Choice] = Field([], description="Which face of each picture; empty means the only one.")
+    consent: Note = None
 
 
 class EnrollBody(FacesBody):
     """A new person."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"name": "Rosa", "pictures": [BASE64]}})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"name": "Rosa", "pictures": [BASE64], "consent": "signed form, 2026-01-31"}
+        }
+    )
 
     name: Name
 
 
-class RenameBody(Wish):
-    """A new name."""
+class PersonBody(Wish):
+    """What is new about a person; what is left out stays."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"name": "Rosa Luz"}})
 
-    name: Name
+    name: Annotated[str | None, Field(max_length=1000, description="1 to 200 characters.")] = None
+    consent: Note = None
 
 
 class MergeBody(Wish):

@@ -20,8 +20,8 @@ export function createApi(askKey) {
 
     people: (limit, after) => request(`/v1/people?${query({ limit, after })}`),
     person: (id) => request(person(id)),
-    enroll: (name, items) => request("/v1/people", { method: "POST", body: enrolment(items, { name }) }),
-    addFaces: (id, items) => request(`${person(id)}/faces`, { method: "POST", body: enrolment(items) }),
+    enroll: (name, items, consent) => request("/v1/people", { method: "POST", body: enrolment(items, { name, consent }) }),
+    addFaces: (id, items, consent) => request(`${person(id)}/faces`, { method: "POST", body: enrolment(items, { consent }) }),
     rename: (id, name) => json("PATCH", person(id), { name }),
     merge: (id, into) => json("POST", `${person(id)}/merge`, { into: Number(into) }),
     forget: (id) => request(person(id), { method: "DELETE" }),
@@ -36,7 +36,7 @@ export function createApi(askKey) {
 }
 
 /** Pictures of one person, each with the number of the face in it. */
-function enrolment(items, fields = {}) {
+function enrolment(items, fields) {
   const faces = JSON.stringify(items.map((item) => item.face));
   return form({ ...fields, pictures: items.map((item) => item.file), faces });
 }

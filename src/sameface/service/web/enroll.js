@@ -4,7 +4,7 @@ import { closing, labelled, openDialog } from "./dialog.js";
 import { el, nameOf } from "./dom.js";
 import { errorKey, failure } from "./failure.js";
 import { allPeople } from "./gallery.js";
-import { say } from "./i18n.js";
+import { say, t } from "./i18n.js";
 import { createInspection } from "./inspect.js";
 import { createIntake } from "./intake.js";
 import { ApiError } from "./transport.js";
@@ -21,6 +21,7 @@ export async function openEnroll(app, { files = [], items = [], name = "", perso
   const note = el("p", { class: "soft small", hidden: true });
   const inspection = createInspection(app, () => refresh());
   const consent = el("input", { type: "checkbox", required: true });
+  const how = el("input", { maxlength: 200, autocomplete: "off" });
   const submit = el("button", { type: "submit", class: "primary" });
   const problem = el("div");
   const intake = createIntake({ multiple: true, hint: "enroll.hint", take: inspection.add });
@@ -32,7 +33,13 @@ export async function openEnroll(app, { files = [], items = [], name = "", perso
     note,
     inspection.element,
     items.length > 0 ? null : intake,
-    el("label", { class: "check consent" }, consent, el("span", { t: "enroll.consent" })),
+    el(
+      "div",
+      { class: "consent" },
+      el("label", { class: "check" }, consent, el("span", { t: "enroll.consent" })),
+      labelled("enroll.consent_how", how),
+      el("p", { class: "soft small", t: "enroll.consent_kept" }),
+    ),
     problem,
     el("div", { class: "actions end" }, submit),
   );
@@ -64,7 +71,8 @@ export async function openEnroll(app, { files = [], items = [], name = "", perso
     problem.replaceChildren(el("p", { class: "soft waiting", role: "status", t: "enroll.sending" }));
     const chosen = inspection.chosen();
     try {
-      result = await enrollAll(app, { to: owner(), name: field.input.value, chosen });
+      const to = owner();
+      result = await enrollAll(app, { to, name: field.input.value, chosen, consent: noteOf(how.value.trim(), to) });
       report(result, chosen.length);
     } catch (error) {
       problem.replaceChildren(failure(error));
@@ -93,13 +101,20 @@ export async function openEnroll(app, { files = [], items = [], name = "", perso
   return result;
 }
 
+/** The note on the consent that is kept: what was agreed to, when, and how if that was said; null leaves the one before. */
+function noteOf(how, person) {
+  if (how === "" && person !== null && person.consent !== null) return null;
+  const day = new Date().toLocaleDateString("sv"); // year-month-day
+  return [day, t("enroll.consent"), how].filter(Boolean).join(" · ");
+}
+
 /** Enroll in as many requests as the limits ask for; the first makes the person, the others add to them. */
-async function enrollAll({ api, model }, { to, name, chosen }) {
+async function enrollAll({ api, model }, { to, name, chosen, consent }) {
   const total = { person: to, enrolled: 0, skipped: [] };
   for (const batch of inBatches(chosen, model.limits)) {
     try {
       const { person } = total;
-      const answer = await (person === null ? api.enroll(name, batch) : api.addFaces(person.id, batch));
+      const answer = await (person === null ? api.enroll(name, batch, consent) : api.addFaces(person.id, batch, consent));
       total.person = answer.person;
       total.enrolled += answer.enrolled;
       total.skipped.push(...answer.skipped);

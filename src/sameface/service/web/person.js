@@ -12,6 +12,7 @@ export function createPerson(app) {
   const element = el("div", { hidden: true });
   const title = el("h1", { tabindex: "-1" });
   const count = el("p", { class: "lead" });
+  const consent = el("p", { class: "soft small" });
   const faces = el("ul", { class: "faces" });
   const problem = el("div");
   const actions = el(
@@ -23,7 +24,7 @@ export function createPerson(app) {
     button("person.delete", () => attempt(forget), { class: "danger-quiet" }),
   );
   const back = el("a", { class: "back", href: "#/people", t: "person.back" });
-  const shown = el("div", {}, el("div", { class: "title-row" }, title, actions), count);
+  const shown = el("div", {}, el("div", { class: "title-row" }, title, actions), count, consent);
   element.append(back, shown, problem, faces);
   let person = null;
 
@@ -43,6 +44,8 @@ export function createPerson(app) {
     shown.hidden = false;
     title.replaceChildren(nameOf(person.name));
     count.replaceChildren(el("span", { t: "people.faces", args: { n: found.length } }));
+    const noted = person.consent === null ? { t: "person.no_consent" } : { t: "person.consent", args: { note: person.consent } };
+    consent.replaceChildren(el("span", noted));
     faces.replaceChildren(...found.map((face, index) => tile(face, index, found.length)));
   }
 
