@@ -344,7 +344,7 @@ def test_clusters_have_intervals_slices_and_a_paired_test(run, people, tmp_path,
     monkeypatch.setattr("sameface.cli.evaluate.MAX_ROWS", 19)
     refused = run(*words)
     assert refused.exit_code == 3
-    assert "19 faces at most can be clustered, it has 20" in refused.stderr
+    assert "19 faces at most can be measured, it has 20" in refused.stderr
 
 
 def test_a_sweep_finds_no_face_in_the_dark(run, people):

@@ -233,23 +233,21 @@ def choose_sizes(people: PeopleSet, wanted: tuple[int, ...], per_person: int, fo
 @folder_argument
 @click.option(
     "--far",
-    default=3e-4,
-    show_default=True,
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Sets the threshold, as in `sameface cluster`.",
+    help="Sets the threshold; by default that of `sameface cluster`.",
 )
 @slice_options
 @measuring_options
-def clusters(*, run: Run, folder: Path, far: float, **choices: Any) -> None:
+def clusters(*, run: Run, folder: Path, far: float | None, **choices: Any) -> None:
     """Groups found without a name, against the people of PEOPLE_FOLDER, one folder per person."""
     slices = take_slices(choices)
     people, failures, facts = embed_folder(run, folder)
     if len(people.rows) > MAX_ROWS:
         reason = (
-            f"{MAX_ROWS:,} faces at most can be clustered, it has {len(people.rows):,}: take fewer people"
+            f"{MAX_ROWS:,} faces at most can be measured, it has {len(people.rows):,}: take fewer people"
         )
         raise ProtocolError(str(folder), reason)
-    threshold = run.recognizer.thresholds.at(far)
+    threshold = run.recognizer.thresholds.at_album(len(people.rows), far)
     parts = {"": people} | split_people(people, slices, choices)
     chosen = {
         name: measure_groups(part, threshold, repeats=run.repeats, seed=run.seed)
