@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 
 import numpy as np
-import pytest
 import toy
 
 from sameface.embed import unit_rows
@@ -80,14 +78,3 @@ def outcome(act: Callable[[Gallery], object], gallery: Gallery) -> object:
         return act(gallery)
     except SamefaceError as error:
         return type(error), str(error)
-
-
-def assert_alike(answers: Sequence[Identification], others: Sequence[Identification]) -> None:
-    """See that answers are the same to the last match, but for what float32 rounds off the distances."""
-    for one, other in zip(answers, others, strict=True):
-        near = [match.distance for match in other.matches]
-        assert [match.distance for match in one.matches] == pytest.approx(near, abs=1e-6)
-        assert [(match.name, match.votes) for match in one.matches] == [
-            (match.name, match.votes) for match in other.matches
-        ]
-        assert replace(one, matches=()) == replace(other, matches=())

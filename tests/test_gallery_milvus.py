@@ -14,7 +14,7 @@ import pytest
 import service_world
 import toy
 from click.testing import Result
-from gallery_world import assert_alike, face, identify_one
+from gallery_world import face, identify_one
 
 from sameface.embed import unit_rows
 from sameface.errors import GalleryBusyError, GalleryFileError, GalleryUnreachableError, UpgradeError
@@ -346,7 +346,7 @@ def test_answers_are_those_of_the_file(crowd: tuple[str, Gallery, Gallery, np.nd
     ):
         answers, others = (each.identify(probes, **search) for each in (gallery, file))  # type: ignore[arg-type]
         if index == "flat":
-            assert_alike(answers, others)
+            assert answers == others
         else:
             same = [one.name == other.name for one, other in zip(answers, others, strict=True)]
             assert sum(same) >= 0.98 * len(probes)
@@ -361,7 +361,7 @@ def test_of_equally_near_faces_the_first_are_taken_however_many_there_are(
     with Gallery.open(people, toy_recognizer) as file:
         for search in ({}, {"k": 5}, {"most": 1}, {"k": 3 * CANDIDATES + 1, "most": 3}):
             rows = np.stack([toy.row_of(toy.RED), toy.row_of(toy.ORANGE)])
-            assert_alike(*(each.identify(rows, **search) for each in (gallery, file)))  # type: ignore[arg-type]
+            assert gallery.identify(rows, **search) == file.identify(rows, **search)  # type: ignore[arg-type]
         assert identify_one(gallery, toy.row_of(toy.RED), most=1).ambiguous
 
 
@@ -408,7 +408,7 @@ def test_rows_that_an_adapter_moved_are_judged_as_in_the_file(
     with Gallery.open(people, Other()) as file, Gallery.open(milvus_place, Other()) as gallery:
         file.enroll("Reddish", [face(toy.REDDISH, "r")])
         probes = np.stack([toy.row_of(colour) for colour in (toy.RED, toy.ORANGE, toy.BLUE, toy.WHITE)])
-        assert_alike(gallery.identify(probes), file.identify(probes))
+        assert gallery.identify(probes) == file.identify(probes)
         assert identify_one(gallery, probes[1]).matches != ()
 
 

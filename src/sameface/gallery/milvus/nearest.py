@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, expect_shape
+from sameface.compare import exact_distances
 from sameface.gallery.backend import Backend, Row
 from sameface.gallery.milvus.outbox import Dialect, State
 from sameface.gallery.milvus.vectors import MOST, Vectors
-from sameface.gallery.search import PROBES, Near, Wish
+from sameface.gallery.search import PROBES, Near, Wish, rounding, scale_distances
 from sameface.manifest import Thresholds
 
 CANDIDATES = 64
-SLACK = 1e-5  # squared distances of unit rows, summed up in another order, differ by less
 AT_ONCE = 10_000  # values in a statement; SQLite takes 32,766, PostgreSQL 65,535
 
 
@@ -77,7 +77,7 @@ class Distributed:
             near = self._read(probe, numbers, factor)
             if len(numbers) < wanted or wanted == MOST:
                 return near
-            reach = (2 - 2 * float(closeness[-1]) - SLACK) * min(factor, 1)
+            reach = (2 - 2 * float(closeness[-1]) - rounding(len(probe))) * min(factor, 1)
             if is_enough(near, reach, wish):
                 return near
             wanted = min(4 * wanted, MOST)
@@ -86,13 +86,12 @@ class Distributed:
     def _read(self, probe: Embeddings, numbers: NDArray[np.int64], factor: float) -> Near:
         """Return those of the faces that are still enrolled, in the order of enrolment."""
         rows = self._read_rows(sorted(numbers.tolist()))
-        matrix = np.array([self.people.decode_row(row) for *_, row in rows], np.float64)
-        # Summed up in float64 equal rows are equally far, wherever they stand among the others.
-        distances = (2 - 2 * (matrix.reshape(len(rows), len(probe)) @ probe)).astype(np.float32)
+        matrix = np.array([self.people.decode_row(row) for *_, row in rows], np.float32)
+        distances = exact_distances(probe, matrix.reshape(len(rows), len(probe)))
         moved = np.array([adapted for _, _, adapted, _ in rows], bool)
-        distances *= np.where(moved, np.float32(factor), np.float32(1))
         owners = np.array([owner for owner, *_ in rows], np.int64)
-        return Near(np.clip(distances, 0, 4), owners, {owner: name for owner, name, *_ in rows})
+        names = {owner: name for owner, name, *_ in rows}
+        return Near(scale_distances(distances, moved, factor), owners, names)
 
     def _read_rows(self, numbers: list[int]) -> list[Row]:
         """Return owner, name, whether it is adapted, and row of faces, in the order of their numbers."""

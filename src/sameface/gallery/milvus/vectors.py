@@ -79,11 +79,15 @@ class Vectors:
 
         return self._ask(ask)
 
+    def drop(self) -> None:
+        """Delete the collection, if there is one."""
+        self._ask(lambda client: client.drop_collection(self.name, timeout=ANSWER_SECONDS))
+
     def make(self, dimension: int) -> None:
         """Make the collection anew, without faces."""
+        self.drop()
 
         def ask(client: MilvusClient) -> None:
-            client.drop_collection(self.name, timeout=ANSWER_SECONDS)
             schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
             schema.add_field("id", DataType.INT64, is_primary=True)
             schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=dimension)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sameface.arrays import Embeddings, expect_shape
-from sameface.compare import squared_distances
+from sameface.compare import exact_distances
 from sameface.gallery.postgres.connections import CANDIDATES, Connections
 from sameface.gallery.postgres.rows import decode_row, encode_row
 from sameface.gallery.postgres.schema import Connection
@@ -67,5 +67,4 @@ class Indexed:
         matrix = np.array([decode_row(sent) for *_, sent in found], np.float32).reshape(len(found), -1)
         owners = np.array([owner for _, owner, _, _ in found], np.int64)
         names = {owner: name for _, owner, name, _ in found}
-        [distances] = squared_distances(probe[None], matrix)
-        return Near(distances, owners, names)
+        return Near(exact_distances(probe, matrix), owners, names)
