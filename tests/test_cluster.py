@@ -251,7 +251,7 @@ def test_someone_in_more_pictures_than_a_row_keeps_pairs_is_one_group(
 def test_candidates_that_come_in_floods_are_thinned_out_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = people_rows(6, 3, 100)
     whole = near.near_pairs(rows, 4)
-    for name, value in (("WAITING", 50), ("ROWS", 32), ("COLUMNS", 64)):
+    for name, value in (("WAITING", 50), ("ROWS", 32), ("COLUMNS", 128)):
         monkeypatch.setattr(near, name, value)
     thinned = near.near_pairs(rows, 4)
     assert sorted(zip(whole.first, whole.second, strict=True)) == sorted(

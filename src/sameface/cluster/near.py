@@ -19,6 +19,7 @@ Told = Callable[[float], object]  # is told the part of a work that is done, 0 t
 ROWS, COLUMNS = 256, 4096  # of a block of scores, 4 MB: it should stay in the processor's cache
 THREADS = 8  # at most
 MOST = 64  # pairs kept of a group with those before it
+CROWD = 0.05  # the part of a block past which its distances are all computed
 WAITING = 1 << 18  # candidates in memory before the nearest are kept
 SAMPLE = 20_000  # rows that the axes are taken from
 PROBES = 1000  # rows that tell how many axes pay
@@ -170,12 +171,25 @@ class Scores:
         scores = np.empty((high - low, COLUMNS), np.float32)
         near = np.empty((high - low, COLUMNS), bool)
         for left in range(0, high, COLUMNS):
-            columns = self._columns[left : min(left + COLUMNS, high)]
+            columns = self._columns[left : left + COLUMNS]
             np.matmul(rows, columns.T, out=scores[:, : len(columns)])
-            scores[:, len(columns) :] = -np.inf
             np.greater_equal(scores, -SLACK, out=near)
-            pairs = list_true(near) + np.array([left, low])
-            yield pairs[pairs[:, 0] < pairs[:, 1]]
+            if left + COLUMNS > low:
+                near &= np.arange(left, left + COLUMNS) < np.arange(low, high)[:, None]
+            if np.count_nonzero(near) > CROWD * near.size:
+                self._thin(near, low, left)
+            yield list_true(near) + np.array([left, low])
+
+    def _thin(self, near: NDArray[np.bool_], low: int, left: int) -> None:
+        """Leave the nearest few of each group in a block, and one more that tells of others left out."""
+        rows, columns = self._means[low : low + ROWS], self._means[left : left + COLUMNS]
+        products = np.full(near.shape, -np.inf, np.float32)
+        np.matmul(rows, columns.T, out=products[:, : len(columns)])
+        products[~near] = -np.inf
+        nearest = np.argpartition(-products, MOST, axis=1)[:, : MOST + 1]
+        kept = np.zeros_like(near)
+        np.put_along_axis(kept, nearest, values=True, axis=1)
+        near &= kept
 
 
 def list_true(table: NDArray[np.bool_]) -> NDArray[np.int64]:
