@@ -86,10 +86,9 @@ class VideoWriter:
         height, width = image.shape[:2]
         if self._stream is None:
             self._stream = self._begin(width, height)
-        padded = np.pad(
-            image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge"
-        )  # H.264 wants even sides
-        frame = VideoFrame.from_ndarray(padded, format="rgb24")
+        if height % 2 or width % 2:  # H.264 wants even sides
+            image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        frame = VideoFrame.from_ndarray(image, format="rgb24")
         self._latest = max(round(time / CLOCK), self._latest + 1)
         frame.pts, frame.time_base = self._latest, CLOCK
         self._container.mux(self._stream.encode(frame))
@@ -114,6 +113,8 @@ def draw_tracks(image: Image, timeline: Timeline, time: float) -> Image:
     """Return the frame at `time` with the faces of the tracks that are in sight, `(h, w, 3) uint8` RGB."""
     seen = [(track, face_at(track, time, HELD * timeline.every)) for track in timeline.tracks]
     faces = [(track, face) for track, face in seen if face is not None]
+    if not faces:
+        return image
     labels = [label_of(track) for track, _ in faces]
     known = [track.answer.name is not None for track, _ in faces]
     return draw_faces(image, [face for _, face in faces], labels, known)
