@@ -9,10 +9,10 @@ from torch import nn
 
 from sameface.errors import WeightsError
 from sameface.model import Model
-from sameface.training.count import count_table, totals
+from sameface.training.count import count_residual, count_table, totals
 from sameface.training.networks import L2Pool, Network
 from sameface.training.resnet29 import load_resnet29
-from sameface.training.tables import TABLES
+from sameface.training.tables import RESIDUALS, TABLES
 
 # FaceNet, tables 1 and 2: what comes out, parameters and multiply-adds as printed there.
 NN1 = {
@@ -97,6 +97,22 @@ def test_every_line_is_the_papers(name, paper):
             value, unit = printed(theirs)
             # The paper cuts some of its figures off and rounds others (1,649,664 stands there as 1.6M).
             assert abs(ours - value) < unit or (value == 0 == ours), (line, ours, theirs)
+
+
+@pytest.mark.parametrize("name", RESIDUALS)
+def test_a_network_of_dlibs_kind_has_the_weights_and_sizes_that_are_counted(name):
+    network, shapes = load_resnet29(name=name).eval(), {}
+    convs = {"conv0": network.conv0, "fc": network.fc}
+    for number, block in network.blocks.items():
+        convs |= {f"block{int(number) + 1}_conv{part}": getattr(block, f"conv{part}") for part in (1, 2)}
+    for each, conv in convs.items():
+        conv.register_forward_hook(lambda _, __, out, each=each: shapes.update({each: out.shape[1:]}))
+    with torch.no_grad():
+        network(torch.zeros(1, 3, *[RESIDUALS[name].size] * 2))
+    for count in count_residual(RESIDUALS[name]):
+        assert tuple(shapes[count.name]) == count.shape[: len(shapes[count.name])]
+        assert convs[count.name].weight.numel() == count.weights
+        assert count.macs == count.weights * math.prod(shapes[count.name][1:])
 
 
 @pytest.mark.parametrize(

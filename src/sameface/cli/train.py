@@ -16,9 +16,9 @@ from rich.console import Console
 
 from sameface.cli.output import print_table
 from sameface.training.config import TrainConfig
-from sameface.training.count import count_table, totals
+from sameface.training.count import count_residual, count_table, totals
 from sameface.training.pictures import PictureSet, open_pictures, split_people
-from sameface.training.tables import TABLES
+from sameface.training.tables import RESIDUALS, TABLES
 
 if TYPE_CHECKING:
     from sameface.training.train import Progress
@@ -168,12 +168,11 @@ def describe(done: Progress) -> str:
 def print_networks() -> None:
     """Print the table of networks."""
     rows = []
-    for table in TABLES.values():
-        weights, macs = totals(count_table(table))
-        size = f"{table.size} x {table.width}"
-        rows.append((table.name, size, f"{weights / 1e6:.1f} M", f"{macs / 1e6:,.0f} M"))
-    rows.append(("resnet29", "150 x 150", "5.6 M", "271 M"))
-    rows.append(("resnet15", "102 x 102", "3.9 M", "52 M"))
+    counted = [(t.name, f"{t.size} x {t.width}", count_table(t)) for t in TABLES.values()]
+    counted += [(name, f"{r.size} x {r.size}", count_residual(r)) for name, r in RESIDUALS.items()]
+    for name, size, counts in counted:
+        weights, macs = totals(counts)
+        rows.append((name, size, f"{weights / 1e6:.1f} M", f"{macs / 1e6:,.0f} M"))
     print_table(["network", "input", "weights", "multiply-adds"], rows)
 
 

@@ -5,7 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sameface.training.tables import Average, Conv, Embed, Inception, Maxout, Norm, Pool, Row, Table
+from sameface.training.tables import (
+    DOWN,
+    WIDTHS,
+    Average,
+    Conv,
+    Embed,
+    Inception,
+    Maxout,
+    Norm,
+    Pool,
+    Residual,
+    Row,
+    Table,
+)
 
 Shape: TypeAlias = tuple[int, int, int]  # channels, height, width
 
@@ -36,6 +49,29 @@ def count_table(table: Table, dimension: int = 128) -> list[Count]:
         counts.append(count)
         shape = count.shape
     return counts
+
+
+def count_residual(table: Residual) -> list[Count]:
+    """Return the counts of each convolution of a network of dlib's kind, and of its last layer."""
+    side = (table.size - 7) // 2 + 1
+    counts = [count_square("conv0", (3, 32, 7), side)]
+    side, channels = (side - 3) // 2 + 1, 32
+    for number in table.kept:
+        width, inner = WIDTHS[number], side
+        if number in DOWN:
+            inner = (side - 3) // 2 + 1
+            side = max(inner, side // 2)
+        counts.append(count_square(f"block{number + 1}_conv1", (channels, width, 3), inner))
+        counts.append(count_square(f"block{number + 1}_conv2", (width, width, 3), inner))
+        channels = width
+    return [*counts, count_square("fc", (channels, 128, 1), 1)]
+
+
+def count_square(name: str, conv: tuple[int, int, int], side: int) -> Count:
+    """Return the counts of a convolution given as channels, output channels and kernel, by what comes out."""
+    channels, out, kernel = conv
+    weights = channels * out * kernel**2
+    return Count(name, (out, side, side), weights, weights * side**2)
 
 
 def totals(counts: list[Count]) -> tuple[int, int]:
