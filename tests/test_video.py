@@ -16,7 +16,6 @@ from sameface.gallery import Gallery, Identification, Match
 from sameface.recognizer import Recognizer
 from sameface.video import Frame, Timeline, Video, VideoSearch, Watcher, identify_video
 from sameface.video.identify import widen
-from sameface.video.quality import measure_sharpness, rate_views
 from sameface.video.tracker import BEST, PATIENCE, Tracker, View
 
 Told = tuple[str | None, float, float]
@@ -143,27 +142,6 @@ def test_a_distance_on_the_threshold_is_the_person() -> None:
 
 def test_in_a_closed_set_the_nearest_is_named_however_the_views_differ() -> None:
     assert widen(make_answer(0.3, 0.4, closed_set=True), 0.8).name == "person 0"
-
-
-# Quality
-
-
-def test_large_sharp_and_sure_faces_are_the_better_views(samples: dict[str, Path]) -> None:
-    sharp = read_portrait(samples["joe-biden"], height=300)[:100, :100]
-    dull = np.repeat(np.repeat(sharp[::5, ::5], 5, axis=0), 5, axis=1) // 2
-    crops = np.stack([sharp, dull])
-    assert measure_sharpness(crops)[0] > measure_sharpness(crops)[1]
-    boxes = np.array([[0, 0, 200, 200], [0, 0, 100, 100], [0, 0, 50, 50], [0, 0, 100, 100]], np.float32)
-    scores = [0.9, 0.9, 0.9, 0.5]
-    marks = np.zeros((5, 2), np.float32)
-    faces = [Face(box, marks, score) for box, score in zip(boxes, scores, strict=True)]
-    rated = rate_views(faces, np.stack([sharp] * 4))
-    assert rated[0] == rated[1]  # past the crop's size nothing is gained
-    np.testing.assert_allclose(rated / rated[0], [1, 1, 0.5, 5 / 9])
-
-
-def test_no_faces_have_no_quality() -> None:
-    assert rate_views([], np.zeros((0, 8, 8, 3), np.uint8)).shape == (0,)
 
 
 # Timelines

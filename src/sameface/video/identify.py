@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from sameface.embed import unit_rows
 from sameface.face import Face
 from sameface.gallery import Gallery, Identification, Match
+from sameface.quality import measure_quality
 from sameface.recognizer import Recognizer
-from sameface.video.quality import rate_views
 from sameface.video.source import Frame, Video
 from sameface.video.tracker import FEWEST, Tracker, Trail, View
 
@@ -191,8 +191,8 @@ class Watcher:
         """Return the faces of a frame."""
         faces, crops = self._recognizer.cut_faces(frame.image)
         rows = self._recognizer.embedder.embed(crops)
-        qualities = rate_views(faces, crops)
-        return [View(frame.time, *found) for found in zip(faces, rows, qualities.tolist(), strict=True)]
+        qualities = [measure_quality(*pair).total for pair in zip(faces, crops, strict=True)]
+        return [View(frame.time, *found) for found in zip(faces, rows, qualities, strict=True)]
 
     def _changed(self) -> list[Track]:
         """Return the open tracks whose name is another than was told."""

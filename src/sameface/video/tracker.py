@@ -27,7 +27,7 @@ class View:
         time: Seconds from the beginning.
         face: Where it is.
         row: `(d,) float32` its embedding, a unit row.
-        quality: How good a view it is, from `rate_views`.
+        quality: How fit it is to be recognised, 0 to 1.
     """
 
     time: float
@@ -43,7 +43,7 @@ class Trail:
     Attributes:
         number: Its place in the order in which tracks begin.
         latest: The view that came last.
-        best: The views of the highest quality, at most `BEST`, the best first.
+        best: The views of the highest quality, of equals the surest, at most `BEST`; the best first.
         times: Seconds at which the face was seen.
         places: Where it was, one after the other: four numbers of the box, ten of the landmarks.
     """
@@ -66,7 +66,7 @@ class Trail:
         self.times.append(view.time)
         self.places.extend(view.face.box.tolist())
         self.places.extend(view.face.landmarks.ravel().tolist())
-        self.best = sorted([*self.best, view], key=lambda seen: -seen.quality)[:BEST]
+        self.best = sorted([*self.best, view], key=lambda seen: (-seen.quality, -seen.face.score))[:BEST]
 
 
 class Tracker:
