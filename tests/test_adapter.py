@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,23 @@ def cluster_rows(people: int, pictures: int, spread: float) -> tuple[np.ndarray,
     person = np.repeat(np.arange(people), pictures)
     noise = np.random.default_rng(3).normal(size=(len(person), 6)) * spread
     return unit_rows((draw_rows(people, 6)[person] + noise).astype(np.float32)), person
+
+
+def test_an_adapter_that_claims_more_than_fits_into_memory_is_refused(tmp_path: Path) -> None:
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776,), }"
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
+        for name in ("matrix", "bends", "offsets"):
+            file.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00\x76\x00" + header.ljust(117) + b"\n")
+    with pytest.raises(AdapterError, match="not an adapter"):
+        Adapter.load(tmp_path / "a.npz")
+
+
+def test_an_adapter_whose_facts_are_made_to_break_their_reader_is_refused(tmp_path: Path) -> None:
+    nothing = np.zeros((0, 0), np.float32)
+    facts = np.array("[" * 100_000)
+    np.savez(tmp_path / "a.npz", matrix=nothing, bends=nothing, offsets=np.zeros(0, np.float32), facts=facts)
+    with pytest.raises(AdapterError, match="not an adapter"):
+        Adapter.load(tmp_path / "a.npz")
 
 
 def test_pairs_of_two_pipelines_are_counted_as_by_hand() -> None:

@@ -315,7 +315,7 @@ FAULTY = {
         [MEAN, helper.make_node("Reshape", ["m", "shape"], ["y"])],
         ("y",),
         [("shape", np.array([1, 3], np.int64))],
-        "ONNX Runtime cannot run it on 3 crops",
+        "ONNX Runtime cannot run it on an input of (3, 3, 8, 8)",
     ),
 }
 

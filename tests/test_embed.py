@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import toy
 
 from sameface import Embedder, Model, align_faces, read_image
 from sameface.embed import BATCH, unit_rows
@@ -30,6 +31,33 @@ def test_rows_have_length_one(recognizer, crops):
     rows = recognizer.embedder.embed(crops)
     assert rows.dtype == np.float32
     assert np.linalg.norm(rows, axis=1) == pytest.approx(np.ones(len(crops)), abs=1e-6)
+
+
+class Answers:
+    """A network that gives the same numbers whatever it sees."""
+
+    manifest = toy.SeeColour.manifest
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def run(self, pixels):
+        return [self.rows]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.ones((2, 4), np.float32), r"it gives float32 \(2, 4\), the manifest says float32 \(2, 3\)"),
+        (np.ones((1, 3), np.float32), r"it gives float32 \(1, 3\)"),
+        (np.ones((2, 3), np.float64), r"it gives float64 \(2, 3\)"),
+        (np.full((2, 3), np.nan, np.float32), "not finite"),
+        (np.full((2, 3), 1e30, np.float32), "not finite"),
+    ],
+)
+def test_rows_that_are_not_what_the_manifest_says_are_refused(rows, message):
+    with pytest.raises(WeightsError, match=message):
+        Embedder(Answers(rows)).embed(np.zeros((1, 8, 8, 3), np.uint8))
 
 
 def test_an_empty_batch_gives_an_empty_table(recognizer, crops):

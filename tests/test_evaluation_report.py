@@ -227,7 +227,7 @@ def test_what_is_not_defined_becomes_null():
     }
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 0}', "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 0}', "\x00", "[" * 100_000])
 def test_another_file_is_not_taken_for_a_report(tmp_path, text):
     path = tmp_path / "other.json"
     path.write_text(text)

@@ -192,6 +192,14 @@ def test_a_manifest_that_is_not_utf8_is_an_error(tmp_path):
         read_manifest(path)
 
 
+@pytest.mark.parametrize("text", ["name = " + "[" * 20_000, "a = " + "1" * 5_000, "x = " + "{a=" * 20_000])
+def test_a_manifest_made_to_break_its_reader_is_an_error(tmp_path, text):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(WeightsError, match=r"mine\.toml' is not TOML"):
+        read_manifest(path)
+
+
 def test_a_missing_manifest_is_an_error_that_says_where_it_should_be(tmp_path):
     with pytest.raises(WeightsError, match=r"no manifest at .*gone\.toml"):
         read_manifest(tmp_path / "gone.toml")

@@ -135,6 +135,46 @@ def test_a_network_with_a_fault_is_refused_though_its_hash_fits(tmp_path, nodes,
         Model.load(write_weights(tmp_path, model.SerializeToString()))
 
 
+def keep_elsewhere(place: str) -> bytes:
+    """Return a network that adds numbers which stand in another file."""
+    added = TensorProto(name="added", data_type=TensorProto.FLOAT, dims=[2])
+    added.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": place, "offset": "0", "length": "8"}.items():
+        added.external_data.add(key=key, value=value)
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3, 2, 2]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Add", ["x", "added"], ["y"])], "split", [x], [y], [added])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("place", ["numbers", "folder/numbers", "../numbers", "/etc/hostname"])
+def test_numbers_that_the_hash_does_not_cover_are_refused(tmp_path, monkeypatch, place):
+    here = tmp_path / "here"
+    for folder in (here / "folder", here, tmp_path):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "numbers").write_bytes(np.ones(2, np.float32).tobytes())
+    monkeypatch.chdir(here)
+    with pytest.raises(WeightsError, match="External data path"):
+        Model.load(write_weights(here, keep_elsewhere(place)))
+
+
+def test_a_network_whose_names_are_no_text_is_refused_without_a_word_on_the_output(tiny, capfd):
+    data = tiny.read_bytes().replace(b"Identity", b"\xff\xfeentity")
+    with pytest.raises(WeightsError, match="not a network that ONNX Runtime can open"):
+        Model.load(write_weights(tiny.parent, data))
+    assert capfd.readouterr().out == ""
+
+
+def test_a_network_that_cannot_run_on_its_input_is_an_error(tmp_path):
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3, "h", "w"]) for name in "xy")
+    shape = helper.make_tensor("shape", TensorProto.INT64, [2], [7, 11])
+    graph = helper.make_graph([helper.make_node("Reshape", ["x", "shape"], ["y"])], "odd", [x], [y], [shape])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    odd = Model.load(write_weights(tmp_path, model.SerializeToString()))
+    with pytest.raises(WeightsError, match=r"cannot run it on an input of \(1, 3, 2, 2\)"):
+        odd.run(np.zeros((1, 2, 2, 3), np.uint8))
+
+
 def test_no_threads_are_refused(tiny):
     with pytest.raises(ValueError, match="threads must be 1 or more, got 0"):
         Model.load(tiny, threads=0)

@@ -116,6 +116,8 @@ class Adapter:
             TypeError,
             AttributeError,
             EOFError,
+            MemoryError,
+            RecursionError,
             zipfile.BadZipFile,
         ) as error:
             reason = "not an adapter, or damaged: make it again with `sameface gallery fit-adapter`"

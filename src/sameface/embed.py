@@ -39,6 +39,9 @@ class Embedder:
 
         Returns:
             `(n, d) float32` unit rows.
+
+        Raises:
+            WeightsError: As in `run_network`.
         """
         size = self.spec.crop.size
         expect_shape("crops", crops, ("n", size, size, 3), np.uint8)
@@ -50,10 +53,26 @@ class Embedder:
     def _run(self, crops: Crops) -> Embeddings:
         """Return the network's rows for one batch, of any length."""
         if not self.flip:
-            return self.model.run(crops)[0]
-        (both,) = self.model.run(np.concatenate([crops, crops[:, :, ::-1]]))  # (2n, d)
+            return self.run_network(crops)
+        both = self.run_network(np.concatenate([crops, crops[:, :, ::-1]]))  # (2n, d)
         added: Embeddings = both[: len(crops)] + both[len(crops) :]
         return added
+
+    def run_network(self, crops: Crops) -> Embeddings:
+        """Return the network's own rows of one batch, `(n, d) float32` of any length.
+
+        Raises:
+            WeightsError: It gives something else than its manifest says, or numbers that are none.
+        """
+        rows = self.model.run(crops)[0]
+        name, wanted = self.model.manifest.name, (len(crops), self.spec.dimension)
+        if rows.shape != wanted or rows.dtype != np.float32:
+            reason = f"it gives {rows.dtype} {rows.shape}, the manifest says float32 {wanted}"
+            raise WeightsError(name, reason)
+        with np.errstate(over="ignore"):
+            if not np.isfinite(np.vdot(rows, rows)):
+                raise WeightsError(name, "it gives rows that are not finite")
+        return rows
 
 
 def unit_rows(rows: Embeddings) -> Embeddings:

@@ -254,7 +254,7 @@ def read_table(path: Path) -> dict[str, Any]:
     except OSError as error:
         reason = f"no manifest at {str(path)!r}: every weights file needs its .toml beside it"
         raise WeightsError(name, reason) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of tomllib's, of text that is none, of huge numbers
         raise WeightsError(name, f"the manifest {str(path)!r} is not TOML ({error})") from error
 
 

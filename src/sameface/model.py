@@ -17,9 +17,11 @@ from sameface.runtime import faults, onnxruntime
 
 Tensor = NDArray[np.float32]
 
-# What ONNX Runtime raises on a file that it cannot open; its own errors have no class in common.
-OPEN_ERRORS = (
+# What ONNX Runtime raises on a network that it cannot open or run; its own errors have no class in common.
+NETWORK_ERRORS = (
+    MemoryError,
     RuntimeError,
+    UnicodeDecodeError,
     faults.Fail,
     faults.InvalidArgument,
     faults.InvalidGraph,
@@ -78,11 +80,18 @@ class Model:
 
         Args:
             pixels: `(n, h, w, 3) uint8` RGB; mean and scale are applied here.
+
+        Raises:
+            WeightsError: ONNX Runtime cannot run it on such pixels.
         """
         planes = np.array(pixels.transpose(0, 3, 1, 2), np.float32, order="C")  # (n, 3, h, w)
         planes -= np.array(self.manifest.mean, np.float32)[:, None, None]
         planes *= np.float32(self.manifest.scale)
-        outputs: list[Tensor] = self._session.run(None, {self._input: planes})
+        try:
+            outputs: list[Tensor] = self._session.run(None, {self._input: planes})
+        except NETWORK_ERRORS as error:
+            reason = f"ONNX Runtime cannot run it on an input of {planes.shape} ({error})"
+            raise WeightsError(self.manifest.name, reason) from error
         return outputs
 
 
@@ -155,13 +164,18 @@ def open_session(data: bytes, name: str, threads: int | None) -> onnxruntime.Inf
     options.log_severity_level = 3
     # Two networks take turns here: the idle one's threads must not hold the cores the other one needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Weights in other files are not under the SHA-256; they are looked for where nothing can be.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     if threads is not None:
         if threads < 1:
             raise ValueError(f"threads must be 1 or more, got {threads}")
         options.intra_op_num_threads = threads
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
     providers = [provider for provider in wanted if provider in onnxruntime.get_available_providers()]
+    fallback = int(
+        len(providers) > 1
+    )  # to the processor; without one it would print what it gave up, and try again
     try:
-        return onnxruntime.InferenceSession(data, options, providers=providers)
-    except OPEN_ERRORS as error:
+        return onnxruntime.InferenceSession(data, options, providers=providers, enable_fallback=fallback)
+    except NETWORK_ERRORS as error:
         raise WeightsError(name, f"not a network that ONNX Runtime can open ({error})") from error

@@ -18,7 +18,7 @@ from sameface.embed import Embedder, unit_rows
 from sameface.errors import WeightsError
 from sameface.image import find_pictures
 from sameface.manifest import Logistic, Manifest, Thresholds, check_manifest, read_manifest, read_table
-from sameface.model import OPEN_ERRORS, Model, list_shipped, open_session
+from sameface.model import Model, list_shipped, open_session
 from sameface.recognizer import Recognizer
 from sameface.runtime import onnxruntime
 from sameface.training.toml import to_toml
@@ -138,17 +138,10 @@ def check_form(session: onnxruntime.InferenceSession, manifest: Manifest) -> Non
 
 
 def run_batch(embedder: Embedder, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the network's own rows of a batch: the right shape, finite, none of them zero."""
-    name, wanted = embedder.model.manifest.name, (len(crops), embedder.spec.dimension)
-    try:
-        [rows] = embedder.model.run(crops)
-    except OPEN_ERRORS as error:
-        raise WeightsError(name, f"ONNX Runtime cannot run it on {len(crops)} crops ({error})") from error
-    if rows.shape != wanted or rows.dtype != np.float32:
-        raise WeightsError(name, f"it gives {rows.dtype} {rows.shape}, the manifest says float32 {wanted}")
-    lengths = np.linalg.norm(rows, axis=1)
-    if not np.isfinite(lengths).all() or not lengths.all():
-        raise WeightsError(name, "it gives rows that are not finite, or all zero")
+    """Return the network's own rows of a batch, none of them zero."""
+    rows = embedder.run_network(crops)
+    if not rows.any(axis=1).all():
+        raise WeightsError(embedder.model.manifest.name, "it gives rows that are all zero")
     return rows
 
 

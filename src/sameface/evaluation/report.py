@@ -144,7 +144,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         record = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ProtocolError(str(path), f"not the JSON of a report ({error})") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise ProtocolError(str(path), "not the JSON of a report of this version")
