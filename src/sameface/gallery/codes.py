@@ -76,21 +76,27 @@ class CodedProbes:
     and by Cauchy and Schwarz the last two terms are at most `bound` together.
 
     Attributes:
-        parts: `(d, 2 q) int8` the high parts of all probes, then the low parts. High parts of 7 bits keep the
-            sums of two products in the 16 bits that older processors have for them.
+        high: `(d, q) int8` the high parts of the whole numbers. Their 7 bits keep the sum of two products in
+            the 16 bits that older processors have for it.
+        low: `(q, d) float32` the low parts.
         offset: `(q,) int64` the score of the center, whose codes are all `MIDDLE`.
         base: `(q,) float64` the product of the probe with the center.
         unit: `(q,) float64` what one point of a score is worth in a product.
         bound: `(q,) float64` how far the product that a score stands for can be from the true one.
-        low: `(q,) int64` what the low parts can add to a score at most.
+        window: `(q,) int64` how far apart the scores of a nearer and a farther row can be in the wrong order.
+        least: `(q,) int64` what the low parts add to a score at least.
+        most: `(q,) int64` what they add at most.
     """
 
-    parts: NDArray[np.int8]
+    high: NDArray[np.int8]
+    low: NDArray[np.float32]
     offset: NDArray[np.int64]
     base: NDArray[np.float64]
     unit: NDArray[np.float64]
     bound: NDArray[np.float64]
-    low: NDArray[np.int64]
+    window: NDArray[np.int64]
+    least: NDArray[np.int64]
+    most: NDArray[np.int64]
 
     @classmethod
     def encode(cls, probes: Embeddings, coder: Coder, errors: Errors) -> CodedProbes:
@@ -103,19 +109,19 @@ class CodedProbes:
         low = whole - UNIT * high
         steps = errors.radius / coder.step * ROUNDING  # the longest code
         left = np.linalg.norm(scaled - whole * unit[:, None], axis=1) * steps
+        spread = np.ceil(np.linalg.norm(low, axis=1) * steps).astype(np.int64)
+        bound = left + np.linalg.norm(exact, axis=1) * errors.error + SLACK
         return cls(
-            parts=np.ascontiguousarray(np.concatenate([high, low]).T, np.int8),
+            high=np.ascontiguousarray(high.T, np.int8),
+            low=low.astype(np.float32),
             offset=MIDDLE * whole.sum(axis=1),
             base=exact @ coder.center.astype(np.float64),
             unit=unit,
-            bound=left + np.linalg.norm(exact, axis=1) * errors.error + SLACK,
-            low=MIDDLE * low.sum(axis=1) + np.ceil(np.linalg.norm(low, axis=1) * steps).astype(np.int64),
+            bound=bound,
+            window=np.ceil(2 * bound / unit).astype(np.int64) + 1,
+            least=MIDDLE * low.sum(axis=1) - spread,
+            most=MIDDLE * low.sum(axis=1) + spread,
         )
-
-    @property
-    def window(self) -> NDArray[np.int64]:
-        """How far apart, `(q,)`, the scores of a nearer and a farther row can be in the wrong order."""
-        return np.ceil(2 * self.bound / self.unit).astype(np.int64) + 1
 
     def distance_beyond(self, probe: int, score: int) -> float:
         """Return the squared distance that every row whose score is under `score` is beyond."""

@@ -24,6 +24,7 @@ from sameface.gallery.indexfile import (
 )
 
 SUFFIX = "-codes"
+PAGE = 32_768  # rows that are read at once
 LATEST = "SELECT id, stamp FROM changes ORDER BY id DESC LIMIT 1"
 ROWS = "SELECT id, embedding FROM faces WHERE id > ? ORDER BY id LIMIT ?"
 
@@ -41,6 +42,11 @@ class Index:
     def __init__(self, gallery: str) -> None:
         self.path = Path(gallery + SUFFIX)
         self.file: IndexFile | None = None
+
+    @property
+    def position(self) -> int | None:
+        """The number of the last change that is in the index; None without one."""
+        return None if self.file is None else self.file.header.cursor[0]
 
     def close(self) -> None:
         """Let go of the file."""
@@ -168,7 +174,7 @@ def fit_coder(gallery: Snapshot) -> Coder:
 
 def read_pages(gallery: Snapshot, last: int) -> Iterator[tuple[NDArray[np.int64], Embeddings]]:
     """Yield the numbers and the rows of the faces behind the face `last`, some at a time."""
-    while page := gallery.read(ROWS, last, BLOCK):
+    while page := gallery.read(ROWS, last, PAGE):
         yield np.array([number for number, _ in page], np.int64), stack([row for _, row in page])
         last = page[-1][0]
 

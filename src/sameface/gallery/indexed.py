@@ -18,8 +18,8 @@ from sameface.gallery.scan import Candidates, Scanner
 from sameface.gallery.search import Near, Wish, scale_distances
 from sameface.manifest import Thresholds
 
-PROBES = 32  # at once
-SPARE = 4  # times as many faces as must be found are looked for, since one person may have several
+PROBES = 64  # at once
+SPARE = 4  # times as many faces as people are looked for, since one person may have several
 FACES = """SELECT person_id, name, adapted, embedding FROM json_each(?) AS wanted
            CROSS JOIN faces ON faces.id = wanted.value CROSS JOIN people ON people.id = person_id
            ORDER BY faces.id"""
@@ -61,7 +61,7 @@ class Indexed:
         expect_shape("rows", probes, ("n", file.header.width), np.float32)
         [(people,)] = self.gallery.read(PEOPLE, max(wish.most, 2))  # two make a search ambiguous
         codes = [codes for _, codes in file.blocks()]
-        reach, found = SPARE * max(wish.k, people), {}
+        reach, found = max(wish.k, SPARE * people), {}
         pending = list(range(len(probes)))
         while pending:
             coded = CodedProbes.encode(probes[pending], file.header.coder, file.header.errors)

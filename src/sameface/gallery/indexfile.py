@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from sameface.gallery.codes import Coder, Codes, Errors
 
 MAGIC = b"sameface codes 1"
-BLOCK = 32_768  # faces
+BLOCK = 1 << 17  # faces
 NUMBER = 8  # bytes
 PAGE = 4096
 FACTS = struct.Struct("<16s32sIqqQQddd")  # what the header holds before the center
@@ -36,6 +36,7 @@ SUM = struct.Struct("<I")
 NEW = ".new"
 
 Cursor: TypeAlias = tuple[int, int]  # the number of a change of the gallery, and its stamp
+Blocks: TypeAlias = list[tuple[NDArray[np.int64], Codes]]
 
 
 class UnusableIndexError(Exception):
@@ -122,7 +123,7 @@ class IndexFile:
         self.path = path
         self.header = header
         self._descriptor = descriptor
-        self._map: mmap.mmap | None = None
+        self._blocks: Blocks = []  # of what is mapped into memory
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -170,7 +171,7 @@ class IndexFile:
 
     def close(self) -> None:
         """Let go of the file."""
-        self._map = None  # who still searches in it has views of their own
+        self._blocks = []  # who still searches in it has views of their own
         os.close(self._descriptor)
 
     @property
@@ -226,16 +227,22 @@ class IndexFile:
         erased = sum(int(np.count_nonzero(codes[:, 0] == 0)) for _, codes in self.blocks())
         self.header = replace(header, erased=erased, errors=header.errors.widen(errors))
 
-    def blocks(self) -> list[tuple[NDArray[np.int64], Codes]]:
+    def blocks(self) -> Blocks:
         """Return the numbers `(n,)` and the codes `(n, d)` of all faces, block by block, as they stand."""
-        found = []
-        for first in range(0, self.header.count, BLOCK):
-            count = min(BLOCK, self.header.count - first)
-            start = self.header.size + first // BLOCK * self.header.block_size
-            numbers = np.frombuffer(self._mapped(), "<i8", count, start)
-            codes = np.frombuffer(self._mapped(), np.uint8, count * self.header.width, start + NUMBER * BLOCK)
-            found.append((numbers, codes.reshape(count, self.header.width)))
-        return found
+        header = self.header
+        known = sum(len(numbers) for numbers, _ in self._blocks)
+        if known == header.count:
+            return self._blocks
+        end = header.size + -(-header.count // BLOCK) * header.block_size
+        mapped = mmap.mmap(self._descriptor, end, access=mmap.ACCESS_READ)
+        self._blocks = []
+        for first in range(0, header.count, BLOCK):
+            count = min(BLOCK, header.count - first)
+            start = header.size + first // BLOCK * header.block_size
+            numbers = np.frombuffer(mapped, "<i8", count, start)
+            codes = np.frombuffer(mapped, np.uint8, count * header.width, start + NUMBER * BLOCK)
+            self._blocks.append((numbers, codes.reshape(count, header.width)))
+        return self._blocks
 
     def numbers(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the numbers of the faces at some places."""
@@ -256,13 +263,6 @@ class IndexFile:
             if place < len(here) and here[place] == number:
                 found[number] = block * BLOCK + place
         return found
-
-    def _mapped(self) -> mmap.mmap:
-        """Return the file in memory, mapped again if it has grown past what was mapped."""
-        end = self.header.size + -(-self.header.count // BLOCK) * self.header.block_size
-        if self._map is None or len(self._map) < end:
-            self._map = mmap.mmap(self._descriptor, end, access=mmap.ACCESS_READ)
-        return self._map
 
     def _reserve(self, end: int) -> None:
         """Make the file so long: what is mapped but not there would end the process."""
