@@ -27,6 +27,7 @@ from sameface.compare import squared_distances
 from sameface.embed import Embedder, unit_rows
 from sameface.gallery import Gallery, Identification
 from sameface.gallery.address import MilvusAddress
+from sameface.gallery.milvus import vectors as milvus_vectors
 from sameface.gallery.milvus.vectors import Vectors
 from sameface.model import Model
 from sameface.training.pictures import open_pictures
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=0)
     parser.add_argument("--weights", default="resnet29")
     arguments = parser.parse_args()
+    milvus_vectors.ANSWER_SECONDS = 600  # milvus-lite is slow to count
     crops = open_pictures([arguments.crops])
     crops = crops.of_people(range(len(crops.people))[: arguments.people])
     embedder = Embedder(Model.load(arguments.weights))

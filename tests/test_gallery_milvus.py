@@ -7,18 +7,23 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import milvus_world
 import numpy as np
+import psycopg
 import pytest
 import service_world
 import toy
 from click.testing import Result
 from gallery_world import face, identify_one
+from psycopg import sql
+from test_gallery_processes import send_line, worker
 
 from sameface.embed import unit_rows
 from sameface.errors import GalleryBusyError, GalleryFileError, GalleryUnreachableError, UpgradeError
 from sameface.gallery import Gallery, Person
+from sameface.gallery.address import Address
 from sameface.gallery.confirm import confirm_upgrade
 from sameface.gallery.upgrade import Upgrade
 from sameface.recognizer import Recognizer
@@ -297,6 +302,54 @@ def test_an_enrolment_whose_milvus_stops_ends_with_one_error_and_goes_on_when_it
         assert identify_one(gallery, toy.row_of(toy.RED)).name == "Rosa"
         assert numbers_in(gallery) == faces_of(gallery)
         assert gallery.count() == (1, 6)
+
+
+def test_a_killed_program_leaves_milvus_with_all_that_it_acknowledged(
+    milvus_place: str, toy_recognizer: Recognizer
+) -> None:
+    for life in range(3):
+        with worker(milvus_place, f"Life {life}", 0, 100_000) as process:
+            send_line(process)
+            assert process.stdout is not None
+            acknowledged = [process.stdout.readline().strip() for _ in range(5 + 2 * life)]
+            process.kill()
+            process.wait()
+        with Gallery.open(milvus_place, toy_recognizer) as gallery:
+            near = identify_one(gallery, toy.row_of(toy.RED), most=1000).matches
+            assert set(acknowledged) <= {match.name for match in near}
+            assert numbers_in(gallery) == faces_of(gallery)
+
+
+def test_with_people_in_postgresql_a_role_that_searches_needs_what_the_docs_say(
+    milvus_server: milvus_world.Server, postgres_place: str, toy_recognizer: Recognizer
+) -> None:
+    place = f"milvus://127.0.0.1:{milvus_server.port}/faces?people={quote(postgres_place, safe='')}"
+    address = Address.parse(postgres_place)
+    tables = sql.Identifier(address.schema)
+    with (
+        Gallery.open(place, toy_recognizer) as gallery,
+        psycopg.connect(address.conninfo, autocommit=True) as direct,
+    ):
+        gallery.enroll("Red", [face(toy.RED)])
+        direct.execute("CREATE ROLE searcher LOGIN")
+        try:
+            for grant in (
+                "USAGE ON SCHEMA {0}",
+                "SELECT ON ALL TABLES IN SCHEMA {0}",
+                "UPDATE ON {0}.sameface_gallery",
+                "INSERT, DELETE ON {0}.milvus_unsent",
+            ):
+                direct.execute(sql.SQL(f"GRANT {grant} TO searcher").format(tables))  # type: ignore[arg-type]
+            with Gallery.open(place.replace("postgres%3A%40", "searcher%40"), toy_recognizer) as other:
+                direct.execute(
+                    sql.SQL("INSERT INTO {}.milvus_unsent SELECT id FROM {}.faces").format(tables, tables)
+                )
+                assert identify_one(other, toy.row_of(toy.RED)).name == "Red"
+                with pytest.raises(GalleryFileError, match="permission denied"):
+                    other.forget("Red")
+        finally:
+            direct.execute("DROP OWNED BY searcher")
+            direct.execute("DROP ROLE searcher")
 
 
 def test_a_password_is_in_no_message(toy_recognizer: Recognizer, impatient: None, tmp_path: Path) -> None:

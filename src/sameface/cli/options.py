@@ -32,7 +32,7 @@ gallery_option = click.option(
     default="people.db",
     show_default=True,
     envvar="SAMEFACE_GALLERY",
-    help="The gallery: a file, or postgresql://user@host/database.",
+    help="The gallery: a file, postgresql://user@host/database, or milvus://host/collection?people=PLACE.",
 )
 every_option = click.option(
     "--every",

@@ -128,6 +128,7 @@ class Vectors:
 
         If the server is away it is waited for, and asked once more.
         """
+        looked_at = {"ef": max(limit, LOOKED_AT)} if self.address.index == "hnsw" else {}
 
         def ask(client: MilvusClient) -> Any:
             return client.search(
@@ -135,7 +136,7 @@ class Vectors:
                 data=list(probes),
                 anns_field="embedding",
                 limit=limit,
-                search_params={"metric_type": "IP", "params": {"ef": max(limit, LOOKED_AT)}},
+                search_params={"metric_type": "IP", "params": looked_at},
                 consistency_level="Strong",
                 timeout=ANSWER_SECONDS,
             )

@@ -103,7 +103,7 @@ class PostgresDatabase:
     def pack(self) -> bool:
         """Write the tables anew without deleted rows; False if another program prevents it.
 
-        With the index, which takes minutes to build anew, the place of deleted rows is only freed.
+        With an index here or in Milvus they are too many to copy: the place of deleted rows is only freed.
         """
         try:
             unseen = self._connections.run(await_readers)
@@ -172,7 +172,8 @@ def vacuum(connection: Connection) -> None:
         if notice.severity_nonlocalized == "WARNING":
             warnings.append(str(notice.message_primary))
 
-    [(whole,)] = connection.execute("SELECT to_regclass('faces_nearest') IS NULL").fetchall()
+    small = "SELECT to_regclass('faces_nearest') IS NULL AND to_regclass('milvus_index') IS NULL"
+    [(whole,)] = connection.execute(small).fetchall()
     connection.add_notice_handler(note)
     try:
         connection.execute(f"VACUUM {'(FULL) ' if whole else ''}faces, people, pictures".encode())
