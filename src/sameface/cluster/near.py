@@ -16,7 +16,7 @@ from sameface.arrays import Embeddings
 
 Told = Callable[[float], object]  # is told the part of a work that is done, 0 to 1
 
-ROWS, COLUMNS = 256, 4096  # of a block of scores, 4 MB: it should stay in the processor's cache
+ROWS, COLUMNS = 1024, 512  # of a block of scores, 2 MB: it should stay in the cache of the core
 THREADS = 8  # at most
 MOST = 64  # pairs kept of a group with those before it
 CROWD = 0.05  # the part of a block past which its distances are all computed
