@@ -4,9 +4,9 @@
 
 CROPS are straightened crops, with their `crops.toml`, of people whom the network has not seen. A track is 1,
 2 or 4 photographs of one person: they differ more than the frames of a video, so this is the worst case. 200
-people are enrolled with one other photograph each; half of all people are strangers. The mean of 30 draws of
-who is enrolled: how many strangers get a name, and how many enrolled people get theirs, when the mean is taken
-as it is and when it is widened, as `identify_video` does.
+people are enrolled with one other photograph each; half of all people are strangers. The mean of 30 draws
+of who is enrolled: how many strangers get a name, and how many enrolled people get theirs, when the mean is
+taken as it is and when it is widened, as `identify_video` does.
 """
 
 from __future__ import annotations

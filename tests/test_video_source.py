@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -226,6 +227,34 @@ def test_a_camera_that_is_not_there_is_a_clear_error() -> None:
     assert find_camera(63, "camera 63") == ("v4l2", "/dev/video63")
     with pytest.raises(VideoError, match="cannot read camera 63: no such file or directory"):
         Video.open_camera(63)
+
+
+@pytest.mark.parametrize(
+    ("system", "wanted"), [("linux", ("v4l2", "/dev/video1")), ("darwin", ("avfoundation", "1:none"))]
+)
+def test_a_camera_is_reached_in_the_way_of_the_system(
+    monkeypatch: pytest.MonkeyPatch, system: str, wanted: tuple[str, str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    assert find_camera(1, "camera 1") == wanted
+
+
+def test_on_windows_cameras_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = [
+        SimpleNamespace(name="Microphone", media_types=["audio"]),
+        SimpleNamespace(name="Front", media_types=["video"]),
+    ]
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(av, "enumerate_input_devices", {"dshow": devices}.get)
+    assert find_camera(0, "camera 0") == ("dshow", "video=Front")
+    with pytest.raises(VideoError, match="cannot read camera 1: cameras of this machine: 1, counted from 0"):
+        find_camera(1, "camera 1")
+
+
+def test_a_system_whose_cameras_are_not_known_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "aix")
+    with pytest.raises(VideoError, match="no way is known to the cameras of 'aix'"):
+        find_camera(0, "camera 0")
 
 
 def test_a_stream_that_nobody_sends_is_a_clear_error() -> None:

@@ -21,7 +21,7 @@ from sameface.video.source import Video
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 ENCODERS = ("libx264", "mpeg4")  # the first that FFmpeg was built with
-OPTIONS = {"libx264": {"preset": "veryfast", "crf": "23"}, "mpeg4": {"b": "6000000"}}
+OPTIONS = {"libx264": {"preset": "superfast", "crf": "23"}, "mpeg4": {"b": "6000000"}}
 CLOCK = Fraction(1, 60_000)  # seconds; times of any frame rate are whole numbers of it, or nearly
 HELD = 3.5  # steps for which a face that was not found in between is drawn on
 
@@ -88,7 +88,7 @@ class VideoWriter:
             self._stream = self._begin(width, height)
         if height % 2 or width % 2:  # H.264 wants even sides
             image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        frame = VideoFrame.from_ndarray(image, format="rgb24")
+        frame = VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p", threads=2)
         self._latest = max(round(time / CLOCK), self._latest + 1)
         frame.pts, frame.time_base = self._latest, CLOCK
         self._container.mux(self._stream.encode(frame))

@@ -253,5 +253,5 @@ def find_camera(number: int, name: str) -> tuple[str, str]:
         raise VideoError(name, f"no way is known to the cameras of {sys.platform!r}")
     cameras = [device for device in av.enumerate_input_devices("dshow") if "video" in device.media_types]
     if number >= len(cameras):
-        raise VideoError(name, f"there are {len(cameras)} cameras, counted from 0")
+        raise VideoError(name, f"cameras of this machine: {len(cameras)}, counted from 0")
     return "dshow", f"video={cameras[number].name}"
