@@ -190,7 +190,10 @@ def check_file(path: str | os.PathLike[str]) -> None:
     if isinstance(address, MilvusAddress) and not address.in_postgres:
         raise UpgradeError(address.shown, f"move its people: sameface gallery upgrade {address.people}")
     if address is not None:
-        reason = "a gallery in PostgreSQL cannot be moved yet: enroll again into another schema"
+        reason = (
+            "a gallery in PostgreSQL cannot be moved yet: enroll again into another schema, "
+            "with &schema=NAME, and give that address from then on"
+        )
         raise UpgradeError(address.shown, reason)
 
 
