@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 WEB = Path(sameface.errors.__file__).parent / "service" / "web"
 CODE = {path.name: path.read_text("utf-8") for path in [*WEB.glob("*.js"), *WEB.glob("*.html")]}
 VIEWS = ("compare", "who", "people", "album", "about")
-NOT_SERVED = ("TrainingError", "EvaluationError", "AdapterError", "ClientError", "BatchError")
+NOT_SERVED = ("TrainingError", "EvaluationError", "AdapterError", "ClientError", "BatchError", "VideoError")
 BRANCHES = ("SamefaceError", "FaceError", "GalleryError", "ServiceError")  # only their leaves are raised
 
 
@@ -119,6 +119,7 @@ def test_a_phone_gets_its_language_and_nothing_scrolls_sideways(
                 expect(page.locator("html")).to_have_attribute("lang", locale[:2])
                 world.shoot(page, f"phone-{locale[:2]}-{view}")
             world.open_view(page, "people").locator(".card").click()
+            page.locator(".face-tile").scroll_into_view_if_needed()
             expect(page.locator(".face-tile img")).to_be_visible()
             widths["person"] = page.evaluate(wide)
             assert widths == dict.fromkeys(widths, 360)

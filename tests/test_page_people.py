@@ -45,12 +45,23 @@ def test_bad_pictures_are_explained_one_by_one_before_anybody_is_enrolled(
     submit.click()
     assert gallery.people() == []  # nobody has said that the person agreed
     dialog.get_by_label("This person has agreed").check()
+    dialog.get_by_label("How they agreed").fill(world.EVIL)
     submit.click()
     expect(dialog.get_by_text("2 faces were enrolled as")).to_contain_text(world.EVIL)
     dialog.get_by_role("button", name="Close").last.click()
     expect(page.locator(".card")).to_contain_text(world.EVIL)
     expect(page.locator(".card img")).to_be_visible()
-    assert [(person.name, person.faces) for person in gallery.people()] == [(world.EVIL, 2)]
+    [person] = gallery.people()
+    assert (person.name, person.faces) == (world.EVIL, 2)
+    sentence = "This person has agreed that their face is stored here and recognized."
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d · {sentence} · {re.escape(world.EVIL)}", person.consent or "")
+    page.locator(".card").click()
+    expect(page.get_by_text(f"Consent: \u2068{person.consent}\u2069")).to_be_visible()
+    page.get_by_role("button", name="Consent", exact=True).click()
+    page.get_by_label("How and when they agreed").fill("form 7")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("form 7")).to_be_visible()
+    assert gallery.people()[0].consent == "form 7"
 
 
 def test_pictures_go_to_a_person_who_is_enrolled_already(

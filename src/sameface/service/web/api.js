@@ -23,6 +23,7 @@ export function createApi(askKey) {
     enroll: (name, items, consent) => request("/v1/people", { method: "POST", body: enrolment(items, { name, consent }) }),
     addFaces: (id, items, consent) => request(`${person(id)}/faces`, { method: "POST", body: enrolment(items, { consent }) }),
     rename: (id, name) => json("PATCH", person(id), { name }),
+    noteConsent: (id, consent) => json("PATCH", person(id), { consent }),
     merge: (id, into) => json("POST", `${person(id)}/merge`, { into: Number(into) }),
     forget: (id) => request(person(id), { method: "DELETE" }),
     faces: (id, limit, after) => request(`${person(id)}/faces?${query({ limit, after })}`),

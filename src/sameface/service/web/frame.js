@@ -32,7 +32,10 @@ export function createFrame() {
       const { t, text, kind = "" } = mark(face, number);
       const label = t || text ? [el("span", { class: "mark-label", dir: "auto", t, text })] : [];
       const outlined = choose === null ? still(kind, label) : choosable(kind, label, number, chosen, choose);
-      place(outlined, toShares(face.box, size));
+      const shares = toShares(face.box, size);
+      place(outlined, shares);
+      outlined.classList.toggle("right", shares.left > 0.5); // so that no label leaves the picture
+      outlined.classList.toggle("top", shares.top < 0.1);
       return outlined;
     });
     marks.replaceChildren(...made);

@@ -12,7 +12,7 @@ export function createPerson(app) {
   const element = el("div", { hidden: true });
   const title = el("h1", { tabindex: "-1" });
   const count = el("p", { class: "lead" });
-  const consent = el("p", { class: "soft small" });
+  const consent = el("p", { class: "soft small consent-note" });
   const faces = el("ul", { class: "faces" });
   const problem = el("div");
   const actions = el(
@@ -20,6 +20,7 @@ export function createPerson(app) {
     { class: "actions" },
     button("person.add", () => add([]), { class: "primary" }),
     button("person.rename", () => attempt(rename)),
+    button("person.note", () => attempt(note)),
     button("person.merge", () => attempt(merge)),
     button("person.delete", () => attempt(forget), { class: "danger-quiet" }),
   );
@@ -82,6 +83,15 @@ export function createPerson(app) {
     await api.rename(person.id, name);
     await show(person.id);
     announce("person.renamed", { name });
+  }
+
+  async function note() {
+    const field = el("input", { value: person.consent ?? "", maxlength: 500, required: true, autocomplete: "off" });
+    const words = await ask({ title: "person.note_title", args: { name: person.name }, body: [labelled("person.note_field", field)], field, action: "person.note_yes" });
+    if (words === null) return;
+    await api.noteConsent(person.id, words);
+    await show(person.id);
+    announce("person.noted");
   }
 
   async function merge() {
