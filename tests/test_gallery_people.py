@@ -11,6 +11,7 @@ import toy
 
 from sameface.errors import (
     BadNameError,
+    BadNoteError,
     LastFaceError,
     PersonExistsError,
     UnknownFaceError,
@@ -166,3 +167,36 @@ def test_two_numbers_become_one_person(gallery: Gallery) -> None:
 def test_a_name_does_not_turn_the_text_round_it(gallery: Gallery, turn: str) -> None:
     with pytest.raises(BadNameError, match="turn the direction"):
         gallery.enroll(f"a{turn}b", [face("a")])
+
+
+def test_a_note_on_consent_stays_with_the_person(gallery: Gallery) -> None:
+    gallery.enroll("Rosa", [face("a")], consent=" form\n7 ")
+    gallery.enroll("Rosa", [face("b")])
+    gallery.rename("Rosa", "Rosie")
+    assert gallery.person("Rosie").consent == gallery.people()[0].consent == "form 7"
+    gallery.note_consent("Rosie", "form 8")
+    assert gallery.person("Rosie").consent == "form 8"
+
+
+@pytest.mark.parametrize(("theirs", "ours", "kept"), [("a", "b", "b"), ("a", None, "a"), (None, None, None)])
+def test_a_merge_keeps_the_note_of_who_stays_or_else_that_of_who_goes(
+    gallery: Gallery, theirs: str | None, ours: str | None, kept: str | None
+) -> None:
+    gallery.enroll("Rosa", [face("a")], consent=theirs)
+    gallery.enroll("Rosie", [face("b")], consent=ours)
+    gallery.merge("Rosa", "Rosie")
+    assert gallery.people() == [Person("Rosie", 2, consent=kept)]
+
+
+@pytest.mark.parametrize("note", ["", " ", "x" * 501, "\u202e"])
+def test_a_note_that_cannot_be_kept_enrolls_nobody(gallery: Gallery, note: str) -> None:
+    with pytest.raises(BadNoteError, match="cannot keep the note"):
+        gallery.enroll("Rosa", [face("a")], consent=note)
+    assert gallery.people() == []
+
+
+def test_a_match_says_who_it_is_by_number(gallery: Gallery) -> None:
+    gallery.enroll("Rosa", [face("a")])
+    [found] = gallery.identify(toy.row_of(toy.RED)[None])
+    assert found.named is not None
+    assert (found.named.name, found.named.number) == ("Rosa", gallery.person("Rosa").number)
