@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import av
 import numpy as np
 import pytest
 import toy
+from av.container import InputContainer
 from pictures import QUARTERS, draw_noise, draw_quarters
 from video_world import RATE, write_clip, write_sound
 
@@ -255,6 +257,32 @@ def test_a_system_whose_cameras_are_not_known_is_a_clear_error(monkeypatch: pyte
     monkeypatch.setattr(sys, "platform", "aix")
     with pytest.raises(VideoError, match="no way is known to the cameras of 'aix'"):
         find_camera(0, "camera 0")
+
+
+class Hesitating:
+    """A video that at first has no frame yet, as a camera of macOS answers."""
+
+    def __init__(self, container: InputContainer) -> None:
+        self.container = container
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.container, name)
+
+    def demux(self, stream: object) -> Iterator[object]:
+        """Yield packets, from the third time on."""
+        self.asked += 1
+        if self.asked < 3:
+            raise av.error.BlockingIOError(11, "Resource temporarily unavailable")
+        yield from self.container.demux(stream)
+
+
+def test_a_camera_that_has_no_frame_yet_is_asked_again(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", [toy.paint(toy.RED)] * 3)
+    container = Hesitating(av.open(str(path)))
+    with Video(container, "camera 0", live=True) as video:
+        assert len(list(video)) == 3
+    assert container.asked == 3
 
 
 def test_a_stream_that_nobody_sends_is_a_clear_error() -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from types import TracebackType
 from typing import Self
 
@@ -26,6 +27,7 @@ MAX_PIXELS = 36_000_000  # of a frame: 8K has 35 million
 FORMATS = "mov,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,ivf,mxf,dv,nut,h264,hevc,m4v,mjpeg,rm,wtv,3gp"
 DEVICES = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}:none")}
 CAMERA = {"video_size": "1280x720", "framerate": "30"}
+PAUSE = 0.005  # seconds until a camera without a new frame is asked again
 TIMEOUT = 20  # seconds without a word from a stream
 SHORT = 1.0  # seconds that may be missing at the end before a video counts as cut off
 
@@ -171,6 +173,10 @@ class Video:
         while True:
             try:
                 packet = next(packets, None)
+            except av.error.BlockingIOError:  # a camera of macOS that has no new frame yet
+                sleep(PAUSE)
+                packets = self._container.demux(self._stream)
+                continue
             except av.FFmpegError as error:
                 self.damage = f"it cannot be read on: {describe(error)}"
                 return
