@@ -42,7 +42,7 @@ def client(tmp_path_factory: pytest.TempPathFactory, toy_recognizer: Recognizer)
     path = tmp_path_factory.mktemp("service") / "people.db"
     with (
         Gallery.open(path, toy_recognizer) as gallery,
-        serve(create_app(toy_recognizer, gallery, ServiceConfig(keep_crops=True, jobs=50))) as client,
+        serve(create_app(toy_recognizer, gallery, ServiceConfig(keep_crops=True, jobs=REQUESTS))) as client,
     ):
         enroll(client, "Rosa", toy.RED, toy.REDDISH)
         enroll(client, "Blu", toy.BLUE, note=9)
