@@ -1,7 +1,7 @@
 """Overwrite what no page of a SQLite file uses: `python scrub.py FILE`, a program of its own.
 
-`secure_delete` overwrites rows where they are deleted, but where SQLite moves a row to another page, the old
-page keeps its bytes in the gap between its list of cells and the cells. VACUUM writes all pages anew; this
+`secure_delete` overwrites rows where they are deleted, but where SQLite moves rows between pages, a page
+keeps old bytes in the gap between its list of cells and the cells. VACUUM writes all pages anew; this
 overwrites the gaps only, in a fraction of the time. By SQLite's file format a gap means nothing, so that
 nobody who reads the file meanwhile can see a difference.
 
@@ -35,7 +35,10 @@ def read_page_size(file: BinaryIO) -> tuple[int, int]:
     Raises:
         LayoutError: It is not a SQLite file, or one whose pages hold other things.
     """
-    magic, size, _, _, kept, vacuum = HEADER.unpack(file.read(HEADER.size))
+    start = file.read(HEADER.size)
+    if len(start) < HEADER.size:
+        raise LayoutError
+    magic, size, _, _, kept, vacuum = HEADER.unpack(start)
     size = 65536 if size == 1 else size
     pages, rest = divmod(os.fstat(file.fileno()).st_size, size or 1)
     if magic != b"SQLite format 3\0" or vacuum or rest or pages >= MOST_PAGES:

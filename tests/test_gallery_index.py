@@ -1,0 +1,521 @@
+"""The search of large galleries: its bounds, its index file, and the same answers as without."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import toy
+from gallery_world import OneThreshold, act_at_random, identify_one, outcome
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sameface.arrays import Embeddings
+from sameface.compare import exact_distances
+from sameface.embed import unit_rows
+from sameface.gallery import Gallery, database, index, scan, scrub
+from sameface.gallery.codes import CodedProbes, Coder
+from sameface.gallery.database import Database
+from sameface.gallery.indexed import Indexed
+from sameface.gallery.indexfile import IndexFile
+from sameface.gallery.scan import Scanner
+from sameface.gallery.search import Limits, Rows, Wish, decide
+from sameface.recognizer import Recognizer
+from sameface.template import Template
+
+BOX = np.array([0, 0, 9, 9], np.float32)
+WIDTH = 16
+LIMITS = Limits(0.08, 0.01, 1)
+
+
+def make_rows(seed: int, count: int, *, spread: float = 0.3, twice: bool = False) -> Embeddings:
+    """Return unit rows in a cone, as embeddings of faces lie; a third of them again if `twice`."""
+    rng = np.random.default_rng(seed)
+    rows = unit_rows((1 + spread * rng.normal(size=(count, WIDTH))).astype(np.float32))
+    if twice:
+        rows[rng.integers(count, size=count // 3)] = rows[rng.integers(count, size=count // 3)]
+    return rows
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every gallery is large."""
+    monkeypatch.setattr(database, "LARGE", 1)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "people.db"
+
+
+@pytest.fixture
+def gallery(large: None, path: Path) -> Iterator[Gallery]:
+    with Gallery.open(path, OneThreshold(0.1)) as gallery:
+        yield gallery
+
+
+def fill(gallery: Gallery, rows: Embeddings, *, each: int = 3) -> None:
+    """Enroll rows, `each` for a person."""
+    for start in range(0, len(rows), each):
+        faces = [
+            Template(f"picture {start} {n}", BOX, 1, row) for n, row in enumerate(rows[start : start + each])
+        ]
+        gallery.enroll(f"person {start // each}", faces)
+
+
+def kind(gallery: Gallery) -> type:
+    """Return what a gallery is searched as."""
+    return type(gallery._db.load("s"))
+
+
+def inode(path: Path) -> int:
+    """Return which file is at the index's place."""
+    return Path(f"{path}-codes").stat().st_ino
+
+
+# Bounds
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 10**6), spread=st.sampled_from([0.0, 0.01, 0.3, 5.0]), far=st.booleans())
+def test_a_score_is_as_near_to_the_product_as_is_said(seed: int, spread: float, far: bool) -> None:
+    rows, probes = make_rows(seed, 50, spread=spread), make_rows(seed + 1, 5, spread=3)
+    center = rows.mean(axis=0)
+    coder = Coder.fit(center, float(np.abs(rows - center).max()) / (4 if far else 1))  # or some are cut off
+    codes, errors = coder.encode(rows)
+    coded = CodedProbes.encode(probes, coder, errors)
+    whole = 64 * coded.high.T.astype(np.int64) + coded.low.astype(np.int64)
+    products = coded.base[:, None] + coded.unit[:, None] * (
+        whole @ codes.T.astype(np.int64) - coded.offset[:, None]
+    )
+    true = probes.astype(np.float64) @ rows.T.astype(np.float64)
+    assert (np.abs(products - true) <= coded.bound[:, None]).all()
+    assert np.abs(coded.high).max() <= 63
+    assert codes.min() >= 1
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 10**6), reach=st.integers(1, 40), erased=st.integers(0, 80))
+def test_every_row_within_the_complete_distance_is_a_candidate(seed: int, reach: int, erased: int) -> None:
+    rows, probes = make_rows(seed, 100, twice=True), make_rows(seed + 1, 4)
+    center = rows.mean(axis=0)
+    coder = Coder.fit(center, float(np.abs(rows - center).max()))
+    codes, errors = coder.encode(rows)
+    gone = np.random.default_rng(seed).permutation(100)[:erased]
+    codes[gone] = 0
+    blocks = [codes[:37], codes[37:]]
+    for probe, found in zip(
+        probes, Scanner().scan(blocks, CodedProbes.encode(probes, coder, errors), reach), strict=True
+    ):
+        distances = exact_distances(probe, rows)
+        near = set(np.flatnonzero(distances <= found.complete).tolist()) - set(gone.tolist())
+        assert near <= set(found.places.tolist())
+        assert not set(gone.tolist()) & set(found.places.tolist())
+        assert len(near) >= min(reach, 100 - erased)
+
+
+def test_the_first_pass_is_exact_with_the_largest_numbers() -> None:
+    codes, high = np.full((9, 512), 255, np.uint8), np.full((512, 2), 63, np.int8)
+    high[:, 1] *= -1
+    scores = Scanner()._session.run(None, {"codes": codes, "probes": high})[0]
+    assert (scores == [[255 * 63 * 512, -255 * 63 * 512]] * 9).all()
+
+
+def test_the_network_of_the_first_pass_is_what_its_tool_makes(load_tool: Callable[[str], ModuleType]) -> None:
+    tool = load_tool("make_first_pass")
+    assert tool.PLACE.read_bytes() == tool.build().SerializeToString()
+
+
+def test_places_are_found_at_every_length() -> None:
+    for count in range(40):
+        mask = np.random.default_rng(count).random(count) < 0.3
+        np.testing.assert_array_equal(scan.find_true(mask), np.flatnonzero(mask))
+
+
+# The same answers
+
+
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 10**6),
+    each=st.integers(1, 40),
+    k=st.integers(1, 30),
+    most=st.integers(1, 8),
+    moved=st.sampled_from([0.0, 0.5, 1.0]),
+    factor=st.sampled_from([0.5, 1.0, 1.7]),
+    closed_set=st.booleans(),
+)
+def test_a_large_gallery_answers_as_a_small_one(
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    each: int,
+    k: int,
+    most: int,
+    moved: float,
+    factor: float,
+    closed_set: bool,
+) -> None:
+    path = tmp_path_factory.mktemp("gallery") / "people.db"
+    rows, wish = make_rows(seed, 90, twice=True), Wish(k, most, closed_set)
+    probes = np.concatenate([rows[:4], make_rows(seed + 1, 4)])
+    with Gallery.open(path, OneThreshold(0.1)) as gallery, pytest.MonkeyPatch.context() as patch:
+        fill(gallery, rows, each=each)
+        with gallery._db.write() as db:
+            db.execute("UPDATE faces SET adapted = (abs(random()) % 2 < ?)", (moved * 2,))
+            facts = json.dumps(asdict(toy.THRESHOLDS))
+            db.execute("INSERT INTO adapted (id, source, thresholds) VALUES (1, 's', ?)", (facts,))
+        found = []
+        for large in (10**9, 1):
+            patch.setattr(database, "LARGE", large)
+            gallery._db._rows = None
+            known = gallery._db.load("s")
+            assert isinstance(known, Rows if large > 1 else Indexed)
+            assert known.faces == 90
+            found.append([decide(near, LIMITS, wish) for near in known.measure(probes, factor, wish)])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_is_done_a_large_gallery_answers_as_a_small_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_recognizer: Recognizer, seed: int
+) -> None:
+    probes = unit_rows(np.random.default_rng(seed).random((6, 3), np.float32))
+    with (
+        Gallery.open(tmp_path / "small.db", toy_recognizer) as small,
+        Gallery.open(tmp_path / "large.db", toy_recognizer) as large,
+    ):
+        rng = random.Random(seed)
+        for number in range(60):
+            act = act_at_random(rng, number)
+            monkeypatch.setattr(database, "LARGE", 10**9)
+            outcomes = [outcome(act, each) for each in (small, large)]
+            assert outcomes[0] == outcomes[1]
+            answers = small.identify(probes, k=2)
+            monkeypatch.setattr(database, "LARGE", 1)
+            assert large.identify(probes, k=2) == answers
+
+
+# Kept up with the gallery
+
+
+def test_one_more_face_does_not_make_the_index_anew(gallery: Gallery, path: Path) -> None:
+    rows = make_rows(0, 60)
+    fill(gallery, rows)
+    identify_one(gallery, rows[0])
+    first = inode(path)
+    gallery.enroll("Zoe", [Template("new", BOX, 1, rows[5])])
+    gallery.forget("person 2")
+    gallery.merge("person 3", "person 4")
+    assert kind(gallery) is Indexed
+    assert identify_one(gallery, make_rows(9, 1)[0]).matches
+    assert inode(path) == first
+
+
+def test_what_another_program_did_is_seen(gallery: Gallery, path: Path) -> None:
+    rows = make_rows(1, 40)
+    fill(gallery, rows[:39])
+    assert identify_one(gallery, rows[39]).matches[0].distance > 0
+    with Gallery.open(path, OneThreshold(0.1)) as other:
+        other.enroll("Zoe", [Template("new", BOX, 1, rows[39])])
+        assert identify_one(gallery, rows[39]).matches[0].distance < 1e-6
+        assert identify_one(other, rows[39]).matches[0].distance < 1e-6
+        name = identify_one(gallery, rows[39]).matches[0].name
+        gallery.forget(name)
+        assert name not in [match.name for match in identify_one(other, rows[39]).matches]
+
+
+def test_a_program_that_was_killed_between_rows_and_header_loses_nothing(
+    gallery: Gallery, path: Path
+) -> None:
+    rows = make_rows(2, 50)
+    fill(gallery, rows[:30])
+    identify_one(gallery, rows[0])
+    fill(gallery, rows[:30])
+    gallery.enroll("Zoe", [Template(f"new {n}", BOX, 1, row) for n, row in enumerate(rows[30:])])
+    half = IndexFile.open(Path(f"{path}-codes"))
+    half.append(np.array([10**6]), *half.header.coder.encode(rows[:1]))  # written, and not committed
+    half.close()
+    for row in rows[30:]:
+        assert identify_one(gallery, row).matches[0].distance < 1e-6
+    assert gallery._db.load("s").faces == 50
+
+
+@pytest.mark.parametrize("harm", ["truncated", "emptied", "garbage", "header", "foreign", "gone"])
+def test_an_index_that_cannot_be_trusted_is_made_anew(
+    gallery: Gallery, path: Path, tmp_path: Path, harm: str
+) -> None:
+    rows, place = make_rows(3, 40), Path(f"{path}-codes")
+    fill(gallery, rows)
+    wanted = gallery.identify(rows, k=3)
+    gallery.close()
+    data = place.read_bytes()
+    with Gallery.open(tmp_path / "other.db", OneThreshold(0.1)) as other:
+        fill(other, rows[::-1])
+        identify_one(other, rows[0])
+    place.unlink()
+    if harm != "gone":
+        place.write_bytes(
+            {
+                "truncated": data[: len(data) // 2],
+                "emptied": b"",
+                "garbage": b"My diary. " * 1000,
+                "header": data[:60] + b"\xff" + data[61:],
+                "foreign": Path(f"{tmp_path / 'other.db'}-codes").read_bytes(),
+            }[harm]
+        )
+    with Gallery.open(path, OneThreshold(0.1)) as again:
+        assert again.identify(rows, k=3) == wanted
+        assert kind(again) is Indexed
+
+
+def test_a_gallery_that_was_put_back_is_not_searched_by_the_index_of_its_later_self(
+    gallery: Gallery, path: Path, tmp_path: Path
+) -> None:
+    rows = make_rows(4, 60)
+    fill(gallery, rows[:30])
+    gallery.forget_traces()
+    shutil.copy(path, tmp_path / "backup.db")
+    gallery.enroll("Later", [Template(f"later {n}", BOX, 1, row) for n, row in enumerate(rows[30:40])])
+    identify_one(gallery, rows[0])
+    gallery.close()
+    shutil.copy(tmp_path / "backup.db", path)
+    with Gallery.open(path, OneThreshold(0.1)) as again:
+        again.enroll("Other", [Template(f"other {n}", BOX, 1, row) for n, row in enumerate(rows[40:60])])
+        assert all(answer.matches[0].distance < 1e-6 for answer in again.identify(rows[40:60]))
+
+
+def test_an_index_older_than_the_changes_that_are_kept_is_made_anew(gallery: Gallery, path: Path) -> None:
+    rows = make_rows(5, 40)
+    fill(gallery, rows[:30])
+    identify_one(gallery, rows[0])
+    first = inode(path)
+    with gallery._db.write() as db:
+        db.execute("DELETE FROM changes")
+    gallery.enroll("Zoe", [Template("new", BOX, 1, rows[35])])
+    assert identify_one(gallery, rows[35]).matches[0].distance < 1e-6
+    assert inode(path) != first
+
+
+def test_an_index_with_many_erased_faces_is_made_anew(
+    gallery: Gallery, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "BLOCK", 0)
+    rows = make_rows(6, 40)
+    fill(gallery, rows, each=1)
+    identify_one(gallery, rows[0])
+    for number in range(20):
+        gallery.forget(f"person {number}")
+    assert gallery._db.load("s").faces == 20
+    assert IndexFile.open(Path(f"{path}-codes")).header.erased < 10
+
+
+def test_a_row_far_from_all_others_makes_the_index_anew(gallery: Gallery, path: Path) -> None:
+    rows = make_rows(7, 30, spread=0.01)
+    fill(gallery, rows)
+    identify_one(gallery, rows[0])
+    first = inode(path)
+    gallery.enroll("Opposite", [Template("far", BOX, 1, -rows[0])])
+    assert identify_one(gallery, -rows[0]).matches[0].name == "Opposite"
+    assert inode(path) != first
+
+
+def test_a_face_under_a_number_that_was_passed_over_is_found(gallery: Gallery) -> None:
+    rows = make_rows(8, 31)
+    fill(gallery, rows[:30])
+    identify_one(gallery, rows[0])
+    gallery.forget("person 3")
+    with gallery._db.write() as db:
+        (number,) = db.execute("SELECT max(id) FROM people").fetchone()  # no face has this number
+        db.execute("INSERT INTO pictures (sha256) VALUES ('x')")
+        values = (number, number, rows[30].tobytes())
+        db.execute(
+            """INSERT INTO faces (id, person_id, picture_id, "left", top, "right", bottom, score, embedding)
+               SELECT ?, ?, max(id), 0, 0, 9, 9, 1, ? FROM pictures""",
+            values,
+        )
+    assert identify_one(gallery, rows[30]).matches[0].distance < 1e-6
+
+
+# Forgotten
+
+
+def codes_of(gallery: Gallery, row: Embeddings) -> bytes:
+    """Return what stands in the index for a row."""
+    file = gallery._db._index.file  # type: ignore[attr-defined]
+    return bytes(file.header.coder.encode(row[None])[0].tobytes())
+
+
+def test_who_is_forgotten_leaves_no_code(gallery: Gallery, path: Path) -> None:
+    rows = make_rows(10, 60)
+    fill(gallery, rows, each=1)
+    identify_one(gallery, rows[0])
+    secret, place = codes_of(gallery, rows[7]), Path(f"{path}-codes")
+    assert secret in place.read_bytes()
+    gallery.forget("person 7")
+    assert secret not in place.read_bytes()
+
+
+def test_who_is_forgotten_without_the_weights_leaves_no_code(large: None, path: Path) -> None:
+    rows = make_rows(11, 60)
+    with Gallery.open(path, OneThreshold(0.1)) as gallery:
+        fill(gallery, rows, each=1)
+        identify_one(gallery, rows[0])
+        secret = codes_of(gallery, rows[7])
+    with Gallery.open(path) as gallery:
+        gallery.forget("person 7")
+        assert secret not in Path(f"{path}-codes").read_bytes()
+
+
+def test_a_killed_forget_leaves_no_code_once_the_gallery_was_opened(large: None, path: Path) -> None:
+    rows = make_rows(12, 60)
+    with Gallery.open(path, OneThreshold(0.1)) as gallery:
+        fill(gallery, rows, each=1)
+        identify_one(gallery, rows[0])
+        secret = codes_of(gallery, rows[7])
+        with gallery._db.write() as db:
+            db.execute("DELETE FROM faces WHERE embedding = ?", (rows[7].tobytes(),))
+    assert secret in Path(f"{path}-codes").read_bytes()
+    Gallery.open(path).close()
+    assert secret not in Path(f"{path}-codes").read_bytes()
+
+
+def test_an_index_that_a_killed_program_has_not_finished_is_deleted(gallery: Gallery, path: Path) -> None:
+    fill(gallery, make_rows(13, 30))
+    part = Path(f"{path}-codes.new")
+    part.write_bytes(b"codes of somebody")
+    gallery.forget("person 1")
+    assert not part.exists()
+
+
+def test_only_the_owner_may_read_the_index(gallery: Gallery, path: Path) -> None:
+    fill(gallery, make_rows(14, 30))
+    identify_one(gallery, make_rows(14, 1)[0])
+    assert Path(f"{path}-codes").stat().st_mode & 0o777 == 0o600
+
+
+def dirty(path: Path, row: Embeddings) -> bool:
+    """Return whether any sixteen bytes of a row are in a gallery's files."""
+    data, secret = b"".join(file.read_bytes() for file in path.parent.glob("people.db*")), row.tobytes()
+    return any(secret[start : start + 16] in data for start in range(0, len(secret), 16))
+
+
+def test_who_is_forgotten_in_a_large_file_leaves_no_byte(
+    gallery: Gallery, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LARGE_PAGES", 0)
+    rng = np.random.default_rng(0)
+    rows = unit_rows(rng.normal(size=(400, 128)).astype(np.float32))
+    fill(gallery, rows, each=2)
+    for person in rng.permutation(199)[:25].tolist():
+        gallery.forget(f"person {person}")
+        gone = rows[2 * person : 2 * person + 2]
+        assert [dirty(path, row) for row in gone] == [False, False]
+        assert f"picture {2 * person} ".encode() not in path.read_bytes()
+    assert gallery._db.read("PRAGMA integrity_check") == [("ok",)]
+    assert identify_one(gallery, rows[-1]).matches[0].distance < 1e-6
+
+
+def gaps_of(path: Path) -> int:
+    """Return how many gaps of a gallery's file hold anything."""
+    with path.open("rb") as file:
+        size, used = scrub.read_page_size(file)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return len(list(scrub.find_gaps(data, size, used)))
+
+
+def test_what_nothing_uses_in_a_large_file_is_overwritten(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = unit_rows(np.random.default_rng(0).normal(size=(300, 128)).astype(np.float32))
+    with Gallery.open(path, OneThreshold(0.1)) as gallery:
+        fill(gallery, rows, each=1)
+        with gallery._db.write() as db:
+            db.execute("DELETE FROM faces WHERE id % 3 = 0")
+    assert gaps_of(path) > 0
+    monkeypatch.setattr(database, "LARGE_PAGES", 0)
+    monkeypatch.setattr(Database, "read", no_vacuum(Database.read))
+    with Gallery.open(path, OneThreshold(0.1)) as gallery:
+        gallery.forget_traces()
+        assert gallery._db.read("PRAGMA integrity_check") == [("ok",)]
+        found = [identify_one(gallery, row).matches[0].distance < 1e-6 for row in rows]
+        assert sum(found) == gallery.count()[1]
+    assert gaps_of(path) == 0
+
+
+def no_vacuum(read: Callable[..., object]) -> Callable[..., object]:
+    """Return `Database.read` with the one thing forbidden that would write the file anew."""
+
+    def checked(database: Database, query: str, *values: object) -> object:
+        assert query != "VACUUM"
+        return read(database, query, *values)
+
+    return checked
+
+
+def test_a_damaged_file_is_not_touched(tmp_path: Path) -> None:
+    for data in (b"My diary. " * 1000, b"", b"SQLite format 3\0" + b"\x10\0" + b"\1" * 4078):
+        (tmp_path / "file").write_bytes(data)
+        ran = subprocess.run(
+            [sys.executable, scrub.__file__, str(tmp_path / "file")], capture_output=True, check=False
+        )
+        assert (ran.returncode, ran.stderr) == (1, b"not laid out as a gallery\n")
+        assert (tmp_path / "file").read_bytes() == data
+
+
+def test_a_file_laid_out_in_another_way_is_written_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "LARGE_PAGES", 0)
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA auto_vacuum = FULL")
+    db.execute("VACUUM")
+    db.close()
+    rows = unit_rows(np.random.default_rng(0).normal(size=(60, 128)).astype(np.float32))
+    with Gallery.open(path, OneThreshold(0.1)) as gallery:
+        fill(gallery, rows, each=1)
+        gallery.forget("person 7")
+        assert not dirty(path, rows[7])
+
+
+# A disk that is full
+
+
+FULL = """
+import resource, sys
+import numpy as np
+from gallery_world import OneThreshold
+from sameface.gallery import Gallery, database
+database.LARGE = 1
+rows = np.load(sys.argv[2])
+with Gallery.open(sys.argv[1], OneThreshold(0.1)) as gallery:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+    for answer in gallery.identify(rows):
+        print(answer.matches[0].distance)
+"""
+
+
+def test_with_a_full_disk_all_rows_are_read_instead(path: Path, tmp_path: Path) -> None:
+    rows = make_rows(15, 30)
+    with Gallery.open(path, OneThreshold(0.1)) as gallery:
+        fill(gallery, rows)
+    np.save(tmp_path / "rows.npy", rows)
+    ran = subprocess.run(
+        [sys.executable, "-c", FULL, str(path), str(tmp_path / "rows.npy")],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert [float(distance) < 1e-6 for distance in ran.stdout.split()] == [True] * 30
+    assert "all rows are read" in ran.stderr
+    assert not list(tmp_path.glob("*-codes*"))
