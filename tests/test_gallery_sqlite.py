@@ -226,6 +226,45 @@ def test_a_truncated_file_is_an_error(path: Path, toy_recognizer: Recognizer) ->
         use()
 
 
+DAMAGES = {
+    "an embedding that is text": "UPDATE faces SET embedding = 'text'",
+    "an embedding that is too short": "UPDATE faces SET embedding = x'00000000' WHERE id = 2",
+    "an embedding that is no number": "UPDATE faces SET embedding = x'0000c07f0000c07f0000c07f'",
+    "an embedding that is too long": "UPDATE faces SET embedding = x'0000803f0000803f0000803f'",
+    "a box of text": """UPDATE faces SET "left" = '{}'""",
+    "a score of bytes": "UPDATE faces SET score = x'00'",
+    "a crop of text": "UPDATE faces SET crop = 'text'",
+    "half a crop": "UPDATE faces SET crop = substr(crop, 1, length(crop) - 30)",
+    "thresholds that are no JSON": "INSERT INTO calibration VALUES (1, '')",
+    "thresholds that are a list": "INSERT INTO calibration VALUES (1, '[]')",
+    "thresholds that are a number": "INSERT INTO calibration VALUES (1, 7)",
+    "nested thresholds": f"INSERT INTO calibration VALUES (1, '{'[' * 100_000}')",
+    "a width of bytes": "UPDATE pipeline SET dimension = x'00'",
+    "an impossible width": "UPDATE pipeline SET dimension = -1",
+    "a last number without end": "UPDATE numbers SET last = 9e999",
+    "no last number": "DELETE FROM numbers",
+    "a version below nothing": "PRAGMA user_version = -5",
+}
+
+
+@pytest.mark.parametrize("statement", DAMAGES.values(), ids=DAMAGES)
+def test_values_that_do_not_belong_into_a_gallery_are_its_error(
+    path: Path, toy_recognizer: Recognizer, statement: str
+) -> None:
+    with Gallery.open(path, toy_recognizer) as gallery:
+        gallery.enroll("Red", [face(toy.RED, crop=SECRET_CROP), face(toy.GREEN, "other")])
+        gallery._db.read(statement)
+
+    def use() -> None:
+        with Gallery.open(path, toy_recognizer) as gallery:
+            for each in gallery.faces("Red"):
+                gallery.crop("Red", each.number)
+            gallery.identify(np.eye(1, 3, dtype=np.float32))
+
+    with pytest.raises(GalleryFileError, match="damaged: "):
+        use()
+
+
 def test_text_that_is_none_is_an_error(path: Path, toy_recognizer: Recognizer) -> None:
     with Gallery.open(path, toy_recognizer) as gallery:
         gallery.enroll("Red", [face(toy.RED)])

@@ -20,6 +20,7 @@ import numpy as np
 from sameface.arrays import Embeddings
 from sameface.errors import GalleryBusyError, GalleryFileError, SignatureError
 from sameface.gallery import scrub
+from sameface.gallery.damage import undamaged
 from sameface.gallery.index import Index
 from sameface.gallery.indexfile import IndexAheadError, IndexFile, UnusableIndexError
 from sameface.gallery.schema import APPLICATION_ID, MIGRATIONS
@@ -32,6 +33,10 @@ LARGE = 20_000  # faces from which on a search goes through an index beside the 
 LARGE_PAGES = 4096  # of 4 KiB, from which on a file is not written anew whenever somebody is forgotten
 TRIES = 10  # to look at one moment while other programs change the gallery
 WAIT_SECONDS = 30.0  # for another program's write to end
+WRONG_FACTS = """SELECT (SELECT count(*) FROM pipeline WHERE typeof(dimension) NOT IN ('integer', 'null')
+                                                       OR dimension NOT BETWEEN 1 AND 65536)
+                      + (SELECT count(*) <> 1 OR sum(typeof(last) <> 'integer') > 0 FROM numbers)"""
+LENGTH_ROUNDING = 1e-3  # of a stored row's squared length
 BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -64,6 +69,7 @@ class Database:
             database = cls(path, connect(path))
         try:
             database._migrate()
+            database._check_facts()
             database._erase_codes()  # of whom a killed program has forgotten
         except BaseException:
             database.close()
@@ -216,7 +222,7 @@ class Database:
         self._rows = None
         with self._indexed(signature) as file:
             moved = self.read("SELECT EXISTS (SELECT 1 FROM faces WHERE adapted)")[0][0]
-            mixed = parse_thresholds(self.read("SELECT thresholds FROM adapted")) if moved else None
+            mixed = parse_thresholds(self, "adapted") if moved else None
             faces = file.header.count - file.header.erased
             own = read_thresholds(self)
         known: Known = indexed.Indexed(
@@ -244,6 +250,12 @@ class Database:
                 for number in range(self._version_of_tables(), len(MIGRATIONS)):
                     migrate(db, number)
 
+    def _check_facts(self) -> None:
+        """Raise if what every write relies on cannot be right."""
+        [(wrong,)] = self.read(WRONG_FACTS)
+        if wrong:
+            raise GalleryFileError(self.path, "damaged: width or last number cannot be right: take a backup")
+
     def _version_of_tables(self) -> int:
         """Return the version of the file's tables, 0 for an empty file."""
         [(version,)] = self.read("PRAGMA user_version")
@@ -251,6 +263,8 @@ class Database:
         [(tables,)] = self.read("SELECT count(*) FROM sqlite_master")
         if tables and owner != APPLICATION_ID:
             raise GalleryFileError(self.path, "a SQLite file, but not a gallery")
+        if version < 0 or (tables and version == 0):
+            raise GalleryFileError(self.path, f"damaged: it says that it is of version {version}")
         if version > len(MIGRATIONS):
             reason = f"made by a later sameface (version {version}, this one reads {len(MIGRATIONS)})"
             raise GalleryFileError(self.path, reason)
@@ -262,15 +276,28 @@ def read_rows(database: Database, version: tuple[int, int]) -> Rows:
     query = """SELECT person_id, name, embedding, adapted FROM faces JOIN people ON people.id = person_id
                ORDER BY faces.id"""
     names, owners, blobs, moved = {}, [], bytearray(), []
-    for owner, name, blob, adapted in database.read(query):
-        names[owner] = name
-        owners.append(owner)
-        blobs += blob
-        moved.append(adapted)
-    matrix = np.frombuffer(bytes(blobs), np.float32).reshape(len(owners), -1 if owners else 0)
-    numbers, adapted = np.array(owners, np.int64), np.array(moved, bool)
-    mixed = parse_thresholds(database.read("SELECT thresholds FROM adapted")) if adapted.any() else None
+    [(width,)] = database.read("SELECT dimension FROM pipeline") or [(None,)]
+    with undamaged(database.path, "an embedding"):
+        for owner, name, blob, adapted in database.read(query):
+            names[owner] = name
+            owners.append(owner)
+            if len(blob) != 4 * width:
+                raise ValueError(f"an embedding must have {width} numbers, got {len(blob)} bytes")
+            blobs += blob
+            moved.append(adapted)
+        matrix = np.frombuffer(bytes(blobs), np.float32).reshape(len(owners), width or 0)
+        numbers, adapted = np.array(owners, np.int64), np.array(moved, bool)
+        check_lengths(matrix)
+    mixed = parse_thresholds(database, "adapted") if adapted.any() else None
     return Rows(version, names, numbers, matrix, adapted, read_thresholds(database), mixed)
+
+
+def check_lengths(matrix: Embeddings) -> None:
+    """Raise unless every row has a length up to 1; 0 is that of a network that saw nothing."""
+    with np.errstate(over="ignore"):
+        longest = np.einsum("ij,ij->i", matrix, matrix).max(initial=0)
+    if not longest <= 1 + LENGTH_ROUNDING:
+        raise ValueError(f"rows must have length 1, got {longest}")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from sameface.errors import (
     UnknownPersonError,
 )
 from sameface.gallery.backend import Backend, Row, Statements
+from sameface.gallery.damage import undamaged
 from sameface.gallery.faces import BOX, decode_crop, next_number
 from sameface.gallery.names import clean_name
 from sameface.gallery.records import EnrolledFace, Forgotten, Person
@@ -82,10 +83,11 @@ def list_faces(database: Backend, person: int, limit: int | None, after: int) ->
     query = f"""SELECT id, {", ".join(BOX)}, score, crop IS NOT NULL FROM faces
                WHERE person_id = ? AND id > ? ORDER BY id"""
     rows = read_page(database, query, limit, person, after)
-    return [
-        EnrolledFace(number, np.array(box, np.float32), score, bool(crop))
-        for number, *box, score, crop in rows
-    ]
+    with undamaged(database.path, "a face"):
+        return [
+            EnrolledFace(number, np.array(box, np.float32), float(score), bool(crop))
+            for number, *box, score, crop in rows
+        ]
 
 
 def read_page(database: Backend, query: str, limit: int | None, *values: object) -> list[Row]:
@@ -100,7 +102,8 @@ def read_crop(database: Backend, person: int, face: int) -> Image | None:
     found = database.read("SELECT crop FROM faces WHERE id = ? AND person_id = ?", face, person)
     if not found:
         raise UnknownFaceError(face)
-    return None if found[0][0] is None else decode_crop(found[0][0])
+    with undamaged(database.path, "a crop"):
+        return None if found[0][0] is None else decode_crop(found[0][0])
 
 
 def rename_person(db: Statements, who: Who, name: str) -> None:

@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from sameface.gallery.backend import Backend, Row, Statements
+from sameface.gallery.backend import Backend, Statements
+from sameface.gallery.damage import undamaged
 from sameface.manifest import Thresholds
 
 
 def read_thresholds(database: Backend) -> Thresholds | None:
     """Return the thresholds in the gallery, or None."""
-    return parse_thresholds(database.read("SELECT thresholds FROM calibration"))
+    return parse_thresholds(database, "calibration")
 
 
-def parse_thresholds(found: list[Row]) -> Thresholds | None:
-    """Return the thresholds that one or no row holds."""
-    return None if not found else Thresholds.from_facts(json.loads(found[0][0]))
+def parse_thresholds(database: Backend, table: str) -> Thresholds | None:
+    """Return the thresholds that a table holds in its one row, or None without a row.
+
+    Raises:
+        GalleryFileError: They are damaged.
+    """
+    found = database.read(f"SELECT thresholds FROM {table}")
+    with undamaged(database.path, "the thresholds"):
+        return None if not found else Thresholds.from_facts(json.loads(found[0][0]))
 
 
 def write_thresholds(db: Statements, thresholds: Thresholds | None) -> None:
