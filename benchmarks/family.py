@@ -70,7 +70,7 @@ class OnceDetector(Detector):
 
     def find(self, image: Image) -> list[Face]:
         """Return the faces of a picture, from memory the second time."""
-        key = hashlib.sha256(np.ascontiguousarray(image)).digest()
+        key = hashlib.sha256(image.tobytes()).digest()
         if key not in self._found:
             self._found[key] = super().find(image)
         return self._found[key]

@@ -14,6 +14,7 @@ from sameface.errors import (
     ImageTooLargeError,
     NoFaceError,
     NoSuchFaceError,
+    PoorFaceError,
     ProtocolError,
     SamefaceError,
     SeveralFacesError,
@@ -23,6 +24,7 @@ from sameface.errors import (
     WeightsError,
 )
 from sameface.face import Face
+from sameface.quality import Quality
 
 CLASSES = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, SamefaceError)]
 GROUPS = [each for each in CLASSES if each.__subclasses__() and "__init__" not in vars(each)]
@@ -86,6 +88,11 @@ MESSAGES = [
     ),
     (NoSuchFaceError("'a.jpg'", 4, 1), "no face 4 in 'a.jpg': it has only face 0"),
     (NoSuchFaceError("'a.jpg'", 4, 2), "no face 4 in 'a.jpg': it has faces 0 to 1"),
+    (
+        PoorFaceError("'a.jpg'", Quality(certainty=0.9, size=1, sharpness=0.2, pose=1, light=1), 0.3),
+        "the face in 'a.jpg' has a quality of 0.18, wanted 0.3 or more: its sharpness is worst; "
+        "take another picture",
+    ),
     (WeightsError("resnet29", "gone"), "weights 'resnet29': gone"),
     (
         ThresholdError(1e-9, 5e-6, 0.1, "a false-accept rate of"),
@@ -120,6 +127,7 @@ GIVEN = {
     "float": 0.5,
     "dict[str, Any]": {"seconds": 3},
     "Mapping[str, str]": {"retry-after": "3"},
+    "Quality": Quality(certainty=1, size=1, sharpness=0.2, pose=1, light=1),
     "Sequence[Face]": (make_face(0),),
     "Sequence[tuple[str, str]]": (("far", "too small"),),
     "Sequence[tuple[str, SamefaceError]]": (("a.jpg", NoFaceError("'a.jpg'")),),
