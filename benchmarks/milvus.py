@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pymilvus import MilvusClient
 
 from family import embed_crops
 from galleries import TOP, Pipeline, compare, enroll, is_same
@@ -128,10 +129,16 @@ def search(
 
 
 def settle(vectors: Vectors) -> None:
-    """Wait until the index holds every face."""
-    vectors._ask(lambda client: client.flush(vectors.name))
-    while vectors._ask(lambda client: client.describe_index(vectors.name, "embedding"))["pending_index_rows"]:
-        time.sleep(1)
+    """Wait until the index holds every face; milvus-lite makes it when the collection is loaded."""
+
+    def ask(client: MilvusClient) -> None:
+        client.flush(vectors.name)
+        while client.describe_index(vectors.name, "embedding")["pending_index_rows"]:
+            time.sleep(1)
+        client.release_collection(vectors.name)
+        client.load_collection(vectors.name)
+
+    vectors._ask(ask)
 
 
 def parts(probes: Embeddings) -> list[Embeddings]:
