@@ -188,3 +188,10 @@ def test_a_list_of_videos_may_be_a_csv_file_with_slices(tmp_path):
     assert (same.a, same.b) == (str(tmp_path / "frames/Ann/0"), str(tmp_path / "frames/Ann/1"))
     assert (same.same, other.same, same.fold, other.fold) == (True, False, 0, 1)
     assert (same.slice, other.slice) == ("day", NO_SLICE)
+
+
+def test_a_name_that_no_file_can_have_is_a_picture_that_is_not_there(tmp_path):
+    name = "A" * 5_000
+    path = tmp_path / "pairs.txt"
+    path.write_text(f"1\n{name}\t1\t2\nAnn\t1\tBob\t1\n")
+    assert read_pairs([path], None)[0].a.endswith("_0001.jpg")

@@ -135,7 +135,15 @@ def lfw_picture(pictures: Path, person: str, number: str) -> str:
     """Return where LFW keeps a picture: `Person/Person_0001.jpg`, or another ending if that one is there."""
     plain = pictures / person / f"{person}_{int(number):04d}.jpg"
     others = (plain.with_suffix(ending) for ending in (".png", ".jpeg", ".webp"))
-    return str(plain if plain.is_file() else next((path for path in others if path.is_file()), plain))
+    return str(plain if is_file(plain) else next(filter(is_file, others), plain))
+
+
+def is_file(path: Path) -> bool:
+    """Return whether there is a file; there is none of a name that no file can have."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
