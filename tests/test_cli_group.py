@@ -114,6 +114,19 @@ def test_far_makes_larger_or_smaller_groups(run: Run, tmp_path: Path, ending: st
         assert f"2 faces of {people}" in told
 
 
+def test_a_threshold_takes_the_place_of_a_rate(run: Run, tmp_path: Path, ending: str) -> None:
+    save_day(tmp_path / "day", (toy.RED,), (toy.REDDISH,))
+    run("embed", "day", "-o", f"faces{ending}")
+    words = ("group", f"faces{ending}", "-o", f"groups{ending}", "--threshold")
+    assert "2 faces of 1 person" in run(*words, "4").stderr
+    assert "2 faces of 2 people" in run(*words, "0").stderr
+    both = run(*words, "0.1", "--far", "0.01")
+    assert (both.exit_code, "--far and --threshold each set the distance: give one" in both.stderr) == (
+        2,
+        True,
+    )
+
+
 def test_embeddings_of_another_pipeline_are_refused(run: Run, first: Path, ending: str) -> None:
     result = run("group", first, "-o", f"groups{ending}", "--no-flip")
     assert (result.exit_code, "was made with pipeline" in result.stderr) == (3, True)

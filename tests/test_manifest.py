@@ -86,8 +86,14 @@ def test_the_faces_of_a_larger_album_must_be_nearer(size, far):
     assert TABLE.at_album(size) == pytest.approx(TABLE.at(far), abs=1e-9)
 
 
-def test_an_album_too_large_for_the_calibration_gets_the_strictest_threshold():
-    assert TABLE.at_album(10**9) == TABLE.distance[-1]
+def test_past_the_calibration_the_distance_falls_on_as_before():
+    assert TABLE.at_album(150_000) == pytest.approx(TABLE.at(1e-4) - (TABLE.at(1e-3) - TABLE.at(1e-4)))
+    assert TABLE.at_album(10**12) == 0
+
+
+def test_a_calibration_of_one_rate_has_one_distance_for_an_album_of_any_size():
+    single = Thresholds((0.01,), (0.3,), (100,), 10_000, "a test")
+    assert {single.at_album(size) for size in (1, 10**4, 10**9)} == {0.3}
 
 
 def test_the_rate_asked_for_holds_for_an_album_of_any_size():

@@ -137,14 +137,20 @@ class Thresholds:
         Args:
             size: How many faces there are.
             far: The false-accept rate of one comparison. None means `ALBUM_FAR`, of more than `ALBUM_SIZE`
-                faces as much less as they are more, so that a face meets no more strangers who look like it;
-                but never less than the calibration reaches.
+                faces as much less as they are more, so that a face meets no more strangers who look like it.
+                Past what the calibration reaches the distance falls on as over its last tenfold of the rate.
 
         Raises:
             ThresholdError: The calibration does not reach to this `far`.
         """
-        fitting = ALBUM_FAR * min(1.0, ALBUM_SIZE / max(size, 1))
-        return self.at(min(max(fitting, self.far[-1]), self.far[0]) if far is None else far)
+        if far is not None:
+            return self.at(far)
+        fitting = min(ALBUM_FAR * min(1.0, ALBUM_SIZE / max(size, 1)), self.far[0])
+        least = self.far[-1]
+        if fitting >= least:
+            return self.at(fitting)
+        fall = self.at(min(10 * least, self.far[0])) - self.distance[-1]
+        return max(self.distance[-1] - fall * float(np.log10(least / fitting)), 0.0)
 
 
 def over(far: float, size: int) -> float:

@@ -45,16 +45,15 @@ existing_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="An output of before: only pictures that are not in it are compared, and its groups stay.",
 )
 @far_option
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 4),
+    help="The distance to allow instead, such as one below every rate that was calibrated.",
+)
 @json_option
 @recognizer_options
 def group(
-    *,
-    recognizer: Recognizer,
-    faces: Path,
-    output: Path,
-    earlier: Path | None,
-    far: float | None,
-    as_json: bool,
+    *, recognizer: Recognizer, faces: Path, output: Path, earlier: Path | None, as_json: bool, **choices: Any
 ) -> None:
     """Group the embeddings in FACES, a .npz or .parquet file that `sameface embed` wrote, into people.
 
@@ -65,13 +64,14 @@ def group(
     With --update the output holds the faces of before too. It may be that very file, which is then replaced.
     """
     check_output(output)
+    if choices["far"] is not None and choices["threshold"] is not None:
+        raise click.UsageError("--far and --threshold each set the distance: give one")
     new = read_faces(faces, recognizer.signature, WANTED)
     known = {name: values[:0] for name, values in new.items()} | {"group": np.zeros(0, np.int64)}
     if earlier is not None:
         known = read_faces(earlier, recognizer.signature, (*WANTED, "group"))
         new = leave_out(new, set(known["picture"].tolist()))
-    size = len(known["group"]) + len(new["number"])
-    threshold = recognizer.thresholds.at_album(size, far)
+    threshold = choose_threshold(recognizer, len(known["group"]) + len(new["number"]), **choices)
     with progress() as told:
         new["group"] = group_faces(new, known, threshold, told)
     write_groups(output, join([known, new]), recognizer.signature)
@@ -86,6 +86,13 @@ def check_output(output: Path) -> None:
         raise click.UsageError(f"no folder {str(output.parent)!r}")
     if output.suffix == ".parquet":
         import_pyarrow()
+
+
+def choose_threshold(
+    recognizer: Recognizer, size: int, *, far: float | None, threshold: float | None
+) -> float:
+    """Return the threshold to group so many faces with."""
+    return recognizer.thresholds.at_album(size, far) if threshold is None else threshold
 
 
 def read_faces(path: Path, signature: str, wanted: tuple[str, ...]) -> Columns:
