@@ -52,7 +52,8 @@ ROUNDS = 7
 TIMES = 3  # somebody is enrolled and forgotten
 FACES, PER = 4, 5  # faces of a person; numbers that they and the person take
 PIECE = 64  # bytes of a row; a row that is found in part is a trace too
-PARTS = ("open", "search", "loops", "more", "hnsw", "one")
+PREFIX = 32  # float32 numbers are as long as a code
+PARTS = ("open", "search", "passes", "loops", "more", "hnsw", "one")
 SMALL = 100_000  # faces for the searches that loop in Python
 BLOCK = 50_000
 BOX = np.array([0, 0, 9, 9], np.float32)
@@ -310,6 +311,43 @@ def search_more(world: World, gallery: Gallery) -> None:
     )
 
 
+def compare_first_passes(world: World, gallery: Gallery) -> None:
+    """Print what 128 bytes of a face can be: codes, or the first numbers of a rotated row through BLAS.
+
+    Both leave the faces that can be among the ten nearest; of a rotated row the rest is bounded by its length
+    (Cauchy and Schwarz).
+    """
+    known = gallery._db.load(gallery._need_pipeline().signature)
+    assert isinstance(known, Indexed)
+    center = world.rows.mean(axis=0)
+    axes = np.linalg.eigh(np.cov(world.rows[:BLOCK].T))[1][:, ::-1].astype(np.float32)
+    turned, probes = (world.rows - center) @ axes, (world.probes - center) @ axes
+    prefix = np.ascontiguousarray(turned[:, :PREFIX])
+    rest = np.linalg.norm(turned[:, PREFIX:], axis=1)
+    left = []
+    for probe in probes:
+        # |q - x|^2 = |q|^2 + |x|^2 - 2 q.x, less what is the same for every row
+        nearness = prefix @ probe[:PREFIX] - (prefix**2).sum(axis=1) / 2 - rest**2 / 2
+        bound = rest * np.linalg.norm(probe[PREFIX:])
+        edge = np.partition(nearness - bound, -TOP)[-TOP]
+        left.append(int((nearness + bound >= edge).sum()))
+    with known.snapshot() as file:
+        codes = [codes for _, codes in file.blocks()]
+        coded = CodedProbes.encode(world.probes, file.header.coder, file.header.errors)
+        one = CodedProbes.encode(world.probes[:1], file.header.coder, file.header.errors)
+        few = [len(found.places) for found in known.scanner.scan(codes, coded, TOP)]
+        steps: dict[str, Callable[[], object]] = {
+            "codes of 8 bits, with selection": partial(known.scanner.scan, codes, one, TOP),
+            f"{PREFIX} numbers through BLAS, product alone": lambda: prefix @ probes[0, :PREFIX],
+        }
+        seconds = [median(each) for each in alternate(steps, rounds=ROUNDS).values()]
+    cells = [
+        [name, f"{value * 1e3:.1f}", f"{median(each):,.0f}", f"{max(each):,}"]
+        for name, value, each in zip(steps, seconds, (few, left), strict=True)
+    ]
+    print_table(["128 bytes a face", "ms", "faces left, median", "most"], cells)
+
+
 OPEN = """
 import sys, time
 start = time.perf_counter()
@@ -422,6 +460,8 @@ def main() -> int:
     with Gallery.open(world.place, pipeline) as gallery:
         if "search" in choices.parts:
             targets += compare_searches(world, gallery)
+        if "passes" in choices.parts:
+            compare_first_passes(world, gallery)
         if "loops" in choices.parts:
             compare_loops(world, gallery)
         if "more" in choices.parts:

@@ -19,6 +19,7 @@ from sameface.arrays import Embeddings, expect_shape
 from sameface.errors import UpgradeError
 from sameface.gallery.address import MilvusAddress, parse_address
 from sameface.gallery.database import Database
+from sameface.gallery.index import SUFFIX as SEARCHED
 from sameface.manifest import Thresholds
 
 SUFFIX = ".upgraded"
@@ -293,6 +294,6 @@ def count_faces(db: sqlite3.Connection, schema: str) -> Progress:
 
 
 def delete_files(place: str) -> None:
-    """Delete a database with its log."""
-    for ending in ("-wal", "-shm", ""):
+    """Delete a database with its log and its index."""
+    for ending in ("-wal", "-shm", SEARCHED, ""):
         Path(place + ending).unlink(missing_ok=True)
