@@ -247,14 +247,13 @@ def scale(real: People, count: int, threshold: float) -> Scaled:
     return Scaled(grouped, work, seconds, whole, peak)
 
 
-def measure_scale(real: People, counts: list[int], recognizer: Recognizer) -> list[Target]:
-    """Print the table of sizes, and return what has to hold."""
+def measure_scale(real: People, counts: list[int], choose: Callable[[int], float]) -> list[Target]:
+    """Print the table of sizes, each at the threshold chosen for it, and return what has to hold."""
     lines, targets = [], []
     for count in counts:
-        threshold = recognizer.thresholds.at_album(count)
         # A process of its own, so that its peak of memory is that of this size.
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
-            found = alone.submit(scale, real, count, threshold).result()
+            found = alone.submit(scale, real, count, choose(count)).result()
         grouped, late = found.grouped, found.late.bcubed
         more = (f"{found.work:.1f}", f"{found.gigabytes:.2f}", f"{found.joined:.1f}", f"{100 * late.f:.2f} %")
         lines.append([*grouped.cells, *more])
@@ -294,6 +293,7 @@ def main() -> int:
     parser.add_argument("view1", type=Path, help="lfw-view1.tar")
     parser.add_argument("crops", type=Path, help="A folder of straightened crops.")
     parser.add_argument("--faces", type=int, nargs="*", default=[100_000], help="Sizes to make.")
+    parser.add_argument("--distance", type=float, help="The threshold of every size; the default without.")
     parser.add_argument("--only", choices=["quality", "scale"])
     given = parser.parse_args()
     recognizer = Recognizer.load()
@@ -308,7 +308,9 @@ def main() -> int:
         ]
     if given.only != "quality":
         tell_rates(crops, recognizer)
-        targets += measure_scale(crops, given.faces, recognizer)
+        chosen = given.distance
+        choose = recognizer.thresholds.at_album if chosen is None else lambda _: chosen
+        targets += measure_scale(crops, given.faces, choose)
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {describe()}\n")
     return print_targets(targets)
 
