@@ -29,7 +29,7 @@ from sameface.gallery import Gallery, database, index, scan, scrub
 from sameface.gallery.codes import CodedProbes, Coder
 from sameface.gallery.database import Database
 from sameface.gallery.indexed import Indexed
-from sameface.gallery.indexfile import IndexFile
+from sameface.gallery.indexfile import IndexAheadError, IndexFile
 from sameface.gallery.scan import Scanner
 from sameface.gallery.search import Limits, Rows, Wish, decide
 from sameface.recognizer import Recognizer
@@ -346,6 +346,83 @@ def test_a_face_under_a_number_that_was_passed_over_is_found(gallery: Gallery) -
             values,
         )
     assert identify_one(gallery, rows[30]).matches[0].distance < 1e-6
+
+
+# Several programs
+
+
+def test_an_index_that_is_ahead_of_what_is_read_is_looked_at_again(gallery: Gallery, path: Path) -> None:
+    rows = make_rows(16, 32)
+    fill(gallery, rows[:30])
+    identify_one(gallery, rows[0])
+    with Gallery.open(path, OneThreshold(0.1)) as other:
+        other.enroll("Ann", [Template("first", BOX, 1, rows[31])])
+        with gallery._db.snapshot():  # type: ignore[attr-defined]
+            gallery.count()  # from here on nothing later is seen
+            other.enroll("Zoe", [Template("new", BOX, 1, rows[30])])
+            identify_one(other, rows[30])
+            with pytest.raises(IndexAheadError):
+                gallery._db._index.catch_up(gallery._db, "s")  # type: ignore[attr-defined]
+        assert identify_one(gallery, rows[30]).matches[0].name == "Zoe"
+
+
+PROGRAM = """
+import os, signal, sys
+import numpy as np
+from gallery_world import OneThreshold
+from sameface.gallery import Gallery, database
+from sameface.gallery.indexfile import IndexAheadError, IndexFile
+from sameface.template import Template
+database.LARGE = 1
+rows, what = np.load(sys.argv[2]), sys.argv[3]
+if what == "die":
+    IndexFile.commit = lambda self, cursor: os.kill(os.getpid(), signal.SIGKILL)
+with Gallery.open(sys.argv[1], OneThreshold(0.1)) as gallery:
+    for number, row in enumerate(rows):
+        if what != "die":
+            gallery.enroll(f"{what} {number}", [Template(f"{what} {number}", rows[0, :4] * 0, 1, row)])
+        print(gallery.identify(row[None])[0].matches[0].distance < 1e-6, flush=True)
+"""
+
+
+def start(path: Path, rows: Path, what: str) -> subprocess.Popen[str]:
+    """Start a program that enrolls rows and finds each, or that dies when it has written an index."""
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(path), str(rows), what],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_programs_that_enroll_and_search_at_once_find_everybody(gallery: Gallery, path: Path) -> None:
+    rows = make_rows(17, 60)
+    for part in (0, 1):
+        np.save(path.parent / f"{part}.npy", rows[30 * part : 30 * part + 30])
+    with (
+        start(path, path.parent / "0.npy", "a") as one,
+        start(path, path.parent / "1.npy", "b") as other,
+    ):
+        told = [each.communicate()[0].split() for each in (one, other)]
+    assert told == [["True"] * 30] * 2
+    assert all(answer.matches[0].distance < 1e-6 for answer in gallery.identify(rows))
+    assert kind(gallery) is Indexed
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_program_that_is_killed_while_it_writes_the_index_harms_nobody(
+    gallery: Gallery, path: Path, made: bool
+) -> None:
+    rows = make_rows(18, 40)
+    fill(gallery, rows[:30])
+    if made:
+        identify_one(gallery, rows[0])
+        gallery.enroll("Zoe", [Template(f"new {n}", BOX, 1, row) for n, row in enumerate(rows[30:])])
+    np.save(path.parent / "rows.npy", rows[:1])
+    with start(path, path.parent / "rows.npy", "die") as dying:
+        assert dying.wait() == -9
+    assert all(answer.matches[0].distance < 1e-6 for answer in gallery.identify(rows[: 40 if made else 30]))
+    assert not Path(f"{path}-codes.new").exists()
 
 
 # Forgotten
