@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from sameface.arrays import Embeddings
 from sameface.compare import exact_distances
 from sameface.embed import unit_rows
+from sameface.errors import GalleryFileError
 from sameface.gallery import Gallery, database, index, scan, scrub
 from sameface.gallery.codes import CodedProbes, Coder
 from sameface.gallery.database import Database
@@ -562,6 +563,17 @@ def test_a_file_laid_out_in_another_way_is_written_anew(path: Path, monkeypatch:
         fill(gallery, rows, each=1)
         gallery.forget("person 7")
         assert not dirty(path, rows[7])
+
+
+@pytest.mark.parametrize("blob", [b"", b"\0" * 60, b"\xff" * 4 * WIDTH, 7])
+def test_a_damaged_row_is_an_error(gallery: Gallery, blob: object) -> None:
+    rows = make_rows(19, 30)
+    fill(gallery, rows)
+    identify_one(gallery, rows[0])
+    with gallery._db.write() as db:
+        db.execute("UPDATE faces SET embedding = ? WHERE id = (SELECT max(id) FROM faces)", (blob,))
+    with pytest.raises(GalleryFileError, match="damaged: an embedding"):
+        identify_one(gallery, rows[0])
 
 
 # A disk that is full

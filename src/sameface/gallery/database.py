@@ -20,7 +20,7 @@ import numpy as np
 from sameface.arrays import Embeddings
 from sameface.errors import GalleryBusyError, GalleryFileError, SignatureError
 from sameface.gallery import scrub
-from sameface.gallery.damage import undamaged
+from sameface.gallery.damage import stack_rows, undamaged
 from sameface.gallery.index import Index
 from sameface.gallery.indexfile import IndexAheadError, IndexFile, UnusableIndexError
 from sameface.gallery.schema import APPLICATION_ID, MIGRATIONS
@@ -36,7 +36,6 @@ WAIT_SECONDS = 30.0  # for another program's write to end
 WRONG_FACTS = """SELECT (SELECT count(*) FROM pipeline WHERE typeof(dimension) NOT IN ('integer', 'null')
                                                        OR dimension NOT BETWEEN 1 AND 65536)
                       + (SELECT count(*) <> 1 OR sum(typeof(last) <> 'integer') > 0 FROM numbers)"""
-LENGTH_ROUNDING = 1e-3  # of a stored row's squared length
 BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -275,29 +274,18 @@ def read_rows(database: Database, version: tuple[int, int]) -> Rows:
     """Read every embedding into one matrix."""
     query = """SELECT person_id, name, embedding, adapted FROM faces JOIN people ON people.id = person_id
                ORDER BY faces.id"""
-    names, owners, blobs, moved = {}, [], bytearray(), []
+    names, owners, blobs, moved = {}, [], [], []
     [(width,)] = database.read("SELECT dimension FROM pipeline") or [(None,)]
-    with undamaged(database.path, "an embedding"):
-        for owner, name, blob, adapted in database.read(query):
-            names[owner] = name
-            owners.append(owner)
-            if len(blob) != 4 * width:
-                raise ValueError(f"an embedding must have {width} numbers, got {len(blob)} bytes")
-            blobs += blob
-            moved.append(adapted)
-        matrix = np.frombuffer(bytes(blobs), np.float32).reshape(len(owners), width or 0)
+    for owner, name, blob, adapted in database.read(query):
+        names[owner] = name
+        owners.append(owner)
+        blobs.append(blob)
+        moved.append(adapted)
+    matrix = stack_rows(database.path, blobs, width or 0)
+    with undamaged(database.path, "a face"):
         numbers, adapted = np.array(owners, np.int64), np.array(moved, bool)
-        check_lengths(matrix)
     mixed = parse_thresholds(database, "adapted") if adapted.any() else None
     return Rows(version, names, numbers, matrix, adapted, read_thresholds(database), mixed)
-
-
-def check_lengths(matrix: Embeddings) -> None:
-    """Raise unless every row has a length up to 1; 0 is that of a network that saw nothing."""
-    with np.errstate(over="ignore"):
-        longest = np.einsum("ij,ij->i", matrix, matrix).max(initial=0)
-    if not longest <= 1 + LENGTH_ROUNDING:
-        raise ValueError(f"rows must have length 1, got {longest}")
 
 
 @contextmanager

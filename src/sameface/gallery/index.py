@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sameface.arrays import Embeddings
 from sameface.gallery.backend import Row
 from sameface.gallery.codes import Coder, Errors
+from sameface.gallery.damage import stack_rows
 from sameface.gallery.indexfile import (
     BLOCK,
     Cursor,
@@ -31,6 +32,10 @@ ROWS = "SELECT id, embedding FROM faces WHERE id > ? ORDER BY id LIMIT ?"
 
 class Snapshot(Protocol):
     """A gallery in SQLite, read as of one moment."""
+
+    @property
+    def path(self) -> str:
+        """Where it is."""
 
     def read(self, query: str, *values: object) -> list[Row]:
         """Return the rows of a query."""
@@ -151,7 +156,9 @@ def renew_rows(file: IndexFile, gallery: Snapshot, numbers: list[int]) -> None:
     file.rewrite(gone, np.zeros((len(gone), file.header.width), np.uint8), Errors())
     kept = [number for number, rows in found.items() if rows]
     if kept:
-        codes, errors = file.header.coder.encode(stack([found[number][0][0] for number in kept]))
+        codes, errors = file.header.coder.encode(
+            stack_rows(gallery.path, [found[number][0][0] for number in kept], file.header.width)
+        )
         file.rewrite([places[number] for number in kept], codes, errors)
 
 
@@ -174,11 +181,8 @@ def fit_coder(gallery: Snapshot) -> Coder:
 
 def read_pages(gallery: Snapshot, last: int) -> Iterator[tuple[NDArray[np.int64], Embeddings]]:
     """Yield the numbers and the rows of the faces behind the face `last`, some at a time."""
+    [(width,)] = gallery.read("SELECT dimension FROM pipeline")
     while page := gallery.read(ROWS, last, PAGE):
-        yield np.array([number for number, _ in page], np.int64), stack([row for _, row in page])
+        rows = stack_rows(gallery.path, [row for _, row in page], width)
+        yield np.array([number for number, _ in page], np.int64), rows
         last = page[-1][0]
-
-
-def stack(embeddings: list[bytes]) -> Embeddings:
-    """Return rows, `(n, d) float32`, from their bytes, one or more."""
-    return np.frombuffer(b"".join(embeddings), np.float32).reshape(len(embeddings), -1)

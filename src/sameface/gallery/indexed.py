@@ -12,7 +12,8 @@ import numpy as np
 from sameface.arrays import Embeddings, expect_shape
 from sameface.compare import exact_distances
 from sameface.gallery.codes import CodedProbes
-from sameface.gallery.index import Snapshot, stack
+from sameface.gallery.damage import stack_rows
+from sameface.gallery.index import Snapshot
 from sameface.gallery.indexfile import IndexFile
 from sameface.gallery.scan import Candidates, Scanner
 from sameface.gallery.search import Near, Wish, scale_distances
@@ -79,9 +80,7 @@ class Indexed:
         found = self.gallery.read(FACES, json.dumps(numbers.tolist()))
         owners = np.array([owner for owner, *_ in found], np.int64)
         names = {owner: name for owner, name, *_ in found}
-        rows = (
-            stack([embedding for *_, embedding in found]) if found else np.empty((0, len(probe)), np.float32)
-        )
+        rows = stack_rows(self.gallery.path, [embedding for *_, embedding in found], file.header.width)
         adapted = np.array([moved for *_, moved, _ in found], bool)
         return Near(scale_distances(exact_distances(probe, rows), adapted, factor), owners, names)
 
