@@ -48,7 +48,7 @@ def find_packages() -> dict[str, Distribution]:
 
 
 def needs_of(package: Distribution, extras: Iterable[str] = ()) -> list[Requirement]:
-    """Return what a package needs on this machine; of sameface what its project file says, with all extras."""
+    """Return what a package needs here; of sameface what its project file says, all extras included."""
     if package.name == ROOT:
         project = tomllib.loads(PROJECT.read_text("utf-8"))["project"]
         parts = [project["dependencies"], *project["optional-dependencies"].values()]
