@@ -168,7 +168,7 @@ class Scores:
         high = min(low + ROWS, len(self._columns))
         rows = self._columns[low:high].copy()
         rows[:, -2:] = rows[:, :-3:-1]  # each group's own number meets the other's one
-        scores = np.empty((high - low, COLUMNS), np.float32)
+        scores = np.zeros((high - low, COLUMNS), np.float32)
         near = np.empty((high - low, COLUMNS), bool)
         for left in range(0, high, COLUMNS):
             columns = self._columns[left : left + COLUMNS]
