@@ -210,10 +210,13 @@ def compare_searches(world: World, gallery: Gallery) -> list[Target]:
         "one: sameface, identify": lambda: gallery.identify(one),
         "one: NumPy X @ q, argpartition": lambda: search_numpy(world.rows, one),
         **{f"one: {name}": partial(index.search, one, TOP) for name, index in flat.items()},
+    }
+    batches: dict[str, Callable[[], object]] = {
         "batch: sameface, 10 nearest": lambda: list(known.measure(world.probes, 1, WISH)),
         **{f"batch: {name}": partial(index.search, world.probes, TOP) for name, index in flat.items()},
     }
-    seconds = {name: median(each) for name, each in alternate(steps, rounds=ROUNDS).items()}
+    turns = alternate(steps, rounds=3 * ROUNDS) | alternate(batches, rounds=ROUNDS)
+    seconds = {name: median(each) for name, each in turns.items()}
     rows = [[name, f"{value * 1e3:,.1f}"] for name, value in seconds.items()]
     print_table([f"{len(world.rows):,} faces, {BATCH} probes a batch", "ms, median"], rows)
     bandwidth = measure_bandwidth(world.rows)
