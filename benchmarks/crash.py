@@ -3,9 +3,9 @@
     python benchmarks/crash.py --runs 500
 
 Every run goes on with the gallery file that the run before left. After each kill (SIGKILL) the file must be
-sound (`integrity_check`), and hold what was acknowledged and nothing else but, whole or not at all, what was in
-hand; no byte may be left of the name of anybody whose deletion or merge was acknowledged. Exit code 1 if one of
-this fails. POSIX only.
+sound (`integrity_check`), and hold what was acknowledged and nothing else but, whole or not at all, what was
+in hand; no byte may be left of the name of anybody whose deletion or merge was acknowledged. Exit code 1 if
+one of this fails. POSIX only.
 """
 
 from __future__ import annotations
