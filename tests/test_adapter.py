@@ -143,6 +143,18 @@ def test_an_adapter_that_claims_more_than_fits_into_memory_is_refused(tmp_path: 
         Adapter.load(tmp_path / "a.npz")
 
 
+@pytest.mark.parametrize(("place", "value"), [(4, 255), (6, 1), (8, 99)])
+def test_an_archive_of_another_kind_is_refused(tmp_path: Path, place: int, value: int) -> None:
+    path = tmp_path / "a.npz"
+    fit(draw_rows(50, 4), draw_rows(50, 3, seed=5)).save(path)
+    data = bytearray(path.read_bytes())
+    start = data.index(b"PK\x01\x02") + 2  # of the first entry in the list at the end, which has 2 bytes more
+    data[start + place] = value  # the version that it needs, its flags, its compression
+    path.write_bytes(data)
+    with pytest.raises(AdapterError, match="not an adapter"):
+        Adapter.load(path)
+
+
 def test_an_adapter_whose_facts_are_made_to_break_their_reader_is_refused(tmp_path: Path) -> None:
     nothing = np.zeros((0, 0), np.float32)
     facts = np.array("[" * 100_000)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import lzma
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +24,25 @@ from sameface.manifest import Thresholds
 
 KIND = "sameface adapter 1"
 ARRAYS = ("matrix", "bends", "offsets")
+
+# What zipfile, its decompressors, NumPy and json raise on a file that is damaged or made to break them.
+ARCHIVE_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 RIDGE = 0.1  # the pull to 0; on 40,000 pairs ten times of it gave the same VAL, bent or linear
 STRETCH = 4.0  # how far the bent features see the rows spread
 GAIN = 0.05  # of a bent feature, against the rows' own numbers under the same pull
@@ -109,17 +132,7 @@ class Adapter:
             return cls(**arrays, **facts)
         except FileNotFoundError as error:
             raise AdapterError(str(path), "there is no such file") from error
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            EOFError,
-            MemoryError,
-            RecursionError,
-            zipfile.BadZipFile,
-        ) as error:
+        except ARCHIVE_ERRORS as error:
             reason = "not an adapter, or damaged: make it again with `sameface gallery fit-adapter`"
             raise AdapterError(str(path), reason) from error
 
