@@ -9,7 +9,6 @@ Codes of a deleted face are overwritten with zeros.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import mmap
 import os
@@ -27,6 +26,10 @@ from numpy.typing import NDArray
 
 from sameface.gallery.codes import Coder, Codes, Errors
 
+try:
+    import fcntl
+except ImportError:  # Windows, where a gallery of any size is searched in memory
+    fcntl = None  # type: ignore[assignment]
 MAGIC = b"sameface codes 1"
 BLOCK = 1 << 17  # faces
 NUMBER = 8  # bytes
