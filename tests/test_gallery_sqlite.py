@@ -232,6 +232,7 @@ DAMAGES = {
     "an embedding that is no number": "UPDATE faces SET embedding = x'0000c07f0000c07f0000c07f'",
     "an embedding that is too long": "UPDATE faces SET embedding = x'0000803f0000803f0000803f'",
     "a box of text": """UPDATE faces SET "left" = '{}'""",
+    "a box without end": "UPDATE faces SET top = 1e300",
     "a score of bytes": "UPDATE faces SET score = x'00'",
     "a crop of text": "UPDATE faces SET crop = 'text'",
     "half a crop": "UPDATE faces SET crop = substr(crop, 1, length(crop) - 30)",
@@ -263,6 +264,13 @@ def test_values_that_do_not_belong_into_a_gallery_are_its_error(
 
     with pytest.raises(GalleryFileError, match="damaged: "):
         use()
+
+
+def test_a_schema_that_is_no_text_is_an_error(path: Path, toy_recognizer: Recognizer) -> None:
+    Gallery.open(path, toy_recognizer).close()
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE ", b"CREATE T\xb7BLE "))
+    with pytest.raises(GalleryFileError, match="is it a gallery file"):
+        Gallery.open(path, toy_recognizer)
 
 
 def test_text_that_is_none_is_an_error(path: Path, toy_recognizer: Recognizer) -> None:

@@ -299,7 +299,7 @@ def translated(path: str) -> Iterator[None]:
         raise GalleryFileError(path, str(error)) from error
     except sqlite3.ProgrammingError as error:
         raise ValueError(f"gallery {path!r}: {error}") from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # of a damaged schema the message is no text
         raise GalleryFileError(path, f"{error}: is it a gallery file?") from error
 
 

@@ -83,7 +83,7 @@ def list_faces(database: Backend, person: int, limit: int | None, after: int) ->
     query = f"""SELECT id, {", ".join(BOX)}, score, crop IS NOT NULL FROM faces
                WHERE person_id = ? AND id > ? ORDER BY id"""
     rows = read_page(database, query, limit, person, after)
-    with undamaged(database.path, "a face"):
+    with undamaged(database.path, "a face"), np.errstate(over="raise"):
         return [
             EnrolledFace(number, np.array(box, np.float32), float(score), bool(crop))
             for number, *box, score, crop in rows
