@@ -61,3 +61,15 @@ def test_every_command_has_words_an_example_and_its_help(command: str) -> None:
 def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_test_that_the_threats_name_is_there() -> None:
+    parts = re.split(r"`(test_\w+\.py)`", (ROOT / "docs" / "threats.md").read_text("utf-8"))
+    named = {
+        (file, test)
+        for file, text in zip(parts[1::2], parts[2::2], strict=True)
+        for test in re.findall(r"`(test_\w+)`", text)
+    }
+    assert len(named) > 20
+    sources = {file: (ROOT / "tests" / file).read_text("utf-8") for file, _ in named}
+    assert [(file, test) for file, test in sorted(named) if f"def {test}(" not in sources[file]] == []
