@@ -64,7 +64,7 @@ def find_gaps(data: mmap.mmap, size: int, used: int) -> Iterator[tuple[int, int]
             yield low, high
 
 
-def scrub(path: str) -> None:
+def overwrite_gaps(path: str) -> None:
     """Overwrite the gaps of a file with zeros, once all of them are known to be gaps."""
     with open(path, "r+b") as file:
         size, used = read_page_size(file)
@@ -79,6 +79,6 @@ def scrub(path: str) -> None:
 
 if __name__ == "__main__":
     try:
-        scrub(sys.argv[1])
+        overwrite_gaps(sys.argv[1])
     except LayoutError:
         sys.exit("not laid out as a gallery")
