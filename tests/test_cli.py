@@ -580,9 +580,7 @@ def test_the_gallery_is_where_one_says(
         monkeypatch.setenv("SAMEFACE_GALLERY", "mine.db")
     assert run("enroll", "Rosa", "red.png", *options).exit_code == 0
     assert run("identify", "red.png", *options).exit_code == 0
-    assert records(run("people", "--json", *options)) == [
-        {"name": "Rosa", "faces": 1, "consent": None}
-    ]
+    assert records(run("people", "--json", *options)) == [{"name": "Rosa", "faces": 1, "consent": None}]
     assert not (tmp_path / "people.db").exists()
 
 

@@ -191,9 +191,7 @@ def test_lists_are_read_page_after_page(client: Client, monkeypatch: pytest.Monk
         client.enroll(f"Person {number} &+?", [png(colour)])
     monkeypatch.setattr(calls, "PAGE", 2)
     assert [person.name for person in client.people()] == [f"Person {number} &+?" for number in range(5)]
-    assert [entry.name for entry in client.audit()] == [
-        f"Person {number} &+?" for number in (4, 3, 2, 1, 0)
-    ]
+    assert [entry.name for entry in client.audit()] == [f"Person {number} &+?" for number in (4, 3, 2, 1, 0)]
 
 
 def test_a_person_is_found_by_the_whole_name(client: Client) -> None:

@@ -243,9 +243,7 @@ def clusters(*, run: Run, folder: Path, far: float | None, **choices: Any) -> No
     slices = take_slices(choices)
     people, failures, facts = embed_folder(run, folder)
     if len(people.rows) > MAX_ROWS:
-        reason = (
-            f"{MAX_ROWS:,} faces at most can be measured, it has {len(people.rows):,}: take fewer people"
-        )
+        reason = f"{MAX_ROWS:,} faces at most can be measured, it has {len(people.rows):,}: take fewer people"
         raise ProtocolError(str(folder), reason)
     threshold = run.recognizer.thresholds.at_album(len(people.rows), far)
     parts = {"": people} | split_people(people, slices, choices)
