@@ -13,6 +13,8 @@ from onnx import ModelProto
 import sameface.runtime  # noqa: F401, before ONNX Runtime itself
 
 BATCH = 16
+# What computes in 8 bits; with additions and pools among them the numbers need not change kind in between.
+KINDS = ["Conv", "Gemm", "MatMul", "Add", "MaxPool", "AveragePool", "GlobalAveragePool", "Pad", "Relu"]
 
 
 class Planes:
@@ -51,6 +53,6 @@ def quantize(model: ModelProto, planes: NDArray[np.float32]) -> bytes:
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             reduce_range=True,
-            op_types_to_quantize=["Conv", "Gemm", "MatMul"],
+            op_types_to_quantize=KINDS,
         )
         return target.read_bytes()
