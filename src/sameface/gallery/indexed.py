@@ -16,10 +16,9 @@ from sameface.gallery.damage import stack_rows
 from sameface.gallery.index import Snapshot
 from sameface.gallery.indexfile import IndexFile
 from sameface.gallery.scan import Candidates, Scanner
-from sameface.gallery.search import Near, Wish, scale_distances
+from sameface.gallery.search import PROBES, Near, Wish, scale_distances
 from sameface.manifest import Thresholds
 
-PROBES = 64  # at once
 SPARE = 4  # times as many faces as people are looked for, since one person may have several
 FACES = """SELECT person_id, name, adapted, embedding FROM json_each(?) AS wanted
            CROSS JOIN faces ON faces.id = wanted.value CROSS JOIN people ON people.id = person_id
@@ -60,7 +59,7 @@ class Indexed:
         Where too few people are among the candidates, four times as many are looked for.
         """
         expect_shape("rows", probes, ("n", file.header.width), np.float32)
-        [(people,)] = self.gallery.read(PEOPLE, max(wish.most, 2))  # two make a search ambiguous
+        [(people,)] = self.gallery.read(PEOPLE, wish.people)
         codes = [codes for _, codes in file.blocks()]
         reach, found = max(wish.k, SPARE * people), {}
         pending = list(range(len(probes)))
@@ -68,7 +67,8 @@ class Indexed:
             coded = CodedProbes.encode(probes[pending], file.header.coder, file.header.errors)
             for number, candidates in zip(pending, self.scanner.scan(codes, coded, reach), strict=True):
                 near = self._fetch(file, probes[number], candidates, factor)
-                if holds(near, candidates.complete * min(factor, 1), wish.k, people):
+                complete = candidates.complete * min(factor, 1)  # infinite if they are all there is
+                if np.isinf(complete) or near.settles(complete, faces=wish.k, people=people):
                     found[number] = near
             pending = [number for number in pending if number not in found]
             reach *= SPARE
@@ -83,11 +83,3 @@ class Indexed:
         rows = stack_rows(self.gallery.path, [embedding for *_, embedding in found], file.header.width)
         adapted = np.array([moved for *_, moved, _ in found], bool)
         return Near(scale_distances(exact_distances(probe, rows), adapted, factor), owners, names)
-
-
-def holds(near: Near, complete: float, faces: int, people: int) -> bool:
-    """Return whether so many faces, of so many people, are within what is completely known."""
-    within = near.distances <= complete
-    if np.isinf(complete):
-        return True
-    return int(within.sum()) >= faces and len(np.unique(near.owners[within])) >= people

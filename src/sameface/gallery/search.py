@@ -32,6 +32,11 @@ class Wish:
     most: int
     closed_set: bool
 
+    @property
+    def people(self) -> int:
+        """How many people must be known: two at least, so that it is known whether an answer is ambiguous."""
+        return max(self.most, 2)
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -61,6 +66,14 @@ class Near:
     distances: NDArray[np.float32]
     owners: NDArray[np.int64]
     names: Mapping[int, str]
+
+    def settles(self, reach: float, *, faces: int, people: int) -> bool:
+        """Return whether so many faces, of so many people, are nearer than a distance.
+
+        Then faces at that distance or farther, which may be missing here, cannot change the answer.
+        """
+        inside = self.distances < reach
+        return int(inside.sum()) >= faces and len(np.unique(self.owners[inside])) >= people
 
 
 class Known(Protocol):
@@ -121,7 +134,7 @@ class Rows:
             block = probes[start : start + PROBES]
             for probe, measured in zip(block, squared_distances(block, self.matrix), strict=True):
                 rough = scale_distances(measured, self.adapted, factor)
-                order = nearest_faces(rough, self.owners, faces=wish.k, people=max(wish.most, 2))
+                order = nearest_faces(rough, self.owners, faces=wish.k, people=wish.people)
                 edge = rough[order[-1]] + 2 * rounding(len(probe)) * max(factor, 1)
                 near = np.flatnonzero(rough <= edge)
                 distances = exact_distances(probe, self.matrix[near])

@@ -78,7 +78,7 @@ class Distributed:
             if len(numbers) < wanted or wanted == MOST:
                 return near
             reach = (2 - 2 * float(closeness[-1]) - rounding(len(probe))) * min(factor, 1)
-            if is_enough(near, reach, wish):
+            if near.settles(reach, faces=wish.k, people=wish.people):
                 return near
             wanted = min(4 * wanted, MOST)
             [found] = self.vectors.search(probe[None], wanted)
@@ -103,13 +103,3 @@ class Distributed:
                         WHERE faces.id IN ({", ".join("?" * len(some))}) ORDER BY faces.id"""
             found += self.people.read(query, *some)
         return found
-
-
-def is_enough(near: Near, reach: float, wish: Wish) -> bool:
-    """Return whether no face farther than `reach` can change the answer.
-
-    It cannot where `k` faces are nearer, and those of `most` people; of two, so that it is known whether the
-    answer is ambiguous.
-    """
-    inside = near.distances < reach
-    return int(inside.sum()) >= wish.k and len(np.unique(near.owners[inside])) >= max(wish.most, 2)
