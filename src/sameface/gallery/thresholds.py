@@ -16,14 +16,23 @@ def read_thresholds(database: Backend) -> Thresholds | None:
 
 
 def parse_thresholds(database: Backend, table: str) -> Thresholds | None:
-    """Return the thresholds that a table holds in its one row, or None without a row.
+    """Return the thresholds that a table holds in its one row, or None without a row."""
+    found = database.read(f"SELECT thresholds FROM {table}")
+    return decode_thresholds(database.path, found[0][0] if found else None)
+
+
+def decode_thresholds(path: str, facts: str | None) -> Thresholds | None:
+    """Return thresholds from what a gallery keeps of them.
+
+    Args:
+        path: The gallery.
+        facts: As `write_thresholds` has written them; None for none.
 
     Raises:
         GalleryFileError: They are damaged.
     """
-    found = database.read(f"SELECT thresholds FROM {table}")
-    with undamaged(database.path, "the thresholds"):
-        return None if not found else Thresholds.from_facts(json.loads(found[0][0]))
+    with undamaged(path, "the thresholds"):
+        return None if facts is None else Thresholds.from_facts(json.loads(facts))
 
 
 def write_thresholds(db: Statements, thresholds: Thresholds | None) -> None:

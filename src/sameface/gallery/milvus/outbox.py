@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from dataclasses import dataclass
 
 from sameface.errors import SignatureError
 from sameface.gallery.backend import Backend
+from sameface.gallery.thresholds import decode_thresholds
 from sameface.manifest import Thresholds
 
 
@@ -131,9 +131,5 @@ def read_state(people: Backend, dialect: Dialect, signature: str) -> State:
     if theirs != signature:
         raise SignatureError(people.path, theirs, signature)
     mixed = people.read(dialect.mixed)
-    return State(faces, dimension, parse(own), parse(mixed[0][0] if mixed else None))
-
-
-def parse(facts: str | None) -> Thresholds | None:
-    """Return thresholds from what is kept of them."""
-    return None if facts is None else Thresholds.from_facts(json.loads(facts))
+    kept = (own, mixed[0][0] if mixed else None)
+    return State(faces, dimension, *(decode_thresholds(people.path, facts) for facts in kept))

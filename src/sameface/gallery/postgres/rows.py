@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -13,6 +12,7 @@ from sameface.arrays import Embeddings
 from sameface.errors import SignatureError
 from sameface.gallery.postgres.schema import Connection
 from sameface.gallery.search import Rows
+from sameface.gallery.thresholds import decode_thresholds
 from sameface.manifest import Thresholds
 
 HEADER = 4  # bytes before the numbers in what pgvector sends
@@ -62,8 +62,7 @@ def read_state(connection: Connection, shown: str, signature: str) -> State:
     if found is None or theirs != signature:
         raise SignatureError(shown, theirs, signature)
     revision, rewritten, _, dimension, facts = found
-    own = None if facts is None else Thresholds.from_facts(json.loads(facts))
-    return State(revision, rewritten, theirs, dimension, own)
+    return State(revision, rewritten, theirs, dimension, decode_thresholds(shown, facts))
 
 
 def read_rows(connection: Connection, shown: str, signature: str, known: Rows | None) -> Rows:
