@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.arrays import Crops, Image, expect_shape
+from sameface.arrays import Image, expect_shape
 from sameface.errors import PoorFaceError
 from sameface.face import Face
 
@@ -59,12 +59,14 @@ def measure_quality(face: Face, crop: Image) -> Quality:
         crop: `(size, size, 3) uint8` RGB, what the embedder sees of it.
     """
     expect_shape("crop", crop, ("size", "size", 3), np.uint8)
-    grey = middle_of(crop).mean(axis=2, dtype=np.float32)
+    edge = len(crop) // EDGE
+    middle = crop[edge : len(crop) - edge, edge : len(crop) - edge]
+    grey = middle.mean(axis=2, dtype=np.float32)
     clipped = float(((grey < BLACK) | (grey > WHITE)).mean())
     return Quality(
         certainty=ramp(face.score, CERTAIN),
         size=min(face.width, face.height, len(crop)) / len(crop),
-        sharpness=ramp(float(measure_sharpness(crop[None])[0]), SHARP),
+        sharpness=ramp(measure_sharpness(grey), SHARP),
         pose=ramp(measure_turn(face.landmarks), TURNED),
         light=ramp(clipped, CLIPPED),
     )
@@ -82,21 +84,18 @@ def require_quality(face: Face, crop: Image, minimum: float, name: str) -> None:
             raise PoorFaceError(name, quality, minimum)
 
 
-def measure_sharpness(crops: Crops) -> NDArray[np.float64]:
-    """Return how much neighbouring pixels differ in the middle of each crop: the deviation of the Laplacian.
+def measure_sharpness(grey: NDArray[np.float32]) -> float:
+    """Return how much neighbouring pixels differ: the deviation of the Laplacian.
 
     Args:
-        crops: `(n, size, size, 3) uint8` RGB.
+        grey: `(h, w) float32` levels of grey.
 
     Returns:
-        `(n,) float64` in levels of grey; blurred and enlarged faces have little.
+        Levels of grey; blurred and enlarged faces have little.
     """
-    edge = crops.shape[1] // EDGE
-    grey = crops[:, edge:-edge, edge:-edge].mean(axis=3, dtype=np.float32)
-    across = grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
-    down = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1]
-    spread: NDArray[np.float64] = (across + down - 4 * grey[:, 1:-1, 1:-1]).std(axis=(1, 2), dtype=np.float64)
-    return spread
+    across = grey[1:-1, :-2] + grey[1:-1, 2:]
+    down = grey[:-2, 1:-1] + grey[2:, 1:-1]
+    return float((across + down - 4 * grey[1:-1, 1:-1]).std(dtype=np.float64))
 
 
 def measure_turn(landmarks: NDArray[np.float32]) -> float:
@@ -110,12 +109,6 @@ def measure_turn(landmarks: NDArray[np.float32]) -> float:
     apart = max(float(np.hypot(*across)), 1e-6)
     middle = (left_eye + right_eye + left_corner + right_corner) / 4
     return abs(float((nose - middle) @ across)) / apart**2
-
-
-def middle_of(crop: Image) -> Image:
-    """Return a crop without what surrounds the face."""
-    edge = len(crop) // EDGE
-    return crop[edge : len(crop) - edge, edge : len(crop) - edge]
 
 
 def ramp(value: float, ends: tuple[float, float]) -> float:

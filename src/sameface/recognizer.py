@@ -95,7 +95,7 @@ class Recognizer:
         return faces, self.embedder.embed(crops)
 
     def cut_faces(
-        self, image: Image, *, face: Choice | None = None, name: str = "picture"
+        self, image: Image, *, face: Choice | None = None, name: str = "picture", min_quality: float = 0
     ) -> tuple[list[Face], Crops]:
         """Return the faces of a picture that was read, and what is cut out of it for the embedder.
 
@@ -103,17 +103,21 @@ class Recognizer:
             image: `(h, w, 3) uint8` RGB, upright.
             face: The one to take, as in `embed_face`; None takes every one.
             name: What a message calls the picture.
+            min_quality: The `Quality.total` that the one face must have; 0 takes every face.
 
         Returns:
             `n` faces, the highest score first, and `(n, size, size, 3) uint8` crops in the same order.
 
         Raises:
-            FaceError: `face` is given, and there is none or no rule to choose by.
+            FaceError: `face` is given, and there is none, no rule to choose by, or too little quality.
         """
         faces = self.detector.find(image)
         if face is not None:
             faces = [choose_face(faces, face, name)]
-        return faces, align_faces(image, faces, self.embedder.spec.crop)
+        crops = align_faces(image, faces, self.embedder.spec.crop)
+        if face is not None:
+            require_quality(faces[0], crops[0], min_quality, name)
+        return faces, crops
 
     def embed_face(self, image: ImageSource, *, face: Choice = "only") -> tuple[Face, NDArray[np.float32]]:
         """Return one face of a picture with its embedding.
@@ -155,8 +159,7 @@ class Recognizer:
             ImageError, FaceError: As in `embed_face`.
             PoorFaceError: The face has less quality.
         """
-        chosen, crops = self._crop_face(image, face)
-        require_quality(chosen, crops[0], min_quality, name_of(image))
+        chosen, crops = self._crop_face(image, face, min_quality=min_quality)
         return Template(
             picture=hash_image(image),
             box=chosen.box,
@@ -191,9 +194,10 @@ class Recognizer:
         distance = float(squared_distances(rows[:1], rows[1:])[0, 0])
         return Decision(distance, threshold, far, self.embedder.spec.logistic)
 
-    def _crop_face(self, image: ImageSource, choice: Choice) -> tuple[Face, Crops]:
+    def _crop_face(self, image: ImageSource, choice: Choice, *, min_quality: float = 0) -> tuple[Face, Crops]:
         """Return the chosen face of a picture with its crop, `(1, size, size, 3)`."""
-        [chosen], crops = self.cut_faces(read_image(image), face=choice, name=name_of(image))
+        name = name_of(image)
+        [chosen], crops = self.cut_faces(read_image(image), face=choice, name=name, min_quality=min_quality)
         return chosen, crops
 
 

@@ -9,7 +9,6 @@ from sameface.arrays import Crops, Embeddings
 from sameface.errors import FaceError, ImageError, SamefaceError
 from sameface.face import Face
 from sameface.image import read_image
-from sameface.quality import require_quality
 from sameface.recognizer import Choice, Recognizer
 
 
@@ -83,8 +82,8 @@ class Finder:
             return Failure.of(error)
 
     def _find(self, data: bytes, name: str) -> Found:
-        faces, crops = self.recognizer.cut_faces(read_image(data), face=self.face, name=name)
-        if self.face is not None:
-            require_quality(faces[0], crops[0], self.min_quality, name)
+        faces, crops = self.recognizer.cut_faces(
+            read_image(data), face=self.face, name=name, min_quality=self.min_quality
+        )
         rows = self.recognizer.embedder.embed(crops)
         return Found(tuple(faces), rows, crops if self.crops else crops[:0])

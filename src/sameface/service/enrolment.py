@@ -16,7 +16,6 @@ from sameface.errors import (
 from sameface.gallery import Gallery, Person
 from sameface.gallery.names import clean_name, clean_note
 from sameface.image import hash_image
-from sameface.quality import require_quality
 from sameface.recognizer import Choice
 from sameface.service.access import Key
 from sameface.service.answers import EnrollAnswer
@@ -100,12 +99,12 @@ async def make_template(
     """Return the chosen face of a picture, ready to be enrolled, or why the picture cannot be used."""
     async with turns:
         try:
-            seen = await state.inference.look(upload, choice, patient=True)
-            [face], [crop] = seen.faces, seen.crops
-            await asyncio.to_thread(require_quality, face, crop, state.config.min_quality, repr(upload.name))
+            least = state.config.min_quality
+            seen = await state.inference.look(upload, choice, min_quality=least, patient=True)
         except SamefaceError as error:
             return error
         rows = await state.inference.embed(seen)
+    [face], [crop] = seen.faces, seen.crops
     picture = await asyncio.to_thread(hash_image, upload.getvalue())
     return Template(picture, face.box, face.score, rows[0], crop if state.config.keep_crops else None)
 

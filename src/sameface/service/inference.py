@@ -74,21 +74,29 @@ class Inference:
         finally:
             self._count(-pictures)
 
-    async def look(self, upload: Upload, choice: Choice | None = None, *, patient: bool = False) -> Seen:
+    async def look(
+        self,
+        upload: Upload,
+        choice: Choice | None = None,
+        *,
+        min_quality: float = 0,
+        patient: bool = False,
+    ) -> Seen:
         """Find the faces of a picture, or only the one that is chosen.
 
         Args:
             upload: The picture.
             choice: As in `Recognizer.embed_face`; None means all faces.
+            min_quality: As in `Recognizer.cut_faces`.
             patient: Wait for the turn however long it takes.
 
         Raises:
-            ImageError, FaceError: As in `Recognizer.embed_face`.
+            ImageError, FaceError: As in `Recognizer.cut_faces`.
             BusyError: Its turn did not come in time.
         """
         async with self._turn(patient=patient):
             await self._room.wait()
-            return await asyncio.wrap_future(self._threads.submit(self._look, upload, choice))
+            return await asyncio.wrap_future(self._threads.submit(self._look, upload, choice, min_quality))
 
     async def embed(self, seen: Seen) -> Embeddings:
         """Return the rows of the faces that were found, `(n, d) float32`."""
@@ -121,11 +129,12 @@ class Inference:
         finally:
             self._turns.release()
 
-    def _look(self, upload: Upload, choice: Choice | None) -> Seen:
+    def _look(self, upload: Upload, choice: Choice | None, min_quality: float) -> Seen:
         """Decode a picture, find its faces and cut them out; the picture itself is dropped."""
         limits = self._config
         image = read_image(upload, max_bytes=limits.picture_bytes, max_pixels=limits.picture_pixels)
-        faces, crops = self._recognizer.cut_faces(image, face=choice, name=repr(upload.name))
+        name = repr(upload.name)
+        faces, crops = self._recognizer.cut_faces(image, face=choice, name=name, min_quality=min_quality)
         return Seen(image.shape[1], image.shape[0], faces, crops)
 
     def _submit(self, crops: Crops) -> Future[Embeddings]:
