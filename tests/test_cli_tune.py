@@ -32,7 +32,7 @@ def test_doctor_times_every_embedder_and_says_what_is_fastest(monkeypatch, tmp_p
 
 def test_weights_that_cannot_be_opened_are_left_out_with_the_reason(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("SAMEFACE_WEIGHTS", str(tmp_path))
-    monkeypatch.setattr("sameface.cli.tune.list_shipped", dict)
+    monkeypatch.setattr("sameface.model.list_shipped", dict)
     (tmp_path / "bad.toml").write_text("")
     assert list(time_embedders()) == []
     assert "left out: weights 'bad'" in capsys.readouterr().err

@@ -105,7 +105,7 @@ def find_weights(weights: str | Path) -> Path:
     path = Path(weights)
     if path.suffix == ".onnx":
         return path
-    known = list_added() | list_shipped()
+    known = list_weights()
     if str(weights) not in known:
         reason = f"unknown: give the path of an .onnx file, or one of {sorted(known)}"
         raise WeightsError(str(weights), reason)
@@ -122,6 +122,12 @@ def rule_of_weights(weights: str) -> CropRule:
     if manifest.embedding is None:
         raise WeightsError(manifest.name, "these are a detector's, wanted an embedder's")
     return manifest.embedding.crop
+
+
+def list_weights() -> dict[str, Path]:
+    """Return every weights file that has a name: those that ship, then those that were added under others."""
+    shipped = list_shipped()
+    return shipped | list_added() | shipped
 
 
 def list_shipped() -> dict[str, Path]:

@@ -15,7 +15,7 @@ from sameface.cli.output import print_table
 from sameface.embed import BATCH, Embedder
 from sameface.errors import WeightsError
 from sameface.manifest import Manifest, read_manifest
-from sameface.model import Model, list_added, list_shipped
+from sameface.model import Model, list_weights
 
 COLUMNS = ("weights", "cores", "ms alone", "ms in batches", "licence")
 
@@ -41,7 +41,7 @@ class Timing:
 
 def time_embedders() -> Iterator[Timing]:
     """Time every embedder that has a name, on 1, 2, 4 and more cores, and tell which cannot be opened."""
-    for name, path in (list_shipped() | list_added()).items():
+    for name, path in list_weights().items():
         try:
             if read_manifest(path.with_suffix(".toml")).embedding is None:
                 continue

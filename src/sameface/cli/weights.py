@@ -29,7 +29,7 @@ from sameface.errors import WeightsError
 from sameface.evaluation.calibration import Calibration
 from sameface.evaluation.calibration import calibrate as find_threshold
 from sameface.manifest import read_manifest
-from sameface.model import Model, list_added, list_shipped, weights_folder
+from sameface.model import Model, list_added, list_weights, weights_folder
 from sameface.recognizer import Recognizer
 
 COLUMNS = ("name", "numbers", "input", "MB", "ms per face", "smallest FAR", "licence")
@@ -60,10 +60,10 @@ def read_records() -> tuple[list[dict[str, Any]], list[str]]:
     """Return the facts of every embedder that can be opened, and why the others cannot."""
     records, failures = [], []
     added = list_added()
-    for name, path in (list_shipped() | added).items():
+    for name, path in list_weights().items():
         try:
             if read_manifest(path.with_suffix(".toml")).embedding is not None:
-                records.append(record_of(path) | {"name": name, "added": name in added})
+                records.append(record_of(path) | {"name": name, "added": path == added.get(name)})
         except WeightsError as error:
             failures.append(str(error))
     return records, failures
