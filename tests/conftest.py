@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from urllib.parse import quote
 
 import hypothesis
 import milvus_world
@@ -84,7 +83,7 @@ def milvus_server() -> Iterator[milvus_world.Server]:
 @pytest.fixture
 def milvus_place(milvus_server: milvus_world.Server, tmp_path: Path) -> str:
     """Where a gallery can be made with people in a file and faces in Milvus."""
-    return f"milvus://127.0.0.1:{milvus_server.port}/faces?people={tmp_path / 'people.db'}"
+    return milvus_server.place(str(tmp_path / "people.db"))
 
 
 @pytest.fixture(params=["sqlite", "postgres", "index", "milvus"])
@@ -96,8 +95,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return str(request.getfixturevalue("milvus_place"))
     address: str = request.getfixturevalue("postgres_place")
     if request.param == "milvus on postgres":
-        port = request.getfixturevalue("milvus_server").port
-        return f"milvus://127.0.0.1:{port}/faces?people={quote(address, safe='')}"
+        server: milvus_world.Server = request.getfixturevalue("milvus_server")
+        return server.place(address)
     return address if request.param == "postgres" else f"{address}&index=hnsw"
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -39,6 +40,10 @@ class Server:
                 return
             time.sleep(0.1)
         pytest.fail((self._folder / "log").read_text())
+
+    def place(self, people: str) -> str:
+        """Return where a gallery can be made whose people are at a place, and whose faces are here."""
+        return f"milvus://127.0.0.1:{self.port}/faces?people={quote(people, safe='')}"
 
     def answers(self) -> bool:
         """Return whether its port is open."""

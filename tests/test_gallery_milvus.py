@@ -7,7 +7,6 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import quote
 
 import milvus_world
 import numpy as np
@@ -69,7 +68,7 @@ def fragile() -> Iterator[milvus_world.Server]:
 @pytest.fixture
 def fragile_place(fragile: milvus_world.Server, tmp_path: Path) -> str:
     """Where a gallery can be made whose server may stop."""
-    return f"milvus://127.0.0.1:{fragile.port}/faces?people={tmp_path / 'people.db'}"
+    return fragile.place(str(tmp_path / "people.db"))
 
 
 def index_of(gallery: Gallery) -> Vectors:
@@ -323,7 +322,7 @@ def test_a_killed_program_leaves_milvus_with_all_that_it_acknowledged(
 def test_with_people_in_postgresql_a_role_that_searches_needs_what_the_docs_say(
     milvus_server: milvus_world.Server, postgres_place: str, toy_recognizer: Recognizer
 ) -> None:
-    place = f"milvus://127.0.0.1:{milvus_server.port}/faces?people={quote(postgres_place, safe='')}"
+    place = milvus_server.place(postgres_place)
     address = Address.parse(postgres_place)
     tables = sql.Identifier(address.schema)
     with (
