@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import rich.progress
 from numpy.typing import NDArray
 from rich.console import Console
 
+from sameface.adapter import ARCHIVE_ERRORS
 from sameface.atomic import replace_file
 from sameface.cli import BadInputError
 from sameface.cli.options import far_option, json_option, recognizer_options
@@ -107,7 +107,7 @@ def read_faces(path: Path, signature: str, wanted: tuple[str, ...]) -> Columns:
     read = read_npz if path.suffix == ".npz" else read_parquet
     try:
         theirs, columns = read(path, wanted)
-    except (KeyError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except ARCHIVE_ERRORS as error:
         told = "damaged, or not written by `sameface embed` or `sameface group`"
         raise BadInputError(f"cannot use {str(path)!r}: {told} ({error})") from error
     if theirs != signature:
