@@ -31,6 +31,7 @@ from sameface.errors import ImageError, ImageTooLargeError
 from sameface.image import (
     MAX_COMMENTS,
     MAX_SCANS,
+    WEBP_PIXELS,
     find_pictures,
     hash_image,
     read_image,
@@ -314,24 +315,45 @@ def test_a_picture_of_a_telephone_with_108_million_pixels_is_within_the_limit():
     assert not isinstance(caught.value, ImageTooLargeError)
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the largest memory")
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "I;16"])
-def test_a_picture_takes_the_memory_of_its_pixels_twice_and_no_more(tmp_path, mode):
-    path = tmp_path / "large.png"
-    PIL.Image.new(mode, (6_000, 4_000)).save(path, compress_level=1)
-    code = """
+COUNT_MEMORY = """
 import sys
 from pathlib import Path
+from sameface.errors import ImageTooLargeError
 from sameface.image import read_image
 def peak():
     [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) * 1024
 before = peak()
-read_image(sys.argv[1])
-print(peak() - before)
 """
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the largest memory")
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "I;16"])
+def test_a_picture_takes_the_memory_of_its_pixels_twice_and_no_more(tmp_path, mode):
+    path = tmp_path / "large.png"
+    PIL.Image.new(mode, (6_000, 4_000)).save(path, compress_level=1)
+    code = COUNT_MEMORY + "read_image(sys.argv[1]); print(peak() - before)"
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 9 * 6_000 * 4_000  # 4 in Pillow, 3 in the array, and the code that is loaded
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the largest memory")
+def test_a_webp_that_takes_too_much_memory_is_refused_before_it_is_decoded(tmp_path):
+    path = tmp_path / "large.webp"
+    PIL.Image.new("L", (8_000, 6_251)).save(path, lossless=True, method=0, quality=0)
+    code = (
+        COUNT_MEMORY
+        + """
+try:
+    read_image(sys.argv[1])
+except ImageTooLargeError as error:
+    print(error.size, error.limit, peak() - before)
+"""
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    size, limit, taken = map(int, done.stdout.split())
+    assert (size, limit) == (50_008_000, WEBP_PIXELS)
+    assert taken < size
 
 
 def test_a_picture_of_many_bands_is_the_same_as_of_one(monkeypatch):

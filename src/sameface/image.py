@@ -25,7 +25,8 @@ from sameface.errors import ImageError, ImageTooLargeError
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image
 
 MAX_BYTES = 100_000_000
-MAX_PIXELS = 120_000_000  # telephones make pictures of 108 million; decoding takes 7 to 16 bytes a pixel
+MAX_PIXELS = 120_000_000  # telephones make pictures of 108 million; decoding takes 7 to 10 bytes a pixel
+WEBP_PIXELS = 50_000_000  # decoding takes 16, and no camera writes it
 BAND = 1_000_000  # pixels that are converted at a time
 
 # What a file can have so much of that it takes hours: see benchmarks/decoding.py for what is left.
@@ -67,7 +68,7 @@ def read_image(source: ImageSource, *, max_bytes: int = MAX_BYTES, max_pixels: i
             is checked and handed back.
         max_bytes: The largest file to read.
         max_pixels: The largest picture to decode, width times height; Pillow's own limit of 179 million
-            stays.
+            stays, and that of 50 million for WebP.
 
     Returns:
         `(h, w, 3) uint8` RGB.
@@ -171,8 +172,9 @@ def open_picture(data: bytes, name: str, max_pixels: int) -> PIL.Image.Image:
     except DECODER_ERRORS as error:
         raise ImageError(name, f"damaged file ({one_line(error)})") from error
     pixels = picture.width * picture.height
-    if pixels > max_pixels:
-        raise ImageTooLargeError(name, "pixels", pixels, max_pixels)
+    most = min(max_pixels, WEBP_PIXELS) if picture.format == "WEBP" else max_pixels
+    if pixels > most:
+        raise ImageTooLargeError(name, "pixels", pixels, most)
     return picture
 
 
