@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sameface.gallery.chain import TABLE as CHAIN
+
 APPLICATION_ID = 0x5A3EFACE  # marks the file as ours
 
 CHANGES = 100_000  # that are kept
@@ -67,5 +69,12 @@ MIGRATIONS = (
     CREATE TRIGGER change_added AFTER INSERT ON changes
         BEGIN DELETE FROM changes WHERE id <= NEW.id - {CHANGES}; END;
     CREATE INDEX faces_adapted ON faces (id) WHERE adapted;
+    """,
+    # `expires` is in seconds since 1970. Receipts say what was deleted, in canonical JSON.
+    f"""
+    ALTER TABLE people ADD COLUMN expires INTEGER;
+    CREATE INDEX people_by_expiry ON people (expires) WHERE expires IS NOT NULL;
+    {CHAIN}
+    CREATE TABLE receipts (number INTEGER PRIMARY KEY, facts TEXT NOT NULL, hash TEXT NOT NULL);
     """,
 )

@@ -9,11 +9,12 @@ from psycopg import sql
 
 from sameface.errors import GalleryFileError
 from sameface.gallery.address import Address
+from sameface.gallery.chain import TABLE as CHAIN
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 LOCK = 0x5A3EFACE  # who migrates holds it: one at a time in a database
-TABLES = ("people", "pictures", "faces", "pipeline", "calibration", "numbers")
+TABLES = ("people", "pictures", "faces", "pipeline", "calibration", "numbers", "chain", "receipts")
 OLDEST_INDEX = (0, 8)  # the pgvector that searches its index on until it has found enough
 
 # Each entry takes the tables from the version before it to its own: the first makes version 1. Entries are
@@ -75,6 +76,13 @@ MIGRATIONS = (
     """
     ALTER TABLE people ADD COLUMN consent text;
     ALTER TABLE numbers ADD COLUMN origin text NOT NULL DEFAULT gen_random_uuid();
+    """,
+    # `expires` is in seconds since 1970. Receipts say what was deleted, in canonical JSON.
+    f"""
+    ALTER TABLE people ADD COLUMN expires bigint;
+    CREATE INDEX people_by_expiry ON people (expires) WHERE expires IS NOT NULL;
+    {CHAIN}
+    CREATE TABLE receipts (number bigint PRIMARY KEY, facts text NOT NULL, hash text NOT NULL);
     """,
 )
 

@@ -1,0 +1,121 @@
+"""A chain of entries: each carries a hash over the one before and its own facts.
+
+Whoever changes, removes, inserts or reorders entries leaves a place where the hashes do not fit. Whoever may
+write the whole file can make all of them anew: that shows only against a hash that was kept elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sameface.gallery.backend import Statements
+
+START = "0" * 64  # stands in the place of a hash before the first entry
+
+# Of a database with a chain: where it begins and where it ends. It stands in migrations, and never changes.
+TABLE = f"""
+    CREATE TABLE chain (
+        id integer PRIMARY KEY CHECK (id = 1),
+        first bigint NOT NULL, anchor text NOT NULL, last bigint NOT NULL, head text NOT NULL
+    );
+    INSERT INTO chain VALUES (1, 0, '{START}', 0, '{START}');
+"""
+ENDS = "SELECT first, anchor, last, head FROM chain"
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Where a chain begins and ends.
+
+    Attributes:
+        first: The number of the last entry that was let go of by age; 0 for none.
+        anchor: Its hash.
+        last: The number of the last entry.
+        head: Its hash.
+    """
+
+    first: int
+    anchor: str
+    last: int
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An entry as the chain sees it.
+
+    Attributes:
+        number: One more than that of the entry before.
+        facts: Everything that it says.
+        hash: SHA-256 over the hash before, the number and the facts.
+    """
+
+    number: int
+    facts: Mapping[str, Any]
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of looking at a chain.
+
+    Attributes:
+        entries: How many there are, up to the first that does not fit.
+        head: The hash of the last that fits: what to keep elsewhere.
+        fault: Which entry does not fit, in words; None if all do.
+        unseen: The hashes that were expected and are not in the chain.
+    """
+
+    entries: int
+    head: str
+    fault: str | None
+    unseen: frozenset[str]
+
+
+def hash_link(before: str, number: int, facts: Mapping[str, Any]) -> str:
+    """Return the hash of an entry: SHA-256 over the hash before it and its canonical JSON."""
+    words = json.dumps({"number": number, **facts}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(f"{before}\n{words}".encode()).hexdigest()
+
+
+def append_link(db: Statements, facts: Mapping[str, Any]) -> Link:
+    """Return the next entry of the chain, and let it end there; the caller keeps the entry itself."""
+    number, head = db.execute("SELECT last + 1, head FROM chain").fetchone()
+    link = Link(int(number), facts, hash_link(head, int(number), facts))
+    db.execute("UPDATE chain SET last = ?, head = ?", (link.number, link.hash))
+    return link
+
+
+def verify_links(ends: Ends, links: Iterable[Link], expected: Collection[str] = ()) -> Verdict:
+    """Return whether entries are those that were written, as far as their hashes tell.
+
+    Args:
+        ends: Where they begin and end.
+        links: The entries, by number.
+        expected: Hashes that were kept elsewhere, and must be in the chain.
+    """
+    number, head = ends.first, ends.anchor
+    unseen = set(expected) - {ends.anchor}
+    for link in links:
+        fault = fault_of(link, number, head)
+        if fault is not None:
+            return Verdict(number - ends.first, head, fault, frozenset(unseen))
+        number, head = link.number, link.hash
+        unseen.discard(head)
+    fault = None
+    if (number, head) != (ends.last, ends.head):
+        fault = f"entry {number + 1} does not fit: entries were taken from the end, or put there"
+    return Verdict(number - ends.first, head, fault, frozenset(unseen))
+
+
+def fault_of(link: Link, number: int, head: str) -> str | None:
+    """Return why an entry does not come behind the entry `number` with the hash `head`, or None."""
+    if link.number != number + 1:
+        return f"entry {number + 1} does not fit: it is missing, the next is {link.number}"
+    if link.hash != hash_link(head, link.number, link.facts):
+        return f"entry {link.number} does not fit: it was changed, put in, or stands in another's place"
+    return None
