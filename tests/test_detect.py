@@ -240,6 +240,59 @@ def test_the_weights_of_an_embedder_are_refused():
         Detector(Model.load("resnet29"))
 
 
+class Answers:
+    """A network that gives the same arrays whatever it sees."""
+
+    def __init__(self, manifest, arrays):
+        self.manifest = manifest
+        self.arrays = arrays
+
+    def run(self, pixels):
+        return self.arrays
+
+
+def make_answers() -> list[np.ndarray]:
+    """Return what the network gives for 64 x 32 pixels, with a face in the middle."""
+    heat, size, offset, points = (np.zeros((1, planes, 8, 16), np.float32) for planes in (1, 2, 2, 10))
+    heat[0, 0, 4, 8] = 0.9
+    size[0, :, 4, 8] = 2.0
+    return [heat, size, offset, points]
+
+
+def widened(number: int) -> list[np.ndarray]:
+    answers = make_answers()
+    answers[number] = np.concatenate([answers[number]] * 2, axis=3)
+    return answers
+
+
+def with_size(value: float) -> list[np.ndarray]:
+    heat, size, *others = make_answers()
+    return [heat, np.where(size, np.float32(value), 0), *others]
+
+
+def test_a_network_that_gives_what_centerface_gives_is_a_detector(detector):
+    found = Detector(Answers(detector.model.manifest, make_answers())).find(np.zeros((32, 64, 3), np.uint8))
+    assert [face.box.round().tolist() for face in found] == [[19, 3, 49, 32]]
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ([], r"it gives \[\], a detector gives \[\('float32', \(1, 1, 8, 16\)\)"),
+        (make_answers()[:3], "a detector gives"),
+        ([*make_answers(), make_answers()[0]], "a detector gives"),
+        *((widened(number), r"8, 32\)") for number in range(4)),
+        ([each.astype(np.float64) for each in make_answers()], "it gives .*float64"),
+        (with_size(np.nan), "not finite"),
+        (with_size(1000.0), "not finite"),
+    ],
+)
+def test_a_network_that_gives_something_else_than_a_detector_is_refused(detector, answers, message):
+    foreign = Detector(Answers(detector.model.manifest, answers))
+    with pytest.raises(WeightsError, match=message):
+        foreign.find(np.zeros((32, 64, 3), np.uint8))
+
+
 def test_a_max_side_under_one_step_of_the_network_is_refused(detector):
     with pytest.raises(ValueError, match="max_side must be 32 or more, got 31"):
         Detector(detector.model, max_side=31)

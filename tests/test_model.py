@@ -175,6 +175,24 @@ def test_a_network_that_cannot_run_on_its_input_is_an_error(tmp_path):
         odd.run(np.zeros((1, 2, 2, 3), np.uint8))
 
 
+def test_a_network_without_an_input_is_refused(tmp_path):
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    one = helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])
+    graph = helper.make_graph([helper.make_node("Constant", [], ["y"], value=one)], "deaf", [], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    with pytest.raises(WeightsError, match="a network without an input"):
+        Model.load(write_weights(tmp_path, model.SerializeToString()))
+
+
+def test_a_network_that_gives_no_tensor_is_an_error(tmp_path):
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, "h", "w"])
+    y = helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([helper.make_node("SequenceConstruct", ["x"], ["y"])], "list", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    with pytest.raises(WeightsError, match="it gives something else than tensors"):
+        Model.load(write_weights(tmp_path, model.SerializeToString())).run(np.zeros((1, 2, 2, 3), np.uint8))
+
+
 def test_no_threads_are_refused(tiny):
     with pytest.raises(ValueError, match="threads must be 1 or more, got 0"):
         Model.load(tiny, threads=0)

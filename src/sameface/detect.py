@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import PIL.Image
@@ -14,6 +15,7 @@ from sameface.face import Face, overlaps
 from sameface.model import Model, Tensor
 
 STRIDE = 4  # pixels of the picture per cell of the network's answer
+PLANES = (1, 2, 2, 10)  # of its four answers: heat, size, offset, points
 MULTIPLE = 32  # the network halves its input five times
 LARGEST = 320  # pixels of its input; of larger faces the network sees parts
 COARSER = 4  # so they are searched for in a picture so many times smaller
@@ -66,6 +68,9 @@ class Detector:
 
         Args:
             image: `(h, w, 3) uint8` RGB. One without pixels holds no face.
+
+        Raises:
+            WeightsError: The network gives something else than CenterFace does, or numbers that are none.
         """
         expect_shape("image", image, ("h", "w", 3), np.uint8)
         if 0 in image.shape:
@@ -99,11 +104,24 @@ class Detector:
     def _find_scaled(self, image: Image, side: int) -> Found:
         """Return what is found with the longer side shrunk to `side`, in pixels of `image`."""
         pixels, scale = shrink(image, side)
-        heat, size, offset, points = self.model.run(pixels)
-        found = decode(heat[0, 0], size[0], offset[0], points[0], self.min_score)
+        heat, size, offset, points = self._run(pixels)
+        with np.errstate(over="ignore", invalid="ignore"):  # of numbers that are refused in the next line
+            found = decode(heat[0, 0], size[0], offset[0], points[0], self.min_score)
+        if not np.isfinite(found).all():
+            raise WeightsError(self.model.manifest.name, "it gives faces whose places are not finite")
         found[:, :4] /= np.tile(scale, 2)
         found[:, 5:] /= np.tile(scale, 5)
         return found
+
+    def _run(self, pixels: NDArray[np.uint8]) -> Sequence[Tensor]:
+        """Return the network's four answers, `(1, planes, h / 4, w / 4) float32`."""
+        answers = self.model.run(pixels)
+        cells = tuple(side // STRIDE for side in pixels.shape[1:3])
+        wanted = [("float32", (1, planes, *cells)) for planes in PLANES]
+        given = [(answer.dtype.name, answer.shape) for answer in answers]
+        if given != wanted:
+            raise WeightsError(self.model.manifest.name, f"it gives {given}, a detector gives {wanted}")
+        return answers
 
 
 def shrink(image: Image, side: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

@@ -54,8 +54,8 @@ class Model:
             threads: Processor cores to use; None leaves it to ONNX Runtime, which takes all.
 
         Raises:
-            WeightsError: The file or its manifest is missing, the file's SHA-256 is not the manifest's, or
-                ONNX Runtime cannot open it.
+            WeightsError: The file or its manifest is missing, the file's SHA-256 is not the manifest's,
+                ONNX Runtime cannot open it, or it takes no input.
         """
         path = find_weights(weights)
         manifest = read_manifest(path.with_suffix(".toml"))
@@ -82,7 +82,7 @@ class Model:
             pixels: `(n, h, w, 3) uint8` RGB; mean and scale are applied here.
 
         Raises:
-            WeightsError: ONNX Runtime cannot run it on such pixels.
+            WeightsError: ONNX Runtime cannot run it on such pixels, or it gives something else than tensors.
         """
         planes = np.array(pixels.transpose(0, 3, 1, 2), np.float32, order="C")  # (n, 3, h, w)
         planes -= np.array(self.manifest.mean, np.float32)[:, None, None]
@@ -92,6 +92,8 @@ class Model:
         except NETWORK_ERRORS as error:
             reason = f"ONNX Runtime cannot run it on an input of {planes.shape} ({error})"
             raise WeightsError(self.manifest.name, reason) from error
+        if not all(isinstance(output, np.ndarray) for output in outputs):
+            raise WeightsError(self.manifest.name, "it gives something else than tensors")
         return outputs
 
 
@@ -182,6 +184,9 @@ def open_session(data: bytes, name: str, threads: int | None) -> onnxruntime.Inf
         len(providers) > 1
     )  # to the processor; without one it would print what it gave up, and try again
     try:
-        return onnxruntime.InferenceSession(data, options, providers=providers, enable_fallback=fallback)
+        session = onnxruntime.InferenceSession(data, options, providers=providers, enable_fallback=fallback)
     except NETWORK_ERRORS as error:
         raise WeightsError(name, f"not a network that ONNX Runtime can open ({error})") from error
+    if not session.get_inputs():
+        raise WeightsError(name, "a network without an input")
+    return session
