@@ -8,7 +8,7 @@ import PIL.Image
 import pytest
 
 from sameface.image import read_image
-from sameface.training.augment import OFF, USUAL, Changes, augment, resize
+from sameface.training.augment import OFF, USUAL, Changes, augment, resize, weaken
 
 NAMES = [each.name for each in fields(Changes)]
 CHANCES = ("flip", "grey", "blur", "jpeg", "cover")
@@ -67,6 +67,13 @@ def test_the_usual_changes_hold_each_of_them(crop: np.ndarray, name: str) -> Non
         not np.array_equal(augment(crop, 128, rng(seed)), augment(crop, 128, rng(seed), fewer))
         for seed in seeds
     )
+
+
+def test_weaker_changes_are_smaller_and_rarer_and_mirror_as_often() -> None:
+    half = weaken(USUAL, 0.5)
+    assert (half.turn, half.jpeg, half.flip) == (USUAL.turn / 2, USUAL.jpeg / 2, USUAL.flip)
+    assert weaken(USUAL, 1.0) == USUAL
+    assert weaken(USUAL, 0.0) == replace(OFF, flip=USUAL.flip)
 
 
 def test_a_certain_flip_is_the_exact_mirror_image(crop: np.ndarray) -> None:

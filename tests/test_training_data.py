@@ -12,6 +12,7 @@ import toy
 
 from sameface.errors import ImageError, TrainingDataError
 from sameface.manifest import CropRule
+from sameface.training.augment import OFF
 from sameface.training.pictures import PictureSet, Place, open_pictures, read_rule, split_people
 from sameface.training.sampler import Stage, draw_batches
 
@@ -199,7 +200,7 @@ class TestLoader:
     def test_each_crop_is_that_of_its_number(self, folder: Path) -> None:
         pictures = open_pictures([folder])
         wanted = draw_batches(pictures.owner, STAGES, seed=1)
-        for crops, numbers, faults in self.load(pictures, 6, augmented=False):
+        for crops, numbers, faults in self.load(pictures, 6, changes=OFF):
             assert np.array_equal(numbers, next(wanted))
             assert crops.shape == (len(numbers), 24, 24, 3)
             assert faults == []
@@ -237,7 +238,7 @@ class TestLoader:
     def test_a_picture_that_cannot_be_read_is_told_and_has_no_number(self, folder: Path) -> None:
         pictures = open_pictures([folder])
         (folder / "red" / "2.png").write_bytes(b"broken")
-        seen = self.load(pictures, 10, workers=1, augmented=False)
+        seen = self.load(pictures, 10, workers=1, changes=OFF)
         bad = [number for number, place in enumerate(pictures.places) if place.name == "red/2.png"]
         wanted = list(itertools.islice(draw_batches(pictures.owner, STAGES, seed=1), 10))
         assert any(faults for *_, faults in seen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import PIL.Image
@@ -72,6 +72,12 @@ class View:
 WHOLE = View()
 USUAL = Changes()
 OFF = Changes(**dict.fromkeys((each.name for each in fields(Changes)), 0.0))
+
+
+def weaken(changes: Changes, strength: float) -> Changes:
+    """Return the same changes, each smaller and rarer by this factor; the mirror image stays as it is."""
+    others = [each.name for each in fields(changes) if each.name != "flip"]
+    return replace(changes, **{name: strength * getattr(changes, name) for name in others})
 
 
 def augment(

@@ -78,6 +78,7 @@ class TrainConfig:
         among=("auto", "float32", "bfloat16"),
     )
     augment: bool = choice(True, "change the crops at random")  # noqa: FBT003, a field's default
+    strength: float = choice(1.0, "how much of each change, 0 to 1; 0 leaves the mirror image")
     held_out: str = choice("0.05", "people to test on: a part of them, or a folder or tar file of others")
     validate_every: int = choice(500, "steps between two tests")
     save_every: int = choice(500, "steps between two checkpoints")
@@ -95,17 +96,21 @@ class TrainConfig:
         for name, fewest in FEWEST.items():
             if getattr(self, name) < fewest:
                 raise ValueError(f"{name} must be {fewest} or more, got {getattr(self, name)!r}")
-        if not 0 < self.margin <= 4 or not 0 <= self.teacher_weight <= 1 or not 0 < self.view <= 1:
-            raise ValueError(
-                "margin must be over 0 and up to 4, teacher_weight 0 to 1, view over 0 and up to 1"
-            )
+        if not 0 < self.margin <= 4 or not 0 < self.view <= 1:
+            raise ValueError("margin must be over 0 and up to 4, view over 0 and up to 1")
+        if not 0 <= self.teacher_weight <= 1 or not 0 <= self.strength <= 1:
+            raise ValueError("teacher_weight and strength must be 0 to 1")
+        self._check_residual()
+        self.stages()
+        self.teachers()
+
+    def _check_residual(self) -> None:
+        """Raise for what only a resnet has, and for a width that it has not."""
         if self.network in RESIDUALS and self.dimension != 128:
             raise ValueError(f"dimension must be resnet29's 128, got {self.dimension}")
         if (self.start or self.frozen) and self.network not in RESIDUALS:
             name = "start" if self.start else "frozen"
             raise ValueError(f"{name} must be left out unless the network is one of {tuple(RESIDUALS)}")
-        self.stages()
-        self.teachers()
 
     @property
     def rate(self) -> float:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sameface.arrays import Crops
 from sameface.errors import ImageError
-from sameface.training.augment import WHOLE, View, augment, resize
+from sameface.training.augment import USUAL, WHOLE, Changes, View, augment
 from sameface.training.pictures import Place
 from sameface.training.sampler import Stage, draw_batches, share
 
@@ -31,7 +31,7 @@ class Feed:
         size: The side of the crops.
         view: The part of the stored ones that the network looks at.
         seed: Decides the order and the changes.
-        augmented: Whether crops are changed at random.
+        changes: How crops are changed at random.
         start: The first step.
         rank: Which process this is, of `world`.
         world: How many there are.
@@ -41,7 +41,7 @@ class Feed:
     size: int
     seed: int
     view: View = WHOLE
-    augmented: bool = True
+    changes: Changes = USUAL
     start: int = 0
     rank: int = 0
     world: int = 1
@@ -73,10 +73,8 @@ class Steps(Dataset[Part]):
 
     def fit(self, crop: Crops, step: int, place: int) -> Crops:
         """Return the crop as the network gets it; the step and the place in its batch decide the change."""
-        if not self.feed.augmented:
-            return resize(crop, self.feed.size, self.feed.view)
         rng = np.random.default_rng([self.feed.seed, step, place])
-        return augment(crop, self.feed.size, rng, view=self.feed.view)
+        return augment(crop, self.feed.size, rng, self.feed.changes, self.feed.view)
 
 
 class Orders:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sameface.errors import CollapseError, DivergedError, TrainingDataError
+from sameface.training.augment import OFF, USUAL, weaken
 from sameface.training.build import begun_from, pixels_of
 from sameface.training.checkpoint import BEST, LAST, fingerprint, load_checkpoint, open_run, save_checkpoint
 from sameface.training.config import TrainConfig
@@ -243,7 +244,7 @@ def feed_of(run: Run, course: Course) -> Feed:
         course.pixels.size,
         config.seed,
         course.pixels.view,
-        config.augment,
+        weaken(USUAL, config.strength) if config.augment else OFF,
         run.step,
         peers.rank,
         peers.world,
