@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
 from statistics import median, quantiles
+from typing import IO
 
 import httpx
 
@@ -89,10 +90,14 @@ class Load:
 
 
 @contextlib.contextmanager
-def service(gallery: Path, *words: str) -> Iterator[tuple[str, int]]:
-    """Run `sameface serve`, and give its address and the number of its process."""
+def service(
+    gallery: Path, *words: str, errors: IO[bytes] | int = subprocess.DEVNULL
+) -> Iterator[tuple[str, int]]:
+    """Run `sameface serve`, and give its address and the number of its process; Ctrl-C is not for it."""
     command = [SAMEFACE, "serve", "--port", "0", "--gallery", str(gallery), *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+    ) as process:
         try:
             assert process.stdout is not None
             yield process.stdout.readline().split()[-1], process.pid
