@@ -31,6 +31,11 @@ SamefaceError                       code
 │   ├── GalleryUnreachableError     gallery_lost       the database of the gallery does not answer
 │   ├── SignatureError              other_signature    rows of another pipeline
 │   ├── UpgradeError                bad_upgrade        the move to other weights cannot go on
+│   ├── KeyFileError                bad_key            the key of a gallery cannot be read
+│   ├── MissingKeyError             no_key             the gallery is encrypted, and no key was given
+│   ├── WrongKeyError               wrong_key          the key is not the one that the gallery needs
+│   ├── SealError                   bad_seal           an encrypted value is damaged, or not where it was
+│   ├── EncryptionError             bad_encryption     the gallery cannot be encrypted, or is it already
 │   ├── UnknownPersonError          unknown_person     nobody of that name or number is enrolled
 │   ├── UnknownFaceError            unknown_face       the person has no face of that number
 │   ├── LastFaceError               last_face          the only face of a person is not deleted alone
@@ -409,6 +414,68 @@ class UpgradeError(GalleryError):
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"cannot upgrade {path!r}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class KeyFileError(GalleryError):
+    """The key of a gallery cannot be read from where it is said to be."""
+
+    code = "bad_key"
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f"cannot take a key from {source}: {reason}")
+        self.source = source
+        self.reason = reason
+
+
+class MissingKeyError(GalleryError):
+    """The gallery is encrypted, and no key was given."""
+
+    code = "no_key"
+
+    def __init__(self, path: str, fingerprint: str) -> None:
+        super().__init__(
+            f"gallery {path!r} is encrypted with key {fingerprint}: give it with --key-file, "
+            "SAMEFACE_GALLERY_KEY or SAMEFACE_GALLERY_KEY_COMMAND"
+        )
+        self.path = path
+        self.fingerprint = fingerprint
+
+
+class WrongKeyError(GalleryError):
+    """The key is not the one that the gallery needs; keys are told by their fingerprints."""
+
+    code = "wrong_key"
+
+    def __init__(self, path: str, wanted: str, given: str) -> None:
+        super().__init__(f"gallery {path!r} needs key {wanted}, given {given}")
+        self.path = path
+        self.wanted = wanted
+        self.given = given
+
+
+class SealError(GalleryError):
+    """An encrypted value is not what was written there."""
+
+    code = "bad_seal"
+
+    def __init__(self, path: str, place: str) -> None:
+        super().__init__(
+            f"gallery {path!r}: the encrypted {place} is damaged, or was moved there from elsewhere: "
+            "take a backup"
+        )
+        self.path = path
+        self.place = place
+
+
+class EncryptionError(GalleryError):
+    """The gallery is not in a state in which this can be done to its encryption."""
+
+    code = "bad_encryption"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"gallery {path!r}: {reason}")
         self.path = path
         self.reason = reason
 
