@@ -151,5 +151,5 @@ def read_model(answer: Json) -> ModelFacts:
 
 def read_entry(answer: Json) -> Entry:
     """Return something that was done."""
-    facts = {name: answer[name] for name in ("key", "action", "gallery", "person", "name", "detail")}
+    facts = {name: answer[name] for name in ("key", "action", "gallery", "person", "name", "detail", "hash")}
     return Entry(answer["id"], datetime.fromisoformat(answer["time"]), **facts)

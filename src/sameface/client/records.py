@@ -241,6 +241,7 @@ class Entry:
         person: Whom it was done to, by number; None for nobody in particular.
         name: What they are called now; None for who is not enrolled any more, or in another gallery.
         detail: Numbers, and the names of keys.
+        hash: Over the entry before and everything in this one but the name.
     """
 
     number: int
@@ -251,3 +252,4 @@ class Entry:
     person: int | None
     name: str | None
     detail: dict[str, Any]
+    hash: str

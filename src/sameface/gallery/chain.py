@@ -49,7 +49,7 @@ class Link:
     """An entry as the chain sees it.
 
     Attributes:
-        number: One more than that of the entry before.
+        number: Rising; one more than that of the entry before, unless that came from an earlier version.
         facts: Everything that it says.
         hash: SHA-256 over the hash before, the number and the facts.
     """
@@ -77,8 +77,11 @@ class Verdict:
 
 
 def hash_link(before: str, number: int, facts: Mapping[str, Any]) -> str:
-    """Return the hash of an entry: SHA-256 over the hash before it and its canonical JSON."""
-    words = json.dumps({"number": number, **facts}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """Return the hash of an entry: SHA-256 over the hash before it and its canonical JSON.
+
+    A fact that JSON has no word for was put there by somebody else, and is hashed as Python writes it.
+    """
+    words = json.dumps({"number": number, **facts}, sort_keys=True, separators=(",", ":"), default=repr)
     return hashlib.sha256(f"{before}\n{words}".encode()).hexdigest()
 
 
@@ -98,24 +101,24 @@ def verify_links(ends: Ends, links: Iterable[Link], expected: Collection[str] = 
         links: The entries, by number.
         expected: Hashes that were kept elsewhere, and must be in the chain.
     """
-    number, head = ends.first, ends.anchor
+    number, head, entries = ends.first, ends.anchor, 0
     unseen = set(expected) - {ends.anchor}
     for link in links:
         fault = fault_of(link, number, head)
         if fault is not None:
-            return Verdict(number - ends.first, head, fault, frozenset(unseen))
-        number, head = link.number, link.hash
+            return Verdict(entries, head, fault, frozenset(unseen))
+        number, head, entries = link.number, link.hash, entries + 1
         unseen.discard(head)
     fault = None
     if (number, head) != (ends.last, ends.head):
-        fault = f"entry {number + 1} does not fit: entries were taken from the end, or put there"
-    return Verdict(number - ends.first, head, fault, frozenset(unseen))
+        fault = f"entry {ends.last}, the last, is not where the chain ends: it was taken away, or some put in"
+    return Verdict(entries, head, fault, frozenset(unseen))
 
 
 def fault_of(link: Link, number: int, head: str) -> str | None:
     """Return why an entry does not come behind the entry `number` with the hash `head`, or None."""
+    if link.hash == hash_link(head, link.number, link.facts):
+        return None
     if link.number != number + 1:
-        return f"entry {number + 1} does not fit: it is missing, the next is {link.number}"
-    if link.hash != hash_link(head, link.number, link.facts):
-        return f"entry {link.number} does not fit: it was changed, put in, or stands in another's place"
-    return None
+        return f"entry {link.number} does not fit: before it some are missing or out of order"
+    return f"entry {link.number} does not fit: it was changed, put in, or stands in another's place"

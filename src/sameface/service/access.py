@@ -8,13 +8,15 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, get_args
 
 from sameface.errors import AccessFileError, GalleryFileError
+from sameface.gallery import chain
+from sameface.gallery.chain import Ends, Link, Verdict
 from sameface.gallery.database import connect, make_private_file
 from sameface.gallery.names import clean_name
 
@@ -39,10 +41,15 @@ MIGRATIONS = (
     ALTER TABLE audit ADD COLUMN gallery TEXT;
     ALTER TABLE audit ADD COLUMN person INTEGER;
     """,
+    # The entries that are there get their hashes from `link_entries`.
+    f"ALTER TABLE audit ADD COLUMN hash TEXT NOT NULL DEFAULT ''; {chain.TABLE.rstrip().rstrip(';')}",
 )
+LINKED = 3  # the version from which on entries are a chain
 IN_MEMORY = ":memory:"
 PREFIX = "sf_"
 DAY = 86_400
+COLUMNS = "id, time, key, action, gallery, person, detail, hash"
+FACTS = ("time", "key", "action", "gallery", "person", "detail")  # of an entry, as the chain has them
 MOST_ENTRIES = 1_000_000
 
 Role = Literal["read", "enroll", "admin"]
@@ -83,6 +90,7 @@ class Entry:
         action: Such as `enroll`.
         person: Whom it was done to; None for nobody in particular.
         detail: Numbers, and the names of keys.
+        hash: Over the entry before and everything in this one.
     """
 
     number: int
@@ -91,6 +99,7 @@ class Entry:
     action: str
     person: Whom | None
     detail: dict[str, Any]
+    hash: str
 
 
 class Access:
@@ -169,24 +178,57 @@ class Access:
     def record(self, key: Key, action: str, people: Sequence[Whom], detail: dict[str, Any]) -> None:
         """Write down what was done to each of these people, or, with none, in general."""
         whom: list[tuple[str | None, int | None]] = [*people] or [(None, None)]
-        rows = [(time.time(), key.name, action, *person, json.dumps(detail)) for person in whom]
-        with self._lock, translated(self.path):
-            self._db.executemany(
-                "INSERT INTO audit (time, key, action, gallery, person, detail) VALUES (?, ?, ?, ?, ?, ?)",
-                rows,
-            )
+        with self._write() as db:
+            for person in whom:
+                values = (time.time(), key.name, action, *person, json.dumps(detail))
+                link = chain.append_link(db, dict(zip(FACTS, values, strict=True)))
+                insert = f"INSERT INTO audit ({COLUMNS}) VALUES ({', '.join('?' * 8)})"
+                db.execute(insert, (link.number, *values, link.hash))
 
     def entries(self, limit: int, before: int | None = None) -> list[Entry]:
         """Return what was done, the latest first; `before` is the number of an entry to go on from."""
-        query = """SELECT id, time, key, action, gallery, person, detail FROM audit WHERE id < ?
-                   ORDER BY id DESC LIMIT ?"""
+        query = f"SELECT {COLUMNS} FROM audit WHERE id < ? ORDER BY id DESC LIMIT ?"
         rows = self._run(query, 2**63 - 1 if before is None else before, limit)
         return [read_entry(row) for row in rows]
 
     def forget_entries(self, days: int) -> None:
-        """Delete what was done longer ago, and all but the last million entries."""
-        self._run("DELETE FROM audit WHERE time < ?", time.time() - days * DAY)
-        self._run("DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", MOST_ENTRIES)
+        """Delete what was done longer ago, and all but the last million entries; the rest stays a chain.
+
+        An entry behind which a younger one stands stays as long as that one.
+        """
+        with self._write() as db:
+            query = "SELECT ifnull(min(id), ?) FROM audit WHERE time >= ?"
+            (kept,) = db.execute(query, (2**63 - 1, time.time() - days * DAY)).fetchone()
+            query = """SELECT id, hash FROM audit WHERE id < ? OR id <= (SELECT max(id) FROM audit) - ?
+                       ORDER BY id DESC LIMIT 1"""
+            gone = db.execute(query, (kept, MOST_ENTRIES)).fetchone()
+            if gone is not None:
+                db.execute("DELETE FROM audit WHERE id <= ?", gone[:1])
+                db.execute("UPDATE chain SET first = ?, anchor = ?", gone)
+
+    def verify(self, expected: Collection[str] = ()) -> Verdict:
+        """Return whether the log is as it was written, as far as its hashes tell.
+
+        Args:
+            expected: Hashes that were kept elsewhere, and must be in it.
+        """
+        with self._write() as db:  # so that nobody adds to it meanwhile
+            ends = Ends(*db.execute(chain.ENDS).fetchone())
+            found = db.execute(f"SELECT {COLUMNS} FROM audit ORDER BY id")
+            return chain.verify_links(ends, map(read_link, found), expected)
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        """Hold one transaction: all of it is committed, or on an error nothing."""
+        with self._lock, translated(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
 
     def _run(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Return the rows of a statement; what it changes is committed."""
@@ -201,29 +243,43 @@ class Access:
         if tables and (owner != APPLICATION_ID or version > len(MIGRATIONS)):
             raise AccessFileError(self.path, "not a file of keys that this version reads")
         if version < len(MIGRATIONS):
-            with self._lock, translated(self.path):
-                migrate(self._db)
+            with self._write() as db:
+                migrate(db)
 
 
 def migrate(db: sqlite3.Connection) -> None:
-    """Bring the tables to this version in one transaction, unless another program has done so meanwhile."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        for statement in ";".join(MIGRATIONS[version:]).split(";"):
-            db.execute(statement)
-        db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.execute("COMMIT")
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
+    """Bring the tables to this version, unless another program has done so meanwhile."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    for statement in ";".join(MIGRATIONS[version:]).split(";"):
+        db.execute(statement)
+    if version < LINKED:
+        link_entries(db)
+    db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def link_entries(db: sqlite3.Connection) -> None:
+    """Make a chain of the entries of an earlier version, as they are found."""
+    rows = db.execute(f"SELECT {COLUMNS} FROM audit ORDER BY id").fetchall()
+    (used,) = db.execute("SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'audit'").fetchone()
+    first, last, head = 0 if rows else used, used, chain.START
+    for row in rows:
+        last, head = row[0], chain.hash_link(head, row[0], read_link(row).facts)
+        db.execute("UPDATE audit SET hash = ? WHERE id = ?", (head, last))
+    db.execute("UPDATE chain SET first = ?, last = ?, head = ?", (first, last, head))
 
 
 def read_entry(row: tuple[Any, ...]) -> Entry:
     """Return an entry of the audit log from its columns."""
-    number, when, key, action, gallery, person, detail = row
-    return Entry(number, when, key, action, None if person is None else (gallery, person), json.loads(detail))
+    number, when, key, action, gallery, person, detail, hashed = row
+    whom = None if person is None else (gallery, person)
+    return Entry(number, when, key, action, whom, json.loads(detail), hashed)
+
+
+def read_link(row: tuple[Any, ...]) -> Link:
+    """Return an entry as the chain has it, from its columns."""
+    number, *facts, hashed = row
+    return Link(number, dict(zip(FACTS, facts, strict=True)), hashed)
 
 
 def make_private_access_file(path: str) -> None:

@@ -274,6 +274,7 @@ class EntryAnswer(Answer):
         description="What they are called now; null for who is not enrolled any more, or in another gallery."
     )
     detail: dict[str, Any]
+    hash: str = Field(description="SHA-256 over the entry before and everything in this one but the name.")
 
 
 class AuditAnswer(Answer):

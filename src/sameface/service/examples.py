@@ -93,6 +93,7 @@ AUDIT: Example = {
             "person": 17,
             "name": "Rosa",
             "detail": {"faces": 2, "named": 1},
+            "hash": "9d2f6a7c1b3e58409d2f6a7c1b3e58409d2f6a7c1b3e58409d2f6a7c1b3e5840",
         }
     ],
     "next": 7,

@@ -98,6 +98,7 @@ async def audit(
             person=None if entry.person is None else entry.person[1],
             name=None if entry.person is None else names.get(entry.person),
             detail=entry.detail,
+            hash=entry.hash,
         )
         for entry in page
     ]
