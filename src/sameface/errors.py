@@ -42,6 +42,7 @@ SamefaceError                       code
 │   ├── PersonExistsError           person_exists      the new name is taken
 │   ├── BadNameError                bad_name           not a name that a person can have
 │   ├── BadNoteError                bad_note           not a note that is kept with a person
+│   ├── BadExpiryError              bad_expiry         not a day on which a person can expire
 │   └── FaceTakenError              face_taken         this very face is enrolled under another name
 ├── ClientError
 │   ├── UnreachableError            unreachable        no answer comes from the service
@@ -540,6 +541,17 @@ class BadNoteError(GalleryError):
     def __init__(self, note: str, reason: str) -> None:
         super().__init__(f"cannot keep the note {note[:40]!r}: {reason}")
         self.note = note
+        self.reason = reason
+
+
+class BadExpiryError(GalleryError):
+    """A day on which a person cannot expire."""
+
+    code = "bad_expiry"
+
+    def __init__(self, given: str, reason: str) -> None:
+        super().__init__(f"nobody can expire at {given[:40]!r}: {reason}")
+        self.given = given
         self.reason = reason
 
 

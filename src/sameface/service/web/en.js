@@ -267,6 +267,7 @@ export default {
   "error.last_face": "This is the person's only face. Delete the person instead.",
   "error.person_exists": "Somebody has this name already. Merge the two, or choose another name.",
   "error.poor_face": "The face is too small, blurred, turned away or badly lit. Take another picture.",
+  "error.bad_expiry": "Nobody can expire then: give a day to come, or days such as 365d.",
   "error.bad_note": "This note cannot be kept: it is too long, or holds characters that cannot be seen.",
   "error.bad_name": "This name cannot be used: it is empty, too long, or holds characters that cannot be seen.",
   "error.face_taken": "This very face is enrolled under another name.",

@@ -1,0 +1,58 @@
+"""When a person's time in a gallery is over: words to a moment, and back."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from sameface.errors import BadExpiryError
+
+NEVER = "never"
+MOST_DAYS = 36_525  # a hundred years
+WANTED = "give days such as '365d', a date such as '2030-01-31', or 'never'"
+
+
+def parse_expiry(words: str, now: float) -> datetime | None:
+    """Return the moment that words stand for; None for `never`.
+
+    Args:
+        words: `365d` for so many days from now, `2030-01-31` for when that day begins in UTC, or `never`.
+        now: Seconds since 1970.
+
+    Raises:
+        BadExpiryError: They are none of these, or the moment has passed.
+    """
+    given = words.strip()
+    if given == NEVER:
+        return None
+    if re.fullmatch(r"[0-9]{1,9}d", given):
+        return after_days(words, int(given[:-1]), now)
+    try:
+        day = datetime.strptime(given, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise BadExpiryError(words, WANTED) from error
+    return datetime.fromtimestamp(to_seconds(day, now), UTC)
+
+
+def after_days(words: str, days: int, now: float) -> datetime:
+    """Return the moment so many days from now, on a whole second."""
+    if not 1 <= days <= MOST_DAYS:
+        raise BadExpiryError(words, f"there must be 1 to {MOST_DAYS:,} days")
+    return datetime.fromtimestamp(int(now), UTC) + timedelta(days=days)
+
+
+def to_seconds(expires: datetime, now: float) -> int:
+    """Return a moment as a gallery keeps it: in whole seconds since 1970.
+
+    Raises:
+        BadExpiryError: It has passed, or is over a hundred years away.
+        ValueError: It has no time zone, so that nobody knows when it is.
+    """
+    if expires.tzinfo is None:
+        raise ValueError(f"expires must have a time zone, got {expires!r}")
+    seconds = int(expires.timestamp())
+    if seconds <= now:
+        raise BadExpiryError(expires.isoformat(), "it has passed: give a day to come, or forget the person")
+    if seconds > now + (MOST_DAYS + 1) * 86_400:
+        raise BadExpiryError(expires.isoformat(), "it is over a hundred years away: give 'never'")
+    return seconds
