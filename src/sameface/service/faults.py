@@ -16,8 +16,8 @@ from starlette.responses import JSONResponse
 from sameface.errors import (
     AccessFileError,
     AdapterError,
-    BadNameError,
     BadExpiryError,
+    BadNameError,
     BadNoteError,
     BatchError,
     BodyTooLargeError,
