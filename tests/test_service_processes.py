@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import shutil
@@ -206,6 +207,21 @@ def test_the_shipped_weights_answer_like_the_library(
         assert process.wait(20) == 0
     lines = [json.loads(line) for line in process.log]  # type: ignore[attr-defined]
     assert sum(line.get("path") == "/v1/identify" for line in lines) == 16
+
+
+def test_a_connection_is_kept_longer_than_clients_keep_theirs(tmp_path: Path) -> None:
+    with service("--gallery", tmp_path / "people.db", delay=0) as (_, address):
+        connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=10)
+        statuses = []
+        for pause in (0, 6):  # httpx lets go of it after 5 s: a request that is sent then must not be lost
+            time.sleep(pause)
+            connection.request("GET", "/health")
+            answer = connection.getresponse()
+            answer.read()
+            statuses.append(answer.status)
+            assert connection.sock is not None  # the same one
+        connection.close()
+    assert statuses == [200, 200]
 
 
 def make_certificate(folder: Path) -> Path:

@@ -13,6 +13,9 @@ from starlette.types import ASGIApp
 
 BACKLOG = 2048
 GRACE_SECONDS = 60  # for what was accepted before the service ends
+# In which nothing comes on a connection until it is closed: longer than clients (5) and proxies (60) keep theirs,
+# or a request that they send on it at that moment is lost.
+IDLE_SECONDS = 75
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ def run(app: ASGIApp, place: Place, listening: socket.socket) -> None:
         ws="none",
         backlog=BACKLOG,
         timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_keep_alive=IDLE_SECONDS,
         ssl_certfile=place.certificate,
         ssl_keyfile=place.private_key,
     )
