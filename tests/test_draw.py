@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import PIL.Image
 import pytest
 import toy
 
-from sameface.draw import GOOD, PLAIN, draw_faces, save_picture, writable
+from sameface import draw
+from sameface.draw import GOOD, NOWHERE, PLAIN, choose_font, count_missing, draw_faces, save_picture, writable
 from sameface.face import Face
 
 
@@ -91,3 +93,19 @@ def test_a_name_without_a_format_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=r"path must end in \.png"):
         save_picture(toy.paint(toy.RED), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+DEJAVU = str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"))
+
+
+def test_a_name_that_the_usual_font_lacks_gets_one_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draw, "WIDE_FONTS", ("there-is-no-such-font.ttf", DEJAVU))
+    usual, other = choose_font("Rosa", 23), choose_font("Ольга П", 23)
+    assert [font.getname()[0] for font in (usual, other)] == ["Aileron", "DejaVu Sans"]
+    assert count_missing(usual, "Ольга П") == 6
+    assert count_missing(other, "Ольга П") == 0
+
+
+def test_what_no_font_has_is_drawn_with_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draw, "WIDE_FONTS", (DEJAVU,))
+    assert choose_font(f"Ann {NOWHERE}", 29).getname()[0] == "Aileron"

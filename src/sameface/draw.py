@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import PIL.Image
@@ -15,6 +17,15 @@ from sameface.atomic import replace_file
 from sameface.face import Face
 
 GOOD, PLAIN = (22, 163, 74), (234, 88, 12)
+NOWHERE = "\U0010ffff"  # no font has it
+# What systems have for the scripts that Pillow's own font lacks: Linux, macOS, Windows.
+WIDE_FONTS = (
+    *("NotoSansCJK-Regular.ttc", "NotoSerifCJK-Regular.ttc", "NotoSans-Regular.ttf", "DejaVuSans.ttf"),
+    *("AppleSDGothicNeo.ttc", "PingFang.ttc", "Arial Unicode.ttf"),
+    *("malgun.ttf", "msyh.ttc", "YuGothM.ttc", "arial.ttf"),
+)
+
+Font: TypeAlias = PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont
 
 
 def draw_faces(image: Image, faces: Sequence[Face], labels: Sequence[str], known: Sequence[bool]) -> Image:
@@ -23,7 +34,8 @@ def draw_faces(image: Image, faces: Sequence[Face], labels: Sequence[str], known
     Args:
         image: `(h, w, 3) uint8` RGB.
         faces: Faces of this picture.
-        labels: What to write over each.
+        labels: What to write over each. What Pillow's own font lacks is looked for in the system's fonts; a
+            character that none of them has is drawn as a box.
         known: Whether each is drawn in green rather than orange.
 
     Returns:
@@ -45,12 +57,37 @@ def draw_face(
     pen.rectangle((left, top, right, bottom), outline=colour, width=line)
     for x, y in face.landmarks.tolist():
         pen.ellipse((x - line, y - line, x + line, y + line), fill=colour)
-    font = PIL.ImageFont.load_default(size=max(11, 7 * line))
+    font = choose_font(label, max(11, 7 * line))
     _, over, right_end, under = font.getbbox(label, anchor="ls")
     above = max(top, under - over + 2 * line)  # a label above the picture's edge moves into it
     low = above - line - under
     pen.rectangle((left, low + over - line, left + right_end + 2 * line, above), fill=colour)
     pen.text((left + line, low), label, font=font, anchor="ls", fill="white")
+
+
+@cache
+def choose_font(text: str, size: int) -> Font:
+    """Return Pillow's own font, or where it lacks something the first that lacks least."""
+    own = PIL.ImageFont.load_default(size)
+    if not count_missing(own, text):
+        return own
+    fonts: list[Font] = [own, *(font for name in WIDE_FONTS if (font := find_font(name, size)))]
+    return min(fonts, key=lambda font: count_missing(font, text))
+
+
+@cache
+def find_font(name: str, size: int) -> Font | None:
+    """Return a font of the system; None if it has none of this file name."""
+    try:
+        return PIL.ImageFont.truetype(name, size)
+    except OSError:
+        return None
+
+
+def count_missing(font: Font, text: str) -> int:
+    """Return how many characters a font draws as it draws what it does not have."""
+    box = bytes(font.getmask(NOWHERE))
+    return sum(bytes(font.getmask(character)) == box for character in text if not character.isspace())
 
 
 def save_picture(image: Image, path: Path) -> None:

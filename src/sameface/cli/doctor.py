@@ -19,7 +19,7 @@ from sameface.cli.tune import print_timings, record_timings, time_embedders, tim
 from sameface.model import Model
 from sameface.recognizer import Recognizer
 
-PACKAGES = ("numpy", "pillow", "onnxruntime", "fastcluster", "click", "rich", "pillow-heif", "pyarrow")
+PACKAGES = ("numpy", "pillow", "onnxruntime", "fastcluster", "click", "rich", "pillow-heif", "pyarrow", "av")
 
 
 @click.command()
