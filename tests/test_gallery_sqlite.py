@@ -112,7 +112,7 @@ def test_forget_leaves_no_byte_while_another_has_the_file_open(
 
 
 def test_forget_makes_the_file_smaller(gallery: Gallery, path: Path) -> None:
-    gallery.enroll("Ann", [face(toy.RED, str(number)) for number in range(1000)])
+    gallery.enroll("Ann", [face(toy.RED, str(number)) for number in range(2000)])
     gallery.forget_traces()
     before = path.stat().st_size
     gallery.forget("Ann")

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias
 
-from sameface.arrays import Embeddings
+from sameface.arrays import Embeddings, Image
 from sameface.gallery.search import Known
+from sameface.template import Template
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -43,6 +44,10 @@ class Backend(Protocol):
         """Where it is, fit to be shown: without a password."""
 
     @property
+    def file(self) -> str | None:
+        """The SQLite file that people are in; None if they are in another database."""
+
+    @property
     def is_trial(self) -> bool:
         """It is a copy on its way to another pipeline, where nobody may be enrolled."""
 
@@ -53,17 +58,30 @@ class Backend(Protocol):
     def close(self) -> None:
         """Let go of it; what was committed is in it."""
 
+    def check_key(self) -> None:
+        """Raise unless embeddings can be read and written.
+
+        Raises:
+            MissingKeyError, WrongKeyError, KeyFileError: They are encrypted, and the key is not at hand.
+        """
+
     def read(self, query: str, *values: object) -> list[Row]:
         """Return the rows of a query."""
 
     def write(self) -> AbstractContextManager[Statements]:
         """Hold one transaction, and nobody else writes: all of it is committed, or on an error nothing."""
 
-    def encode_row(self, row: Embeddings, signature: str) -> dict[str, object]:
-        """Return the columns of `faces` that hold a row, `(d,) float32`, of a pipeline."""
+    def encode_face(self, number: int, template: Template, signature: str) -> dict[str, object]:
+        """Return the columns of `faces` that hold row and crop of the face `number`, made by a pipeline.
 
-    def decode_row(self, value: Any) -> Embeddings:
-        """Return a row, `(d,) float32`, from what `row_column` selects."""
+        It is called inside the transaction that keeps them.
+        """
+
+    def decode_row(self, number: int, value: Any) -> Embeddings:
+        """Return the row, `(d,) float32`, of the face `number` from what `row_column` selects."""
+
+    def decode_crop(self, number: int, value: bytes) -> Image:
+        """Return what was cut out for the face `number` from what its column holds."""
 
     def load(self, signature: str) -> Known:
         """Return who is enrolled now.
@@ -74,3 +92,6 @@ class Backend(Protocol):
 
     def pack(self) -> bool:
         """Make deleted rows unreadable on the disk as far as can be; False if another program prevents it."""
+
+    def packed_places(self) -> dict[str, bool]:
+        """Return where `pack` goes, and whether it leaves nothing there, as in `Erasure.places`."""

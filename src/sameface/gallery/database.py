@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -17,15 +17,19 @@ from typing import Any, Self
 
 import numpy as np
 
-from sameface.arrays import Embeddings
+from sameface.arrays import Embeddings, Image
 from sameface.errors import GalleryBusyError, GalleryFileError, SignatureError
 from sameface.gallery import scrub
 from sameface.gallery.damage import stack_rows, undamaged
+from sameface.gallery.faces import decode_crop, encode_crop
 from sameface.gallery.index import Index
 from sameface.gallery.indexfile import IndexAheadError, IndexFile, UnusableIndexError
+from sameface.gallery.keys import KeySource
 from sameface.gallery.schema import APPLICATION_ID, MIGRATIONS
 from sameface.gallery.search import Known, Rows
 from sameface.gallery.thresholds import parse_thresholds, read_thresholds
+from sameface.gallery.vault import Vault, add_data_key
+from sameface.template import Template
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +48,9 @@ class Database:
 
     row_column = "embedding"
 
-    def __init__(self, path: str, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: str, connection: sqlite3.Connection, key: KeySource | None = None) -> None:
         self.path = path
+        self.vault = Vault(path, key, self.read)
         self.lock = threading.RLock()
         self._connection = connection
         self._rows: Rows | None = None
@@ -53,10 +58,17 @@ class Database:
         self._scanner: Any = None
 
     @classmethod
-    def open(cls, path: str, *, create: bool) -> Self:
+    def open(cls, path: str, key: KeySource | None = None, *, create: bool) -> Self:
         """Open the file and bring its tables to this version.
 
+        Args:
+            path: The file.
+            key: Opens what is encrypted in it. A file in which nobody was ever enrolled is encrypted with it.
+            create: Make it if it is not there.
+
         Raises:
+            WrongKeyError, KeyFileError: The key does not open it.
+            EncryptionError: A key was given, and it is not encrypted.
             GalleryFileError: It is missing and not to be made, not a gallery, or of a later version.
             GalleryBusyError: Another program kept it locked.
         """
@@ -65,10 +77,12 @@ class Database:
                 raise GalleryFileError(path, "there is no such file: enroll someone first")
             make_private_file(path)
         with translated(path):
-            database = cls(path, connect(path))
+            database = cls(path, connect(path), key)
         try:
             database._migrate()
             database._check_facts()
+            if key is not None:
+                database._open_vault(key)
             database._erase_codes()  # of whom a killed program has forgotten
         except BaseException:
             database.close()
@@ -79,6 +93,11 @@ class Database:
         """Close the connection."""
         self._index.close()
         self._connection.close()
+
+    @property
+    def file(self) -> str:
+        """The file."""
+        return self.path
 
     @property
     def is_trial(self) -> bool:
@@ -108,15 +127,30 @@ class Database:
 
         A small file, or one with much free space, is written anew; in a large one free bytes are overwritten.
         """
+        self._rows = None
         self._erase_codes()
-        with self.write() as db:
-            passed = "DELETE FROM changes WHERE id < ifnull(?, (SELECT max(id) FROM changes))"
-            db.execute(passed, (self._index.position,))
+        if not self._index.hidden:  # else each program has an index of its own, at a change of its own
+            with self.write() as db:
+                passed = "DELETE FROM changes WHERE id < ifnull(?, (SELECT max(id) FROM changes))"
+                db.execute(passed, (self._index.position,))
         [(pages,)], [(free,)] = self.read("PRAGMA page_count"), self.read("PRAGMA freelist_count")
         if pages > LARGE_PAGES and free < pages // 4:
             return self._scrub()
+        return self.rewrite()
+
+    def rewrite(self) -> bool:
+        """Write the file anew with nothing but live rows in it; False if another program prevents it."""
         self.read("VACUUM")
         return self._empty_log()
+
+    def discard_index(self) -> None:
+        """Delete the index beside the file."""
+        self._index.discard()
+
+    def packed_places(self) -> dict[str, bool]:
+        """Return where `pack` goes; it leaves nothing."""
+        places = {"table": True, "log": True}
+        return places | ({"index": True} if self._index.path.exists() else {})
 
     def _empty_log(self) -> bool:
         """Move everything from the log into the file; False if another program prevents it."""
@@ -141,18 +175,35 @@ class Database:
             return self._empty_log()
         return False
 
-    def encode_row(self, row: Embeddings, signature: str) -> dict[str, object]:  # noqa: ARG002
-        """Return the column that holds a row; the signature is the whole file's."""
-        return {"embedding": row.tobytes()}
+    def check_key(self) -> None:
+        """Raise unless embeddings can be read and written."""
+        self.vault.check()
 
-    def decode_row(self, value: bytes) -> Embeddings:
+    def encode_face(self, number: int, template: Template, signature: str) -> dict[str, object]:  # noqa: ARG002
+        """Return the columns that hold row and crop; the signature is the whole file's."""
+        crop = encode_crop(template.crop)
+        return {
+            "embedding": self.vault.seal("embedding", number, template.embedding.tobytes()),
+            "crop": None if crop is None else self.vault.seal("crop", number, crop),
+        }
+
+    def decode_row(self, number: int, value: bytes) -> Embeddings:
         """Return a row from its bytes."""
-        return np.frombuffer(value, np.float32)
+        return np.frombuffer(self.vault.open("embedding", [number], [value])[0], np.float32)
+
+    def decode_crop(self, number: int, value: bytes) -> Image:
+        """Return a crop from its bytes."""
+        return decode_crop(self.vault.open("crop", [number], [value])[0])
+
+    def stack_rows(self, numbers: Sequence[int], kept: Sequence[bytes], width: int) -> Embeddings:
+        """Return rows, `(n, width) float32`, from what the file keeps of these faces."""
+        return stack_rows(self.path, self.vault.open("embedding", numbers, kept), width)
 
     def load(self, signature: str) -> Known:
         """Return who is enrolled now: a small gallery in memory, read again if anyone has written since."""
         with self.lock:
             self._compare_signature(signature)
+            self._choose_index()
             version = self.version_of_data()
             if self._rows is not None and self._rows.version == version:
                 return self._rows
@@ -161,7 +212,8 @@ class Database:
                     return self._load_indexed(signature)
                 except OSError as error:
                     logger.warning("the index of %s cannot be used, all rows are read: %s", self.path, error)
-            self._rows = read_rows(self, version)
+            with self.snapshot():
+                self._rows = read_rows(self, version)
             return self._rows
 
     def version_of_data(self) -> tuple[int, int]:
@@ -195,8 +247,16 @@ class Database:
                 yield file
                 return
 
+    def _choose_index(self) -> None:
+        """Keep the index in memory if the file is encrypted, which another program may do at any time."""
+        hidden = self.vault.is_sealed
+        if hidden != self._index.hidden:
+            self._index.close()
+            self._index = Index(self.path, hidden=hidden)
+
     def _erase_codes(self) -> None:
         """Erase deleted faces from the index too."""
+        self._choose_index()
         try:
             for _ in range(TRIES):
                 with suppress(IndexAheadError), self.snapshot():
@@ -234,13 +294,21 @@ class Database:
         if self._index.file is not None:
             return True
         [(faces,)] = self.read("SELECT count(*) FROM faces")
-        return int(faces) >= LARGE and os.name == "posix"
+        possible = hasattr(os, "memfd_create") if self._index.hidden else os.name == "posix"
+        return int(faces) >= LARGE and possible
 
     def _compare_signature(self, signature: str) -> None:
         """Raise unless the rows are of this pipeline."""
         [(theirs,)] = self.read("SELECT signature FROM pipeline")
         if theirs != signature:
             raise SignatureError(self.path, theirs, signature)
+
+    def _open_vault(self, key: KeySource) -> None:
+        """Make sure that the key opens the file; one that was never used is encrypted with it."""
+        with self.write() as db:
+            if not self.vault.is_sealed and not db.execute("SELECT 1 FROM pipeline").fetchone():
+                add_data_key(db, self.path, key.read())
+        self.vault.check()
 
     def _migrate(self) -> None:
         """Bring the tables to this version."""
@@ -272,16 +340,17 @@ class Database:
 
 def read_rows(database: Database, version: tuple[int, int]) -> Rows:
     """Read every embedding into one matrix."""
-    query = """SELECT person_id, name, embedding, adapted FROM faces JOIN people ON people.id = person_id
-               ORDER BY faces.id"""
-    names, owners, blobs, moved = {}, [], [], []
+    query = """SELECT faces.id, person_id, name, embedding, adapted FROM faces
+               JOIN people ON people.id = person_id ORDER BY faces.id"""
+    names, faces, owners, blobs, moved = {}, [], [], [], []
     [(width,)] = database.read("SELECT dimension FROM pipeline") or [(None,)]
-    for owner, name, blob, adapted in database.read(query):
+    for face, owner, name, blob, adapted in database.read(query):
         names[owner] = name
+        faces.append(face)
         owners.append(owner)
         blobs.append(blob)
         moved.append(adapted)
-    matrix = stack_rows(database.path, blobs, width or 0)
+    matrix = database.stack_rows(faces, blobs, width or 0)
     with undamaged(database.path, "a face"):
         numbers, adapted = np.array(owners, np.int64), np.array(moved, bool)
     mixed = parse_thresholds(database, "adapted") if adapted.any() else None

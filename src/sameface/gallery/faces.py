@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import PIL.Image
@@ -24,14 +24,16 @@ OWNERS = """SELECT name, "left", top, "right", bottom FROM faces JOIN people ON 
             JOIN pictures ON pictures.id = picture_id WHERE sha256 = ? ORDER BY faces.id"""
 
 
-def add_face(db: Statements, person: int, template: Template, row: Mapping[str, object]) -> bool:
+def add_face(
+    db: Statements, person: int, template: Template, encode: Callable[[int, Template], dict[str, object]]
+) -> bool:
     """Insert one face of a person unless it is there, and say whether it was new.
 
     Args:
         db: The transaction.
         person: The number of the person.
         template: The face.
-        row: The columns that hold its embedding.
+        encode: Returns the columns that hold its embedding and its crop, given its number.
     """
     expect_shape("box", template.box, (4,), np.float32)
     (name,) = db.execute("SELECT name FROM people WHERE id = ?", (person,)).fetchone()
@@ -40,14 +42,14 @@ def add_face(db: Statements, person: int, template: Template, row: Mapping[str, 
         if owner != name:
             raise FaceTakenError(name, owner)
         return False
+    number = next_number(db)
     face = {
-        "id": next_number(db),
+        "id": number,
         "person_id": person,
         "picture_id": insert_picture(db, template.picture),
         "score": template.score,
-        "crop": None if template.crop is None else encode_crop(template.crop),
         **dict(zip(BOX, template.box.tolist(), strict=True)),
-        **row,
+        **encode(number, template),
     }
     places = ", ".join("?" * len(face))
     db.execute(f"INSERT INTO faces ({', '.join(face)}) VALUES ({places})", tuple(face.values()))
@@ -75,8 +77,10 @@ def find_owner(rows: Iterable[Row], box: NDArray[np.float32]) -> str | None:
     return None
 
 
-def encode_crop(crop: Image) -> bytes:
-    """Return a crop as a PNG file."""
+def encode_crop(crop: Image | None) -> bytes | None:
+    """Return a crop as a PNG file; None stays None."""
+    if crop is None:
+        return None
     expect_shape("crop", crop, ("h", "w", 3), np.uint8)
     file = io.BytesIO()
     PIL.Image.fromarray(crop).save(file, "PNG")
@@ -88,15 +92,15 @@ def decode_crop(data: bytes) -> Image:
     return np.asarray(PIL.Image.open(io.BytesIO(data)))
 
 
-def read_template(row: Row, embedding: Embeddings) -> Template:
-    """Return an enrolled face from its columns: picture, box, score and crop."""
-    picture, *box, score, crop = row
+def read_template(row: Row, embedding: Embeddings, crop: Image | None) -> Template:
+    """Return an enrolled face from its columns: picture, box and score."""
+    picture, *box, score = row
     return Template(
         picture=picture,
         box=np.array(box, np.float32),
         score=score,
         embedding=embedding,
-        crop=None if crop is None else decode_crop(crop),
+        crop=crop,
     )
 
 

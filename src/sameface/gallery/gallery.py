@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from functools import partial
 from types import ModuleType, TracebackType
 from typing import Self
 
@@ -12,6 +15,7 @@ import numpy as np
 
 from sameface.arrays import Embeddings, Image, expect_shape
 from sameface.errors import (
+    EncryptionError,
     GalleryBusyError,
     GalleryFileError,
     SignatureError,
@@ -21,14 +25,19 @@ from sameface.errors import (
 )
 from sameface.gallery.address import Address, MilvusAddress, parse_address
 from sameface.gallery.backend import Backend, Row
+from sameface.gallery.chain import Verdict
 from sameface.gallery.database import Database
+from sameface.gallery.expiry import to_seconds
 from sameface.gallery.faces import BOX, OWNERS, add_face, check_width, find_owner, read_template
+from sameface.gallery.keys import NO_KEYS, Keys
 from sameface.gallery.names import clean_name, clean_note
 from sameface.gallery.people import (
+    EXPIRED,
     Who,
     add_person,
     delete_face,
     delete_person,
+    expire_person,
     find_person,
     list_faces,
     list_people,
@@ -38,9 +47,18 @@ from sameface.gallery.people import (
     read_person,
     rename_person,
 )
-from sameface.gallery.records import EnrolledFace, Forgotten, Identification, Person, Pipeline
+from sameface.gallery.receipts import (
+    last_number,
+    read_receipt,
+    read_receipts,
+    verify_receipts,
+    write_erasure,
+    write_receipt,
+)
+from sameface.gallery.records import EnrolledFace, Identification, Person, Pipeline, Receipt
 from sameface.gallery.search import Wish, decide, judge
 from sameface.gallery.thresholds import read_thresholds, write_thresholds
+from sameface.gallery.upgrade import erase_in_upgrade
 from sameface.manifest import Thresholds
 from sameface.template import Template
 
@@ -50,14 +68,22 @@ SIGNATURE = "SELECT signature FROM pipeline"
 class Gallery:
     """People and their faces. Threads may share one; several programs may open the same."""
 
-    def __init__(self, database: Backend, pipeline: Pipeline | None) -> None:
+    def __init__(
+        self, database: Backend, pipeline: Pipeline | None, clock: Callable[[], float] = time.time
+    ) -> None:
         self.path = database.path
         self._db = database
         self._pipeline = pipeline
+        self._clock = clock  # in seconds since 1970: who expires, and when something was deleted
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], pipeline: Pipeline | None = None, *, create: bool = True
+        cls,
+        path: str | os.PathLike[str],
+        pipeline: Pipeline | None = None,
+        *,
+        create: bool = True,
+        keys: Keys = NO_KEYS,
     ) -> Self:
         """Open a gallery, or make one that only its owner may read.
 
@@ -66,17 +92,22 @@ class Gallery:
             pipeline: Who makes the rows, such as a `Recognizer`. Without it people can be listed, renamed,
                 merged and forgotten, but not enrolled or identified, and no new gallery is made.
             create: Make it if it is not there.
+            keys: What opens it. A file that is made with an encryption key is encrypted from the first.
 
         Raises:
+            MissingKeyError, WrongKeyError, KeyFileError: It is encrypted, and the key is not at hand. Without
+                a pipeline no key is needed for what touches neither embeddings nor crops.
+            EncryptionError: A key was given, but it is not encrypted, or cannot be.
             GalleryFileError: It is missing, not a gallery, or of a later version.
             GalleryUnreachableError: The database does not answer, or does not let us in.
             GalleryBusyError: Another program kept it locked for 30 seconds.
             SignatureError: Its rows were made by another pipeline.
         """
-        database = open_backend(os.fspath(path), create=create and pipeline is not None)
+        database = open_backend(os.fspath(path), keys, create=create and pipeline is not None)
         gallery = cls(database, pipeline)
         try:
             if pipeline is not None:
+                database.check_key()
                 gallery._check_signature(pipeline.signature)
         except BaseException:
             database.close()
@@ -171,10 +202,16 @@ class Gallery:
             UnknownPersonError: Nobody of that name or number is enrolled.
         """
         person = self.person(who).number
-        query = f"""SELECT {self._db.row_column}, sha256, {", ".join(BOX)}, score, crop FROM faces
+        query = f"""SELECT faces.id, {self._db.row_column}, crop, sha256, {", ".join(BOX)}, score FROM faces
                     JOIN pictures ON pictures.id = picture_id WHERE person_id = ? ORDER BY faces.id"""
-        found = self._db.read(query, person)
-        return [read_template(tuple(face), self._db.decode_row(row)) for row, *face in found]
+        return [
+            read_template(
+                tuple(face),
+                self._db.decode_row(number, row),
+                None if crop is None else self._db.decode_crop(number, crop),
+            )
+            for number, row, crop, *face in self._db.read(query, person)
+        ]
 
     def holds(self, name: str, picture: str) -> bool:
         """Return whether a face of this person from this picture (its SHA-256) is enrolled."""
@@ -183,7 +220,13 @@ class Gallery:
         return bool(self._db.read(query, clean_name(name), picture))
 
     def enroll(
-        self, who: Who, templates: Sequence[Template], *, new: bool = False, consent: str | None = None
+        self,
+        who: Who,
+        templates: Sequence[Template],
+        *,
+        new: bool = False,
+        consent: str | None = None,
+        expires: datetime | None = None,
     ) -> int:
         """Enroll faces of one person, all of them or, on an error, none.
 
@@ -196,6 +239,7 @@ class Gallery:
             templates: Faces from this gallery's pipeline.
             new: There must be nobody of this name yet.
             consent: A note on how and when the person agreed, kept with them; None leaves what is there.
+            expires: From when on the person is not named any more, and is deleted; None leaves what is there.
 
         Returns:
             How many faces were added.
@@ -203,6 +247,7 @@ class Gallery:
         Raises:
             BadNameError: The name is empty, too long or not text.
             BadNoteError: The note is.
+            BadExpiryError: `expires` has passed.
             PersonExistsError: There is somebody of this name, and `new` is set.
             UnknownPersonError: Nobody has this number.
             FaceTakenError: One of the faces is enrolled under another name.
@@ -212,6 +257,7 @@ class Gallery:
         """
         clean = who if isinstance(who, int) else clean_name(who)
         note = None if consent is None else clean_note(consent)
+        over = None if expires is None else to_seconds(expires, self._clock())
         pipeline = self._need_pipeline()
         with self._db.write() as db:
             self._compare_signature(db.execute(SIGNATURE).fetchall(), pipeline.signature)
@@ -226,8 +272,10 @@ class Gallery:
             person = find_person(db, clean) if known else add_person(db, str(clean), new=new)
             if note is not None:
                 note_consent(db, person, note)
-            rows = [self._db.encode_row(template.embedding, pipeline.signature) for template in templates]
-            return sum(add_face(db, person, *face) for face in zip(templates, rows, strict=True))
+            if over is not None:
+                expire_person(db, person, over)
+            encode = partial(self._db.encode_face, signature=pipeline.signature)
+            return sum(add_face(db, person, template, encode) for template in templates)
 
     def rename(self, old: Who, new: str) -> None:
         """Give a person another name.
@@ -252,10 +300,25 @@ class Gallery:
         with self._db.write() as db:
             note_consent(db, find_person(db, who), clean)
 
+    def expire(self, who: Who, expires: datetime | None) -> None:
+        """Keep when a person's time is over; None for never.
+
+        From then on they are not named any more. `forget_expired` deletes them.
+
+        Raises:
+            UnknownPersonError: Nobody has this name or number.
+            BadExpiryError: It has passed.
+            ValueError: It has no time zone.
+        """
+        over = None if expires is None else to_seconds(expires, self._clock())
+        with self._db.write() as db:
+            expire_person(db, find_person(db, who), over)
+
     def merge(self, source: Who, into: Who) -> int:
         """Move every face of the person `source` to the person `into`; `source` is no more.
 
-        The note on the consent of `into` stays; where there is none, that of `source` moves too.
+        The note on the consent of `into` stays; where there is none, that of `source` moves too. Of two days
+        on which they expire, the earlier holds.
 
         Returns:
             How many faces moved.
@@ -267,12 +330,15 @@ class Gallery:
         with self._db.write() as db:
             return merge_people(db, source, into)
 
-    def forget(self, who: Who) -> Forgotten:
+    def forget(self, who: Who) -> Receipt:
         """Delete a person so that nothing of them stays in the file.
 
         The rows are deleted and overwritten, the file is packed, and the write-ahead log is emptied; the last
-        two also if nobody has that name, so that the call can be repeated. Copies of the file, such as
-        backups, are beyond our reach.
+        two also if nobody has that name, so that the call can be repeated. An upgrade that was begun beside
+        the file loses them too. Copies of the file, such as backups, are beyond our reach.
+
+        Returns:
+            The receipt, which is kept in the gallery, without the name.
 
         Raises:
             UnknownPersonError: Nobody of that name or number is enrolled.
@@ -281,14 +347,41 @@ class Gallery:
         """
         try:
             with self._db.write() as db:
-                gone = delete_person(db, who)
+                number = write_receipt(db, "forget", delete_person(db, who), self._clock())
         except UnknownPersonError:
             self.forget_traces()
             raise
         self.forget_traces()
-        return gone
+        return read_receipt(self._db, number)
 
-    def forget_face(self, who: Who, face: int) -> None:
+    def forget_expired(self) -> list[Receipt]:
+        """Delete everybody whose time is over, as `forget` does, and return the receipts.
+
+        Raises:
+            GalleryBusyError: As in `forget`; the receipts of who was deleted are among `receipts`.
+        """
+        now = self._clock()
+        if not self._db.read(EXPIRED, now):
+            return []
+        with self._db.write() as db:
+            people = [person for (person,) in db.execute(EXPIRED, (now,)).fetchall()]
+            numbers = [write_receipt(db, "expire", delete_person(db, person), now) for person in people]
+        self.forget_traces()
+        return [receipt for receipt in self.receipts() if receipt.number in numbers]
+
+    def receipts(self, *, after: int = 0) -> list[Receipt]:
+        """Return what was deleted in this gallery, in order; only those behind the receipt `after`."""
+        return read_receipts(self._db, after)
+
+    def verify_receipts(self, expected: Collection[str] = ()) -> Verdict:
+        """Return whether the receipts are as they were written, as far as their hashes tell.
+
+        Args:
+            expected: Hashes that were kept elsewhere, and must be among them.
+        """
+        return verify_receipts(self._db, expected)
+
+    def forget_face(self, who: Who, face: int) -> Receipt:
         """Delete one face of a person so that nothing of it stays in the file; repeatable, as `forget` is.
 
         Raises:
@@ -298,21 +391,30 @@ class Gallery:
         """
         try:
             with self._db.write() as db:
-                delete_face(db, who, face)
+                number = write_receipt(db, "forget_face", delete_face(db, who, face), self._clock())
         except UnknownFaceError:
             self.forget_traces()
             raise
         self.forget_traces()
+        return read_receipt(self._db, number)
 
     def forget_traces(self) -> None:
         """Pack the file and empty the write-ahead log, so that only live rows are on the disk.
 
+        That it is done is written down behind the receipts of what was deleted.
+
         Raises:
             GalleryBusyError: Another program holds an older view of the file.
         """
+        through = last_number(self._db)
         if not self._db.pack():
             reason = "who was deleted leaves traces in it until another program is done: forget again"
             raise GalleryBusyError(self.path, reason)
+        places = self._db.packed_places()
+        if self._db.file is not None:
+            places |= erase_in_upgrade(self._db.file)
+        with self._db.write() as db:
+            write_erasure(db, through, places, self._clock())
 
     def identify(
         self,
@@ -327,7 +429,8 @@ class Gallery:
 
         The `k` nearest enrolled faces vote, those within the threshold only; a probe that none is near
         enough to is a stranger (open set). The distance to a face that an adapter moved here is scaled so
-        that the threshold calibrated for such faces falls on that of the others.
+        that the threshold calibrated for such faces falls on that of the others. Who has expired is passed
+        over.
 
         Args:
             rows: `(n, d) float32` unit rows from this gallery's pipeline.
@@ -356,7 +459,8 @@ class Gallery:
                 Identification((), limits.threshold, limits.far, ambiguous=False, closed_set=closed_set)
                 for _ in rows
             ]
-        wish = Wish(k, most, closed_set)
+        hidden = frozenset(person for (person,) in self._db.read(EXPIRED, self._clock()))
+        wish = Wish(k, most, closed_set, hidden)
         return [decide(near, limits, wish) for near in known.measure(rows, limits.factor, wish)]
 
     def _check_signature(self, signature: str) -> None:
@@ -382,27 +486,33 @@ class Gallery:
         return self._pipeline
 
 
-def open_backend(place: str, *, create: bool) -> Backend:
+def open_backend(place: str, keys: Keys, *, create: bool) -> Backend:
     """Open the database that is meant.
 
     Raises:
         GalleryFileError: It is at an address of an unknown kind, or what reaches it is not installed.
+        EncryptionError: An encryption key was given, and it is not in a file.
     """
     address = parse_address(place)
+    if address is not None and keys.encryption is not None:
+        reason = (
+            "sameface encrypts galleries in files only: encrypt the disk of the database, and give no key"
+        )
+        raise EncryptionError(address.shown, reason)
     if isinstance(address, Address):
         postgres = import_backend("postgres", address)
         backend: Backend = postgres.PostgresDatabase.open(place, create=create)
         return backend
     if isinstance(address, MilvusAddress):
         milvus = import_backend("milvus", address)
-        people = open_backend(address.people, create=create)
+        people = open_backend(address.people, NO_KEYS, create=create)
         try:
             backend = milvus.MilvusDatabase(address, people)
         except BaseException:
             people.close()
             raise
         return backend
-    return Database.open(place, create=create)
+    return Database.open(place, keys.encryption, create=create)
 
 
 def import_backend(name: str, address: Address | MilvusAddress) -> ModuleType:

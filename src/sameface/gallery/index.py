@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from sameface.arrays import Embeddings
 from sameface.gallery.backend import Row
 from sameface.gallery.codes import Coder, Errors
-from sameface.gallery.damage import stack_rows
 from sameface.gallery.indexfile import (
     BLOCK,
     Cursor,
@@ -40,12 +39,16 @@ class Snapshot(Protocol):
     def read(self, query: str, *values: object) -> list[Row]:
         """Return the rows of a query."""
 
+    def stack_rows(self, numbers: Sequence[int], kept: Sequence[bytes], width: int) -> Embeddings:
+        """Return the rows of the faces of these numbers, `(n, width) float32`, from what is kept of them."""
+
 
 class Index:
-    """The index beside a gallery file, if there is one."""
+    """The index of a gallery file: beside it, or, if nobody may see the codes, hidden in memory."""
 
-    def __init__(self, gallery: str) -> None:
+    def __init__(self, gallery: str, *, hidden: bool = False) -> None:
         self.path = Path(gallery + SUFFIX)
+        self.hidden = hidden
         self.file: IndexFile | None = None
 
     @property
@@ -85,7 +88,8 @@ class Index:
         self.close()
         [latest] = gallery.read(LATEST)
         header = Header(sign(signature), latest, 0, 0, fit_coder(gallery), Errors())
-        with IndexFile.make(self.path, header) as file:
+        made = IndexFile.make_hidden(header) if self.hidden else IndexFile.make(self.path, header)
+        with made as file:
             append_rows(file, gallery)
             file.commit(latest)
         self.file = file
@@ -98,8 +102,7 @@ class Index:
             IndexAheadError: The snapshot is too old for it.
             OSError: The file cannot be read or written.
         """
-        await_others(self.path)
-        if not self.path.exists():
+        if not self._is_there():
             return
         found = gallery.read("SELECT signature FROM pipeline")
         try:
@@ -116,9 +119,18 @@ class Index:
         """Return the file that is at the path now."""
         if self.file is not None and not self.file.is_current:
             self.close()
+        if self.file is None and self.hidden:
+            raise UnusableIndexError
         if self.file is None:
             self.file = IndexFile.open(self.path)
         return self.file
+
+    def _is_there(self) -> bool:
+        """Return whether there is an index, once nobody makes one any more."""
+        if self.hidden:
+            return self.file is not None
+        await_others(self.path)
+        return self.path.exists()
 
 
 def apply_changes(file: IndexFile, gallery: Snapshot, latest: Cursor) -> None:
@@ -156,9 +168,8 @@ def renew_rows(file: IndexFile, gallery: Snapshot, numbers: list[int]) -> None:
     file.rewrite(gone, np.zeros((len(gone), file.header.width), np.uint8), Errors())
     kept = [number for number, rows in found.items() if rows]
     if kept:
-        codes, errors = file.header.coder.encode(
-            stack_rows(gallery.path, [found[number][0][0] for number in kept], file.header.width)
-        )
+        rows = gallery.stack_rows(kept, [found[number][0][0] for number in kept], file.header.width)
+        codes, errors = file.header.coder.encode(rows)
         file.rewrite([places[number] for number in kept], codes, errors)
 
 
@@ -183,6 +194,7 @@ def read_pages(gallery: Snapshot, last: int) -> Iterator[tuple[NDArray[np.int64]
     """Yield the numbers and the rows of the faces behind the face `last`, some at a time."""
     [(width,)] = gallery.read("SELECT dimension FROM pipeline")
     while page := gallery.read(ROWS, last, PAGE):
-        rows = stack_rows(gallery.path, [row for _, row in page], width)
-        yield np.array([number for number, _ in page], np.int64), rows
+        numbers = [number for number, _ in page]
+        rows = gallery.stack_rows(numbers, [row for _, row in page], width)
+        yield np.array(numbers, np.int64), rows
         last = page[-1][0]

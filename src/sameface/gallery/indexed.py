@@ -12,7 +12,6 @@ import numpy as np
 from sameface.arrays import Embeddings, expect_shape
 from sameface.compare import exact_distances
 from sameface.gallery.codes import CodedProbes
-from sameface.gallery.damage import stack_rows
 from sameface.gallery.index import Snapshot
 from sameface.gallery.indexfile import IndexFile
 from sameface.gallery.scan import Candidates, Scanner
@@ -20,7 +19,7 @@ from sameface.gallery.search import PROBES, Near, Wish, scale_distances
 from sameface.manifest import Thresholds
 
 SPARE = 4  # times as many faces as people are looked for, since one person may have several
-FACES = """SELECT person_id, name, adapted, embedding FROM json_each(?) AS wanted
+FACES = """SELECT faces.id, person_id, name, adapted, embedding FROM json_each(?) AS wanted
            CROSS JOIN faces ON faces.id = wanted.value CROSS JOIN people ON people.id = person_id
            ORDER BY faces.id"""
 PEOPLE = "SELECT count(*) FROM (SELECT 1 FROM people LIMIT ?)"
@@ -59,14 +58,15 @@ class Indexed:
         Where too few people are among the candidates, four times as many are looked for.
         """
         expect_shape("rows", probes, ("n", file.header.width), np.float32)
-        [(people,)] = self.gallery.read(PEOPLE, wish.people)
+        [(people,)] = self.gallery.read(PEOPLE, wish.people + len(wish.hidden))
+        people = max(people - len(wish.hidden), 0)
         codes = [codes for _, codes in file.blocks()]
         reach, found = max(wish.k, SPARE * people), {}
         pending = list(range(len(probes)))
         while pending:
             coded = CodedProbes.encode(probes[pending], file.header.coder, file.header.errors)
             for number, candidates in zip(pending, self.scanner.scan(codes, coded, reach), strict=True):
-                near = self._fetch(file, probes[number], candidates, factor)
+                near = self._fetch(file, probes[number], candidates, factor).without(wish.hidden)
                 complete = candidates.complete * min(factor, 1)  # infinite if they are all there is
                 if np.isinf(complete) or near.settles(complete, faces=wish.k, people=people):
                     found[number] = near
@@ -78,8 +78,9 @@ class Indexed:
         """Return the candidates as they stand in the gallery, in the order of enrolment."""
         numbers = file.numbers(candidates.places)
         found = self.gallery.read(FACES, json.dumps(numbers.tolist()))
-        owners = np.array([owner for owner, *_ in found], np.int64)
-        names = {owner: name for owner, name, *_ in found}
-        rows = stack_rows(self.gallery.path, [embedding for *_, embedding in found], file.header.width)
+        owners = np.array([owner for _, owner, *_ in found], np.int64)
+        names = {owner: name for _, owner, name, *_ in found}
+        faces, kept = [face for face, *_ in found], [embedding for *_, embedding in found]
+        rows = self.gallery.stack_rows(faces, kept, file.header.width)
         adapted = np.array([moved for *_, moved, _ in found], bool)
         return Near(scale_distances(exact_distances(probe, rows), adapted, factor), owners, names)

@@ -172,6 +172,18 @@ class IndexFile:
             made.close()
             raise
 
+    @classmethod
+    @contextmanager
+    def make_hidden(cls, header: Header) -> Iterator[Self]:
+        """Give an empty index to fill and to `commit` that is in memory only, and in no folder."""
+        descriptor = os.memfd_create("sameface codes")
+        made = cls(Path(f"/proc/self/fd/{descriptor}"), descriptor, header)
+        try:
+            yield made
+        except BaseException:
+            made.close()
+            raise
+
     def close(self) -> None:
         """Let go of the file."""
         self._blocks = []  # who still searches in it has views of their own

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeAlias
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -17,14 +18,16 @@ from sameface.errors import (
 )
 from sameface.gallery.backend import Backend, Row, Statements
 from sameface.gallery.damage import undamaged
-from sameface.gallery.faces import BOX, decode_crop, next_number
+from sameface.gallery.faces import BOX, next_number
 from sameface.gallery.names import clean_name
-from sameface.gallery.records import EnrolledFace, Forgotten, Person
+from sameface.gallery.receipts import Deletion
+from sameface.gallery.records import EnrolledFace, Person
 
 Who: TypeAlias = str | int  # a person by name or by number
 
-
-PEOPLE = "SELECT name, (SELECT count(*) FROM faces WHERE person_id = people.id), id, consent FROM people"
+PEOPLE = """SELECT name, (SELECT count(*) FROM faces WHERE person_id = people.id), id, consent, expires
+            FROM people"""
+EXPIRED = "SELECT id FROM people WHERE expires <= ? ORDER BY id"  # at a moment, in seconds since 1970
 
 
 def condition_of(who: Who) -> tuple[str, str | int]:
@@ -66,7 +69,7 @@ def list_people(database: Backend, limit: int | None, after: str) -> list[Person
     # Not every database takes a zero. No name holds one, so that it is the same page without.
     behind, _, _ = after.partition("\0")
     query = f"{PEOPLE} WHERE name > ? ORDER BY name"
-    return [Person(*row) for row in read_page(database, query, limit, behind)]
+    return read_people(database, read_page(database, query, limit, behind))
 
 
 def read_person(database: Backend, who: Who) -> Person:
@@ -75,7 +78,21 @@ def read_person(database: Backend, who: Who) -> Person:
     found = database.read(f"{PEOPLE} WHERE {condition}", value)
     if not found:
         raise UnknownPersonError(who)
-    return Person(*found[0])
+    return read_people(database, found)[0]
+
+
+def read_people(database: Backend, rows: Iterable[Row]) -> list[Person]:
+    """Return people from the columns of `PEOPLE`."""
+    with undamaged(database.path, "when a person expires"):
+        return [
+            Person(name, faces, number, consent, from_seconds(expires))
+            for name, faces, number, consent, expires in rows
+        ]
+
+
+def from_seconds(expires: Any) -> datetime | None:
+    """Return the moment that a gallery keeps in seconds since 1970."""
+    return None if expires is None else datetime.fromtimestamp(expires, UTC)
 
 
 def list_faces(database: Backend, person: int, limit: int | None, after: int) -> list[EnrolledFace]:
@@ -103,7 +120,7 @@ def read_crop(database: Backend, person: int, face: int) -> Image | None:
     if not found:
         raise UnknownFaceError(face)
     with undamaged(database.path, "a crop"):
-        return None if found[0][0] is None else decode_crop(found[0][0])
+        return None if found[0][0] is None else database.decode_crop(face, found[0][0])
 
 
 def rename_person(db: Statements, who: Who, name: str) -> None:
@@ -123,8 +140,15 @@ def note_consent(db: Statements, person: int, note: str) -> None:
     db.execute("UPDATE people SET consent = ? WHERE id = ?", (note, person))
 
 
+def expire_person(db: Statements, person: int, expires: int | None) -> None:
+    """Keep when a person's time is over, in seconds since 1970; None for never."""
+    db.execute("UPDATE people SET expires = ? WHERE id = ?", (expires, person))
+
+
 def merge_people(db: Statements, source: Who, into: Who) -> int:
     """Move every face of a person to another, with the note on their consent where the other has none.
+
+    Of two days on which they expire, the earlier holds.
 
     Raises:
         BadNameError: Both are the same person.
@@ -133,24 +157,27 @@ def merge_people(db: Statements, source: Who, into: Who) -> int:
     if old == new:
         raise BadNameError(str(into), "it is the very person to merge")
     moved = db.execute("UPDATE faces SET person_id = ? WHERE person_id = ?", (new, old)).rowcount
-    (note,) = db.execute("SELECT consent FROM people WHERE id = ?", (old,)).fetchone()
+    note, over = db.execute("SELECT consent, expires FROM people WHERE id = ?", (old,)).fetchone()
     if note is not None:
         db.execute("UPDATE people SET consent = ? WHERE id = ? AND consent IS NULL", (note, new))
+    if over is not None:
+        earlier = "UPDATE people SET expires = ? WHERE id = ? AND (expires IS NULL OR expires > ?)"
+        db.execute(earlier, (over, new, over))
     db.execute("DELETE FROM people WHERE id = ?", (old,))
     return moved
 
 
-def delete_person(db: Statements, who: Who) -> Forgotten:
+def delete_person(db: Statements, who: Who) -> Deletion:
     """Delete a person's rows, and the pictures that show nobody else."""
     person = find_person(db, who)
-    (name,) = db.execute("SELECT name FROM people WHERE id = ?", (person,)).fetchone()
+    crops = count_crops(db, "person_id", person)
     pictures = db.execute("SELECT DISTINCT picture_id FROM faces WHERE person_id = ?", (person,)).fetchall()
     faces = db.execute("DELETE FROM faces WHERE person_id = ?", (person,)).rowcount
     db.execute("DELETE FROM people WHERE id = ?", (person,))
-    return Forgotten(name, faces, delete_orphans(db, pictures))
+    return Deletion(person, None, faces, crops, delete_orphans(db, pictures))
 
 
-def delete_face(db: Statements, who: Who, face: int) -> None:
+def delete_face(db: Statements, who: Who, face: int) -> Deletion:
     """Delete one face of a person, who keeps at least one other."""
     person = find_person(db, who)
     faces = [number for (number,) in db.execute("SELECT id FROM faces WHERE person_id = ?", (person,))]
@@ -158,9 +185,16 @@ def delete_face(db: Statements, who: Who, face: int) -> None:
         raise UnknownFaceError(face)
     if len(faces) == 1:
         raise LastFaceError(face)
+    crops = count_crops(db, "id", face)
     pictures = db.execute("SELECT picture_id FROM faces WHERE id = ?", (face,)).fetchall()
     db.execute("DELETE FROM faces WHERE id = ?", (face,))
-    delete_orphans(db, pictures)
+    return Deletion(person, face, 1, crops, delete_orphans(db, pictures))
+
+
+def count_crops(db: Statements, column: str, number: int) -> int:
+    """Return how many of the faces in which a column is this number have a crop."""
+    (crops,) = db.execute(f"SELECT count(crop) FROM faces WHERE {column} = ?", (number,)).fetchone()
+    return int(crops)
 
 
 def delete_orphans(db: Statements, pictures: Iterable[Row]) -> int:

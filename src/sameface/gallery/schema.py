@@ -77,4 +77,12 @@ MIGRATIONS = (
     {CHAIN}
     CREATE TABLE receipts (number INTEGER PRIMARY KEY, facts TEXT NOT NULL, hash TEXT NOT NULL);
     """,
+    # What seals embeddings and crops, if anything does: the last. `number` is drawn at random, and stands in
+    # every value; `wrapped_by` is the fingerprint of the user's key.
+    """
+    CREATE TABLE data_keys (
+        turn INTEGER PRIMARY KEY AUTOINCREMENT,
+        number INTEGER NOT NULL, wrapped BLOB NOT NULL, wrapped_by TEXT NOT NULL
+    );
+    """,
 )

@@ -14,14 +14,21 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sameface.arrays import Embeddings
-from sameface.errors import GalleryBusyError, GalleryFileError, GalleryUnreachableError
+from sameface.arrays import Embeddings, Image
+from sameface.errors import (
+    EncryptionError,
+    GalleryBusyError,
+    GalleryFileError,
+    GalleryUnreachableError,
+    MissingKeyError,
+)
 from sameface.gallery.address import MilvusAddress
 from sameface.gallery.backend import Backend, Row, Statements
 from sameface.gallery.milvus.nearest import Distributed
 from sameface.gallery.milvus.outbox import POSTGRES, SQLITE, make_outbox, read_state
 from sameface.gallery.milvus.vectors import Vectors
 from sameface.gallery.search import Known
+from sameface.template import Template
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +40,7 @@ class MilvusDatabase:
     """People in a database of theirs, and their faces in Milvus; a `Backend`."""
 
     def __init__(self, address: MilvusAddress, people: Backend) -> None:
+        check_plain(address, people)
         self.path = address.shown
         self.row_column = people.row_column
         self._people = people
@@ -53,6 +61,11 @@ class MilvusDatabase:
         """Close both connections."""
         self._vectors.close()
         self._people.close()
+
+    @property
+    def file(self) -> str | None:
+        """The file that people are in, if they are in one."""
+        return self._people.file
 
     @property
     def is_trial(self) -> bool:
@@ -78,13 +91,20 @@ class MilvusDatabase:
         except GalleryUnreachableError as error:
             logger.warning("the change is kept, and sent to Milvus later: %s", error)
 
-    def encode_row(self, row: Embeddings, signature: str) -> dict[str, object]:
-        """Return the columns that hold a row in the database of people."""
-        return self._people.encode_row(row, signature)
+    def check_key(self) -> None:
+        """Do nothing: people who are encrypted are not let in."""
 
-    def decode_row(self, value: object) -> Embeddings:
+    def encode_face(self, number: int, template: Template, signature: str) -> dict[str, object]:
+        """Return the columns that hold row and crop in the database of people."""
+        return self._people.encode_face(number, template, signature)
+
+    def decode_row(self, number: int, value: object) -> Embeddings:
         """Return a row from what the database of people gives."""
-        return self._people.decode_row(value)
+        return self._people.decode_row(number, value)
+
+    def decode_crop(self, number: int, value: bytes) -> Image:
+        """Return a crop from what the database of people gives."""
+        return self._people.decode_crop(number, value)
 
     def load(self, signature: str) -> Known:
         """Return who is enrolled now, once Milvus knows them all."""
@@ -106,6 +126,10 @@ class MilvusDatabase:
             raise GalleryBusyError(self.path, reason) from error
         return packed
 
+    def packed_places(self) -> dict[str, bool]:
+        """Return where `pack` goes: Milvus keeps the bytes until it compacts its own files."""
+        return self._people.packed_places() | {"milvus": False}
+
     def _send(self) -> None:
         """Send what is noted, if there is anything."""
         if self._people.read(UNSENT):
@@ -125,7 +149,7 @@ class MilvusDatabase:
                     LEFT JOIN faces ON faces.id = face_id ORDER BY face_id LIMIT {SENT_AT_ONCE}"""
         noted = db.execute(query).fetchall()
         there = [(number, row) for number, face, row in noted if face is not None]
-        self._vectors.put([number for number, _ in there], [self.decode_row(row) for _, row in there])
+        self._vectors.put([number for number, _ in there], [self.decode_row(*face) for face in there])
         self._vectors.delete([number for number, face, _ in noted if face is None])
         if noted:
             db.execute("DELETE FROM milvus_unsent WHERE face_id <= ?", (noted[-1][0],))
@@ -155,3 +179,15 @@ class MilvusDatabase:
         """Make the collection without faces, and note that all are to be sent."""
         self._vectors.make(dimension)
         db.execute("INSERT INTO milvus_unsent SELECT id FROM faces WHERE true ON CONFLICT DO NOTHING")
+
+
+def check_plain(address: MilvusAddress, people: Backend) -> None:
+    """Raise if the rows are encrypted in the database of people: Milvus would hold them in plain."""
+    try:
+        people.check_key()
+    except MissingKeyError as error:
+        reason = (
+            "its people are in an encrypted file, and Milvus would hold their rows in plain: give the file "
+            "itself as the gallery, or decrypt it first and encrypt the disks"
+        )
+        raise EncryptionError(address.shown, reason) from error

@@ -74,7 +74,7 @@ class Distributed:
         """Return the faces near a probe, four times as many as were found until they are enough."""
         while True:
             numbers, closeness = found
-            near = self._read(probe, numbers, factor)
+            near = self._read(probe, numbers, factor).without(wish.hidden)
             if len(numbers) < wanted or wanted == MOST:
                 return near
             reach = (2 - 2 * float(closeness[-1]) - rounding(len(probe))) * min(factor, 1)
@@ -86,19 +86,19 @@ class Distributed:
     def _read(self, probe: Embeddings, numbers: NDArray[np.int64], factor: float) -> Near:
         """Return those of the faces that are still enrolled, in the order of enrolment."""
         rows = self._read_rows(sorted(numbers.tolist()))
-        matrix = np.array([self.people.decode_row(row) for *_, row in rows], np.float32)
+        matrix = np.array([self.people.decode_row(face, row) for *_, face, row in rows], np.float32)
         distances = exact_distances(probe, matrix.reshape(len(rows), len(probe)))
-        moved = np.array([adapted for _, _, adapted, _ in rows], bool)
+        moved = np.array([adapted for _, _, adapted, *_ in rows], bool)
         owners = np.array([owner for owner, *_ in rows], np.int64)
         names = {owner: name for owner, name, *_ in rows}
         return Near(scale_distances(distances, moved, factor), owners, names)
 
     def _read_rows(self, numbers: list[int]) -> list[Row]:
-        """Return owner, name, whether it is adapted, and row of faces, in the order of their numbers."""
+        """Return owner, name, whether it is adapted, number and row of faces, by their numbers."""
         found: list[Row] = []
         for start in range(0, len(numbers), AT_ONCE):
             some = numbers[start : start + AT_ONCE]
-            query = f"""SELECT person_id, name, {self.dialect.adapted}, {self.people.row_column}
+            query = f"""SELECT person_id, name, {self.dialect.adapted}, faces.id, {self.people.row_column}
                         FROM faces JOIN people ON people.id = person_id
                         WHERE faces.id IN ({", ".join("?" * len(some))}) ORDER BY faces.id"""
             found += self.people.read(query, *some)

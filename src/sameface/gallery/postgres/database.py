@@ -11,18 +11,21 @@ from typing import Any, Self
 
 import psycopg
 
-from sameface.arrays import Embeddings
+from sameface.arrays import Embeddings, Image
 from sameface.errors import GalleryBusyError
 from sameface.gallery.address import Address
 from sameface.gallery.backend import Answer, Row, Statements
+from sameface.gallery.faces import decode_crop, encode_crop
 from sameface.gallery.postgres import connections, rows
 from sameface.gallery.postgres.connections import Connections, connect, translated
 from sameface.gallery.postgres.nearest import INDEX, Indexed
 from sameface.gallery.postgres.schema import Connection, prepare
 from sameface.gallery.search import Known, Rows
+from sameface.template import Template
 
 logger = logging.getLogger(__name__)
 
+SMALL = "SELECT to_regclass('faces_nearest') IS NULL AND to_regclass('milvus_index') IS NULL"
 UNSURE = "the connection was lost while the change was committed, so that it may be done or not: "
 
 
@@ -30,6 +33,7 @@ class PostgresDatabase:
     """A pool of connections to one gallery, for any number of threads; a `Backend`."""
 
     row_column = "vector_send(embedding)"
+    file = None
     is_trial = False  # no upgrade is made in PostgreSQL
 
     def __init__(self, pool: Connections) -> None:
@@ -77,13 +81,21 @@ class PostgresDatabase:
         finally:
             self._connections.give(connection)
 
-    def encode_row(self, row: Embeddings, signature: str) -> dict[str, object]:
-        """Return the columns that hold a row and say which pipeline made it."""
-        return {"embedding": rows.encode_row(row), "signature": signature}
+    def check_key(self) -> None:
+        """Do nothing: no key is needed."""
 
-    def decode_row(self, value: bytes) -> Embeddings:
+    def encode_face(self, number: int, template: Template, signature: str) -> dict[str, object]:  # noqa: ARG002
+        """Return the columns that hold row and crop and say which pipeline made the row."""
+        embedding = rows.encode_row(template.embedding)
+        return {"embedding": embedding, "signature": signature, "crop": encode_crop(template.crop)}
+
+    def decode_row(self, number: int, value: bytes) -> Embeddings:  # noqa: ARG002
         """Return a row from what pgvector sends."""
         return rows.decode_row(value)
+
+    def decode_crop(self, number: int, value: bytes) -> Image:  # noqa: ARG002
+        """Return a crop from its bytes."""
+        return decode_crop(value)
 
     def load(self, signature: str) -> Known:
         """Return who is enrolled now: every row in memory, or with the index none."""
@@ -105,12 +117,18 @@ class PostgresDatabase:
 
         With an index here or in Milvus they are too many to copy: the place of deleted rows is only freed.
         """
+        self._rows = None
         try:
             unseen = self._connections.run(await_readers)
             self._connections.run(vacuum)
         except GalleryBusyError:
             return False
         return unseen
+
+    def packed_places(self) -> dict[str, bool]:
+        """Return where `pack` goes: bytes stay in tables that are not written anew, and in the log."""
+        owner = """SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('faces')"""
+        return {"table": self.read(SMALL) == self.read(owner) == [(True,)], "log": False}
 
     def _make_index(self, dimension: int) -> None:
         """Build the index unless it is there; writers wait until it is."""
@@ -172,8 +190,7 @@ def vacuum(connection: Connection) -> None:
         if notice.severity_nonlocalized == "WARNING":
             warnings.append(str(notice.message_primary))
 
-    small = "SELECT to_regclass('faces_nearest') IS NULL AND to_regclass('milvus_index') IS NULL"
-    [(whole,)] = connection.execute(small).fetchall()
+    [(whole,)] = connection.execute(SMALL).fetchall()
     connection.add_notice_handler(note)
     try:
         connection.execute(f"VACUUM {'(FULL) ' if whole else ''}faces, people, pictures".encode())

@@ -50,10 +50,10 @@ class Indexed:
         expect_shape("rows", probes, ("n", self.dimension), np.float32)
         for probe in probes:
             wanted = max(CANDIDATES, 4 * max(wish.k, wish.most))
-            near = self._find(probe, wanted)
-            while len(near.names) < wish.most and wanted < min(self.faces, LARGEST):
+            near = self._find(probe, wanted).without(wish.hidden)
+            while len(np.unique(near.owners)) < wish.most and wanted < min(self.faces, LARGEST):
                 wanted *= 4
-                near = self._find(probe, wanted)
+                near = self._find(probe, wanted).without(wish.hidden)
             yield near
 
     def _find(self, probe: Embeddings, wanted: int) -> Near:
