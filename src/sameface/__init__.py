@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sameface.embed import Embedder
     from sameface.errors import SamefaceError
     from sameface.face import Face
-    from sameface.gallery import Forgotten, Gallery, Identification, Match, Person
+    from sameface.gallery import Gallery, Identification, Match, Person, Receipt
     from sameface.image import find_pictures, hash_image, read_image
     from sameface.manifest import CropRule, Manifest, Thresholds
     from sameface.model import Model
@@ -34,13 +34,13 @@ __all__ = [
     "Detector",
     "Embedder",
     "Face",
-    "Forgotten",
     "Gallery",
     "Identification",
     "Manifest",
     "Match",
     "Model",
     "Person",
+    "Receipt",
     "Recognizer",
     "SamefaceError",
     "Template",
@@ -69,7 +69,7 @@ HOMES = {
     "embed": ("Embedder",),
     "errors": ("SamefaceError",),
     "face": ("Face",),
-    "gallery": ("Forgotten", "Gallery", "Identification", "Match", "Person"),
+    "gallery": ("Gallery", "Identification", "Match", "Person", "Receipt"),
     "image": ("find_pictures", "hash_image", "read_image"),
     "manifest": ("CropRule", "Manifest", "Thresholds"),
     "model": ("Model",),

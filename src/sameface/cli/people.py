@@ -1,14 +1,15 @@
-"""Commands on the gallery: enroll, people, consent, rename, merge, forget."""
+"""Commands on the gallery: enroll, people, consent, rename, merge."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
@@ -17,9 +18,12 @@ from sameface.cli.batch import Tally, batch_options, check_sources, follow, open
 from sameface.cli.options import face_option, gallery_option, json_option, quality_option
 from sameface.cli.output import count, finish, print_json, print_table
 from sameface.errors import BadNameError, FaceTakenError, GalleryError, ImageError
-from sameface.gallery import Gallery
+from sameface.gallery import Gallery, Person
+from sameface.gallery.expiry import parse_moment
 from sameface.recognizer import Recognizer
 from sameface.template import Template
+
+Add: TypeAlias = Callable[[str, list[Template]], int]  # enrolls faces of a person
 
 
 @click.command()
@@ -32,6 +36,11 @@ from sameface.template import Template
     help="A folder that holds one folder per person, called by the person's name; or a tar or Parquet file.",
 )
 @click.option("--keep-crops", is_flag=True, help="Also store the face that was cut out.")
+@click.option(
+    "--expire-after",
+    metavar="WHEN",
+    help="Delete whoever is enrolled after so many days (365d), or when a day begins in UTC (2030-01-31).",
+)
 @quality_option
 @gallery_option
 @face_option
@@ -56,6 +65,8 @@ def enroll(
     check_sources(pictures)
     if people_folder:
         check_people(Path(people_folder))
+    words = choices["expire_after"]
+    expires = None if words is None else parse_moment(words, time.time())
     everyone = partial(open_everyone, people_folder, name, pictures)
     finder = Finder(recognizer, choices["face"], choices["keep_crops"], choices["min_quality"])
     tally = Tally()
@@ -64,7 +75,7 @@ def enroll(
             everyone(), finder, workers=choices["workers"], leave_out=partial(is_enrolled, gallery)
         )
         with closing(follow(results, lambda: sum(1 for _ in everyone()), tally)) as followed:
-            counts = enroll_results(gallery, followed, tally.failures)
+            counts = enroll_results(partial(gallery.enroll, expires=expires), followed, tally.failures)
     counts.pop("", None)  # what could not be read, or is in nobody's folder
     for person, added in counts.items():
         if choices["as_json"]:
@@ -115,15 +126,15 @@ def is_enrolled(gallery: Gallery, picture: Picture, sha256: str) -> bool:
         return False
 
 
-def enroll_results(gallery: Gallery, results: Iterator[Result], failures: list[str]) -> Counter[str]:
-    """Enroll the face of each picture, and return how many were added of each person.
+def enroll_results(add: Add, results: Iterator[Result], failures: list[str]) -> Counter[str]:
+    """Enroll the face of each picture with `add`, and return how many were added of each person.
 
     If the gallery fails it would fail for the next picture too: the work ends, and what was added stays.
     """
     counts: Counter[str] = Counter()
     try:
         for result in results:
-            counts[result.picture.person] += enroll_result(gallery, result, failures)
+            counts[result.picture.person] += enroll_result(add, result, failures)
     except GalleryError:
         done = count(counts.total(), "face")
         click.echo(f"{done} added before this: the same command goes on from there", err=True)
@@ -131,7 +142,7 @@ def enroll_results(gallery: Gallery, results: Iterator[Result], failures: list[s
     return counts
 
 
-def enroll_result(gallery: Gallery, result: Result, failures: list[str]) -> int:
+def enroll_result(add: Add, result: Result, failures: list[str]) -> int:
     """Enroll the face of a picture and return how many were added.
 
     If the name or the face is why not, that goes to `failures`.
@@ -143,7 +154,7 @@ def enroll_result(gallery: Gallery, result: Result, failures: list[str]) -> int:
     crop = found.crops[0] if len(found.crops) else None
     template = Template(result.sha256, face.box, face.score, found.rows[0], crop)
     try:
-        return gallery.enroll(result.picture.person, [template])
+        return add(result.picture.person, [template])
     except (BadNameError, FaceTakenError) as error:
         failures.append(str(error))
         return 0
@@ -153,15 +164,23 @@ def enroll_result(gallery: Gallery, result: Result, failures: list[str]) -> int:
 @gallery_option
 @json_option
 def people(*, gallery_path: str, as_json: bool) -> None:
-    """List who is enrolled, with how many faces, and the note on their consent."""
+    """List who is enrolled, with how many faces, the note on their consent, and when they expire."""
     with Gallery.open(gallery_path) as gallery:
         everyone = gallery.people()
     if as_json:
         for person in everyone:
-            print_json({"name": person.name, "faces": person.faces, "consent": person.consent})
+            facts = {"name": person.name, "faces": person.faces, "consent": person.consent}
+            print_json(facts | {"expires": expiry_of(person)})
     else:
-        rows = [(person.name, person.faces, person.consent or "") for person in everyone]
-        print_table(["name", "faces", "consent"], rows)
+        rows = [
+            (person.name, person.faces, person.consent or "", expiry_of(person) or "") for person in everyone
+        ]
+        print_table(["name", "faces", "consent", "expires"], rows)
+
+
+def expiry_of(person: Person) -> str | None:
+    """Return when a person expires, as it is printed; None for never."""
+    return None if person.expires is None else person.expires.isoformat()
 
 
 @click.command()
@@ -195,17 +214,3 @@ def merge(*, source: str, into: str, gallery_path: str) -> None:
     with Gallery.open(gallery_path) as gallery:
         moved = gallery.merge(source, into)
     click.echo(f"{source} is now {into}: {count(moved, 'face')} moved")
-
-
-@click.command()
-@click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@gallery_option
-def forget(*, name: str, yes: bool, gallery_path: str) -> None:
-    """Delete the person NAME with every face, for good: rows, free pages and log are overwritten."""
-    with Gallery.open(gallery_path) as gallery:
-        if not yes:
-            click.confirm(f"delete {name} with every face for good?", abort=True, err=True)
-        gone = gallery.forget(name)
-    hashes = count(gone.pictures, "picture hash", "picture hashes")
-    click.echo(f"{gone.name} is forgotten: {count(gone.faces, 'face')}, {hashes} deleted")

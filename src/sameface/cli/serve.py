@@ -12,6 +12,7 @@ from sameface.cli.keys import access_option, opened
 from sameface.cli.options import gallery_option, quality_option, recognizer_options
 from sameface.errors import AccessFileError
 from sameface.gallery import Gallery
+from sameface.gallery.expiry import MOST_DAYS
 from sameface.recognizer import Recognizer
 
 try:
@@ -61,6 +62,11 @@ file_path = click.Path(exists=True, dir_okay=False)
 @click.option("--no-batching", is_flag=True, help="Embed every picture by itself, to see what batches gain.")
 @click.option(
     "--audit-days", type=click.IntRange(min=1), help="How long the log of who did what is kept; 90."
+)
+@click.option(
+    "--expire-days",
+    type=click.IntRange(1, MOST_DAYS),
+    help="Delete who is enrolled after so many days, unless the request says when.",
 )
 @recognizer_options
 def serve(

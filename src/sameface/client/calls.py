@@ -20,7 +20,7 @@ from sameface.client.records import (
     Verification,
 )
 from sameface.client.wire import Picture, Wire, fields, place, upload, uploads
-from sameface.gallery.records import EnrolledFace, Forgotten, Person
+from sameface.gallery.records import EnrolledFace, Person, Receipt
 from sameface.recognizer import Choice
 
 TIMEOUT = 60.0  # seconds without a byte; the service lets a picture wait for 30
@@ -148,6 +148,7 @@ class Client:
         *,
         faces: Sequence[Choice] = (),
         consent: str | None = None,
+        expire_after: str | None = None,
     ) -> Enrolment:
         """Enroll a new person; pictures that cannot be used are listed.
 
@@ -156,13 +157,14 @@ class Client:
             pictures: One or more.
             faces: Which face of each picture; without any the only one of each.
             consent: A note on how and when the person agreed, kept with them.
+            expire_after: When the person is to be deleted, as in `expire`; None leaves it to the service.
         """
         return self._wire.ask(
             reading.read_enrolment,
             "POST",
             place("people"),
             files=uploads(pictures),
-            data=fields(name=name, faces=list(faces) or None, consent=consent),
+            data=fields(name=name, faces=list(faces) or None, consent=consent, expire_after=expire_after),
         )
 
     def add_faces(
@@ -172,6 +174,7 @@ class Client:
         *,
         faces: Sequence[Choice] = (),
         consent: str | None = None,
+        expire_after: str | None = None,
     ) -> Enrolment:
         """Add faces to a person who is enrolled; else as `enroll`."""
         return self._wire.ask(
@@ -179,7 +182,7 @@ class Client:
             "POST",
             place("people", number, "faces"),
             files=uploads(pictures),
-            data=fields(faces=list(faces) or None, consent=consent),
+            data=fields(faces=list(faces) or None, consent=consent, expire_after=expire_after),
         )
 
     def rename(self, number: int, name: str) -> Person:
@@ -195,9 +198,18 @@ class Client:
         path = place("people", number, "merge")
         return self._wire.ask(reading.read_person, "POST", path, json={"into": into})
 
-    def forget(self, number: int) -> Forgotten:
+    def expire(self, number: int, expire_after: str) -> Person:
+        """Say when a person is to be deleted: `365d`, `2030-01-31` (that day begins in UTC) or `never`."""
+        wish = {"expire_after": expire_after}
+        return self._wire.ask(reading.read_person, "PATCH", place("people", number), json=wish)
+
+    def forget(self, number: int) -> Receipt:
         """Delete a person with every face, for good."""
-        return self._wire.ask(reading.read_forgotten, "DELETE", place("people", number))
+        return self._wire.ask(reading.read_receipt, "DELETE", place("people", number))
+
+    def receipts(self) -> Iterator[Receipt]:
+        """Yield what was deleted, the oldest first, page after page."""
+        return self._pages(place("receipts"), "receipts", reading.read_receipt)
 
     def faces(self, number: int) -> Iterator[EnrolledFace]:
         """Yield the faces of a person in the order of enrolment, page after page."""
@@ -207,9 +219,9 @@ class Client:
         """Return what was cut out for an enrolled face, as a JPEG file, where that is kept."""
         return self._wire.send("GET", place("people", number, "faces", face, "crop")).content
 
-    def forget_face(self, number: int, face: int) -> None:
+    def forget_face(self, number: int, face: int) -> Receipt:
         """Delete one face of a person, for good; the last one only goes with the person."""
-        self._wire.send("DELETE", place("people", number, "faces", face))
+        return self._wire.ask(reading.read_receipt, "DELETE", place("people", number, "faces", face))
 
     def cluster(self, pictures: Sequence[Picture], *, far: float = 3e-4) -> Job:
         """Begin to sort pictures into groups of one person each.

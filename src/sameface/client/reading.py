@@ -23,7 +23,7 @@ from sameface.client.records import (
     Verification,
 )
 from sameface.face import Face
-from sameface.gallery.records import EnrolledFace, Forgotten, Identification, Match, Person
+from sameface.gallery.records import EnrolledFace, Erasure, Identification, Match, Person, Receipt
 
 Json = Any
 
@@ -76,7 +76,9 @@ def read_identification(answer: Json) -> Identification:
 
 def read_person(answer: Json) -> Person:
     """Return a person."""
-    return Person(answer["name"], answer["faces"], answer["id"], answer["consent"])
+    expires = answer["expires"]
+    moment = None if expires is None else datetime.fromisoformat(expires)
+    return Person(answer["name"], answer["faces"], answer["id"], answer["consent"], moment)
 
 
 def read_enrolled_face(answer: Json) -> EnrolledFace:
@@ -85,9 +87,21 @@ def read_enrolled_face(answer: Json) -> EnrolledFace:
     return EnrolledFace(answer["id"], box, answer["score"], answer["crop"])
 
 
-def read_forgotten(answer: Json) -> Forgotten:
-    """Return what is gone with a person."""
-    return Forgotten(answer["name"], answer["faces"], answer["pictures"])
+def read_receipt(answer: Json) -> Receipt:
+    """Return that something was deleted."""
+    names = ("number", "gallery", "reason", "person", "face", "faces", "crops", "pictures", "hash")
+    erasure = answer["erasure"]
+    return Receipt(
+        **{name: answer[name] for name in names},
+        time=datetime.fromisoformat(answer["time"]),
+        erasure=None if erasure is None else read_erasure(erasure),
+    )
+
+
+def read_erasure(answer: Json) -> Erasure:
+    """Return that bytes were overwritten."""
+    moment = datetime.fromisoformat(answer["time"])
+    return Erasure(answer["number"], moment, answer["places"], answer["hash"])
 
 
 def read_fault(answer: Json) -> Fault:

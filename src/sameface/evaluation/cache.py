@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -71,6 +72,17 @@ class Cache:
         self._unsaved += 1
         if self._unsaved >= EVERY:
             self.save()
+
+    def forget(self, pictures: Collection[str]) -> int:
+        """Delete the rows of pictures by SHA-256, changed ones too, and overwrite them; return how many."""
+        self.save()
+        self._db.execute("PRAGMA secure_delete = ON")
+        query = "DELETE FROM rows WHERE substr(picture, 1, 64) = ?"
+        gone = sum(self._db.execute(query, (picture,)).rowcount for picture in pictures)
+        self.save()
+        if gone:
+            self._db.execute("VACUUM")
+        return gone
 
     def save(self) -> None:
         """Write what was put."""

@@ -9,22 +9,25 @@ from sameface.errors import BadExpiryError
 
 NEVER = "never"
 MOST_DAYS = 36_525  # a hundred years
-WANTED = "give days such as '365d', a date such as '2030-01-31', or 'never'"
+WANTED = "give days such as '365d', or a date such as '2030-01-31'"
 
 
 def parse_expiry(words: str, now: float) -> datetime | None:
-    """Return the moment that words stand for; None for `never`.
+    """Return the moment that words stand for, as in `parse_moment`; None for `never`."""
+    return None if words.strip() == NEVER else parse_moment(words, now)
+
+
+def parse_moment(words: str, now: float) -> datetime:
+    """Return the moment that words stand for.
 
     Args:
-        words: `365d` for so many days from now, `2030-01-31` for when that day begins in UTC, or `never`.
+        words: `365d` for so many days from now, or `2030-01-31` for when that day begins in UTC.
         now: Seconds since 1970.
 
     Raises:
-        BadExpiryError: They are none of these, or the moment has passed.
+        BadExpiryError: They are neither, or the moment has passed.
     """
     given = words.strip()
-    if given == NEVER:
-        return None
     if re.fullmatch(r"[0-9]{1,9}d", given):
         return after_days(words, int(given[:-1]), now)
     try:
@@ -54,5 +57,5 @@ def to_seconds(expires: datetime, now: float) -> int:
     if seconds <= now:
         raise BadExpiryError(expires.isoformat(), "it has passed: give a day to come, or forget the person")
     if seconds > now + (MOST_DAYS + 1) * 86_400:
-        raise BadExpiryError(expires.isoformat(), "it is over a hundred years away: give 'never'")
+        raise BadExpiryError(expires.isoformat(), "it is over a hundred years away")
     return seconds

@@ -213,6 +213,20 @@ class Gallery:
             for number, row, crop, *face in self._db.read(query, person)
         ]
 
+    def pictures(self, who: Who) -> list[str]:
+        """Return the SHA-256 of every picture that a face of a person is from.
+
+        Raises:
+            UnknownPersonError: Nobody like that is enrolled.
+        """
+        query = """SELECT DISTINCT sha256 FROM pictures JOIN faces ON picture_id = pictures.id
+                   WHERE person_id = ? ORDER BY sha256"""
+        return [sha256 for (sha256,) in self._db.read(query, self.person(who).number)]
+
+    def expired(self) -> list[int]:
+        """Return the numbers of the people whose time is over, who wait to be deleted."""
+        return [person for (person,) in self._db.read(EXPIRED, self._clock())]
+
     def holds(self, name: str, picture: str) -> bool:
         """Return whether a face of this person from this picture (its SHA-256) is enrolled."""
         query = """SELECT 1 FROM faces JOIN people ON people.id = person_id
@@ -459,8 +473,7 @@ class Gallery:
                 Identification((), limits.threshold, limits.far, ambiguous=False, closed_set=closed_set)
                 for _ in rows
             ]
-        hidden = frozenset(person for (person,) in self._db.read(EXPIRED, self._clock()))
-        wish = Wish(k, most, closed_set, hidden)
+        wish = Wish(k, most, closed_set, frozenset(self.expired()))
         return [decide(near, limits, wish) for near in known.measure(rows, limits.factor, wish)]
 
     def _check_signature(self, signature: str) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from datetime import datetime
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sameface.manifest import Thresholds
+
+Reason = Literal["forget", "forget_face", "expire"]
 
 
 class Pipeline(Protocol):
@@ -33,12 +37,14 @@ class Person:
         number: What stands for the person in this file, also under another name. Nobody else gets it later.
             Two records are equal whatever their numbers.
         consent: A note on how and when the person agreed; None if there is none.
+        expires: From when on the person is not named any more, and is deleted; None for never.
     """
 
     name: str
     faces: int
     number: int = field(default=0, compare=False)
     consent: str | None = None
+    expires: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,15 +113,55 @@ class Identification:
 
 
 @dataclass(frozen=True, slots=True)
-class Forgotten:
-    """What was deleted with a person.
+class Erasure:
+    """That the bytes of what was deleted were overwritten, and where; an entry in the chain of receipts.
 
     Attributes:
-        name: The person.
-        faces: How many faces.
-        pictures: How many picture hashes that belonged to nobody else.
+        number: Of the entry.
+        time: When it was done.
+        places: Each place that was gone through, and whether nothing is left there. `table`: rows of people,
+            faces and pictures. `log`: the write-ahead log. `index`: the codes beside a large file.
+            `upgrade`: the file of an upgrade that was begun. `milvus`: the copy of the embeddings.
+        hash: Of the entry.
     """
 
-    name: str
+    number: int
+    time: datetime
+    places: Mapping[str, bool]
+    hash: str
+
+    @property
+    def complete(self) -> bool:
+        """Nothing is left in any of the places."""
+        return all(self.places.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """That a person, or a face of theirs, was deleted: an entry in a chain, without a name.
+
+    Attributes:
+        number: Of the entry, rising.
+        time: When the rows were deleted.
+        gallery: Whose numbers are meant: its `origin`.
+        reason: `forget`, `forget_face`, or `expire` for who was deleted because their time was over.
+        person: The number of the person; nobody else gets it.
+        face: The number of the face that was deleted alone; None if all were.
+        faces: How many faces were deleted.
+        crops: How many of them had been kept as pictures.
+        pictures: How many hashes of pictures that showed nobody else.
+        hash: SHA-256 over the entry before and this one.
+        erasure: That the bytes are gone too; None as long as they are not.
+    """
+
+    number: int
+    time: datetime
+    gallery: str
+    reason: Reason
+    person: int
+    face: int | None
     faces: int
+    crops: int
     pictures: int
+    hash: str
+    erasure: Erasure | None = None

@@ -16,6 +16,7 @@ from sameface.gallery.vote import nearest_faces, rank_people
 from sameface.manifest import Thresholds
 
 PROBES = 64  # at once, so that the distances of a thousand probes to a million faces need no 4 GB
+FARTHEST = float(np.finfo(np.float32).max)  # what is hidden is farther
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +27,13 @@ class Wish:
         k: How many nearest faces vote.
         most: How many people to return.
         closed_set: The nearest is named at any distance.
+        hidden: The numbers of people who are not to be found, though they are enrolled.
     """
 
     k: int
     most: int
     closed_set: bool
+    hidden: frozenset[int] = frozenset()
 
     @property
     def people(self) -> int:
@@ -66,6 +69,13 @@ class Near:
     distances: NDArray[np.float32]
     owners: NDArray[np.int64]
     names: Mapping[int, str]
+
+    def without(self, hidden: frozenset[int]) -> Near:
+        """Return the faces of all but some people."""
+        if not hidden:
+            return self
+        kept = ~among(self.owners, hidden)
+        return Near(self.distances[kept], self.owners[kept], self.names)
 
     def settles(self, reach: float, *, faces: int, people: int) -> bool:
         """Return whether so many faces, of so many people, are nearer than a distance.
@@ -130,16 +140,23 @@ class Rows:
 
     def measure(self, probes: Embeddings, factor: float, wish: Wish) -> Iterator[Near]:
         """Yield the faces that can count for each probe, with their exact distances."""
+        hidden = np.flatnonzero(among(self.owners, wish.hidden))
         for start in range(0, len(probes), PROBES):
             block = probes[start : start + PROBES]
             for probe, measured in zip(block, squared_distances(block, self.matrix), strict=True):
                 rough = scale_distances(measured, self.adapted, factor)
+                rough[hidden] = np.inf
                 order = nearest_faces(rough, self.owners, faces=wish.k, people=wish.people)
                 edge = rough[order[-1]] + 2 * rounding(len(probe)) * max(factor, 1)
-                near = np.flatnonzero(rough <= edge)
+                near = np.flatnonzero(rough <= min(float(edge), FARTHEST))
                 distances = exact_distances(probe, self.matrix[near])
                 adapted = None if self.adapted is None else self.adapted[near]
                 yield Near(scale_distances(distances, adapted, factor), self.owners[near], self.names)
+
+
+def among(owners: NDArray[np.int64], people: frozenset[int]) -> NDArray[np.bool_]:
+    """Return for each owner, `(m,) int64`, whether it is one of the people."""
+    return np.isin(owners, np.fromiter(people, np.int64, len(people)))
 
 
 def rounding(width: int) -> float:
@@ -182,7 +199,7 @@ def judge(pipeline: Thresholds, known: Known, far: float | None) -> Limits:
 
 
 def decide(near: Near, limits: Limits, wish: Wish) -> Identification:
-    """Return who a probe is, given the faces about it, one or more."""
+    """Return who a probe is, given the faces about it."""
     limit = 4.0 if wish.closed_set else limits.threshold
     ranked = rank_people(near.distances, near.owners, k=wish.k, limit=limit, most=wish.most)
     matches = tuple(Match(near.names[person], distance, votes, person) for person, distance, votes in ranked)

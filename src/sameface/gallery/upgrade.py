@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, expect_shape
-from sameface.errors import UpgradeError
+from sameface.errors import GalleryBusyError, UpgradeError
 from sameface.gallery.address import MilvusAddress, parse_address
 from sameface.gallery.database import Database
 from sameface.gallery.index import SUFFIX as SEARCHED
+from sameface.gallery.keys import KeySource
+from sameface.gallery.vault import Vault
 from sameface.manifest import Thresholds
 
 SUFFIX = ".upgraded"
@@ -71,22 +73,29 @@ class Upgrade:
         self._db = database
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], target: str) -> Self:
+    def open(cls, path: str | os.PathLike[str], target: str, key: KeySource | None = None) -> Self:
         """Begin to move the gallery at `path` to the signature `target`, or go on with it.
 
+        Args:
+            path: The gallery.
+            target: The signature of the new pipeline.
+            key: Opens the gallery if it is encrypted; the upgrade then is too, with the same data keys.
+
         Raises:
+            MissingKeyError, WrongKeyError, KeyFileError: The gallery is encrypted, and the key is not at hand.
             UpgradeError: It has that signature already, or an upgrade to another one was begun.
             GalleryFileError: It is missing or not a gallery.
         """
         check_file(path)
-        source = read_signature(os.fspath(path))
+        source = read_signature(os.fspath(path), key)
         if source == target:
             raise UpgradeError(os.fspath(path), f"it was made with pipeline {target} already")
         database = Database.open(upgraded_path(path), create=True)
+        database.vault.source = key
         try:
             begin(database, source, target)
             with attached(database, os.fspath(path)), database.write() as db:
-                take_over(db)
+                take_over(db, database.vault)
             upgrade = cls(database, source, target)
             upgrade._settle()
         except BaseException:
@@ -141,11 +150,13 @@ class Upgrade:
         found = self._db.read(query)
         if not found:
             return 0
-        rows = np.stack([np.frombuffer(blob, np.float32) for _, blob in found])
+        numbers = [number for number, _ in found]
+        kept = self._db.vault.open("embedding", numbers, [blob for _, blob in found])
+        rows = np.stack([np.frombuffer(blob, np.float32) for blob in kept])
         with self._db.write() as db:
             values = (self.source, json.dumps(asdict(thresholds)))
             db.execute("INSERT OR REPLACE INTO adapted (id, source, thresholds) VALUES (1, ?, ?)", values)
-        self._replace([number for number, _ in found], move(rows), adapted=True)
+        self._replace(numbers, move(rows), adapted=True)
         return len(found)
 
     def _replace(self, numbers: Sequence[int], rows: Embeddings, *, adapted: bool) -> None:
@@ -153,8 +164,11 @@ class Upgrade:
         expect_shape("rows", rows, (len(numbers), "d"), np.float32)
         if not numbers:
             return
-        values = [(row.tobytes(), adapted, number) for number, row in zip(numbers, rows, strict=True)]
         with self._db.write() as db:
+            values = [
+                (self._db.vault.seal("embedding", number, row.tobytes()), adapted, number)
+                for number, row in zip(numbers, rows, strict=True)
+            ]
             db.executemany("UPDATE faces SET embedding = ?, adapted = ? WHERE id = ?", values)
             db.executemany("DELETE FROM pending WHERE face_id = ?", [(number,) for number in numbers])
             db.execute("UPDATE pipeline SET dimension = ?", (rows.shape[1],))
@@ -212,12 +226,12 @@ def find_upgrade(path: str | os.PathLike[str]) -> str:
     return place
 
 
-def read_signature(path: str) -> str:
-    """Return which pipeline made the rows of a gallery."""
-    database = Database.open(path, create=False)
-    found = database.read("SELECT signature FROM pipeline")
-    begun = database.read("SELECT 1 FROM upgrade")
-    database.close()
+def read_signature(path: str, key: KeySource | None) -> str:
+    """Return which pipeline made the rows of a gallery that the key opens."""
+    with closing(Database.open(path, key, create=False)) as database:
+        database.check_key()
+        found = database.read("SELECT signature FROM pipeline")
+        begun = database.read("SELECT 1 FROM upgrade")
     if begun:
         raise UpgradeError(path, "it is an upgrade that is not confirmed")
     if not found:
@@ -254,28 +268,74 @@ def attached(database: Database, path: str) -> Iterator[None]:
         database.read("DETACH other")
 
 
-def take_over(db: sqlite3.Connection) -> None:
+def take_over(db: sqlite3.Connection, vault: Vault) -> None:
     """Copy people and faces of the gallery anew; rows that were embedded from pictures are kept.
+
+    What is sealed is sealed for a face's number, which is the same here, by the gallery's data keys.
 
     Rows that an adapter moved are left again: to move them costs nothing, and the adapter may be another.
     """
-    made = f"""SELECT faces.embedding, {", ".join(PLACE)} FROM {FACES.format("")}
+    made = f"""SELECT faces.id, faces.embedding, {", ".join(PLACE)} FROM {FACES.format("")}
                WHERE NOT faces.adapted AND faces.id NOT IN (SELECT face_id FROM pending)"""
-    done = db.execute(made).fetchall()
-    for table in ("pending", "faces", "people", "pictures", "adapted"):
+    found = db.execute(made).fetchall()
+    rows = vault.open("embedding", [number for number, *_ in found], [row for _, row, *_ in found])
+    for table in ("pending", "faces", "people", "pictures", "adapted", "data_keys"):
         db.execute(f"DELETE FROM {table}")
-    db.execute("INSERT INTO people (id, name, consent) SELECT id, name, consent FROM other.people")
+    db.execute("INSERT INTO data_keys SELECT * FROM other.data_keys")
+    columns = "id, name, consent, expires"
+    db.execute(f"INSERT INTO people ({columns}) SELECT {columns} FROM other.people")
     db.execute("UPDATE numbers SET origin = (SELECT origin FROM other.numbers)")
     db.execute("INSERT INTO pictures (id, sha256) SELECT id, sha256 FROM other.pictures")
     db.execute(f"INSERT INTO faces ({COLUMNS}) SELECT {COLUMNS} FROM other.faces")
     db.execute("INSERT INTO pending (face_id) SELECT id FROM faces")
     where = " AND ".join(f"{column} = ?" for column in PLACE)
-    for embedding, *place in done:
+    for row, (_, _, *place) in zip(rows, found, strict=True):
         for (number,) in db.execute(
             f"SELECT faces.id FROM {FACES.format('')} WHERE {where}", place
         ).fetchall():
+            embedding = vault.seal("embedding", number, row)
             db.execute("UPDATE faces SET embedding = ?, adapted = 0 WHERE id = ?", (embedding, number))
             db.execute("DELETE FROM pending WHERE face_id = ?", (number,))
+
+
+def erase_in_upgrade(path: str) -> dict[str, bool]:
+    """Delete whoever is gone from a gallery from an upgrade beside it too, and overwrite their bytes.
+
+    Returns:
+        The place, as in `Erasure.places`; nothing if no upgrade was begun.
+
+    Raises:
+        GalleryBusyError: Another program holds the file of the upgrade.
+    """
+    place = upgraded_path(path)
+    if not Path(place).exists():
+        return {}
+    database = Database.open(place, create=False)
+    try:
+        if not database.is_trial:
+            return {}
+        with attached(database, path), database.write() as db:
+            delete_gone(db)
+        if not database.pack():
+            raise GalleryBusyError(place, "who was deleted leaves traces in it until another program is done")
+    finally:
+        database.close()
+    return {"upgrade": True}
+
+
+def delete_gone(db: sqlite3.Connection) -> None:
+    """Delete faces that are gone from the gallery, and people and pictures that are left without any."""
+    (same,) = db.execute(
+        "SELECT (SELECT origin FROM numbers) = (SELECT origin FROM other.numbers)"
+    ).fetchone()
+    if not same:
+        return
+    db.execute("DELETE FROM faces WHERE id NOT IN (SELECT id FROM other.faces)")
+    for table, column in (("people", "person_id"), ("pictures", "picture_id")):
+        db.execute(
+            f"""DELETE FROM {table} WHERE id NOT IN (SELECT id FROM other.{table})
+                AND id NOT IN (SELECT {column} FROM faces)"""
+        )
 
 
 def read_progress(database: Database) -> Progress:

@@ -14,7 +14,7 @@ def rank_people(
     """Return the nearest people of one probe, the nearest first.
 
     Args:
-        distances: `(m,) float32` squared distances of the probe to every enrolled face, one or more.
+        distances: `(m,) float32` squared distances of the probe to every enrolled face.
         owners: `(m,) int64` whose face each is.
         k: How many nearest faces vote. Equal distances are taken in the order of the faces.
         limit: A face farther than this has no vote.

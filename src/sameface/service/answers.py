@@ -141,6 +141,10 @@ class PersonAnswer(Answer):
     name: str
     faces: int = Field(description="How many faces are enrolled.")
     consent: str | None = Field(description="The note on how and when the person agreed; null without one.")
+    expires: str | None = Field(
+        description="From when on they are not named, and are deleted (ISO 8601, UTC); null for never.",
+        examples=["2027-01-31T00:00:00+00:00"],
+    )
 
 
 class PeopleAnswer(Answer):
@@ -171,14 +175,42 @@ class EnrollAnswer(Answer):
     skipped: list[SkippedPicture]
 
 
-class ForgottenAnswer(Answer):
-    """What is gone with a person."""
+class ErasureAnswer(Answer):
+    """That the bytes of what was deleted were overwritten."""
 
-    model_config = shown(examples.FORGOTTEN)
+    number: int = Field(description="Of the entry in the chain of receipts.")
+    time: str
+    places: dict[str, bool] = Field(description="Where, and whether nothing is left there.")
+    hash: str
 
-    name: str
+
+class ReceiptAnswer(Answer):
+    """That a person or a face was deleted. It is kept without the name."""
+
+    model_config = shown(examples.RECEIPT)
+
+    number: int = Field(description="Of the entry in the chain of receipts.")
+    time: str = Field(description="ISO 8601, UTC.")
+    gallery: str = Field(description="Whose numbers are meant.")
+    reason: Literal["forget", "forget_face", "expire"]
+    person: int
+    face: int | None = Field(description="The face that was deleted alone; null if all were.")
     faces: int
+    crops: int = Field(description="Faces of which a picture had been kept.")
     pictures: int = Field(description="Hashes of pictures that showed nobody else.")
+    hash: str = Field(description="SHA-256 over the entry before and this one.")
+    erasure: ErasureAnswer | None = Field(description="null as long as bytes may be left.")
+    complete: bool = Field(description="Nothing is left in any of the places.")
+    not_covered: list[str] = Field(description="What no receipt speaks of.")
+
+
+class ReceiptsAnswer(Answer):
+    """A page of receipts, the oldest first."""
+
+    model_config = shown(examples.RECEIPTS)
+
+    receipts: list[ReceiptAnswer]
+    next: int | None = Field(description="Give it as `after` for the next page; null at the end.")
 
 
 class EnrolledFaceAnswer(Answer):

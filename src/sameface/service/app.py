@@ -12,11 +12,11 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from sameface import __version__
-from sameface.errors import AccessFileError
+from sameface.errors import AccessFileError, GalleryError
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
 from sameface.service import answers, jobs, looking, pages, people, status
-from sameface.service.access import Access
+from sameface.service.access import OWNER, Access
 from sameface.service.config import ServiceConfig
 from sameface.service.edge import Edge
 from sameface.service.faults import HANDLERS
@@ -100,13 +100,29 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     state.close()
 
 
+async def forget_expired(state: State) -> None:
+    """Delete people whose time is over, and write it down."""
+    gallery = state.gallery_or_none
+    if gallery is None:
+        return
+    try:
+        receipts = await state.ask(gallery.forget_expired)
+    except GalleryError:
+        logger.exception("people whose time is over, or traces of them, stay until the next try")
+        return
+    for gone in receipts:
+        facts = {"faces": gone.faces, "receipt": gone.number, "hash": gone.hash}
+        await state.record(OWNER, "expire", [gone.person], facts)
+
+
 async def clean(state: State) -> None:
-    """Forget old entries of the audit log and old jobs, again and again."""
+    """Forget old entries of the audit log, old jobs, and people whose time is over, again and again."""
     while True:
         try:
             await state.ask_access(state.access.forget_entries, state.config.audit_days)
         except AccessFileError:
             logger.exception("the audit log keeps old entries")
         for _ in range(CLEANINGS):
+            await forget_expired(state)
             state.jobs.forget_old()
             await asyncio.sleep(CLEAN_SECONDS)

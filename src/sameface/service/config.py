@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
+from sameface.gallery.expiry import MOST_DAYS
+
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
@@ -42,6 +44,8 @@ class ServiceConfig:
         jobs_kept: Finished jobs whose results are kept.
         job_seconds: How long they are kept.
         audit_days: How long the audit log remembers.
+        expire_days: After how many days a person who is enrolled is deleted, unless the request says when;
+            None for never.
     """
 
     keys_required: bool = False
@@ -67,6 +71,7 @@ class ServiceConfig:
     jobs_kept: int = 8
     job_seconds: float = 3600.0
     audit_days: int = 90
+    expire_days: int | None = None
 
     def __post_init__(self) -> None:
         for name in (
@@ -83,6 +88,8 @@ class ServiceConfig:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if self.rate_per_minute is not None and self.rate_per_minute < 1:
             raise ValueError(f"rate_per_minute must be 1 or more, got {self.rate_per_minute}")
+        if self.expire_days is not None and not 1 <= self.expire_days <= MOST_DAYS:
+            raise ValueError(f"expire_days must be 1 to {MOST_DAYS}, got {self.expire_days}")
         if self.request_pictures > self.queue:
             raise ValueError(
                 f"queue must hold the pictures of one request ({self.request_pictures}), got {self.queue}"

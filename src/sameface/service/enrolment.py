@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
 
 from sameface.errors import (
     BodyTooLargeError,
@@ -14,6 +18,7 @@ from sameface.errors import (
     UnknownPersonError,
 )
 from sameface.gallery import Gallery, Person
+from sameface.gallery.expiry import parse_moment
 from sameface.gallery.names import clean_name, clean_note
 from sameface.image import hash_image
 from sameface.recognizer import Choice
@@ -39,8 +44,8 @@ async def enroll_pictures(state: State, key: Key, who: str | int, body: FacesBod
         body: The pictures.
 
     Raises:
-        BodyTooLargeError, PersonExistsError, UnknownPersonError, BadNameError, BadNoteError: Nothing was
-            looked at.
+        BodyTooLargeError, PersonExistsError, UnknownPersonError, BadNameError, BadNoteError, BadExpiryError:
+            Nothing was looked at.
         NothingEnrolledError: No picture can be used.
         BusyError: Too much is waiting; nothing was looked at.
     """
@@ -48,6 +53,7 @@ async def enroll_pictures(state: State, key: Key, who: str | int, body: FacesBod
     check_count(body.pictures, state.config.request_pictures)
     if body.consent is not None:
         clean_note(body.consent)
+    expires = read_expiry(state, body.expire_after, new=isinstance(who, str))
     await state.ask(check_person, gallery, who)
     choices: list[Choice] = list(body.faces) or ["only"] * len(body.pictures)
     if len(choices) != len(body.pictures):
@@ -68,11 +74,25 @@ async def enroll_pictures(state: State, key: Key, who: str | int, body: FacesBod
         for number, (upload, found) in enumerate(zip(body.pictures, made, strict=True))
         if isinstance(found, Template)
     }
-    person, added = await state.ask(enroll_usable, gallery, who, templates, faults, body.consent)
-    facts = {"faces": added, "skipped": len(faults), "consent": body.consent is not None}
+    enroll = partial(gallery.enroll, who, new=isinstance(who, str), consent=body.consent, expires=expires)
+    person, added = await state.ask(enroll_usable, gallery, who, templates, faults, enroll)
+    facts = {
+        "faces": added,
+        "skipped": len(faults),
+        "consent": body.consent is not None,
+        "expires": expires is not None,
+    }
     await state.record(key, "enroll", [person.number], facts)
     skipped = [skipped_picture(name, number, fault) for number, name, fault in faults]
     return EnrollAnswer(person=person_answer(person), enrolled=added, skipped=skipped)
+
+
+def read_expiry(state: State, words: str | None, *, new: bool) -> datetime | None:
+    """Return when a person expires: as the request says, or else, for a new one, as the service does."""
+    days = state.config.expire_days
+    if words is None and new and days is not None:
+        words = f"{days}d"
+    return None if words is None else parse_moment(words, time.time())
 
 
 def check_count(uploads: list[Upload], limit: int) -> None:
@@ -114,7 +134,7 @@ def enroll_usable(
     who: str | int,
     templates: dict[int, tuple[str, Template]],
     faults: list[Fault],
-    consent: str | None,
+    enroll: Callable[[Sequence[Template]], int],
 ) -> tuple[Person, int]:
     """Enroll all faces but those that are enrolled as somebody else's, which are added to the faults.
 
@@ -123,7 +143,7 @@ def enroll_usable(
         who: A new name, or the number of a person.
         templates: By the number of the picture, with the name of its file.
         faults: What is wrong with the other pictures.
-        consent: A note on how and when the person agreed, or None.
+        enroll: Enrolls faces of the person, and returns how many were added.
 
     Returns:
         The person, and how many faces were added.
@@ -139,5 +159,5 @@ def enroll_usable(
     faults.sort(key=lambda fault: fault[0])
     if not usable:
         raise NothingEnrolledError([(file, fault) for _, file, fault in faults])
-    added = gallery.enroll(who, usable, new=isinstance(who, str), consent=consent)
+    added = enroll(usable)
     return gallery.person(name if isinstance(who, str) else who), added

@@ -45,11 +45,37 @@ IDENTIFIED: Example = PLACE | {
     ],
 }
 IDENTIFY: Example = {"width": 640, "height": 480, "faces": [IDENTIFIED]}
-PERSON: Example = {"id": 17, "name": "Rosa", "faces": 3, "consent": "signed form, 2026-01-31"}
+PERSON: Example = {
+    "id": 17,
+    "name": "Rosa",
+    "faces": 3,
+    "consent": "signed form, 2026-01-31",
+    "expires": None,
+}
 PEOPLE: Example = {"people": [PERSON], "next": "Rosa", "total": 42}
 SKIPPED: Example = {"picture": "team.jpg", "number": 2, "error": ERROR}
 ENROLL: Example = {"person": PERSON, "enrolled": 3, "skipped": [SKIPPED]}
-FORGOTTEN: Example = {"name": "Rosa", "faces": 3, "pictures": 2}
+RECEIPT: Example = {
+    "number": 8,
+    "time": "2026-01-31T09:15:02.117+00:00",
+    "gallery": "5c2e9d0f4b7a68135c2e9d0f4b7a6813",
+    "reason": "forget",
+    "person": 17,
+    "face": None,
+    "faces": 3,
+    "crops": 3,
+    "pictures": 2,
+    "hash": "1c7e5a90d2b3486f1c7e5a90d2b3486f1c7e5a90d2b3486f1c7e5a90d2b3486f",
+    "erasure": {
+        "number": 9,
+        "time": "2026-01-31T09:15:02.204+00:00",
+        "places": {"table": True, "log": True},
+        "hash": "e04b7719c8fa2d65e04b7719c8fa2d65e04b7719c8fa2d65e04b7719c8fa2d65",
+    },
+    "complete": True,
+    "not_covered": ["backups and other copies of the gallery"],
+}
+RECEIPTS: Example = {"receipts": [RECEIPT], "next": None}
 FACES: Example = {
     "faces": [{"id": 18, "box": PLACE["box"], "score": 0.9312, "crop": True}],
     "next": 18,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import time
 from typing import Annotated, Any
 
 import PIL.Image
@@ -13,14 +14,15 @@ from starlette.responses import Response
 from sameface.arrays import Image
 from sameface.errors import GalleryBusyError, NotFoundError, UnknownPersonError
 from sameface.gallery import Gallery, Person
+from sameface.gallery.expiry import parse_expiry
 from sameface.gallery.names import clean_note
-from sameface.service.answers import EnrollAnswer, FacesAnswer, ForgottenAnswer, PeopleAnswer, PersonAnswer
+from sameface.service.answers import EnrollAnswer, FacesAnswer, PeopleAnswer, PersonAnswer, ReceiptAnswer
 from sameface.service.bodies import body_of, describe_body
 from sameface.service.enrolment import enroll_pictures
 from sameface.service.guard import Admin, Enroller, Reader
 from sameface.service.routing import BODY_REFUSALS, StateOf, answer_with_etag, cut_page, refusals
 from sameface.service.state import find_name
-from sameface.service.telling import enrolled_face, person_answer
+from sameface.service.telling import enrolled_face, person_answer, receipt_answer
 from sameface.service.wishes import LARGEST_ID, EnrollBody, FacesBody, MergeBody, PersonBody
 
 router = APIRouter(prefix="/v1/people", tags=["people"])
@@ -93,16 +95,20 @@ async def get_person(_key: Reader, request: Request, state: StateOf, person: Id)
 async def change_person(
     key: Enroller, state: StateOf, person: Id, body: Annotated[PersonBody, Depends(body_of(PersonBody))]
 ) -> PersonAnswer:
-    """Give a person another name, or another note on their consent."""
+    """Give a person another name, another note on their consent, or another day on which they expire."""
     gallery = state.gallery
     if body.consent is not None:
         clean_note(body.consent)  # before anything is changed
+    expires = None if body.expire_after is None else parse_expiry(body.expire_after, time.time())
     if body.name is not None:
         await state.ask(gallery.rename, person, body.name)
         await state.record(key, "rename", [person], {})
     if body.consent is not None:
         await state.ask(gallery.note_consent, person, body.consent)
         await state.record(key, "note_consent", [person], {})
+    if body.expire_after is not None:
+        await state.ask(gallery.expire, person, expires)
+        await state.record(key, "set_expiry", [person], {"never": expires is None})
     return person_answer(await state.ask(gallery.person, person))
 
 
@@ -123,8 +129,11 @@ async def merge_people(
 
 
 @router.delete("/{person}", operation_id="delete_person", responses=ERRORS)
-async def delete_person(key: Admin, state: StateOf, person: Id) -> ForgottenAnswer:
-    """Delete a person with every face, for good: rows, free pages and log are overwritten."""
+async def delete_person(key: Admin, state: StateOf, person: Id) -> ReceiptAnswer:
+    """Delete a person with every face, for good: rows, free pages and log are overwritten.
+
+    The answer is the receipt, which the gallery keeps too.
+    """
     gallery = state.gallery
     whose = await state.ask(find_name, gallery, person)
     try:
@@ -133,8 +142,9 @@ async def delete_person(key: Admin, state: StateOf, person: Id) -> ForgottenAnsw
         if whose is not None and await state.ask(find_name, gallery, person) is None:
             await state.record(key, "delete_person", [person], {"traces": True})  # they go with the next try
         raise
-    await state.record(key, "delete_person", [person], {"faces": gone.faces})
-    return ForgottenAnswer(name=gone.name, faces=gone.faces, pictures=gone.pictures)
+    facts = {"faces": gone.faces, "receipt": gone.number, "hash": gone.hash}
+    await state.record(key, "delete_person", [person], facts)
+    return receipt_answer(gone)
 
 
 @router.get("/{person}/faces", operation_id="list_faces", responses=ERRORS)
@@ -181,20 +191,20 @@ async def get_crop(_key: Reader, state: StateOf, person: Id, face: FaceId) -> Re
     return Response(data, media_type="image/jpeg")
 
 
-@router.delete(
-    "/{person}/faces/{face}", operation_id="delete_face", status_code=204, responses=refusals(404, 409)
-)
-async def delete_face(key: Admin, state: StateOf, person: Id, face: FaceId) -> None:
-    """Delete one face of a person for good; the last one only with the person."""
+@router.delete("/{person}/faces/{face}", operation_id="delete_face", responses=refusals(404, 409))
+async def delete_face(key: Admin, state: StateOf, person: Id, face: FaceId) -> ReceiptAnswer:
+    """Delete one face of a person for good; the last one only with the person. The answer is the receipt."""
     gallery = state.gallery
     try:
-        await state.ask(gallery.forget_face, person, face)
+        gone = await state.ask(gallery.forget_face, person, face)
     except GalleryBusyError:
         left = await state.ask(gallery.faces, person)
         if face not in [each.number for each in left]:
             await state.record(key, "delete_face", [person], {"face": face, "traces": True})
         raise
-    await state.record(key, "delete_face", [person], {"face": face})
+    facts = {"face": face, "receipt": gone.number, "hash": gone.hash}
+    await state.record(key, "delete_face", [person], facts)
+    return receipt_answer(gone)
 
 
 def find_people(gallery: Gallery, name: str) -> list[Person]:

@@ -16,10 +16,12 @@ from sameface.service.answers import (
     EntryAnswer,
     HealthAnswer,
     ModelAnswer,
+    ReceiptsAnswer,
     ThresholdAnswer,
 )
 from sameface.service.guard import Admin, Reader
 from sameface.service.routing import StateOf, cut_page, only_refusals, refusals
+from sameface.service.telling import receipt_answer
 from sameface.service.wishes import LARGEST_ID
 
 router = APIRouter(tags=["service"])
@@ -75,6 +77,20 @@ async def model(_key: Reader, state: StateOf) -> ModelAnswer:
         limits={name: getattr(state.config, name) for name in LIMITS},
         version=__version__,
     )
+
+
+@router.get("/v1/receipts", operation_id="receipts", responses=refusals(404))
+async def receipts(
+    _key: Admin,
+    state: StateOf,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    after: Annotated[int, Query(ge=0, le=LARGEST_ID)] = 0,
+) -> ReceiptsAnswer:
+    """List what was deleted, the oldest first: receipts without names, which the gallery keeps."""
+    found = await state.ask(state.gallery.receipts, after=after)
+    page, last = cut_page(found[: limit + 1], limit)
+    told = [receipt_answer(receipt) for receipt in page]
+    return ReceiptsAnswer(receipts=told, next=None if last is None else last.number)
 
 
 @router.get("/v1/audit", operation_id="audit", responses=refusals())

@@ -6,13 +6,15 @@ from typing import Any
 
 from sameface.compare import Decision
 from sameface.face import Face
-from sameface.gallery import EnrolledFace, Identification, Person
+from sameface.gallery import EnrolledFace, Identification, Person, Receipt
+from sameface.gallery.receipts import describe
 from sameface.service.answers import (
     EnrolledFaceAnswer,
     FaceAnswer,
     IdentifiedFace,
     MatchAnswer,
     PersonAnswer,
+    ReceiptAnswer,
     VerifyAnswer,
 )
 
@@ -64,7 +66,18 @@ def identified_face(face: Face, found: Identification) -> IdentifiedFace:
 
 def person_answer(person: Person) -> PersonAnswer:
     """Return a person as they are answered."""
-    return PersonAnswer(id=person.number, name=person.name, faces=person.faces, consent=person.consent)
+    return PersonAnswer(
+        id=person.number,
+        name=person.name,
+        faces=person.faces,
+        consent=person.consent,
+        expires=None if person.expires is None else person.expires.isoformat(),
+    )
+
+
+def receipt_answer(receipt: Receipt) -> ReceiptAnswer:
+    """Return a receipt as it is answered."""
+    return ReceiptAnswer.model_validate(describe(receipt))
 
 
 def enrolled_face(face: EnrolledFace) -> EnrolledFaceAnswer:

@@ -30,6 +30,13 @@ Note = Annotated[
     str | None,
     Field(max_length=1000, description="A note on how and when the person agreed, 1 to 500 characters."),
 ]
+Expiry = Annotated[
+    str | None,
+    Field(
+        max_length=100,
+        description="When the person is to be deleted: `365d`, `2027-01-31` (UTC); `never` where it changes.",
+    ),
+]
 
 
 class Wish(BaseModel):
@@ -80,6 +87,7 @@ class FacesBody(Wish):
     pictures: list[Upload] = Field(min_length=1, description="Up to `request_pictures` of /v1/model.")
     faces: list[Choice] = Field([], description="Which face of each picture; empty means the only one.")
     consent: Note = None
+    expire_after: Expiry = None
 
 
 class EnrollBody(FacesBody):
@@ -101,6 +109,7 @@ class PersonBody(Wish):
 
     name: Annotated[str | None, Field(max_length=1000, description="1 to 200 characters.")] = None
     consent: Note = None
+    expire_after: Expiry = None
 
 
 class MergeBody(Wish):

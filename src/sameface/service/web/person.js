@@ -115,7 +115,7 @@ export function createPerson(app) {
     const gone = await api.forget(person.id);
     location.hash = "#/people";
     const facts = [el("li", { t: "person.gone_faces", args: { n: gone.faces } }), el("li", { t: "person.gone_pictures", args: { n: gone.pictures } })];
-    await tell({ title: "person.gone_title", args: { name: gone.name }, body: [el("ul", {}, ...facts)] });
+    await tell({ title: "person.gone_title", args: { name }, body: [el("ul", {}, ...facts)] });
   }
 
   async function forgetFace(face, total) {

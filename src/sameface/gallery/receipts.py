@@ -1,0 +1,149 @@
+"""Receipts: what was deleted, written in the very transaction that deletes it, as a chain without names."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sameface.gallery import chain
+from sameface.gallery.backend import Backend, Statements
+from sameface.gallery.chain import Ends, Link, Verdict
+from sameface.gallery.damage import undamaged
+from sameface.gallery.records import Erasure, Reason, Receipt
+
+# What no receipt can speak of, because nothing here knows of it.
+NOT_COVERED = (
+    "backups and other copies of the gallery",
+    "albums, tables and videos that were made with it",
+    "pictures themselves",
+    "the memory of other programs, until they search again",
+)
+DELETION, ERASURE = "deletion", "erasure"  # the kinds of entries
+COLUMNS = "number, facts, hash"
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What a transaction deleted of one person.
+
+    Attributes:
+        person: The number of the person.
+        face: The number of the face that was deleted alone, or None.
+        faces: How many faces.
+        crops: How many of them had been kept as pictures.
+        pictures: How many hashes of pictures that showed nobody else.
+    """
+
+    person: int
+    face: int | None
+    faces: int
+    crops: int
+    pictures: int
+
+
+def write_receipt(db: Statements, reason: Reason, gone: Deletion, now: float) -> int:
+    """Write down what the open transaction deletes, and return the number of the entry."""
+    (origin,) = db.execute("SELECT origin FROM numbers").fetchone()
+    return append(db, {"kind": DELETION, "reason": reason, "gallery": origin, "time": now, **asdict(gone)})
+
+
+def write_erasure(db: Statements, through: int, places: Mapping[str, bool], now: float) -> None:
+    """Write down that of everything deleted up to an entry the bytes are gone too, unless that is known.
+
+    Args:
+        db: The open transaction.
+        through: The number of the last entry before the bytes were overwritten; 0 for none.
+        places: As in `Erasure`.
+        now: Seconds since 1970.
+    """
+    found = db.execute("SELECT facts FROM receipts WHERE number = ?", (through,)).fetchone()
+    if found is None:
+        return
+    facts = json.loads(found[0])
+    if facts["kind"] == DELETION or facts["places"] != places:
+        append(db, {"kind": ERASURE, "time": now, "through": through, "places": dict(places)})
+
+
+def append(db: Statements, facts: Mapping[str, Any]) -> int:
+    """Put an entry at the end of the chain, and return its number."""
+    link = chain.append_link(db, facts)
+    words = json.dumps(facts, sort_keys=True)
+    db.execute(f"INSERT INTO receipts ({COLUMNS}) VALUES (?, ?, ?)", (link.number, words, link.hash))
+    return link.number
+
+
+def last_number(database: Backend) -> int:
+    """Return the number of the last entry, 0 if there is none."""
+    [(number,)] = database.read("SELECT last FROM chain")
+    return int(number)
+
+
+def read_receipts(database: Backend, after: int = 0) -> list[Receipt]:
+    """Return what was deleted, in order; the entries behind the number `after`."""
+    found = database.read(f"SELECT {COLUMNS} FROM receipts WHERE number > ? ORDER BY number", after)
+    with undamaged(database.path, "a receipt"):
+        links = [Link(number, json.loads(words), hashed) for number, words, hashed in found]
+        return list(join_erasures(links))[::-1]
+
+
+def join_erasures(links: Sequence[Link]) -> Iterator[Receipt]:
+    """Yield the deletions among entries, the last first, each with what is known of its bytes.
+
+    That is the next complete erasure that speaks of it, or else the last one.
+    """
+    newest: list[tuple[int, Erasure]] = []  # up to which entry each speaks, and the erasure
+    complete: list[tuple[int, Erasure]] = []
+    for link in reversed(links):
+        facts = dict(link.facts)
+        kind, moment = facts.pop("kind"), datetime.fromtimestamp(facts.pop("time"), UTC)
+        if kind == DELETION:
+            nearest = itertools.chain(reversed(complete), newest)
+            known = next((erasure for through, erasure in nearest if through >= link.number), None)
+            yield Receipt(number=link.number, time=moment, hash=link.hash, erasure=known, **facts)
+            continue
+        erasure = Erasure(link.number, moment, facts["places"], link.hash)
+        newest = newest or [(facts["through"], erasure)]
+        if erasure.complete:
+            complete.append((facts["through"], erasure))
+
+
+def read_receipt(database: Backend, number: int) -> Receipt:
+    """Return the receipt of this number, which there must be."""
+    return read_receipts(database, number - 1)[0]
+
+
+def describe(receipt: Receipt) -> dict[str, Any]:
+    """Return a receipt as JSON holds it."""
+    erasure = receipt.erasure
+    facts = {"complete": erasure is not None and erasure.complete, "not_covered": list(NOT_COVERED)}
+    if erasure is not None:
+        facts["erasure"] = asdict(erasure) | {"time": erasure.time.isoformat(timespec="milliseconds")}
+    return asdict(receipt) | {"time": receipt.time.isoformat(timespec="milliseconds")} | facts
+
+
+def verify_receipts(database: Backend, expected: Collection[str] = ()) -> Verdict:
+    """Return whether the receipts are as they were written, as far as their hashes tell.
+
+    Args:
+        database: The gallery's.
+        expected: Hashes that were kept elsewhere, and must be among them.
+    """
+    query = (
+        f"SELECT first, anchor, last, head, {COLUMNS} FROM chain LEFT JOIN receipts ON true ORDER BY number"
+    )
+    found = database.read(query)
+    links = (read_link(*row[4:]) for row in found if row[4] is not None)
+    return chain.verify_links(Ends(*found[0][:4]), links, expected)
+
+
+def read_link(number: int, words: Any, hashed: str) -> Link:
+    """Return an entry as the chain has it; words that are no JSON are a fact that was not written here."""
+    try:
+        facts = json.loads(words)
+    except (TypeError, ValueError):
+        facts = None
+    return Link(number, facts if isinstance(facts, dict) else {"words": words}, hashed)
