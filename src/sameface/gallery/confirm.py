@@ -51,6 +51,7 @@ def swap_rows(db: sqlite3.Connection, path: str, *, drop_rest: bool) -> Progress
             path, f"it has signature {signature} now, the upgrade is from {source}: --discard it"
         )
     check_complete(db, path, progress, drop_rest=drop_rest)
+    check_keys(db, path)
     db.execute("DELETE FROM faces WHERE id IN (SELECT face_id FROM other.pending)")
     db.execute("DELETE FROM pictures WHERE id NOT IN (SELECT picture_id FROM faces)")
     db.execute(
@@ -78,3 +79,11 @@ def check_complete(db: sqlite3.Connection, path: str, progress: Progress, *, dro
             "or confirm with --drop-rest to delete them"
         )
         raise UpgradeError(path, reason)
+
+
+def check_keys(db: sqlite3.Connection, path: str) -> None:
+    """Raise unless the gallery has every data key that the upgrade has: its values are copied as they are."""
+    keys = "SELECT number FROM {}data_keys ORDER BY number"
+    ours, theirs = (db.execute(keys.format(schema)).fetchall() for schema in ("main.", "other."))
+    if ours != theirs:
+        raise UpgradeError(path, "its encryption was changed since; run the upgrade once more, then confirm")

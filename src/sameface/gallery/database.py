@@ -23,7 +23,7 @@ from sameface.gallery import scrub
 from sameface.gallery.damage import stack_rows, undamaged
 from sameface.gallery.faces import decode_crop, encode_crop
 from sameface.gallery.index import Index
-from sameface.gallery.indexfile import IndexAheadError, IndexFile, UnusableIndexError
+from sameface.gallery.indexfile import IndexAheadError, IndexFile, UnusableIndexError, await_others
 from sameface.gallery.keys import KeySource
 from sameface.gallery.schema import APPLICATION_ID, MIGRATIONS
 from sameface.gallery.search import Known, Rows
@@ -144,7 +144,8 @@ class Database:
         return self._empty_log()
 
     def discard_index(self) -> None:
-        """Delete the index beside the file."""
+        """Delete the index beside the file, and one that another program is making."""
+        await_others(self._index.path)
         self._index.discard()
 
     def packed_places(self) -> dict[str, bool]:
@@ -251,7 +252,7 @@ class Database:
         """Keep the index in memory if the file is encrypted, which another program may do at any time."""
         hidden = self.vault.is_sealed
         if hidden != self._index.hidden:
-            self._index.close()
+            self._index.discard()
             self._index = Index(self.path, hidden=hidden)
 
     def _erase_codes(self) -> None:

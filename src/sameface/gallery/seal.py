@@ -33,7 +33,7 @@ class Sealer:
         self.number = number
         self._secret = secret
         self._cipher = AESGCM(secret)
-        self._head = HEAD.pack(FORM, number)
+        self.head = HEAD.pack(FORM, number)  # of every value that it seals
 
     @classmethod
     def generate(cls) -> Self:
@@ -57,7 +57,7 @@ class Sealer:
     def seal(self, place: bytes, value: bytes) -> bytes:
         """Return a value sealed for a place."""
         nonce = os.urandom(NONCE)
-        return self._head + nonce + self._cipher.encrypt(nonce, value, place)
+        return self.head + nonce + self._cipher.encrypt(nonce, value, place)
 
     def open(self, place: bytes, sealed: bytes) -> bytes:
         """Return the value that was sealed for a place.

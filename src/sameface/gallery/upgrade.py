@@ -82,7 +82,7 @@ class Upgrade:
             key: Opens the gallery if it is encrypted; the upgrade then is too, with the same data keys.
 
         Raises:
-            MissingKeyError, WrongKeyError, KeyFileError: The gallery is encrypted, and the key is not at hand.
+            MissingKeyError, WrongKeyError, KeyFileError: It is encrypted, and the key is not at hand.
             UpgradeError: It has that signature already, or an upgrade to another one was begun.
             GalleryFileError: It is missing or not a gallery.
         """

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 Column: TypeAlias = Literal["embedding", "crop"]
 
 NEWEST = "SELECT number FROM data_keys ORDER BY turn DESC LIMIT 1"
+KEPT = "SELECT number, wrapped, wrapped_by FROM data_keys"
 INSERT = "INSERT INTO data_keys (number, wrapped, wrapped_by) VALUES (?, ?, ?)"
+REWRAP = "UPDATE data_keys SET wrapped = ?, wrapped_by = ? WHERE number = ?"
 
 
 class Vault:
@@ -94,11 +96,11 @@ class Vault:
 
     def _unwrap(self, number: int) -> Sealer:
         """Read a data key from the file."""
-        found = self._read("SELECT wrapped, wrapped_by FROM data_keys WHERE number = ?", number)
+        found = self._read(f"{KEPT} WHERE number = ?", number)
         seal = import_seal(self.path)
         if not found:
             raise seal.BrokenSealError  # sealed by another gallery's, or its head is damaged
-        [(wrapped, wanted)] = found
+        [(_, wrapped, wanted)] = found
         if self.source is None:
             raise MissingKeyError(self.path, wanted)
         return unwrap(self.path, number, (wrapped, wanted), self.source.read())
@@ -126,6 +128,11 @@ def add_data_key(db: Statements, path: str, key: Key) -> None:
     """Add a data key to a file; from the end of the transaction on it seals new values."""
     sealer = import_seal(path).Sealer.generate()
     db.execute(INSERT, (sealer.number, sealer.wrap(key), key.fingerprint))
+
+
+def wrap(db: Statements, sealer: Sealer, key: Key) -> None:
+    """Keep a data key of a file wrapped with another key."""
+    db.execute(REWRAP, (sealer.wrap(key), key.fingerprint, sealer.number))
 
 
 def import_seal(path: str) -> Any:

@@ -1,0 +1,234 @@
+"""Encrypt a gallery file, decrypt it, and change its keys."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TypeAlias
+
+from sameface.errors import EncryptionError, GalleryBusyError
+from sameface.gallery.address import parse_address
+from sameface.gallery.database import Database
+from sameface.gallery.keys import KeySource
+from sameface.gallery.upgrade import upgraded_path
+from sameface.gallery.vault import KEPT, add_data_key, unwrap, wrap
+
+Face: TypeAlias = tuple[int, bytes, bytes | None]  # number, embedding and crop
+
+PAGE = 2000  # faces that are read, and while the data key is changed written, at once
+PAUSE_SECONDS = 0.03
+FACES = "SELECT id, embedding, crop FROM faces WHERE id > ? ORDER BY id LIMIT ?"
+UPDATE = "UPDATE faces SET embedding = ?, crop = ? WHERE id = ?"
+BEHIND = """SELECT count(*) FROM faces WHERE substr(embedding, 1, 5) <> ?1
+            OR (crop IS NOT NULL AND substr(crop, 1, 5) <> ?1)"""
+
+
+def encrypt_gallery(path: str | os.PathLike[str], source: KeySource) -> int:
+    """Encrypt embeddings and crops of a file, so that no plain one stays in it, its log or its index.
+
+    It is one transaction. A file that is encrypted already is only rewritten: what could not be done because
+    another program was reading is done then.
+
+    Args:
+        path: The gallery.
+        source: The key that will open it from then on.
+
+    Returns:
+        How many faces were encrypted.
+
+    Raises:
+        EncryptionError: It is in a database, searched by Milvus, or an upgrade of it was begun.
+        GalleryBusyError: Another program writes, and nothing is changed; or it holds an older view of the
+            file: then it is encrypted, but plain rows stay in its log until this is called again.
+    """
+    check_file(path)
+    with closing(Database.open(os.fspath(path), create=False)) as plain:
+        key = source.read()
+        with plain.write() as db:
+            faces = 0
+            plain.vault.source = source
+            if not plain.vault.is_sealed:
+                check_alone(db, plain.path)
+                add_data_key(db, plain.path, key)
+                faces = sum(keep(db, plain, page) for page in read_pages(db))
+        plain.vault.check()
+        settle(plain, "plain rows stay")
+        plain.discard_index()
+    return faces
+
+
+def decrypt_gallery(path: str | os.PathLike[str], source: KeySource) -> int:
+    """Take the encryption of a file away, in one transaction, and return how many faces it had.
+
+    Raises:
+        EncryptionError: It is not encrypted, or an upgrade of it was begun.
+        WrongKeyError, KeyFileError, SealError: It cannot be read; nothing is changed.
+        GalleryBusyError: Another program writes; nothing is changed.
+    """
+    check_file(path)
+    with closing(Database.open(os.fspath(path), source, create=False)) as sealed:
+        with sealed.write() as db:
+            check_alone(db, sealed.path)
+            faces = 0
+            for page in read_pages(db):
+                db.executemany(UPDATE, [(*values, number) for number, *values in open_values(sealed, page)])
+                faces += len(page)
+            db.execute("DELETE FROM data_keys")
+        sealed.rewrite()  # what stays if another program reads just now is encrypted
+    return faces
+
+
+def rotate_key(path: str | os.PathLike[str], old: KeySource, new: KeySource) -> None:
+    """Let another key open a file, at once: its data keys are wrapped anew, and no row changes.
+
+    Programs that have it open go on, since they have its data keys.
+
+    Raises:
+        EncryptionError: It is not encrypted.
+        WrongKeyError, KeyFileError, SealError: The old key does not open it; nothing is changed.
+        GalleryBusyError: Another program writes, and nothing is changed; or it holds an older view of the
+            file: then the new key opens it, but what the old one opens stays in its log until it is packed.
+    """
+    check_file(path)
+    with closing(Database.open(os.fspath(path), old, create=False)) as sealed:
+        was, key = old.read(), new.read()
+        with sealed.write() as db:
+            for number, *kept in db.execute(KEPT).fetchall():
+                sealer = unwrap(sealed.path, number, (kept[0], kept[1]), was)
+                wrap(db, sealer, key)
+        settle(sealed, "what the old key opens stays")
+
+
+def rotate_data_key(
+    path: str | os.PathLike[str], source: KeySource, *, done: Callable[[int], object] | None = None
+) -> int:
+    """Encrypt every value of a file anew with a new data key, and destroy the old one.
+
+    It goes a page at a time, each in a transaction of its own, so that others search and write meanwhile.
+    Whoever interrupts it calls it again: it goes on where it was.
+
+    Args:
+        path: The gallery.
+        source: The key that opens it.
+        done: Told after each page how many faces were encrypted anew by this call.
+
+    Returns:
+        How many faces were encrypted anew by this call.
+
+    Raises:
+        EncryptionError: It is not encrypted.
+        WrongKeyError, KeyFileError, SealError: It cannot be read.
+        GalleryBusyError: Another program writes; or, as in `rotate_key`, old values stay in the log.
+    """
+    check_file(path)
+    with closing(Database.open(os.fspath(path), source, create=False)) as sealed:
+        with sealed.write() as db:
+            [(keys,)] = db.execute("SELECT count(*) FROM data_keys").fetchall()
+            if keys == 1:  # else it was interrupted
+                add_data_key(db, sealed.path, source.read())
+        faces = 0
+        while not drop_old_keys(sealed):
+            for count in seal_anew(sealed):
+                faces += count
+                if done is not None:
+                    done(faces)
+                time.sleep(PAUSE_SECONDS)  # others who write get their turns
+        settle(sealed, "values of the old data key stay")
+    return faces
+
+
+def seal_anew(sealed: Database) -> Iterator[int]:
+    """Seal page by page what an older data key has sealed; yield how many faces of each page that were."""
+    last = 0
+    while True:
+        with sealed.write() as db:
+            page = db.execute(FACES, (last, PAGE)).fetchall()
+            head = newest_head(sealed)
+            behind = [face for face in page if is_behind(face, head)]
+            keep(db, sealed, open_values(sealed, behind))
+        if not page:
+            return
+        last = page[-1][0]
+        yield len(behind)
+
+
+def is_behind(face: Face, head: bytes) -> bool:
+    """Return whether one of a face's values was not sealed by the data key of a head."""
+    _, *values = face
+    return any(value is not None and not value.startswith(head) for value in values)
+
+
+def newest_head(sealed: Database) -> bytes:
+    """Return what the values begin with that the newest data key seals."""
+    sealer = sealed.vault.newest()
+    if sealer is None:
+        raise EncryptionError(sealed.path, "it was decrypted meanwhile")
+    return sealer.head
+
+
+def drop_old_keys(sealed: Database) -> bool:
+    """Destroy all data keys but the newest, if nothing needs them any more, and return whether."""
+    with sealed.write() as db:
+        (behind,) = db.execute(BEHIND, (newest_head(sealed),)).fetchone()
+        if not behind:
+            db.execute("DELETE FROM data_keys WHERE turn < (SELECT max(turn) FROM data_keys)")
+    return not behind
+
+
+def read_pages(db: sqlite3.Connection) -> Iterator[list[Face]]:
+    """Yield all faces, some at a time, as they stand in the file."""
+    last = 0
+    while page := db.execute(FACES, (last, PAGE)).fetchall():
+        yield page
+        last = page[-1][0]
+
+
+def open_values(database: Database, page: Sequence[Face]) -> Iterator[Face]:
+    """Yield faces with what was sealed in them."""
+    numbers = [number for number, *_ in page]
+    embeddings = database.vault.open("embedding", numbers, [embedding for _, embedding, _ in page])
+    for (number, _, crop), embedding in zip(page, embeddings, strict=True):
+        plain = None if crop is None else database.vault.open("crop", [number], [crop])[0]
+        yield number, embedding, plain
+
+
+def keep(db: sqlite3.Connection, database: Database, faces: Iterable[Face]) -> int:
+    """Seal values and put them into the place of those of the same faces; return how many faces these are."""
+    values = []
+    for number, embedding, crop in faces:
+        sealed = None if crop is None else database.vault.seal("crop", number, crop)
+        values.append((database.vault.seal("embedding", number, embedding), sealed, number))
+    db.executemany(UPDATE, values)
+    return len(values)
+
+
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Raise unless the gallery is in a file."""
+    address = parse_address(os.fspath(path))
+    if address is not None:
+        reason = "sameface encrypts galleries in files only: encrypt the disk of the database"
+        raise EncryptionError(address.shown, reason)
+
+
+def check_alone(db: sqlite3.Connection, path: str) -> None:
+    """Raise if there is a second place that holds the gallery's rows."""
+    if Path(upgraded_path(path)).exists():
+        reason = f"an upgrade was begun in {upgraded_path(path)!r}: confirm it or --discard it first"
+        raise EncryptionError(path, reason)
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'milvus_index'").fetchone():
+        reason = "its faces are in Milvus in plain: encrypt the disks, or copy its people into another file"
+        raise EncryptionError(path, reason)
+
+
+def settle(database: Database, left: str) -> None:
+    """Leave nothing of what was before in file and log."""
+    if not database.rewrite():
+        reason = (
+            f"it is done, but {left} in its log until another program is done: say then "
+            "`sameface gallery encrypt`, which writes an encrypted file anew"
+        )
+        raise GalleryBusyError(database.path, reason)
