@@ -255,7 +255,7 @@ def run(folder: Path, seconds: float, rate: float, log: Path) -> tuple[Record, W
     path, truth, record = folder / "people.db", Truth(album, recognizer.thresholds), Record()
     with log.open("wb") as errors, service(path, "--threads", "1", errors=errors) as (address, process):
         client = httpx.AsyncClient(base_url=address, timeout=120, trust_env=False)
-        world = World(client, truth, recognizer, random.Random(0))
+        world = World(client, truth, recognizer, random.Random(0), log)
         try:
             asyncio.run(soak(world, record, process, seconds, rate))
         except KeyboardInterrupt:
@@ -271,10 +271,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--rate", type=float, default=2.5, help="acts a second")
-    parser.add_argument("--log", type=Path, default=Path(os.devnull), help="where the service's log goes")
+    parser.add_argument("--log", type=Path, help="where the service's log is kept")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        record, world = run(Path(folder), 60 * given.minutes, given.rate, given.log)
+    with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile() as file:
+        log = Path(file.name) if given.log is None else given.log
+        record, world = run(Path(folder), 60 * given.minutes, given.rate, log)
     return print_record(record, world)
 
 

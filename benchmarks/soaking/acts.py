@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import httpx
@@ -22,6 +23,7 @@ from soaking.truth import (
     Truth,
     check_face,
     check_faces,
+    check_person,
     close,
     expect,
 )
@@ -40,6 +42,7 @@ class World:
         truth: What must be.
         recognizer: With the weights of the service.
         rng: Decides everything but the moment.
+        log: Where the service writes one line for each request that it is done with.
         changing: Held by whoever changes the gallery.
         clustering: Held by whoever has an album sorted.
         declared: How often the service asked to come again.
@@ -50,6 +53,7 @@ class World:
     truth: Truth
     recognizer: Recognizer
     rng: random.Random
+    log: Path
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     clustering: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     declared: int = 0
@@ -158,7 +162,8 @@ async def list_people(world: World) -> list[str]:
             after = body["next"]
         wanted = [person.answer(name) for name, person in sorted(world.truth.now.items())]
         world.people = len(wanted)
-        return expect("people", found, wanted) + expect("total", body["total"], len(wanted))
+        faults = expect("total", (body["total"], len(found)), (len(wanted), len(wanted)))
+        return faults or [fault for pair in zip(found, wanted, strict=True) for fault in check_person(*pair)]
 
 
 async def read_person(world: World) -> list[str]:
@@ -173,7 +178,7 @@ async def read_person(world: World) -> list[str]:
         wanted = [person.answer(name) for name, person in people.items() if person.number == number]
         if not wanted:
             return wrong_error(answer, 404, "unknown_person")
-        return wrong_status(answer, 200) or expect("person", answer.json(), wanted[0])
+        return wrong_status(answer, 200) or check_person(answer.json(), wanted[0])
 
     return truth.faults_since(moment, find)
 

@@ -12,10 +12,10 @@ from sameface.service.config import ServiceConfig
 from soaking.acts import World, wrong_error
 from soaking.changes import new_name, sift
 from soaking.pictures import Picture
-from soaking.truth import Enrolled, expect
+from soaking.truth import Enrolled, check_person, expect
 
 NOBODY = 2**40  # no person's number
-PATIENCE = 20.0  # seconds in which an enrolment is done whose client has hung up
+PATIENCE = 60.0  # seconds in which a request is done whose client has hung up
 BREAK = "the-end-of-a-part"
 
 Request = tuple[str, str, dict[str, Any], int, str]  # method, path, what is sent, status and code to expect
@@ -107,7 +107,7 @@ async def connection(
             await writer.wait_closed()
 
 
-def as_form(path: str, picture: Picture, field: str, **data: str) -> bytes:
+def as_form(path: str, picture: Picture, field: str, mark: str = "rude", **data: str) -> bytes:
     """Return a whole request with a form."""
     parts = [
         f'--{BREAK}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
@@ -116,7 +116,7 @@ def as_form(path: str, picture: Picture, field: str, **data: str) -> bytes:
     file = f'--{BREAK}\r\nContent-Disposition: form-data; name="{field}"; filename="{picture.name}"\r\n\r\n'
     body = "".join([*parts, file]).encode() + picture.data + f"\r\n--{BREAK}--\r\n".encode()
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Request-ID: {mark}\r\nContent-Length: {len(body)}\r\n"
         f"Content-Type: multipart/form-data; boundary={BREAK}\r\n\r\n"
     )
     return head.encode() + body
@@ -156,26 +156,34 @@ async def enroll_deaf(world: World) -> list[str]:
         keys, _ = sift(world, [picture], name)
         person = Enrolled(0, truth.number_faces(keys))
         truth.begin({**truth.now, name: person})
+        mark = f"deaf-{name.rpartition(' ')[2]}"
+        written = world.log.stat().st_size
         async with connection(world, rude=0) as (_, writer):
-            writer.write(as_form("/v1/people", picture, "pictures", name=name))
-        number = await find_soon(world, name)
-        if number is None:
+            writer.write(as_form("/v1/people", picture, "pictures", mark, name=name))
+            await writer.drain()
+            await asyncio.sleep(world.rng.choice((0, 0.02, 0.1, 0.5)))
+        faults = await wait_until_logged(world, mark, written)
+        answer = await world.ask("GET", "/v1/people", params={"name": name})
+        found = answer.json()["people"]
+        if not found:
             truth.settle(done=False)
             truth.gone.add(name)
-            return []
-        truth.begin({**truth.now, name: Enrolled(number, person.faces)})
+            return faults
+        person = Enrolled(int(found[0]["id"]), person.faces)
+        truth.begin({**truth.now, name: person})
         truth.settle(done=True)
-        return expect("number", number > 0, wanted=True)
+        return faults + check_person(found[0], person.answer(name))
 
 
-async def find_soon(world: World, name: str) -> int | None:
-    """Return the number of somebody, as soon as they are enrolled, or None if they are not in time."""
-    for _ in range(round(PATIENCE / 0.5)):
-        answer = await world.ask("GET", "/v1/people", params={"name": name})
-        for person in answer.json()["people"]:
-            return int(person["id"])
-        await asyncio.sleep(0.5)
-    return None
+async def wait_until_logged(world: World, mark: str, written: int) -> list[str]:
+    """Wait until the service is done with a request; `written` is where its log ended before."""
+    for _ in range(round(PATIENCE / 0.2)):
+        await asyncio.sleep(0.2)
+        with world.log.open("rb") as file:
+            file.seek(written)
+            if mark.encode() in file.read():
+                return []
+    return [f"the request {mark} is not done after {PATIENCE:.0f} s"]
 
 
 async def stall(world: World) -> list[str]:

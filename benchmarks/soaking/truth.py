@@ -39,7 +39,7 @@ class Enrolled:
     consent: str | None = None
 
     def answer(self, name: str) -> Json:
-        """Return the person as the service must answer it."""
+        """Return the person as the service must answer it, in the fields that are checked."""
         return {"id": self.number, "name": name, "faces": len(self.faces), "consent": self.consent}
 
 
@@ -185,6 +185,11 @@ def close(found: Any, wanted: Any, reach: float) -> bool:
 def expect(what: str, found: object, wanted: object) -> list[str]:
     """Return a fault unless two things are equal."""
     return [] if found == wanted else [f"{what} {found!r}, wanted {wanted!r}"]
+
+
+def check_person(found: Json, wanted: Json) -> list[str]:
+    """Return a fault unless a person is answered as they must be."""
+    return expect("person", {name: found.get(name) for name in wanted}, wanted)
 
 
 def without(people: People, name: str) -> dict[str, Enrolled]:

@@ -13,8 +13,8 @@ from starlette.types import ASGIApp
 
 BACKLOG = 2048
 GRACE_SECONDS = 60  # for what was accepted before the service ends
-# In which nothing comes on a connection until it is closed: longer than clients (5) and proxies (60) keep theirs,
-# or a request that they send on it at that moment is lost.
+# In which nothing comes on a connection until it is closed: longer than clients (5) and proxies (60) keep
+# theirs, or a request that they send on it at that moment is lost.
 IDLE_SECONDS = 75
 
 
