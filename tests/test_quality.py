@@ -65,6 +65,7 @@ def test_the_nose_tells_how_far_a_face_is_turned():
     aside = LEVEL.copy()
     aside[2, 0] += 20
     assert measure_turn(aside) == pytest.approx(0.5)
+    assert measure_turn(2 * LEVEL - aside) == pytest.approx(-0.5)  # to the other side
     quarter = np.array([[0, -1], [1, 0]], np.float32)
     assert measure_turn(aside @ quarter.T) == pytest.approx(0.5)  # a tilted head is not turned
 

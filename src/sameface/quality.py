@@ -67,7 +67,7 @@ def measure_quality(face: Face, crop: Image) -> Quality:
         certainty=ramp(face.score, CERTAIN),
         size=min(face.width, face.height, len(crop)) / len(crop),
         sharpness=ramp(measure_sharpness(grey), SHARP),
-        pose=ramp(measure_turn(face.landmarks), TURNED),
+        pose=ramp(abs(measure_turn(face.landmarks)), TURNED),
         light=ramp(clipped, CLIPPED),
     )
 
@@ -103,12 +103,15 @@ def measure_turn(landmarks: NDArray[np.float32]) -> float:
 
     Args:
         landmarks: `(5, 2)` as a face has them.
+
+    Returns:
+        Above 0 if the face looks to the right of the picture, which is the person's own left.
     """
     left_eye, right_eye, nose, left_corner, right_corner = landmarks.astype(np.float64)
     across = right_eye - left_eye
     apart = max(float(np.hypot(*across)), 1e-6)
     middle = (left_eye + right_eye + left_corner + right_corner) / 4
-    return abs(float((nose - middle) @ across)) / apart**2
+    return float((nose - middle) @ across) / apart**2
 
 
 def ramp(value: float, ends: tuple[float, float]) -> float:

@@ -1,0 +1,146 @@
+"""Ask somebody before a camera to turn the head, and tell from the pictures whether a head turned.
+
+A flat picture of a face looks the same way however it is held: moving and tilting it shifts nose, eyes and
+mouth together. What this stops, and what it does not, was measured (docs/liveness.md).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sameface.face import Face, overlaps
+from sameface.quality import measure_turn
+
+Pose = Literal["straight", "left", "right"]
+Reason = Literal["late", "lost", "jumped", "other_person", "wrong_way"]
+
+TURNS = 3  # of the head; each to one of two sides
+STRAIGHT = 0.12  # a face that looks straight ahead turns no farther, as `measure_turn` has it
+TURNED = 0.25  # and one that is turned at least so far
+HOLD = 2  # pictures, one after the other, that must show a pose
+SECONDS = 60.0  # for everything
+GAP = 2.0  # seconds between two pictures of the face at most
+OVERLAP = 0.2  # of the boxes of a face in two pictures that follow each other, at least
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """A picture of the camera in which a face was found.
+
+    Attributes:
+        at: Seconds since the challenge began.
+        face: The face.
+        row: `(d,) float32` its embedding, of length 1.
+    """
+
+    at: float
+    face: Face
+    row: NDArray[np.float32]
+
+    @property
+    def turn(self) -> float:
+        """How far the head is turned, above 0 to the person's own left."""
+        return measure_turn(self.face.landmarks)
+
+    @property
+    def pose(self) -> Pose | None:
+        """Which way the face looks; None is something in between."""
+        if abs(self.turn) <= STRAIGHT:
+            return "straight"
+        if abs(self.turn) < TURNED:
+            return None
+        return "left" if self.turn > 0 else "right"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdict:
+    """How far somebody is with a challenge.
+
+    Attributes:
+        met: How many poses were taken.
+        total: How many were asked for.
+        anchor: The picture of the first pose, with which the others are compared; None before it was taken.
+        too_fast: The pose that is wanted was taken, but the way to it was not seen.
+        reason: Why the challenge has failed, if it has: the time is over (late), no face was seen for too
+            long (lost), the face leapt (jumped), it is another person's, or it turned to the other side.
+    """
+
+    met: int
+    total: int
+    anchor: Frame | None = None
+    too_fast: bool = False
+    reason: Reason | None = None
+
+    @property
+    def state(self) -> Literal["running", "passed", "failed"]:
+        """Whether it is over."""
+        if self.reason is not None:
+            return "failed"
+        return "passed" if self.met == self.total else "running"
+
+
+def draw_poses(dice: random.Random) -> list[Pose]:
+    """Return the poses to ask for: straight, then to a side, in turn. Only the sides are left to chance."""
+    sides: list[Pose] = ["left", "right"]
+    return [pose for _ in range(TURNS) for pose in ("straight", dice.choice(sides))]
+
+
+def judge_frames(poses: Sequence[Pose], frames: Sequence[Frame], *, at: float, threshold: float) -> Verdict:
+    """Tell how far the poses were taken, in order, by one person who was seen all the time.
+
+    A turn counts if the face was also seen on the way there, so that pictures cannot simply be exchanged.
+
+    Args:
+        poses: What was asked for, each once the one before it was taken.
+        frames: What was seen, in order; pictures without a face are left out.
+        at: What the clock says, in seconds since the challenge began.
+        threshold: The squared distance at and under which two faces are one person's.
+    """
+    verdict, held, on_the_way = Verdict(0, len(poses)), 0, False
+    for number, frame in enumerate(frames):
+        wanted = poses[verdict.met]
+        if verdict.anchor is not None:
+            reason = find_fault(wanted, frame, frames[number - 1], verdict.anchor, threshold)
+            if reason is not None:
+                return replace(verdict, reason=reason)
+        on_the_way = on_the_way or is_on_the_way(wanted, frame)
+        held = held + 1 if frame.pose == wanted and on_the_way else 0
+        verdict = replace(verdict, too_fast=frame.pose == wanted and not on_the_way)
+        if held == HOLD:
+            verdict = replace(verdict, met=verdict.met + 1, anchor=verdict.anchor or frame)
+            held, on_the_way = 0, False
+        if verdict.state == "passed":
+            return verdict
+    return replace(verdict, reason=find_delay(verdict.anchor, frames, at))
+
+
+def find_fault(wanted: Pose, frame: Frame, before: Frame, anchor: Frame, threshold: float) -> Reason | None:
+    """Return what is wrong with a frame after the first pose, seen beside the one before it, or None."""
+    if frame.at - before.at > GAP:
+        return "lost"
+    if overlaps(before.face.box, frame.face.box[None])[0] < OVERLAP:
+        return "jumped"
+    others = [before, anchor] if frame.pose == "straight" else [before]  # a turned face lies farther off
+    if any(((frame.row - other.row) ** 2).sum() > threshold for other in others):
+        return "other_person"
+    return "wrong_way" if {wanted, frame.pose} == {"left", "right"} else None
+
+
+def is_on_the_way(wanted: Pose, frame: Frame) -> bool:
+    """Return whether a face is between straight ahead and the side that is wanted."""
+    if wanted == "straight":
+        return True
+    return STRAIGHT < (frame.turn if wanted == "left" else -frame.turn) < TURNED
+
+
+def find_delay(anchor: Frame | None, frames: Sequence[Frame], at: float) -> Reason | None:
+    """Return whether the time is over, or the face has not been seen for too long since the first pose."""
+    if at > SECONDS:
+        return "late"
+    return "lost" if anchor is not None and at - frames[-1].at > GAP else None
