@@ -8,7 +8,6 @@ from typing import Any, Protocol, TypeAlias
 
 from sameface.arrays import Embeddings, Image
 from sameface.gallery.search import Known
-from sameface.template import Template
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -71,14 +70,17 @@ class Backend(Protocol):
     def write(self) -> AbstractContextManager[Statements]:
         """Hold one transaction, and nobody else writes: all of it is committed, or on an error nothing."""
 
-    def encode_face(self, number: int, template: Template, signature: str) -> dict[str, object]:
-        """Return the columns of `faces` that hold row and crop of the face `number`, made by a pipeline.
+    def encode_row(self, number: int, row: Embeddings, signature: str) -> dict[str, object]:
+        """Return the columns of `faces` that hold the row, `(d,) float32`, of the face `number`.
 
-        It is called inside the transaction that keeps them.
+        This and `encode_crop` are called inside the transaction that keeps what they return.
         """
 
     def decode_row(self, number: int, value: Any) -> Embeddings:
         """Return the row, `(d,) float32`, of the face `number` from what `row_column` selects."""
+
+    def encode_crop(self, number: int, crop: Image) -> bytes:
+        """Return what the column of the face `number` holds of what was cut out."""
 
     def decode_crop(self, number: int, value: bytes) -> Image:
         """Return what was cut out for the face `number` from what its column holds."""

@@ -29,7 +29,6 @@ from sameface.gallery.schema import APPLICATION_ID, MIGRATIONS
 from sameface.gallery.search import Known, Rows
 from sameface.gallery.thresholds import parse_thresholds, read_thresholds
 from sameface.gallery.vault import Vault, add_data_key
-from sameface.template import Template
 
 logger = logging.getLogger(__name__)
 
@@ -180,17 +179,17 @@ class Database:
         """Raise unless embeddings can be read and written."""
         self.vault.check()
 
-    def encode_face(self, number: int, template: Template, signature: str) -> dict[str, object]:  # noqa: ARG002
-        """Return the columns that hold row and crop; the signature is the whole file's."""
-        crop = encode_crop(template.crop)
-        return {
-            "embedding": self.vault.seal("embedding", number, template.embedding.tobytes()),
-            "crop": None if crop is None else self.vault.seal("crop", number, crop),
-        }
+    def encode_row(self, number: int, row: Embeddings, signature: str) -> dict[str, object]:  # noqa: ARG002
+        """Return the column that holds a row; the signature is the whole file's."""
+        return {"embedding": self.vault.seal("embedding", number, row.tobytes())}
 
     def decode_row(self, number: int, value: bytes) -> Embeddings:
         """Return a row from its bytes."""
         return np.frombuffer(self.vault.open("embedding", [number], [value])[0], np.float32)
+
+    def encode_crop(self, number: int, crop: Image) -> bytes:
+        """Return the bytes of a crop."""
+        return self.vault.seal("crop", number, encode_crop(crop))
 
     def decode_crop(self, number: int, value: bytes) -> Image:
         """Return a crop from its bytes."""

@@ -77,10 +77,8 @@ def find_owner(rows: Iterable[Row], box: NDArray[np.float32]) -> str | None:
     return None
 
 
-def encode_crop(crop: Image | None) -> bytes | None:
-    """Return a crop as a PNG file; None stays None."""
-    if crop is None:
-        return None
+def encode_crop(crop: Image) -> bytes:
+    """Return a crop as a PNG file."""
     expect_shape("crop", crop, ("h", "w", 3), np.uint8)
     file = io.BytesIO()
     PIL.Image.fromarray(crop).save(file, "PNG")

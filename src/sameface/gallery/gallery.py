@@ -56,7 +56,15 @@ from sameface.gallery.receipts import (
     write_receipt,
 )
 from sameface.gallery.records import EnrolledFace, Identification, Person, Pipeline, Receipt
-from sameface.gallery.search import Wish, decide, judge
+from sameface.gallery.rotation import (
+    Rotation,
+    check_rotation,
+    read_rotation,
+    sign_turned,
+    turn,
+    turn_back,
+)
+from sameface.gallery.search import Known, Wish, decide, judge
 from sameface.gallery.thresholds import read_thresholds, write_thresholds
 from sameface.gallery.upgrade import erase_in_upgrade
 from sameface.manifest import Thresholds
@@ -74,6 +82,7 @@ class Gallery:
         self.path = database.path
         self._db = database
         self._pipeline = pipeline
+        self._rotation: Rotation | None = None
         self._clock = clock  # in seconds since 1970: who expires, and when something was deleted
 
     @classmethod
@@ -95,6 +104,7 @@ class Gallery:
             keys: What opens it. A file that is made with an encryption key is encrypted from the first.
 
         Raises:
+            TemplateKeyError: Another template key has turned its rows, or none.
             MissingKeyError, WrongKeyError, KeyFileError: It is encrypted, and the key is not at hand. Without
                 a pipeline no key is needed for what touches neither embeddings nor crops.
             EncryptionError: A key was given, but it is not encrypted, or cannot be.
@@ -106,9 +116,10 @@ class Gallery:
         database = open_backend(os.fspath(path), keys, create=create and pipeline is not None)
         gallery = cls(database, pipeline)
         try:
+            gallery._rotation = read_rotation(keys.template)
             if pipeline is not None:
                 database.check_key()
-                gallery._check_signature(pipeline.signature)
+                gallery._check_signature(gallery._sign(pipeline))
         except BaseException:
             database.close()
             raise
@@ -202,12 +213,14 @@ class Gallery:
             UnknownPersonError: Nobody of that name or number is enrolled.
         """
         person = self.person(who).number
+        [(signature,)] = self._db.read(SIGNATURE)
+        check_rotation(self.path, signature, self._rotation)
         query = f"""SELECT faces.id, {self._db.row_column}, crop, sha256, {", ".join(BOX)}, score FROM faces
                     JOIN pictures ON pictures.id = picture_id WHERE person_id = ? ORDER BY faces.id"""
         return [
             read_template(
                 tuple(face),
-                self._db.decode_row(number, row),
+                turn_back(self._rotation, self._db.decode_row(number, row)[None])[0],
                 None if crop is None else self._db.decode_crop(number, crop),
             )
             for number, row, crop, *face in self._db.read(query, person)
@@ -274,7 +287,7 @@ class Gallery:
         over = None if expires is None else to_seconds(expires, self._clock())
         pipeline = self._need_pipeline()
         with self._db.write() as db:
-            self._compare_signature(db.execute(SIGNATURE).fetchall(), pipeline.signature)
+            self._compare_signature(db.execute(SIGNATURE).fetchall(), self._sign(pipeline))
             if self._db.is_trial:
                 raise UpgradeError(
                     self.path, "it is a trial: enroll in the gallery itself, or confirm it first"
@@ -288,7 +301,7 @@ class Gallery:
                 note_consent(db, person, note)
             if over is not None:
                 expire_person(db, person, over)
-            encode = partial(self._db.encode_face, signature=pipeline.signature)
+            encode = partial(self._encode_face, self._sign(pipeline))
             return sum(add_face(db, person, template, encode) for template in templates)
 
     def rename(self, old: Who, new: str) -> None:
@@ -466,7 +479,8 @@ class Gallery:
         if k < 1 or most < 1:
             raise ValueError(f"k and most must be 1 or more, got {k} and {most}")
         pipeline = self._need_pipeline()
-        known = self._db.load(pipeline.signature)
+        known = self._load(pipeline)
+        rows = turn(self._rotation, rows)
         limits = judge(pipeline.thresholds, known, far)
         if not known.faces:
             return [
@@ -475,6 +489,24 @@ class Gallery:
             ]
         wish = Wish(k, most, closed_set, frozenset(self.expired()))
         return [decide(near, limits, wish) for near in known.measure(rows, limits.factor, wish)]
+
+    def _load(self, pipeline: Pipeline) -> Known:
+        """Return who is enrolled now."""
+        try:
+            return self._db.load(self._sign(pipeline))
+        except SignatureError as error:  # it may be the key, which another program may change at any time
+            check_rotation(self.path, error.theirs, self._rotation)
+            raise
+
+    def _encode_face(self, signature: str, number: int, template: Template) -> dict[str, object]:
+        """Return the columns that hold the row and the crop of a face."""
+        row = turn(self._rotation, template.embedding[None])[0]
+        crop = None if template.crop is None else self._db.encode_crop(number, template.crop)
+        return {**self._db.encode_row(number, row, signature), "crop": crop}
+
+    def _sign(self, pipeline: Pipeline) -> str:
+        """Return the signature of the rows that a pipeline makes and that are kept here."""
+        return sign_turned(pipeline.signature, self._rotation)
 
     def _check_signature(self, signature: str) -> None:
         """Compare the signature with the gallery's; a new one gets it."""
@@ -489,6 +521,7 @@ class Gallery:
     def _compare_signature(self, found: Sequence[Row], signature: str) -> None:
         """Raise unless the rows are of this pipeline: an upgrade may change them at any time."""
         theirs = str(found[0][0]) if found else "none"
+        check_rotation(self.path, theirs, self._rotation)
         if theirs != signature:
             raise SignatureError(self.path, theirs, signature)
 

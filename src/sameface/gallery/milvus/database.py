@@ -28,7 +28,6 @@ from sameface.gallery.milvus.nearest import Distributed
 from sameface.gallery.milvus.outbox import POSTGRES, SQLITE, make_outbox, read_state
 from sameface.gallery.milvus.vectors import Vectors
 from sameface.gallery.search import Known
-from sameface.template import Template
 
 logger = logging.getLogger(__name__)
 
@@ -94,13 +93,17 @@ class MilvusDatabase:
     def check_key(self) -> None:
         """Do nothing: people who are encrypted are not let in."""
 
-    def encode_face(self, number: int, template: Template, signature: str) -> dict[str, object]:
-        """Return the columns that hold row and crop in the database of people."""
-        return self._people.encode_face(number, template, signature)
+    def encode_row(self, number: int, row: Embeddings, signature: str) -> dict[str, object]:
+        """Return the columns that hold a row in the database of people."""
+        return self._people.encode_row(number, row, signature)
 
     def decode_row(self, number: int, value: object) -> Embeddings:
         """Return a row from what the database of people gives."""
         return self._people.decode_row(number, value)
+
+    def encode_crop(self, number: int, crop: Image) -> bytes:
+        """Return what the database of people keeps of a crop."""
+        return self._people.encode_crop(number, crop)
 
     def decode_crop(self, number: int, value: bytes) -> Image:
         """Return a crop from what the database of people gives."""

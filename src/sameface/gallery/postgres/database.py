@@ -21,7 +21,6 @@ from sameface.gallery.postgres.connections import Connections, connect, translat
 from sameface.gallery.postgres.nearest import INDEX, Indexed
 from sameface.gallery.postgres.schema import Connection, prepare
 from sameface.gallery.search import Known, Rows
-from sameface.template import Template
 
 logger = logging.getLogger(__name__)
 
@@ -84,14 +83,17 @@ class PostgresDatabase:
     def check_key(self) -> None:
         """Do nothing: no key is needed."""
 
-    def encode_face(self, number: int, template: Template, signature: str) -> dict[str, object]:  # noqa: ARG002
-        """Return the columns that hold row and crop and say which pipeline made the row."""
-        embedding = rows.encode_row(template.embedding)
-        return {"embedding": embedding, "signature": signature, "crop": encode_crop(template.crop)}
+    def encode_row(self, number: int, row: Embeddings, signature: str) -> dict[str, object]:  # noqa: ARG002
+        """Return the columns that hold a row and say which pipeline made it."""
+        return {"embedding": rows.encode_row(row), "signature": signature}
 
     def decode_row(self, number: int, value: bytes) -> Embeddings:  # noqa: ARG002
         """Return a row from what pgvector sends."""
         return rows.decode_row(value)
+
+    def encode_crop(self, number: int, crop: Image) -> bytes:  # noqa: ARG002
+        """Return the bytes of a crop."""
+        return encode_crop(crop)
 
     def decode_crop(self, number: int, value: bytes) -> Image:  # noqa: ARG002
         """Return a crop from its bytes."""

@@ -84,6 +84,12 @@ MIGRATIONS = (
     {CHAIN}
     CREATE TABLE receipts (number bigint PRIMARY KEY, facts text NOT NULL, hash text NOT NULL);
     """,
+    # A template key is part of the signature, and can be changed.
+    """
+    ALTER TABLE faces DROP CONSTRAINT faces_signature_fkey;
+    ALTER TABLE faces ADD CONSTRAINT faces_signature_fkey
+        FOREIGN KEY (signature) REFERENCES pipeline (signature) ON UPDATE CASCADE;
+    """,
 )
 
 
