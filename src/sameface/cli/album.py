@@ -23,6 +23,7 @@ from sameface.cli import BadInputError
 from sameface.cli.batch import Tally, batch_options, check_sources, follow, unfinished
 from sameface.cli.options import far_option, json_option
 from sameface.cli.output import count, finish, print_json
+from sameface.cli.unlock import key_options
 from sameface.cluster import cluster_embeddings, same_picture_pairs
 from sameface.gallery import Gallery, Identification
 from sameface.recognizer import Recognizer
@@ -35,6 +36,7 @@ MOST = 100_000  # faces of an album, whose thumbnails are in memory: 400 MB
 @click.option("-o", "--output", required=True, type=click.Path(), help="The folder to make.")
 @click.option("--copy", is_flag=True, help="Copy the pictures instead of linking to them.")
 @click.option("--gallery", "gallery_path", envvar="SAMEFACE_GALLERY", help="Name the people known there.")
+@key_options
 @far_option
 @json_option
 @batch_options
@@ -53,7 +55,7 @@ def cluster(*, recognizer: Recognizer, album: str, output: str, far: float | Non
     check_target(Path(album), target)
     check_sources([album])
     finder, tally = Finder(recognizer, crops=True), Tally()
-    with open_known(choices["gallery_path"], recognizer) as known, unfinished(target) as journal:
+    with open_known(choices, recognizer) as known, unfinished(target) as journal:
         results = embed_pictures(open_pictures([album]), finder, workers=choices["workers"], journal=journal)
         followed = follow(results, partial(count_pictures, [album]), tally)
         faces, rows = gather_faces(followed, recognizer.embedder.spec.dimension)
@@ -81,9 +83,10 @@ def check_target(album: Path, output: Path) -> None:
         raise click.UsageError(f"{str(output)!r} exists: choose a new folder")
 
 
-def open_known(path: str | None, recognizer: Recognizer) -> AbstractContextManager[Gallery | None]:
+def open_known(choices: dict[str, Any], recognizer: Recognizer) -> AbstractContextManager[Gallery | None]:
     """Open the gallery before the work begins, if there is one."""
-    return nullcontext() if path is None else Gallery.open(path, recognizer, create=False)
+    path, keys = choices["gallery_path"], choices["keys"]
+    return nullcontext() if path is None else Gallery.open(path, recognizer, create=False, keys=keys)
 
 
 def gather_faces(results: Iterable[Result], dimension: int) -> tuple[list[AlbumFace], Embeddings]:

@@ -9,11 +9,13 @@ import click
 
 from sameface.cli.folders import embed_folder, folder_argument
 from sameface.cli.measure import Run, measuring_options
+from sameface.cli.unlock import key_options
 from sameface.evaluation.calibration import Calibration, check_reliability, split_people
 from sameface.evaluation.calibration import calibrate as find_threshold
 from sameface.evaluation.calibration_report import report_calibration
 from sameface.evaluation.save import save_weights
 from sameface.gallery import Gallery
+from sameface.gallery.keys import Keys
 
 
 @click.command()
@@ -31,8 +33,11 @@ from sameface.gallery import Gallery
     type=click.Path(dir_okay=False),
     help="Keep all thresholds in this gallery, or in a copy of the weights if it ends in .onnx.",
 )
+@key_options
 @measuring_options
-def calibrate(*, run: Run, folder: Path, far: float, gallery_size: int | None, save: str | None) -> None:
+def calibrate(
+    *, run: Run, folder: Path, far: float, gallery_size: int | None, save: str | None, keys: Keys
+) -> None:
     """Find the threshold for a false-accept rate on the pictures of PEOPLE_FOLDER, one folder per person.
 
     It is refused where fewer than 30 false accepts would stand behind the rate. With --save GALLERY,
@@ -49,17 +54,17 @@ def calibrate(*, run: Run, folder: Path, far: float, gallery_size: int | None, s
     reliability = check_reliability([(half.rows, half.person) for half in halves])
     report = report_calibration(facts, people, found, reliability=reliability, gallery_size=gallery_size)
     if save is not None:
-        keep(run, found, save)
+        keep(run, found, save, keys)
     run.finish(replace(report, failures=tuple(failures)))
 
 
-def keep(run: Run, found: Calibration, target: str) -> None:
+def keep(run: Run, found: Calibration, target: str, keys: Keys) -> None:
     """Save the thresholds in a copy of the weights or in a gallery."""
     if target.endswith(".onnx"):
         weights, copy = click.get_current_context().params["weights"], Path(target)
         save_weights(weights, copy, found.thresholds, found.logistic)
         click.echo(f"saved: {copy} and {copy.with_suffix('.toml').name}", err=True)
         return
-    with Gallery.open(target, run.recognizer, create=False) as gallery:
+    with Gallery.open(target, run.recognizer, create=False, keys=keys) as gallery:
         gallery.keep_thresholds(found.thresholds)
     click.echo(f"saved: {gallery.path} now has thresholds of its own", err=True)

@@ -16,21 +16,32 @@ import sameface
 from sameface.cli.options import json_option, recognizer_options
 from sameface.cli.output import print_json
 from sameface.cli.tune import print_timings, record_timings, time_embedders, time_embedding
+from sameface.cli.unlock import key_options
+from sameface.gallery import Gallery
+from sameface.gallery.keys import Keys
 from sameface.model import Model
 from sameface.recognizer import Recognizer
 
-PACKAGES = ("numpy", "pillow", "onnxruntime", "fastcluster", "click", "rich", "pillow-heif", "pyarrow", "av")
+PACKAGES = (
+    *("numpy", "pillow", "onnxruntime", "fastcluster", "click", "rich"),
+    *("pillow-heif", "pyarrow", "av", "cryptography"),
+)
 
 
 @click.command()
 @click.option("--tune", is_flag=True, help="Time every embedder on 1, 2, 4 ... cores; say what is fastest.")
+@click.option("--gallery", "gallery_path", help="Also open a gallery, with the keys that it needs.")
+@key_options
 @json_option
 @recognizer_options
-def doctor(*, recognizer: Recognizer, tune: bool, as_json: bool) -> None:
+def doctor(
+    *, recognizer: Recognizer, tune: bool, gallery_path: str | None, keys: Keys, as_json: bool
+) -> None:
     """Check the installation: versions, weights, processors, and how long one face takes.
 
     --tune changes nothing: it tells which options to give.
     """
+    opened = None if gallery_path is None else look_into(gallery_path, recognizer, keys)
     versions = {package: version_of(package) for package in PACKAGES}
     models = (recognizer.detector.model, recognizer.embedder.model)
     seconds = time_embedding(recognizer.embedder)
@@ -38,7 +49,7 @@ def doctor(*, recognizer: Recognizer, tune: bool, as_json: bool) -> None:
     timings = list(time_embedders()) if tune else []
     if as_json:
         found = record_timings(timings, used) if tune else {}
-        print_json(record_of(recognizer, models, versions, seconds) | found)
+        print_json(record_of(recognizer, models, versions, seconds) | {"gallery": opened} | found)
         return
     line("sameface", sameface.__version__)
     line("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
@@ -56,6 +67,8 @@ def doctor(*, recognizer: Recognizer, tune: bool, as_json: bool) -> None:
     )
     line("signature", recognizer.signature)
     line("embedding", f"{1000 * seconds:.1f} ms per face, one at a time")
+    if opened is not None:
+        line("gallery", "{path}: {people} people, {faces} faces, {encryption}, {rows}".format(**opened))
     click.echo("all is well")
     if tune:
         print_timings(timings, used)
@@ -84,6 +97,19 @@ def record_of(
         "thresholds": asdict(recognizer.thresholds),
         "signature": recognizer.signature,
         "ms_per_face": round(1000 * seconds, 2),
+    }
+
+
+def look_into(path: str, recognizer: Recognizer, keys: Keys) -> dict[str, Any]:
+    """Open a gallery and return what it is: it opens only with the keys that it needs, and no others."""
+    with Gallery.open(path, recognizer, create=False, keys=keys) as gallery:
+        people, faces = gallery.count()
+    return {
+        "path": path,
+        "people": people,
+        "faces": faces,
+        "encryption": "not encrypted" if keys.encryption is None else "encrypted with AES-256-GCM",
+        "rows": "rows not turned" if keys.template is None else "rows turned by a template key",
     }
 
 

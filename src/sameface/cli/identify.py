@@ -20,6 +20,7 @@ from sameface.cli.output import (
     print_json,
     print_table,
 )
+from sameface.cli.unlock import key_options
 from sameface.face import Face
 from sameface.gallery import Gallery, Identification
 from sameface.recognizer import Recognizer
@@ -45,6 +46,7 @@ VIDEOS = frozenset(f".{ending}" for ending in ENDINGS.split())
 )
 @every_option
 @gallery_option
+@key_options
 @far_option
 @json_option
 @recognizer_options
@@ -72,7 +74,7 @@ def identify(
     if videos:
         tell_videos = importlib.import_module("sameface.cli.video").tell_videos
     failures: list[str] = []
-    with Gallery.open(gallery_path, recognizer, create=False) as gallery:
+    with Gallery.open(gallery_path, recognizer, create=False, keys=choices["keys"]) as gallery:
         if gallery.thresholds != recognizer.thresholds:
             click.echo(f"thresholds of the gallery: {gallery.thresholds.calibrated_on}", err=True)
         stills = [path for path in given if path not in videos]

@@ -17,6 +17,7 @@ from sameface.batch import Finder, Picture, Result, embed_pictures, open_picture
 from sameface.cli.batch import Tally, batch_options, check_sources, follow, open_named
 from sameface.cli.options import face_option, gallery_option, json_option, quality_option
 from sameface.cli.output import count, finish, print_json, print_table
+from sameface.cli.unlock import key_options
 from sameface.errors import BadNameError, FaceTakenError, GalleryError, ImageError
 from sameface.gallery import Gallery, Person
 from sameface.gallery.expiry import parse_moment
@@ -43,6 +44,7 @@ Add: TypeAlias = Callable[[str, list[Template]], int]  # enrolls faces of a pers
 )
 @quality_option
 @gallery_option
+@key_options
 @face_option
 @json_option
 @batch_options
@@ -70,7 +72,7 @@ def enroll(
     everyone = partial(open_everyone, people_folder, name, pictures)
     finder = Finder(recognizer, choices["face"], choices["keep_crops"], choices["min_quality"])
     tally = Tally()
-    with Gallery.open(gallery_path, recognizer) as gallery:
+    with Gallery.open(gallery_path, recognizer, keys=choices["keys"]) as gallery:
         results = embed_pictures(
             everyone(), finder, workers=choices["workers"], leave_out=partial(is_enrolled, gallery)
         )

@@ -10,9 +10,11 @@ import click
 
 from sameface.cli.keys import access_option, opened
 from sameface.cli.options import gallery_option, quality_option, recognizer_options
+from sameface.cli.unlock import key_options
 from sameface.errors import AccessFileError
 from sameface.gallery import Gallery
 from sameface.gallery.expiry import MOST_DAYS
+from sameface.gallery.keys import Keys
 from sameface.recognizer import Recognizer
 
 try:
@@ -29,6 +31,7 @@ file_path = click.Path(exists=True, dir_okay=False)
 
 @click.command()
 @gallery_option
+@key_options
 @access_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
@@ -73,6 +76,7 @@ def serve(
     *,
     recognizer: Recognizer,
     gallery_path: str,
+    keys: Keys,
     access_path: str | None,
     host: str,
     port: int,
@@ -87,7 +91,7 @@ def serve(
     place = Place(host, port, choices.pop("tls_cert"), choices.pop("tls_key"))
     config = read_config(choices, local=is_local(host))
     with ExitStack() as stack:
-        gallery = stack.enter_context(Gallery.open(gallery_path, recognizer))
+        gallery = stack.enter_context(Gallery.open(gallery_path, recognizer, keys=keys))
         access = stack.enter_context(opened(gallery_path, access_path))
         if config.keys_required and not access.keys():
             raise AccessFileError(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sameface.adapter import Adapter, fit_adapter
 from sameface.align import align_faces
 from sameface.arrays import Embeddings
+from sameface.cli.encrypt import decrypt, encrypt, new_key, rekey, rotate
 from sameface.cli.folders import folder_argument
 from sameface.cli.options import (
     DETECTOR,
@@ -24,6 +25,7 @@ from sameface.cli.options import (
     take_detector,
 )
 from sameface.cli.output import count, each, finish, print_json, print_table, progress
+from sameface.cli.unlock import key_options
 from sameface.errors import AdapterError, TooFewPairsError
 from sameface.evaluation.cache import Cache
 from sameface.evaluation.pairings import Pairing, compare_pipelines, hold_out
@@ -33,6 +35,7 @@ from sameface.evaluation.protocols import read_people
 from sameface.face import overlaps
 from sameface.gallery.confirm import confirm_upgrade
 from sameface.gallery.faces import SAME_PLACE
+from sameface.gallery.rotation import strip_mark
 from sameface.gallery.upgrade import PendingFace, Progress, Upgrade, discard_upgrade
 from sameface.image import find_pictures, hash_image, read_image
 from sameface.recognizer import Recognizer
@@ -53,7 +56,11 @@ def detector_choices(command: Command) -> Command:
 
 @click.group()
 def gallery() -> None:
-    """Move a gallery to other weights without enrolling anybody again."""
+    """Move a gallery to other weights without enrolling anybody again; encrypt it, and turn its rows."""
+
+
+for command in (new_key, encrypt, decrypt, rotate, rekey):
+    gallery.add_command(command)
 
 
 @gallery.command("fit-adapter")
@@ -183,6 +190,7 @@ def val_or_none(pairing: Pairing) -> float | None:
 @click.option("--drop-rest", is_flag=True, help="With --confirm: delete faces that could not be moved.")
 @click.option("--discard", is_flag=True, help="Delete the upgrade that was begun.")
 @json_option
+@key_options
 @detector_choices
 def upgrade(
     *, path: str, new: str | None, confirm: bool, drop_rest: bool, discard: bool, **choices: Any
@@ -209,14 +217,14 @@ def upgrade(
 
 def build(path: str, new: str, choices: dict[str, Any]) -> None:
     """Take an upgrade as far as it goes."""
-    names = ("no_flip", "pictures", "adapter_path", "as_json")
-    no_flip, pictures, adapter_path, as_json = (choices.pop(name) for name in names)
+    names = ("no_flip", "pictures", "adapter_path", "as_json", "keys")
+    no_flip, pictures, adapter_path, as_json, keys = (choices.pop(name) for name in names)
     threads = choices["threads"]
     detector = take_detector(choices)
     recognizer = Recognizer(detector, load_embedder(new, flip=not no_flip, threads=threads))
     adapter = None if adapter_path is None else Adapter.load(adapter_path)
     failures: list[str] = []
-    with Upgrade.open(path, recognizer.signature) as begun:
+    with Upgrade.open(path, recognizer.signature, keys) as begun:
         if adapter is not None:
             check_adapter(adapter, str(adapter_path), begun)
         if pictures is not None:
@@ -234,9 +242,10 @@ def build(path: str, new: str, choices: dict[str, Any]) -> None:
 
 def check_adapter(adapter: Adapter, path: str, begun: Upgrade) -> None:
     """Raise unless the adapter leads from the gallery's pipeline to the new one, and knows its thresholds."""
-    if (adapter.source, adapter.target) != (begun.source, begun.target):
+    source, target = strip_mark(begun.source), strip_mark(begun.target)
+    if (adapter.source, adapter.target) != (source, target):
         given = f"from {adapter.source} to {adapter.target}"
-        raise AdapterError(path, f"it leads {given}, wanted from {begun.source} to {begun.target}")
+        raise AdapterError(path, f"it leads {given}, wanted from {source} to {target}")
     if adapter.thresholds is None:
         raise AdapterError(path, "it has no thresholds: make it with `sameface gallery fit-adapter`")
 

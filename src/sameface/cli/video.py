@@ -19,8 +19,10 @@ from rich.console import Console
 from sameface.cli.answers import answer_record, describe
 from sameface.cli.options import every_option, far_option, gallery_option, json_option, recognizer_options
 from sameface.cli.output import face_record, finish, print_json, print_table
+from sameface.cli.unlock import key_options
 from sameface.errors import VideoError
 from sameface.gallery import Gallery
+from sameface.gallery.keys import Keys
 from sameface.recognizer import Recognizer
 
 try:
@@ -186,6 +188,7 @@ def track_record(track: Track) -> dict[str, Any]:
 @click.option("--stream", metavar="ADDRESS", help="Instead of a camera: rtsp://host/path, or a video file.")
 @every_option
 @gallery_option
+@key_options
 @far_option
 @json_option
 @recognizer_options
@@ -193,6 +196,7 @@ def watch(
     *,
     recognizer: Recognizer,
     gallery_path: str,
+    keys: Keys,
     camera: int,
     stream: str | None,
     as_json: bool,
@@ -205,7 +209,7 @@ def watch(
     """
     named = False
     with (
-        Gallery.open(gallery_path, recognizer, create=False) as gallery,
+        Gallery.open(gallery_path, recognizer, create=False, keys=keys) as gallery,
         open_live(camera, stream) as video,
         noting_interrupt() as interrupted,
     ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TypeAlias
@@ -103,9 +103,7 @@ def rotate_key(path: str | os.PathLike[str], old: KeySource, new: KeySource) -> 
         settle(sealed, "what the old key opens stays")
 
 
-def rotate_data_key(
-    path: str | os.PathLike[str], source: KeySource, *, done: Callable[[int], object] | None = None
-) -> int:
+def rotate_data_key(path: str | os.PathLike[str], source: KeySource) -> int:
     """Encrypt every value of a file anew with a new data key, and destroy the old one.
 
     It goes a page at a time, each in a transaction of its own, so that others search and write meanwhile.
@@ -114,7 +112,6 @@ def rotate_data_key(
     Args:
         path: The gallery.
         source: The key that opens it.
-        done: Told after each page how many faces were encrypted anew by this call.
 
     Returns:
         How many faces were encrypted anew by this call.
@@ -134,8 +131,6 @@ def rotate_data_key(
         while not drop_old_keys(sealed):
             for count in seal_anew(sealed):
                 faces += count
-                if done is not None:
-                    done(faces)
                 time.sleep(PAUSE_SECONDS)  # others who write get their turns
         settle(sealed, "values of the old data key stay")
     return faces

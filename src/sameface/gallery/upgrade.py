@@ -20,7 +20,8 @@ from sameface.errors import GalleryBusyError, UpgradeError
 from sameface.gallery.address import MilvusAddress, parse_address
 from sameface.gallery.database import Database
 from sameface.gallery.index import SUFFIX as SEARCHED
-from sameface.gallery.keys import KeySource
+from sameface.gallery.keys import NO_KEYS, Keys, KeySource
+from sameface.gallery.rotation import Rotation, check_rotation, read_rotation, sign_turned, turn, turn_back
 from sameface.gallery.vault import Vault
 from sameface.manifest import Thresholds
 
@@ -66,37 +67,43 @@ class Upgrade:
     forgotten in the gallery meanwhile is taken over when it is opened.
     """
 
-    def __init__(self, database: Database, source: str, target: str) -> None:
+    def __init__(self, database: Database, source: str, target: str, rotation: Rotation | None) -> None:
         self.path = database.path
         self.source = source
         self.target = target
+        self._rotation = rotation
         self._db = database
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], target: str, key: KeySource | None = None) -> Self:
+    def open(cls, path: str | os.PathLike[str], target: str, keys: Keys = NO_KEYS) -> Self:
         """Begin to move the gallery at `path` to the signature `target`, or go on with it.
 
         Args:
             path: The gallery.
             target: The signature of the new pipeline.
-            key: Opens the gallery if it is encrypted; the upgrade then is too, with the same data keys.
+            keys: What opens the gallery. If it is encrypted the upgrade is too, with the same data keys; if
+                its rows are turned, those of the upgrade are by the same key.
 
         Raises:
+            TemplateKeyError: Another template key has turned its rows, or none.
             MissingKeyError, WrongKeyError, KeyFileError: It is encrypted, and the key is not at hand.
             UpgradeError: It has that signature already, or an upgrade to another one was begun.
             GalleryFileError: It is missing or not a gallery.
         """
         check_file(path)
-        source = read_signature(os.fspath(path), key)
-        if source == target:
+        rotation = read_rotation(keys.template)
+        source = read_signature(os.fspath(path), keys.encryption)
+        check_rotation(os.fspath(path), source, rotation)
+        signed = sign_turned(target, rotation)
+        if source == signed:
             raise UpgradeError(os.fspath(path), f"it was made with pipeline {target} already")
         database = Database.open(upgraded_path(path), create=True)
-        database.vault.source = key
+        database.vault.source = keys.encryption
         try:
-            begin(database, source, target)
+            begin(database, source, signed)
             with attached(database, os.fspath(path)), database.write() as db:
                 take_over(db, database.vault)
-            upgrade = cls(database, source, target)
+            upgrade = cls(database, source, signed, rotation)
             upgrade._settle()
         except BaseException:
             database.close()
@@ -132,7 +139,7 @@ class Upgrade:
 
     def put(self, faces: Sequence[PendingFace], rows: Embeddings) -> None:
         """Keep the rows that the new pipeline made of these faces, `(n, d) float32`."""
-        self._replace([face.number for face in faces], rows, adapted=False)
+        self._replace([face.number for face in faces], turn(self._rotation, rows), adapted=False)
 
     def adapt(self, move: Callable[[Embeddings], Embeddings], thresholds: Thresholds) -> int:
         """Move the rows of all faces that are left; those that were moved once before stay out.
@@ -156,7 +163,8 @@ class Upgrade:
         with self._db.write() as db:
             values = (self.source, json.dumps(asdict(thresholds)))
             db.execute("INSERT OR REPLACE INTO adapted (id, source, thresholds) VALUES (1, ?, ?)", values)
-        self._replace(numbers, move(rows), adapted=True)
+        moved = move(turn_back(self._rotation, rows))
+        self._replace(numbers, turn(self._rotation, moved), adapted=True)
         return len(found)
 
     def _replace(self, numbers: Sequence[int], rows: Embeddings, *, adapted: bool) -> None:

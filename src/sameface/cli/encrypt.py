@@ -1,0 +1,97 @@
+"""Commands on what protects a gallery: gallery new-key, encrypt, decrypt, rotate-key, rekey."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sameface.cli.output import count
+from sameface.cli.unlock import ENCRYPTION, encryption_option, find_key, key_options, key_path
+from sameface.gallery.encryption import decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
+from sameface.gallery.keys import Key, KeyFile, Keys, KeySource, write_key
+from sameface.gallery.rekey import rekey_gallery
+
+file_argument = click.argument("path", type=click.Path(dir_okay=False), metavar="GALLERY")
+
+
+@click.command("new-key")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The file to make.")
+def new_key(*, output: Path) -> None:
+    """Make a key of 32 random bytes, in a new file that only you may read.
+
+    Keep a copy of it where the gallery is not: without the key an encrypted gallery is lost.
+    """
+    key = Key.generate()
+    write_key(output, key)
+    click.echo(f"{output}: key {key.fingerprint}; keep a copy where the gallery is not")
+
+
+@click.command()
+@file_argument
+@encryption_option
+def encrypt(*, path: str, key_file: str | None) -> None:
+    """Encrypt the embeddings and crops in the file GALLERY, with AES-256-GCM.
+
+    No plain one stays in the file, its log or its index. Names, boxes, hashes of pictures and notes stay
+    readable. An encrypted gallery is only written anew, as after a command that another program disturbed.
+    """
+    faces = encrypt_gallery(path, need_key(key_file))
+    click.echo(f"{path} is encrypted: {count(faces, 'face')} changed")
+
+
+@click.command()
+@file_argument
+@encryption_option
+def decrypt(*, path: str, key_file: str | None) -> None:
+    """Take the encryption of the file GALLERY away."""
+    faces = decrypt_gallery(path, need_key(key_file))
+    click.echo(f"{path} is not encrypted any more: {count(faces, 'face')} changed")
+
+
+@click.command("rotate-key")
+@file_argument
+@encryption_option
+@click.option("--new-key-file", type=key_path, help="The key that opens the gallery from now on.")
+@click.option("--data-key", is_flag=True, help="Also encrypt every row anew with another data key.")
+def rotate(*, path: str, key_file: str | None, new_key_file: str | None, data_key: bool) -> None:
+    """Change the key of the encrypted file GALLERY while it is in use.
+
+    Programs that have it open go on; put the new key where they look for it before they start anew. With
+    --data-key the old data key is destroyed in the end; what is interrupted goes on when it is said again.
+    """
+    if new_key_file is None and not data_key:
+        raise click.UsageError("give --new-key-file, --data-key or both")
+    old = need_key(key_file)
+    if data_key:
+        faces = rotate_data_key(path, old)
+        click.echo(f"{count(faces, 'face')} encrypted anew, the old data key is destroyed")
+    if new_key_file is not None:
+        rotate_key(path, old, KeyFile(new_key_file))
+        click.echo(f"{path} is opened by the key in {new_key_file} now")
+
+
+@click.command()
+@file_argument
+@key_options
+@click.option("--new-template-key-file", type=key_path, help="The key to turn rows by from now on.")
+@click.option("--remove", is_flag=True, help="Leave rows as the weights make them.")
+def rekey(*, path: str, keys: Keys, new_template_key_file: str | None, remove: bool) -> None:
+    """Turn every row of GALLERY, a file or an address, by another template key, or for the first time.
+
+    Rows under the old key cannot be compared with anything in the gallery any more, and programs that have
+    it are refused.
+    """
+    if (new_template_key_file is None) != remove:
+        raise click.UsageError("give one of --new-template-key-file and --remove")
+    new = None if new_template_key_file is None else KeyFile(new_template_key_file)
+    faces = rekey_gallery(path, keys, new)
+    click.echo(f"{count(faces, 'row')} turned")
+
+
+def need_key(path: str | None) -> KeySource:
+    """Return where the encryption key is, or fail as wrong usage."""
+    key = find_key(path, ENCRYPTION)
+    if key is None:
+        raise click.UsageError(f"give --key-file, {ENCRYPTION} or {ENCRYPTION}_COMMAND")
+    return key
