@@ -28,7 +28,7 @@ TURN_OF = {
 
 
 def turn_portrait(image: Picture, face: Face, part: float) -> Picture:
-    """Return the portrait `(480, 384, 3)` of barack-obama-2: 0 looks ahead, 1 to the person's left, -1 right."""
+    """Return the portrait `(480, 384, 3)` of barack-obama-2: 0 looks ahead, 1 to its own left, -1 right."""
     turned = turn_head(image, face, AHEAD + (ASIDE - AHEAD) * abs(part))
     x, y = (int(side) for side in face.landmarks.mean(axis=0))
     cut = turned[y - 140 : y + 140, x - 112 : x + 112]

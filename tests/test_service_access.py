@@ -173,6 +173,8 @@ MATRIX = {
     ("POST", "/v1/embed"): ("read", {"picture": PICTURE}, 200),
     ("POST", "/v1/verify"): ("read", {"a": PICTURE, "b": PICTURE}, 200),
     ("POST", "/v1/identify"): ("read", {"picture": PICTURE}, 200),
+    ("POST", "/v1/challenge"): ("read", None, 201),
+    ("POST", "/v1/challenge/{challenge}"): ("read", {"picture": PICTURE}, 404),
     ("GET", "/v1/people"): ("read", None, 200),
     ("POST", "/v1/people"): ("enroll", {"name": "New", "pictures": [NEW]}, 201),
     ("GET", "/v1/people/{person}"): ("read", None, 200),
@@ -182,12 +184,13 @@ MATRIX = {
     ("GET", "/v1/people/{person}/faces"): ("read", None, 200),
     ("POST", "/v1/people/{person}/faces"): ("enroll", {"pictures": [NEW]}, 201),
     ("GET", "/v1/people/{person}/faces/{face}/crop"): ("read", None, 200),
-    ("DELETE", "/v1/people/{person}/faces/{face}"): ("admin", None, 204),
+    ("DELETE", "/v1/people/{person}/faces/{face}"): ("admin", None, 200),
     ("POST", "/v1/cluster"): ("read", {"pictures": [PICTURE]}, 202),
     ("GET", "/v1/jobs/{job}"): ("read", None, 404),
     ("DELETE", "/v1/jobs/{job}"): ("read", None, 404),
     ("GET", "/v1/model"): ("read", None, 200),
     ("GET", "/v1/audit"): ("admin", None, 200),
+    ("GET", "/v1/receipts"): ("admin", None, 200),
     ("GET", "/metrics"): ("read", None, 200),
 }
 OPEN = {("GET", "/health"), ("GET", "/ready")}
@@ -211,7 +214,10 @@ def test_each_role_may_what_it_should_and_no_more(
     [face, _] = client.get(f"/v1/people/{person}/faces").json()["faces"]
     into = client.get("/v1/people").json()["people"][0]["id"]
     del client.headers["Authorization"]
-    method, address = operation[0], operation[1].format(person=person, face=face["id"], job="none")
+    method, address = (
+        operation[0],
+        operation[1].format(person=person, face=face["id"], job="none", challenge="none"),
+    )
     body = {"into": into} if address.endswith("merge") else body
 
     assert error_of(client.request(method, address, json=body)) == (401, "unauthorized")

@@ -125,7 +125,7 @@ def test_every_error_has_the_one_shape(description: dict[str, Any]) -> None:
 
 def test_every_body_is_described_as_a_form_and_as_json_with_an_example(description: dict[str, Any]) -> None:
     bodies = [operation["requestBody"] for operation in operations(description) if "requestBody" in operation]
-    assert len(bodies) == 9
+    assert len(bodies) == 10
     for body in bodies:
         assert set(body["content"]) == {"multipart/form-data", "application/json"}
         assert body["content"]["application/json"]["example"]

@@ -10,6 +10,8 @@ except ModuleNotFoundError as error:
 from sameface.client.records import (
     Album,
     AlbumFace,
+    Challenge,
+    ChallengeStep,
     Embedded,
     Enrolment,
     Entry,
@@ -25,6 +27,8 @@ from sameface.client.records import (
 __all__ = [
     "Album",
     "AlbumFace",
+    "Challenge",
+    "ChallengeStep",
     "Client",
     "Embedded",
     "Enrolment",

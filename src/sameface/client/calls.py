@@ -10,6 +10,8 @@ import httpx
 
 from sameface.client import reading
 from sameface.client.records import (
+    Challenge,
+    ChallengeStep,
     Embedded,
     Enrolment,
     Entry,
@@ -82,8 +84,23 @@ class Client:
             reading.read_embedded, "POST", place("embed"), files=[upload("picture", picture)]
         )
 
+    def begin_challenge(self) -> Challenge:
+        """Ask somebody before a camera to turn the head."""
+        return self._wire.ask(reading.read_challenge, "POST", place("challenge"))
+
+    def show_challenge(self, challenge: str, picture: Picture) -> ChallengeStep:
+        """Send the next picture of the camera, and return what to do now, or how it ended."""
+        files = [upload("picture", picture)]
+        return self._wire.ask(reading.read_challenge_step, "POST", place("challenge", challenge), files=files)
+
     def verify(
-        self, a: Picture, b: Picture, *, far: float = 1e-3, face: Choice | tuple[Choice, Choice] = "only"
+        self,
+        a: Picture,
+        b: Picture,
+        *,
+        far: float = 1e-3,
+        face: Choice | tuple[Choice, Choice] = "only",
+        challenge: str | None = None,
     ) -> Verification:
         """Tell whether two pictures show the same person.
 
@@ -92,6 +109,7 @@ class Client:
             b: Another.
             far: The part of the pairs of different people that may be accepted.
             face: Which face of each picture, as in `Recognizer.verify`; one choice for both, or a pair.
+            challenge: One that was passed, to be used up: does `a` show the same person?
         """
         face_a, face_b = face if isinstance(face, tuple) else (face, face)
         return self._wire.ask(
@@ -99,7 +117,7 @@ class Client:
             "POST",
             place("verify"),
             files=[upload("a", a), upload("b", b)],
-            data=fields(face_a=face_a, face_b=face_b, far=far),
+            data=fields(face_a=face_a, face_b=face_b, far=far, challenge=challenge),
         )
 
     def identify(
@@ -110,6 +128,7 @@ class Client:
         far: float | None = None,
         closed_set: bool = False,
         most: int = 5,
+        challenge: str | None = None,
     ) -> Identified:
         """Name every face in a picture, or reject it as a stranger.
 
@@ -119,13 +138,14 @@ class Client:
             far: The part of the strangers that may be given a name; None leaves it to the service.
             closed_set: Everyone is enrolled for certain: name the nearest.
             most: How many people to list for each face.
+            challenge: One that was passed, to be used up: which faces are the same person's?
         """
         return self._wire.ask(
             reading.read_identified,
             "POST",
             place("identify"),
             files=[upload("picture", picture)],
-            data=fields(k=k, far=far, closed_set=closed_set, most=most),
+            data=fields(k=k, far=far, closed_set=closed_set, most=most, challenge=challenge),
         )
 
     def people(self) -> Iterator[Person]:

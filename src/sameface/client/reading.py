@@ -11,6 +11,8 @@ import numpy as np
 from sameface.client.records import (
     Album,
     AlbumFace,
+    Challenge,
+    ChallengeStep,
     Embedded,
     Enrolment,
     Entry,
@@ -55,14 +57,27 @@ def read_embedded(answer: Json) -> Embedded:
 def read_verification(answer: Json) -> Verification:
     """Return a decision."""
     facts = {name: answer[name] for name in ("distance", "threshold", "far", "probability", "in_range")}
-    return Verification(**facts, a=read_face(answer["a"]), b=read_face(answer["b"]))
+    return Verification(**facts, a=read_face(answer["a"]), b=read_face(answer["b"]), live=answer["live"])
 
 
 def read_identified(answer: Json) -> Identified:
     """Return who the faces of a picture are."""
     faces = answer["faces"]
     answers = tuple(read_identification(face) for face in faces)
-    return Identified(answer["width"], answer["height"], read_faces(faces), answers)
+    live = tuple(face["live"] for face in faces)
+    return Identified(answer["width"], answer["height"], read_faces(faces), answers, live)
+
+
+def read_challenge(answer: Json) -> Challenge:
+    """Return what somebody is to do."""
+    return Challenge(answer["id"], answer["wanted"], answer["total"], answer["seconds"])
+
+
+def read_challenge_step(answer: Json) -> ChallengeStep:
+    """Return how far somebody is with it."""
+    names = ("state", "reason", "wanted", "met", "total", "too_fast")
+    face = None if answer["face"] is None else read_face(answer["face"])
+    return ChallengeStep(**{name: answer[name] for name in names}, face=face)
 
 
 def read_identification(answer: Json) -> Identification:

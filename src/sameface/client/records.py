@@ -10,6 +10,7 @@ from sameface.arrays import Embeddings
 from sameface.face import Face
 from sameface.gallery.records import Identification, Person
 
+PoseName = Literal["straight", "left", "right"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
@@ -56,6 +57,7 @@ class Verification:
         in_range: The calibration of the probability saw pairs about this distance.
         a: The face in the first picture.
         b: The face in the second.
+        live: Whether the first picture shows who passed the challenge; None if none was named.
     """
 
     distance: float
@@ -65,6 +67,7 @@ class Verification:
     in_range: bool
     a: Face
     b: Face
+    live: bool | None = None
 
     @property
     def same(self) -> bool:
@@ -81,17 +84,59 @@ class Identified:
         height: Likewise.
         faces: `n` of them.
         answers: Who each is.
+        live: Whether each is who passed the challenge; None if none was named.
     """
 
     width: int
     height: int
     faces: tuple[Face, ...]
     answers: tuple[Identification, ...]
+    live: tuple[bool | None, ...] = ()
 
     @property
     def names(self) -> list[str | None]:
         """The name of each face; None for a stranger."""
         return [answer.name for answer in self.answers]
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """What somebody before a camera is to do.
+
+    Attributes:
+        id: What pictures are sent to, and what is named afterwards.
+        wanted: The pose to take now; left and right are the person's own.
+        total: How many poses there are.
+        seconds: How long there is for all of them, from the beginning.
+    """
+
+    id: str
+    wanted: PoseName | None
+    total: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChallengeStep:
+    """How far somebody before a camera is.
+
+    Attributes:
+        state: Whether it is over.
+        reason: Why it failed.
+        wanted: The pose to take now; None when it is over.
+        met: How many poses were taken.
+        total: Of how many.
+        too_fast: The pose counts only if the way to it was seen.
+        face: What was looked at in the picture; None if there was no face.
+    """
+
+    state: Literal["running", "passed", "failed"]
+    reason: str | None
+    wanted: PoseName | None
+    met: int
+    total: int
+    too_fast: bool
+    face: Face | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from sameface.challenge import Pose, Reason
 from sameface.service import examples
 
 
@@ -97,6 +98,40 @@ class VerifyAnswer(Answer):
     in_range: bool = Field(description="The calibration of the probability saw pairs about this distance.")
     a: FaceAnswer
     b: FaceAnswer
+    live: bool | None = Field(
+        None, description="The first picture shows who passed the challenge; null if none was named."
+    )
+
+
+class ChallengeAnswer(Answer):
+    """What somebody before a camera is to do."""
+
+    model_config = shown(examples.CHALLENGE)
+
+    id: str
+    wanted: Pose | None = Field(description="The pose to take now, seen by the person; null when it is over.")
+    met: int = Field(description="Poses that were taken.")
+    total: int
+    seconds: float = Field(description="How long there is from the beginning for all of them.")
+
+
+class FrameAnswer(Answer):
+    """How far somebody before a camera is, after one more picture."""
+
+    model_config = shown(examples.FRAME)
+
+    state: Literal["running", "passed", "failed"]
+    reason: Reason | None = Field(
+        description="Why it failed: the time is over, no face was seen for too long, the face leapt, it was "
+        "another person's, or it turned to the other side."
+    )
+    wanted: Pose | None = Field(description="The pose to take now, seen by the person; null when it is over.")
+    met: int = Field(description="Poses that were taken.")
+    total: int
+    too_fast: bool = Field(description="The pose counts only if the way to it was seen: again, more slowly.")
+    width: int | None = Field(description="Of the picture; null if no face was found in it.")
+    height: int | None
+    face: FaceAnswer | None = Field(description="The face that was looked at, the largest.")
 
 
 class MatchAnswer(Answer):
@@ -120,6 +155,7 @@ class IdentifiedFace(FaceAnswer):
     far: float
     closed_set: bool
     matches: list[MatchAnswer] = Field(description="The nearest people, the nearest first.")
+    live: bool | None = Field(None, description="It is who passed the challenge; null if none was named.")
 
 
 class IdentifyAnswer(Answer):

@@ -15,7 +15,7 @@ from sameface import __version__
 from sameface.errors import AccessFileError, GalleryError
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
-from sameface.service import answers, jobs, looking, pages, people, status
+from sameface.service import answers, challenging, jobs, looking, pages, people, status
 from sameface.service.access import OWNER, Access
 from sameface.service.config import ServiceConfig
 from sameface.service.edge import Edge
@@ -64,7 +64,7 @@ def create_app(
     for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)
     app.state.rates = Rates(config.rate_per_minute)
-    for module in (status, looking, people, jobs, pages):
+    for module in (status, looking, challenging, people, jobs, pages):
         app.include_router(module.router)
     app.mount("/web", pages.web, name="web")
     build = app.openapi
@@ -125,4 +125,5 @@ async def clean(state: State) -> None:
         for _ in range(CLEANINGS):
             await forget_expired(state)
             state.jobs.forget_old()
+            state.challenges.forget_old()
             await asyncio.sleep(CLEAN_SECONDS)

@@ -31,6 +31,25 @@ VERIFY: Example = {
     "in_range": True,
     "a": PLACE,
     "b": PLACE,
+    "live": None,
+}
+CHALLENGE: Example = {
+    "id": "Z5dCwF5KiF3GNOl_q5ZcZw",
+    "wanted": "straight",
+    "met": 0,
+    "total": 6,
+    "seconds": 60.0,
+}
+FRAME: Example = {
+    "state": "running",
+    "reason": None,
+    "wanted": "left",
+    "met": 1,
+    "total": 6,
+    "too_fast": False,
+    "width": 640,
+    "height": 480,
+    "face": PLACE,
 }
 IDENTIFIED: Example = PLACE | {
     "person": 17,
@@ -43,6 +62,7 @@ IDENTIFIED: Example = PLACE | {
         {"person": 17, "name": "Rosa", "distance": 0.0527, "votes": 1},
         {"person": 4, "name": "Gil", "distance": 0.41, "votes": 0},
     ],
+    "live": None,
 }
 IDENTIFY: Example = {"width": 640, "height": 480, "faces": [IDENTIFIED]}
 PERSON: Example = {

@@ -7,11 +7,16 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Depends
 
+from sameface.arrays import Embeddings
 from sameface.compare import Decision, squared_distances
+from sameface.manifest import Thresholds
+from sameface.service.access import Key
 from sameface.service.answers import DetectAnswer, EmbedAnswer, EmbeddedFace, IdentifyAnswer, VerifyAnswer
 from sameface.service.bodies import body_of, describe_body
+from sameface.service.challenges import LIVE_FAR
 from sameface.service.guard import Reader
 from sameface.service.routing import BODY_REFUSALS, StateOf, refusals
+from sameface.service.state import State
 from sameface.service.telling import face_answer, identified_face, place_of, verify_answer
 from sameface.service.wishes import IdentifyBody, PictureBody, VerifyBody
 
@@ -62,8 +67,9 @@ async def verify(
         rows = [await state.inference.embed(side) for side in sides]
     distance = float(squared_distances(rows[0], rows[1])[0, 0])
     decision = Decision(distance, threshold, body.far, state.recognizer.embedder.spec.logistic)
-    await state.record(key, "verify", [], {"same": decision.same, "far": body.far})
-    return verify_answer(decision, sides[0].faces[0], sides[1].faces[0])
+    (live,) = find_live(state, key, body.challenge, thresholds, rows[0])
+    await state.record(key, "verify", [], {"same": decision.same, "far": body.far} | told_live(live))
+    return verify_answer(decision, sides[0].faces[0], sides[1].faces[0], live=live)
 
 
 @router.post(
@@ -82,7 +88,31 @@ async def identify(
         rows = await state.inference.embed(seen)
     wish: dict[str, Any] = {"far": body.far, "closed_set": body.closed_set, "most": body.most}
     found = await state.ask(gallery.identify, np.ascontiguousarray(rows), k=body.k, **wish)
+    live = find_live(state, key, body.challenge, await state.ask(state.thresholds), rows)
     named = [answer.named.number for answer in found if answer.named is not None]
-    await state.record(key, "identify", named, {"faces": len(found), "named": len(named)})
-    faces = [identified_face(face, answer) for face, answer in zip(seen.faces, found, strict=True)]
+    facts = {"faces": len(found), "named": len(named)}
+    await state.record(key, "identify", named, facts | told_live(*live))
+    faces = [
+        identified_face(face, answer, live=lives)
+        for face, answer, lives in zip(seen.faces, found, live, strict=True)
+    ]
     return IdentifyAnswer(width=seen.width, height=seen.height, faces=faces)
+
+
+def find_live(
+    state: State, key: Key, challenge: str | None, thresholds: Thresholds, rows: Embeddings
+) -> list[bool | None]:
+    """Return of each row whether it is the person's who passed a challenge, which is used up; None without.
+
+    Raises:
+        NotFoundError: There is no such challenge that was passed and not used.
+    """
+    if challenge is None:
+        return [None] * len(rows)
+    distances = squared_distances(state.challenges.take(key, challenge), rows)[0]
+    return [bool(distance <= thresholds.at(LIVE_FAR)) for distance in distances]
+
+
+def told_live(*live: bool | None) -> dict[str, int]:
+    """Return what the audit log tells of a challenge: how many faces are of who passed it."""
+    return {} if None in live else {"live": sum(map(bool, live))}

@@ -13,6 +13,7 @@ from sameface.manifest import Thresholds
 from sameface.recognizer import Recognizer
 from sameface.service.access import Access, Entry, Key, Whom
 from sameface.service.buffer import Buffer
+from sameface.service.challenges import Challenges
 from sameface.service.config import ServiceConfig
 from sameface.service.inference import Inference
 from sameface.service.joblist import Jobs
@@ -37,6 +38,7 @@ class State:
         self.buffer = Buffer(config.buffer_bytes, self.metrics.buffered)
         self.inference = Inference(recognizer, config, self.metrics)
         self.jobs = Jobs(config, self.metrics)
+        self.challenges = Challenges()
         self.gallery_or_none = gallery
         self._origin = "" if gallery is None else gallery.origin
         self._askers = ThreadPoolExecutor(ASKERS, "gallery")

@@ -9,14 +9,18 @@ from sameface.face import Face
 from sameface.gallery import EnrolledFace, Identification, Person, Receipt
 from sameface.gallery.receipts import describe
 from sameface.service.answers import (
+    ChallengeAnswer,
     EnrolledFaceAnswer,
     FaceAnswer,
+    FrameAnswer,
     IdentifiedFace,
     MatchAnswer,
     PersonAnswer,
     ReceiptAnswer,
     VerifyAnswer,
 )
+from sameface.service.challenges import Challenge
+from sameface.service.inference import Seen
 
 
 def face_answer(face: Face) -> FaceAnswer:
@@ -33,7 +37,34 @@ def place_of(face: Face) -> dict[str, Any]:
     }
 
 
-def verify_answer(decision: Decision, a: Face, b: Face) -> VerifyAnswer:
+def challenge_answer(challenge: Challenge, seconds: float) -> ChallengeAnswer:
+    """Return a challenge as it is answered at its beginning."""
+    return ChallengeAnswer(
+        id=challenge.id,
+        wanted=challenge.wanted,
+        met=challenge.verdict.met,
+        total=challenge.verdict.total,
+        seconds=seconds,
+    )
+
+
+def frame_answer(challenge: Challenge, seen: Seen | None) -> FrameAnswer:
+    """Return how far a challenge is, and where the face was in the last picture."""
+    verdict = challenge.verdict
+    return FrameAnswer(
+        state=verdict.state,
+        reason=verdict.reason,
+        wanted=challenge.wanted,
+        met=verdict.met,
+        total=verdict.total,
+        too_fast=verdict.too_fast,
+        width=None if seen is None else seen.width,
+        height=None if seen is None else seen.height,
+        face=None if seen is None else face_answer(seen.faces[0]),
+    )
+
+
+def verify_answer(decision: Decision, a: Face, b: Face, *, live: bool | None) -> VerifyAnswer:
     """Return a decision as it is answered."""
     return VerifyAnswer(
         same=decision.same,
@@ -44,10 +75,11 @@ def verify_answer(decision: Decision, a: Face, b: Face) -> VerifyAnswer:
         in_range=decision.in_range,
         a=face_answer(a),
         b=face_answer(b),
+        live=live,
     )
 
 
-def identified_face(face: Face, found: Identification) -> IdentifiedFace:
+def identified_face(face: Face, found: Identification, *, live: bool | None) -> IdentifiedFace:
     """Return a face and who it is as it is answered."""
     return IdentifiedFace(
         **place_of(face),
@@ -61,6 +93,7 @@ def identified_face(face: Face, found: Identification) -> IdentifiedFace:
             MatchAnswer(person=match.number, name=match.name, distance=match.distance, votes=match.votes)
             for match in found.matches
         ],
+        live=live,
     )
 
 

@@ -26,6 +26,10 @@ Choice = Annotated[
 ]
 Far = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 Name = Annotated[str, Field(max_length=1000, description="1 to 200 characters.")]
+Passed = Annotated[
+    str | None,
+    Field(max_length=64, description="A challenge that was passed: is it the same person who did?"),
+]
 Note = Annotated[
     str | None,
     Field(max_length=1000, description="A note on how and when the person agreed, 1 to 500 characters."),
@@ -63,6 +67,7 @@ class VerifyBody(Wish):
     face_a: Choice = "only"
     face_b: Choice = "only"
     far: Far = Field(1e-3, description="The part of the pairs of different people that may be accepted.")
+    challenge: Passed = None
 
 
 class IdentifyBody(Wish):
@@ -75,6 +80,7 @@ class IdentifyBody(Wish):
     far: Far | None = Field(None, description="The part of the strangers that may be given a name.")
     closed_set: bool = Field(default=False, description="Everyone is enrolled for certain: name the nearest.")
     most: int = Field(5, ge=1, le=100, description="How many people to list for each face.")
+    challenge: Passed = None
 
 
 class FacesBody(Wish):

@@ -1,0 +1,130 @@
+"""The challenges that are under way, and those that were passed and not used yet."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from sameface.arrays import Embeddings
+from sameface.challenge import Frame, Pose, Verdict, draw_poses, judge_frames
+from sameface.errors import BusyError, NotFoundError
+from sameface.service.access import Key
+
+MOST = 1000  # challenges in memory; each holds the rows of its frames
+FRAMES = 1000  # of one challenge
+KEPT_SECONDS = 180.0  # from the beginning, passed or not
+RETRY_SECONDS = 30
+LINK_FAR = 1e-2  # the part of strangers that may be taken for the person before, from one frame to the next
+LIVE_FAR = 1e-3  # and for the person who passed, in the picture that is looked at then
+
+
+@dataclass(slots=True, eq=False)
+class Challenge:
+    """What one client was asked to do. It changes while they do it.
+
+    Attributes:
+        id: Not to be guessed.
+        owner: The name of the key that began it; None without keys.
+        poses: What is asked for, one after the other.
+        began: When, in seconds of the clock.
+        spent: Seconds that the service itself took to look at the frames; they are not the client's.
+        frames: In which a face was seen.
+        verdict: How far they are.
+        turn: One frame is looked at at a time.
+    """
+
+    id: str
+    owner: str | None
+    poses: list[Pose]
+    began: float
+    spent: float = 0.0
+    frames: list[Frame] = field(default_factory=list)
+    verdict: Verdict = field(init=False)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        self.verdict = Verdict(0, len(self.poses))
+
+    @property
+    def wanted(self) -> Pose | None:
+        """What the client is to do now; None when it is over."""
+        return self.poses[self.verdict.met] if self.verdict.state == "running" else None
+
+    def judge(self, at: float, frames: list[Frame], threshold: float) -> None:
+        """Take in what was seen `at` seconds after the beginning: nothing, if no face was in the picture."""
+        self.frames += frames
+        self.verdict = judge_frames(self.poses, self.frames, at=at, threshold=threshold)
+
+
+class Challenges:
+    """The challenges of one service; they are in memory only."""
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, dice: random.Random | None = None
+    ) -> None:
+        self._clock = clock
+        self._dice = random.SystemRandom() if dice is None else dice
+        self._challenges: dict[str, Challenge] = {}
+
+    def begin(self, key: Key) -> Challenge:
+        """Begin one.
+
+        Raises:
+            BusyError: There are as many as may be.
+        """
+        self.forget_old()
+        if len(self._challenges) >= MOST:
+            raise BusyError(f"{MOST:,} challenges are under way", RETRY_SECONDS)
+        challenge = Challenge(secrets.token_urlsafe(16), key.name, draw_poses(self._dice), self._clock())
+        self._challenges[challenge.id] = challenge
+        return challenge
+
+    def find(self, key: Key, number: str) -> Challenge:
+        """Return a challenge of this key that is not over.
+
+        Raises:
+            NotFoundError: It is another key's, is over or is forgotten.
+        """
+        self.forget_old()
+        challenge = self._challenges.get(number)
+        if challenge is None or challenge.owner != key.name or challenge.wanted is None:
+            raise NotFoundError(f"challenge {number!r} of yours that goes on")
+        return challenge
+
+    @contextmanager
+    def timed(self, challenge: Challenge) -> Iterator[float]:
+        """Yield the client's seconds since the beginning; what the block takes is not counted as theirs."""
+        came = self._clock()
+        try:
+            yield came - challenge.began - challenge.spent
+        finally:
+            challenge.spent += self._clock() - came
+
+    def take(self, key: Key, number: str) -> Embeddings:
+        """Return the row of the person who passed a challenge, `(1, d) float32`; it can be used this once.
+
+        Raises:
+            NotFoundError: It is another key's, was not passed, was used or is forgotten.
+        """
+        self.forget_old()
+        challenge = self._challenges.get(number)
+        if challenge is None or challenge.owner != key.name or challenge.verdict.state != "passed":
+            raise NotFoundError(f"challenge {number!r} of yours that was passed and not used")
+        del self._challenges[number]
+        assert challenge.verdict.anchor is not None
+        return challenge.verdict.anchor.row[None]
+
+    def forget_old(self) -> None:
+        """Forget challenges that began long ago, that failed, or that have too many frames."""
+        self._challenges = {
+            challenge.id: challenge
+            for challenge in self._challenges.values()
+            if challenge.verdict.state != "failed"
+            and self._clock() - challenge.began <= KEPT_SECONDS
+            and len(challenge.frames) < FRAMES
+        }

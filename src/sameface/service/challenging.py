@@ -1,0 +1,71 @@
+"""Routes for challenges: ask somebody before a camera to turn the head, and look whether a head turned."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path
+
+from sameface.challenge import SECONDS, Frame
+from sameface.errors import NoFaceError
+from sameface.service.answers import ChallengeAnswer, FrameAnswer
+from sameface.service.bodies import body_of, describe_body
+from sameface.service.challenges import LINK_FAR
+from sameface.service.guard import Reader
+from sameface.service.inference import Inference, Seen
+from sameface.service.routing import BODY_REFUSALS, StateOf, refusals
+from sameface.service.telling import challenge_answer, frame_answer
+from sameface.service.uploads import Upload
+from sameface.service.wishes import PictureBody
+
+router = APIRouter(prefix="/v1", tags=["look"])
+ChallengeId = Annotated[str, Path(max_length=64, description="From the answer to POST /v1/challenge.")]
+
+
+@router.post("/challenge", operation_id="begin_challenge", status_code=201, responses=refusals())
+async def begin_challenge(key: Reader, state: StateOf) -> ChallengeAnswer:
+    """Ask somebody before a camera to turn the head: the first pose, the next when that is taken."""
+    return challenge_answer(state.challenges.begin(key), SECONDS)
+
+
+@router.post(
+    "/challenge/{challenge}",
+    operation_id="show_challenge",
+    responses=refusals(*BODY_REFUSALS, 404),
+    openapi_extra=describe_body(PictureBody),
+)
+async def show_challenge(
+    key: Reader,
+    state: StateOf,
+    challenge: ChallengeId,
+    body: Annotated[PictureBody, Depends(body_of(PictureBody))],
+) -> FrameAnswer:
+    """Look at the next picture of the camera, and tell what to do now, or how it ended.
+
+    Send one picture after the other. With the `id` of a challenge that was passed `verify` and `identify`
+    tell, once, whether they see the same person.
+    """
+    asked = state.challenges.find(key, challenge)
+    threshold = (await state.ask(state.thresholds)).at(LINK_FAR)
+    with state.inference.admitted(1):
+        async with asked.turn:
+            state.challenges.find(key, challenge)  # it may have ended meanwhile
+            with state.challenges.timed(asked) as at:
+                seen = await look_for_largest(state.inference, body.picture)
+                frames = []
+                if seen is not None:
+                    frames = [Frame(at, seen.faces[0], (await state.inference.embed(seen))[0])]
+            asked.judge(at, frames, threshold)
+    verdict = asked.verdict
+    if verdict.state != "running":
+        outcome = {"passed": verdict.state == "passed", "reason": verdict.reason}
+        await state.record(key, "challenge", [], outcome)
+    return frame_answer(asked, seen)
+
+
+async def look_for_largest(inference: Inference, picture: Upload) -> Seen | None:
+    """Return the largest face of a picture, or None if there is none."""
+    try:
+        return await inference.look(picture, "largest")
+    except NoFaceError:
+        return None
