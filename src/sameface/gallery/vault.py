@@ -140,5 +140,6 @@ def import_seal(path: str) -> Any:
     try:
         return importlib.import_module("sameface.gallery.seal")
     except ModuleNotFoundError as error:
-        reason = f"encryption needs {error.name}: pip install 'sameface[encrypt]'"
+        missing = str(error.name).partition(".")[0]
+        reason = f"encryption needs {missing}: pip install 'sameface[encrypt]'"
         raise EncryptionError(path, reason) from error

@@ -1,0 +1,706 @@
+"""A gallery file that nobody reads without its key: what is left in plain, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from gallery_world import OneThreshold, act_at_random, identify_one, outcome
+
+from sameface.arrays import Embeddings
+from sameface.embed import unit_rows
+from sameface.errors import (
+    EncryptionError,
+    GalleryBusyError,
+    KeyFileError,
+    MissingKeyError,
+    SealError,
+    UpgradeError,
+    WrongKeyError,
+)
+from sameface.gallery import Gallery, database, encryption
+from sameface.gallery.confirm import confirm_upgrade
+from sameface.gallery.encryption import decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
+from sameface.gallery.keys import Key, KeyCommand, KeyFile, Keys, KeyText, write_key
+from sameface.gallery.search import Rows
+from sameface.gallery.upgrade import Upgrade
+from sameface.recognizer import Recognizer
+from sameface.template import Template
+
+BOX = np.array([0, 0, 9, 9], np.float32)
+WIDTH, PIECE = 64, 16  # numbers of a row; bytes of it that are looked for
+PIPELINE = OneThreshold(0.1)
+KEY, OTHER = (KeyText(Key(bytes([n]) * 32).text, f"key {n}") for n in (1, 2))
+
+
+def make_templates(count: int, seed: int = 0) -> list[Template]:
+    """Return faces with rows and crops at random."""
+    rng = np.random.default_rng(seed)
+    rows = unit_rows(rng.normal(size=(count, WIDTH)).astype(np.float32))
+    crops = rng.integers(256, size=(count, 12, 12, 3), dtype=np.uint8)
+    return [Template(f"{seed} {n}", BOX, 1, row, crops[n]) for n, row in enumerate(rows)]
+
+
+def open_sealed(path: Path, key: KeyText | None = KEY) -> Gallery:
+    """Open a gallery with a key."""
+    return Gallery.open(path, PIPELINE, keys=Keys(key))
+
+
+def pieces(templates: list[Template]) -> set[bytes]:
+    """Return what must be found nowhere: parts of rows and of crops as they are in their PNG files."""
+    rows = [template.embedding.tobytes() for template in templates]
+    return {row[start : start + PIECE] for row in rows for start in range(0, len(row), PIECE)}
+
+
+def left_in(path: Path, wanted: set[bytes]) -> int:
+    """Return how many of the pieces are in any file of a gallery."""
+    data = b"".join(file.read_bytes() for file in path.parent.glob(f"{path.name}*"))
+    return sum(piece in data for piece in wanted)
+
+
+def count_png(path: Path) -> int:
+    """Return how many PNG files are in the files of a gallery."""
+    return sum(file.read_bytes().count(b"\x89PNG") for file in path.parent.glob(f"{path.name}*"))
+
+
+def change(path: Path, *statements: str) -> None:
+    """Change a gallery file behind our back."""
+    with closing(sqlite3.connect(path)) as db:
+        for statement in statements:
+            db.execute(statement)
+        db.commit()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "people.db"
+
+
+@pytest.fixture(params=["small", "large"])
+def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Search with all rows in memory, or through an index."""
+    monkeypatch.setattr(database, "LARGE", 10**9 if request.param == "small" else 1)
+    return str(request.param)
+
+
+@pytest.fixture
+def templates() -> list[Template]:
+    return make_templates(40)
+
+
+@pytest.fixture
+def plain(path: Path, templates: list[Template]) -> Path:
+    """A gallery of twenty people, which is not encrypted, and has been searched."""
+    with Gallery.open(path, PIPELINE) as gallery:
+        for number in range(20):
+            gallery.enroll(f"person {number}", templates[2 * number : 2 * number + 2])
+        identify_one(gallery, templates[0].embedding)
+    return path
+
+
+@pytest.fixture
+def sealed(plain: Path) -> Path:
+    """The same, encrypted with `KEY`."""
+    assert encrypt_gallery(plain, KEY) == 40
+    return plain
+
+
+def check_answers(gallery: Gallery, templates: list[Template]) -> None:
+    """See that everybody of the twenty people is found."""
+    rows = np.stack([template.embedding for template in templates])
+    answers = gallery.identify(rows)
+    assert [answer.name for answer in answers] == [f"person {n // 2}" for n in range(len(templates))]
+    assert max(answer.matches[0].distance for answer in answers) < 1e-6  # of float32
+
+
+# Nothing in plain
+
+
+def test_what_is_looked_for_is_there_before(size: str, plain: Path, templates: list[Template]) -> None:
+    assert left_in(plain, pieces(templates)) == len(pieces(templates))
+    assert count_png(plain) >= 40
+    assert Path(f"{plain}-codes").exists() == (size == "large")
+
+
+def test_no_plain_row_and_no_crop_is_left(size: str, sealed: Path, templates: list[Template]) -> None:
+    assert left_in(sealed, pieces(templates)) == 0
+    assert count_png(sealed) == 0
+    assert sorted(file.name for file in sealed.parent.iterdir()) == ["people.db"]
+    assert b"person 7" in sealed.read_bytes()  # names stay
+
+
+def test_a_search_and_changes_leave_nothing_in_plain(
+    size: str, sealed: Path, templates: list[Template]
+) -> None:
+    more = make_templates(3, seed=1)
+    with open_sealed(sealed) as gallery:
+        check_answers(gallery, templates)
+        gallery.enroll("Zoe", more)
+        assert identify_one(gallery, more[0].embedding).name == "Zoe"
+        gallery.forget("person 3")
+        assert left_in(sealed, pieces([*templates, *more])) == 0
+        assert count_png(sealed) == 0
+        assert not Path(f"{sealed}-codes").exists()
+    assert left_in(sealed, pieces([*templates, *more])) == 0
+
+
+def test_a_gallery_that_is_made_with_a_key_is_encrypted_from_the_first(
+    path: Path, templates: list[Template]
+) -> None:
+    with open_sealed(path) as gallery:
+        gallery.enroll("Ann", templates)
+        assert left_in(path, pieces(templates)) == 0
+    with pytest.raises(MissingKeyError):
+        Gallery.open(path, PIPELINE)
+
+
+def test_while_another_program_reads_plain_rows_stay_and_that_is_said(
+    plain: Path, templates: list[Template], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "WAIT_SECONDS", 0.1)
+    with closing(sqlite3.connect(plain, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM faces").fetchall()
+        with pytest.raises(GalleryBusyError, match="plain rows stay in its log"):
+            encrypt_gallery(plain, KEY)
+        assert left_in(plain, pieces(templates)) > 0
+    assert encrypt_gallery(plain, KEY) == 0
+    assert left_in(plain, pieces(templates)) == 0
+
+
+def test_a_program_that_had_it_open_in_plain_is_refused_and_writes_nothing_in_plain(
+    plain: Path, templates: list[Template]
+) -> None:
+    more = make_templates(1, seed=1)
+    with Gallery.open(plain, PIPELINE) as before:
+        check_answers(before, templates)
+        encrypt_gallery(plain, KEY)
+        with pytest.raises(MissingKeyError):
+            identify_one(before, templates[0].embedding)
+        with pytest.raises(MissingKeyError):
+            before.enroll("Zoe", more)
+    assert left_in(plain, pieces(more)) == 0
+
+
+def test_the_form_of_a_sealed_value_is_the_documented_one(sealed: Path, templates: list[Template]) -> None:
+    with closing(sqlite3.connect(sealed)) as db:
+        [(number, wrapped)] = db.execute("SELECT number, wrapped FROM data_keys").fetchall()
+        face_number, value, crop = db.execute("SELECT id, embedding, crop FROM faces ORDER BY id").fetchone()
+    name = b"sameface 1 data key %d" % number
+    data_key = AESGCM(KEY.read().secret).decrypt(wrapped[:12], wrapped[12:], name)
+    assert value[:5] == crop[:5] == b"\x01" + number.to_bytes(4, "big")
+    place = b"sameface 1 embedding of face %d" % face_number
+    row = AESGCM(data_key).decrypt(value[5:17], value[17:], place)
+    assert row == templates[0].embedding.tobytes()
+
+
+def test_the_same_row_is_never_sealed_the_same(path: Path, templates: list[Template]) -> None:
+    with open_sealed(path) as gallery:
+        gallery.enroll("Ann", [replace(templates[0], picture=str(n)) for n in range(50)])
+    with closing(sqlite3.connect(path)) as db:
+        values = [value for (value,) in db.execute("SELECT embedding FROM faces")]
+    assert len({value[5:17] for value in values}) == len(set(values)) == 50
+
+
+# The same answers
+
+
+def test_an_encrypted_gallery_answers_as_a_plain_one(
+    size: str, sealed: Path, templates: list[Template]
+) -> None:
+    with open_sealed(sealed) as gallery:
+        check_answers(gallery, templates)
+        [one, _] = gallery.templates("person 0")
+        np.testing.assert_array_equal(one.embedding, templates[0].embedding)
+        np.testing.assert_array_equal(one.crop, templates[0].crop)
+        [number, _] = [each.number for each in gallery.faces("person 0")]
+        np.testing.assert_array_equal(gallery.crop("person 0", number), templates[0].crop)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_whatever_is_done_an_encrypted_gallery_answers_as_a_plain_one(
+    size: str, tmp_path: Path, toy_recognizer: Recognizer, seed: int
+) -> None:
+    probes = unit_rows(np.random.default_rng(seed).random((6, 3), np.float32))
+    with (
+        Gallery.open(tmp_path / "plain.db", toy_recognizer) as plain,
+        Gallery.open(tmp_path / "sealed.db", toy_recognizer, keys=Keys(KEY)) as sealed,
+    ):
+        rng = random.Random(seed)
+        for number in range(60):
+            act = act_at_random(rng, number)
+            assert without_time(outcome(act, plain)) == without_time(outcome(act, sealed))
+            assert plain.identify(probes, k=3) == sealed.identify(probes, k=3)
+        assert plain.count() == sealed.count()
+        assert plain.count()[1] > 5
+
+
+def without_time(found: object) -> object:
+    """Return an outcome without what differs between two galleries: when, and in which it was."""
+    return type(found) if hasattr(found, "hash") else found
+
+
+# Keys
+
+
+def test_without_a_key_nothing_is_read_and_people_can_still_be_managed(
+    sealed: Path, templates: list[Template]
+) -> None:
+    with pytest.raises(MissingKeyError, match=f"encrypted with key {KEY.read().fingerprint}"):
+        Gallery.open(sealed, PIPELINE)
+    with Gallery.open(sealed) as gallery:
+        [number, _] = [each.number for each in gallery.faces("person 0")]
+        for read in (lambda: gallery.templates("person 0"), lambda: gallery.crop("person 0", number)):
+            with pytest.raises(MissingKeyError):
+                read()
+        gallery.rename("person 0", "Ann")
+        gallery.merge("person 1", "Ann")
+        gallery.forget("person 2")
+    with open_sealed(sealed) as gallery:
+        assert [identify_one(gallery, templates[n].embedding).name for n in (0, 2)] == ["Ann", "Ann"]
+
+
+def test_a_wrong_key_is_an_error(sealed: Path) -> None:
+    told = f"needs key {KEY.read().fingerprint}, given {OTHER.read().fingerprint}"
+    for act in (
+        lambda: open_sealed(sealed, OTHER),
+        lambda: Gallery.open(sealed, keys=Keys(OTHER)),
+        lambda: decrypt_gallery(sealed, OTHER),
+        lambda: encrypt_gallery(sealed, OTHER),
+        lambda: rotate_key(sealed, OTHER, KEY),
+        lambda: rotate_data_key(sealed, OTHER),
+    ):
+        with pytest.raises(WrongKeyError, match=told):
+            act()
+
+
+def test_a_key_for_a_gallery_that_is_not_encrypted_is_an_error(plain: Path) -> None:
+    for act in (
+        lambda: open_sealed(plain),
+        lambda: decrypt_gallery(plain, KEY),
+        lambda: rotate_key(plain, KEY, OTHER),
+        lambda: rotate_data_key(plain, KEY),
+    ):
+        with pytest.raises(EncryptionError, match="it is not encrypted"):
+            act()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE faces SET {0} = {1}",
+        "UPDATE faces SET {0} = substr({0}, 1, length({0}) - 1)",
+        "UPDATE faces SET {0} = substr({0}, 1, 16)",
+        "UPDATE faces SET {0} = CAST(x'00' || substr({0}, 2) AS BLOB)",
+        "UPDATE faces SET {0} = CAST(x'01FFFFFFFF' || substr({0}, 6) AS BLOB)",
+        "UPDATE faces SET {0} = zeroblob(256)",
+        "UPDATE faces SET {0} = 'text'",
+        "UPDATE faces SET {0} = (SELECT {0} FROM faces AS other WHERE other.id <> faces.id)",
+        "UPDATE faces SET {0} = (SELECT {2} FROM faces AS other WHERE other.id = faces.id)",
+    ],
+)
+@pytest.mark.parametrize(("column", "other"), [("embedding", "crop"), ("crop", "embedding")])
+def test_a_value_that_is_not_what_was_written_there_is_an_error(
+    sealed: Path, statement: str, column: str, other: str
+) -> None:
+    with closing(sqlite3.connect(sealed)) as db:
+        [number, *_] = [each for (each,) in db.execute("SELECT id FROM faces ORDER BY id")]
+        (value,) = db.execute(f"SELECT {column} FROM faces WHERE id = ?", (number,)).fetchone()
+    flipped = f"x'{value[:-1].hex()}{value[-1] ^ 1:02x}'"
+    change(sealed, f"{statement.format(column, flipped, other)} WHERE id = {number}")
+    with (
+        open_sealed(sealed) as gallery,
+        pytest.raises(SealError, match=f"encrypted {column} of face {number}"),
+    ):
+        gallery.templates("person 0")
+        gallery.crop("person 0", number)
+
+
+def test_one_damaged_row_is_an_error_of_the_search(
+    size: str, sealed: Path, templates: list[Template]
+) -> None:
+    change(sealed, "UPDATE faces SET embedding = zeroblob(length(embedding)) WHERE id = 30")
+    with open_sealed(sealed) as gallery, pytest.raises(SealError, match="embedding of face 30 is damaged"):
+        gallery.identify(templates[0].embedding[None])
+
+
+@pytest.mark.parametrize("wrapped", ["zeroblob(60)", "x'00'", "'text'", "substr(wrapped, 1, 59)"])
+def test_a_damaged_data_key_is_an_error(sealed: Path, wrapped: str) -> None:
+    change(sealed, f"UPDATE data_keys SET wrapped = {wrapped}")
+    with pytest.raises(SealError, match="encrypted data key is damaged"):
+        open_sealed(sealed)
+
+
+def test_rows_of_another_gallery_with_the_same_key_are_refused(
+    sealed: Path, tmp_path: Path, templates: list[Template]
+) -> None:
+    with open_sealed(tmp_path / "other.db") as other:
+        other.enroll("Ann", templates[:2])
+    with closing(sqlite3.connect(tmp_path / "other.db")) as db:
+        number, value = db.execute("SELECT id, embedding FROM faces").fetchone()
+    change(sealed, f"UPDATE faces SET embedding = x'{value.hex()}' WHERE id = {number}")
+    with open_sealed(sealed) as gallery, pytest.raises(SealError):
+        gallery.templates("person 0")
+
+
+def test_decrypted_it_is_what_it_was(size: str, sealed: Path, templates: list[Template]) -> None:
+    assert decrypt_gallery(sealed, KEY) == 40
+    with Gallery.open(sealed, PIPELINE) as gallery:
+        check_answers(gallery, templates)
+        np.testing.assert_array_equal(gallery.templates("person 3")[1].crop, templates[7].crop)
+    assert left_in(sealed, pieces(templates)) == len(pieces(templates))
+
+
+# Rotation
+
+
+def wrapped_keys(path: Path) -> list[bytes]:
+    """Return what a file keeps of its data keys."""
+    with closing(sqlite3.connect(path)) as db:
+        return [wrapped for (wrapped,) in db.execute("SELECT wrapped FROM data_keys")]
+
+
+def test_another_key_opens_it_and_the_old_one_does_not(sealed: Path, templates: list[Template]) -> None:
+    [was] = wrapped_keys(sealed)
+    with open_sealed(sealed) as before:
+        rotate_key(sealed, KEY, OTHER)
+        check_answers(before, templates)
+        before.enroll("Zoe", make_templates(1, seed=1))
+    with open_sealed(sealed, OTHER) as gallery:
+        check_answers(gallery, templates)
+    with pytest.raises(WrongKeyError):
+        open_sealed(sealed)
+    assert was not in sealed.read_bytes()
+
+
+def test_with_another_data_key_every_value_is_new_and_the_old_key_is_destroyed(
+    size: str, sealed: Path, templates: list[Template], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encryption, "PAGE", 7)
+    columns = "SELECT embedding, crop FROM faces ORDER BY id"
+    with closing(sqlite3.connect(sealed)) as db:
+        old = {value for row in db.execute(columns) for value in row}
+    [was] = wrapped_keys(sealed)
+    with open_sealed(sealed) as gallery:
+        check_answers(gallery, templates)
+        assert rotate_data_key(sealed, KEY) == 40
+        check_answers(gallery, templates)
+    data = sealed.read_bytes()
+    assert was not in data
+    assert not any(value[-16:] in data for value in old)
+    assert len(wrapped_keys(sealed)) == 1
+
+
+class InterruptedRotationError(Exception):
+    """Somebody has pressed Ctrl-C."""
+
+
+def test_an_interrupted_rotation_goes_on_where_it_was(
+    size: str, sealed: Path, templates: list[Template], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = iter(range(3))
+
+    def pause(seconds: float) -> None:
+        if next(turns, None) is None:
+            raise InterruptedRotationError
+
+    monkeypatch.setattr(encryption, "PAGE", 7)
+    monkeypatch.setattr(encryption.time, "sleep", pause)
+    with open_sealed(sealed) as gallery:
+        with pytest.raises(InterruptedRotationError):
+            rotate_data_key(sealed, KEY)
+        assert len(wrapped_keys(sealed)) == 2
+        check_answers(gallery, templates)
+        gallery.enroll("Zoe", make_templates(1, seed=1))
+        monkeypatch.undo()
+        assert rotate_data_key(sealed, KEY) == 40 - 4 * 7
+        check_answers(gallery, templates)
+    assert len(wrapped_keys(sealed)) == 1
+
+
+# Identifies one probe after the other until its input ends, and prints how many answers were right.
+READER = """
+import sys, threading
+import numpy as np
+from gallery_world import OneThreshold
+from sameface.gallery import Gallery
+from sameface.gallery.keys import KeyFile, Keys
+
+probes = np.load(sys.argv[3])
+ended = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+right = asked = 0
+with Gallery.open(sys.argv[1], OneThreshold(0.1), keys=Keys(KeyFile(sys.argv[2]))) as gallery:
+    print("begun", flush=True)
+    while not ended.is_set():
+        number = asked % len(probes)
+        [answer] = gallery.identify(probes[number][None])
+        right += answer.name == f"person {number // 2}"
+        asked += 1
+print(right, asked, flush=True)
+"""
+
+
+@pytest.fixture
+def reader(sealed: Path, templates: list[Template], tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another program, which identifies all the time."""
+    write_key(tmp_path / "key", KEY.read())
+    np.save(tmp_path / "probes.npy", np.stack([template.embedding for template in templates]))
+    words = [str(sealed), str(tmp_path / "key"), str(tmp_path / "probes.npy")]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, "-c", READER, *words]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "begun\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
+def test_keys_are_rotated_while_another_program_identifies_and_enrolls_all_the_time(
+    sealed: Path, reader: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encryption, "PAGE", 5)
+    rotate_data_key(sealed, KEY)
+    rotate_key(sealed, KEY, OTHER)
+    write_key(tmp_path / "new", OTHER.read())
+    (tmp_path / "new").replace(tmp_path / "key")
+    with open_sealed(sealed, OTHER) as gallery:
+        gallery.enroll("Zoe", make_templates(1, seed=1))
+    assert rotate_data_key(sealed, OTHER) == 41
+    time.sleep(0.3)
+    told, _ = reader.communicate(timeout=30)
+    right, asked = map(int, told.split())
+    assert reader.returncode == 0
+    assert right == asked > 20
+
+
+def test_a_program_that_finds_no_key_for_a_new_data_key_is_told(sealed: Path) -> None:
+    with open_sealed(sealed) as gallery:
+        rotate_key(sealed, KEY, OTHER)
+        rotate_data_key(sealed, OTHER)
+        with pytest.raises(WrongKeyError):
+            gallery.templates("person 0")
+
+
+# Upgrades
+
+
+@pytest.fixture
+def moved(sealed: Path) -> Iterator[Upgrade]:
+    """An upgrade of the encrypted gallery, half done."""
+    with Upgrade.open(sealed, "t", Keys(KEY)) as begun:
+        faces = [face for each in begun.pending().values() for face in each][:20]
+        begun.put(faces, turned_rows(20))
+        yield begun
+
+
+def turned_rows(count: int) -> Embeddings:
+    """Return rows of another pipeline."""
+    return np.stack([template.embedding for template in make_templates(count, seed=7)])
+
+
+def test_an_upgrade_of_an_encrypted_gallery_is_encrypted(
+    sealed: Path, moved: Upgrade, templates: list[Template]
+) -> None:
+    new = pieces(make_templates(20, seed=7))
+    assert moved.adapt(lambda rows: rows[:, ::-1].copy(), toy.THRESHOLDS) == 20
+    assert left_in(sealed, pieces(templates) | new) == 0
+    assert confirm_upgrade(sealed).left == 0
+    assert left_in(sealed, pieces(templates) | new) == 0
+    pipeline = OneThreshold(0.1)
+    pipeline.signature = "t"
+    with Gallery.open(sealed, pipeline, keys=Keys(KEY)) as gallery:
+        np.testing.assert_array_equal(gallery.templates("person 0")[0].embedding, turned_rows(20)[0])
+        flipped = templates[39].embedding[::-1]
+        np.testing.assert_array_equal(gallery.templates("person 19")[1].embedding, flipped)
+
+
+def test_without_the_key_no_upgrade_is_begun(sealed: Path) -> None:
+    with pytest.raises(MissingKeyError):
+        Upgrade.open(sealed, "t")
+    assert not Path(f"{sealed}.upgraded").exists()
+
+
+def test_a_row_follows_its_face_to_another_number(
+    sealed: Path, moved: Upgrade, templates: list[Template]
+) -> None:
+    change(sealed, "DELETE FROM faces WHERE id <= 3", "DELETE FROM people WHERE name = 'person 0'")
+    with open_sealed(sealed) as gallery:
+        gallery.enroll("person 0", templates[:2])
+    with Upgrade.open(sealed, "t", Keys(KEY)) as again:
+        assert again.progress.embedded == 20
+        again.adapt(lambda rows: rows, toy.THRESHOLDS)
+    confirm_upgrade(sealed)
+    with Gallery.open(sealed, keys=Keys(KEY)) as gallery:
+        np.testing.assert_array_equal(gallery.templates("person 0")[0].embedding, turned_rows(20)[0])
+
+
+def test_an_upgrade_is_not_confirmed_over_another_data_key(sealed: Path, moved: Upgrade) -> None:
+    moved.adapt(lambda rows: rows, toy.THRESHOLDS)
+    rotate_data_key(sealed, KEY)
+    with pytest.raises(UpgradeError, match="its encryption was changed since"):
+        confirm_upgrade(sealed)
+    with Upgrade.open(sealed, "t", Keys(KEY)) as again:
+        again.adapt(lambda rows: rows, toy.THRESHOLDS)
+    assert confirm_upgrade(sealed).left == 0
+
+
+@pytest.mark.parametrize(
+    "act", [lambda path: encrypt_gallery(path, KEY), lambda path: decrypt_gallery(path, KEY)]
+)
+def test_with_an_upgrade_beside_it_nothing_is_changed(
+    path: Path, templates: list[Template], act: Callable[[Path], int], request: pytest.FixtureRequest
+) -> None:
+    keys = Keys() if "0" in request.node.callspec.id else Keys(KEY)
+    with Gallery.open(path, PIPELINE, keys=keys) as gallery:
+        gallery.enroll("Ann", templates[:1])
+    Upgrade.open(path, "t", keys).close()
+    with pytest.raises(EncryptionError, match=r"an upgrade was begun in .*people.db.upgraded"):
+        act(path)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("place", ["postgresql://h/d", "milvus://h/faces?people=people.db"])
+def test_a_gallery_in_a_database_is_refused_with_the_way_out(place: str) -> None:
+    for act in (
+        lambda: encrypt_gallery(place, KEY),
+        lambda: decrypt_gallery(place, KEY),
+        lambda: rotate_key(place, KEY, OTHER),
+        lambda: rotate_data_key(place, KEY),
+        lambda: Gallery.open(place, PIPELINE, keys=Keys(KEY)),
+    ):
+        with pytest.raises(EncryptionError, match="files only: encrypt the disk"):
+            act()
+
+
+def test_a_gallery_that_milvus_searches_is_refused(plain: Path) -> None:
+    change(plain, "CREATE TABLE milvus_index (id INTEGER)")
+    with pytest.raises(EncryptionError, match="its faces are in Milvus in plain"):
+        encrypt_gallery(plain, KEY)
+
+
+def test_without_the_package_a_plain_gallery_works_and_an_encrypted_one_names_the_extra(
+    sealed: Path, tmp_path: Path
+) -> None:
+    code = f"""
+import sys
+sys.modules["cryptography"] = None
+import toy
+from gallery_world import OneThreshold, face
+from sameface.errors import EncryptionError
+from sameface.gallery import Gallery
+from sameface.gallery.keys import Keys, KeyText
+with Gallery.open({str(tmp_path / "plain.db")!r}, OneThreshold(0.1)) as gallery:
+    gallery.enroll("Ann", [face(toy.RED)])
+    print(gallery.identify(toy.row_of(toy.RED)[None])[0].name)
+try:
+    Gallery.open({str(sealed)!r}, OneThreshold(0.1), keys=Keys(KeyText({KEY.text!r}, "here")))
+except EncryptionError as error:
+    print(error)
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout.splitlines() == [
+        "Ann",
+        f"gallery {str(sealed)!r}: encryption needs cryptography: pip install 'sameface[encrypt]'",
+    ]
+
+
+def test_a_plain_gallery_does_not_load_the_package(tmp_path: Path) -> None:
+    code = "import sys, sameface.gallery.encryption; print('cryptography' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+# Where keys come from
+
+
+def test_a_key_is_what_was_written(tmp_path: Path) -> None:
+    key = Key.generate()
+    write_key(tmp_path / "key", key)
+    assert KeyFile(str(tmp_path / "key")).read() == key
+    assert KeyText(f" {key.text}\n", "here").read() == key
+    assert KeyCommand(f"cat '{tmp_path / 'key'}'").read() == key
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+    assert Key.generate() != key
+
+
+def test_a_key_is_not_shown(tmp_path: Path) -> None:
+    assert KEY.text not in f"{KEY!r} {KEY.read()!r} {Keys(KEY)!r}"
+
+
+def test_a_key_file_is_not_overwritten(tmp_path: Path) -> None:
+    write_key(tmp_path / "key", KEY.read())
+    with pytest.raises(KeyFileError, match="cannot be made: File exists"):
+        write_key(tmp_path / "key", OTHER.read())
+    assert KeyFile(str(tmp_path / "key")).read() == KEY.read()
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o666])
+def test_a_key_file_that_others_may_use_is_refused(tmp_path: Path, mode: int) -> None:
+    write_key(tmp_path / "key", KEY.read())
+    (tmp_path / "key").chmod(mode)
+    with pytest.raises(KeyFileError, match=f"others may read it .mode {mode:04o}.: say chmod 600"):
+        KeyFile(str(tmp_path / "key")).read()
+
+
+@pytest.mark.parametrize("text", ["", "abc", "é", KEY.text[:-2], KEY.text + KEY.text, "A" * 2000, "00" * 32])
+def test_what_is_no_key_is_refused_and_not_shown(text: str) -> None:
+    with pytest.raises(
+        KeyFileError, match="cannot take a key from here: wanted 32 random bytes in base64"
+    ) as told:
+        KeyText(text, "here").read()
+    assert not text or text not in str(told.value).partition("wanted")[0]
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("false", "it ended with exit code 1"),
+        ("no-such-command-at-all", "No such file"),
+        ("", "it is empty"),
+        ("'", "No closing quotation"),
+        ("echo abc", "wanted 32 random bytes"),
+    ],
+)
+def test_a_command_that_prints_no_key_is_an_error(command: str, reason: str) -> None:
+    with pytest.raises(KeyFileError, match=reason):
+        KeyCommand(command).read()
+
+
+def test_a_key_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match="No such file"):
+        KeyFile(str(tmp_path / "none")).read()
+
+
+def test_a_large_encrypted_gallery_is_searched_through_an_index_in_memory(
+    sealed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LARGE", 1)
+    with open_sealed(sealed) as gallery:
+        assert not isinstance(gallery._db.load("s"), Rows)
+        first = gallery._db._index.file
+        gallery.enroll("Zoe", make_templates(1, seed=1))
+        gallery.forget("person 3")
+        gallery._db.load("s")
+        assert gallery._db._index.file is first  # kept up, not made anew
+        assert (first.header.count, first.header.erased) == (41, 2)
