@@ -10,7 +10,7 @@ import toy
 
 from sameface.embed import unit_rows
 from sameface.errors import SamefaceError
-from sameface.gallery import Gallery, Identification
+from sameface.gallery import Gallery, Identification, Receipt
 from sameface.template import Template
 
 
@@ -64,12 +64,18 @@ def act_at_random(rng: random.Random, number: int) -> Callable[[Gallery], object
         lambda gallery: gallery.enroll(one, [face(toy.RED, f"new {number}")], new=True),
         lambda gallery: gallery.rename(one, other),
         lambda gallery: gallery.merge(one, other),
-        lambda gallery: gallery.forget(one),
-        lambda gallery: gallery.forget_face(one, gallery.faces(one)[-1].number),
+        lambda gallery: counts_of(gallery.forget(one)),
+        lambda gallery: counts_of(gallery.forget_face(one, gallery.faces(one)[-1].number)),
         lambda gallery: gallery.owner_of(template),
         lambda gallery: gallery.people(limit=2, after=one),
     ]
     return rng.choice(acts[:3] * 4 + acts)
+
+
+def counts_of(receipt: Receipt) -> tuple[object, ...]:
+    """Return what a receipt says of what was deleted, the same in every gallery."""
+    gone = (receipt.person, receipt.face, receipt.faces, receipt.crops, receipt.pictures)
+    return (receipt.number, receipt.reason, *gone)
 
 
 def outcome(act: Callable[[Gallery], object], gallery: Gallery) -> object:

@@ -181,7 +181,7 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped(folder: Path, samples: 
     assert (table.returncode, table.stderr) == (0, b"")
     assert b"Zo\xeb \\u540d" in table.stdout
     lines = sameface_run("people", "--json", env=environment, text=False)
-    assert lines.stdout == '{"name": "Zoë 名", "faces": 1, "consent": null}\n'.encode()
+    assert lines.stdout == '{"name": "Zoë 名", "faces": 1, "consent": null, "expires": null}\n'.encode()
 
 
 def test_help_imports_no_network_and_no_numbers() -> None:

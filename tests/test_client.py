@@ -168,7 +168,10 @@ def test_people_are_renamed_merged_and_forgotten(client: Client) -> None:
     assert client.merge(other.number, rosa.number) == Person("Rosa", 2, consent="on paper")
     assert refused(lambda: client.person(other.number)).code == "unknown_person"
     gone = client.forget(rosa.number)
-    assert (gone.name, gone.faces, gone.pictures) == ("Rosa", 2, 2)
+    assert (gone.person, gone.faces, gone.crops, gone.pictures) == (rosa.number, 2, 2, 2)
+    assert gone.erasure is not None
+    assert gone.erasure.complete
+    assert list(client.receipts()) == [gone]
     assert list(client.people()) == []
 
 
@@ -179,7 +182,8 @@ def test_faces_are_listed_fetched_and_deleted(client: Client) -> None:
     assert first.box.shape == (4,)
     with PIL.Image.open(io.BytesIO(client.crop(rosa.number, first.number))) as crop:
         assert (crop.format, crop.size) == ("JPEG", (8, 8))
-    client.forget_face(rosa.number, first.number)
+    gone = client.forget_face(rosa.number, first.number)
+    assert (gone.person, gone.face, gone.faces) == (rosa.number, first.number, 1)
     assert [face.number for face in client.faces(rosa.number)] == [second.number]
     error = refused(lambda: client.forget_face(rosa.number, second.number))
     assert (error.status, error.code) == (409, "last_face")

@@ -629,8 +629,8 @@ def test_every_command_takes_an_address(
     assert '"name": "Red"' in run("identify", "reddish.png", "--json", *place).stdout
     assert run("rename", "Red", "Rouge", *place).stdout == "Red is now Rouge\n"
     assert run("people", "--json", *place).stdout.splitlines() == [
-        '{"name": "Blue", "faces": 1, "consent": null}',
-        '{"name": "Rouge", "faces": 1, "consent": null}',
+        '{"name": "Blue", "faces": 1, "consent": null, "expires": null}',
+        '{"name": "Rouge", "faces": 1, "consent": null, "expires": null}',
     ]
     assert run("merge", "Blue", "Rouge", *place).stdout == "Blue is now Rouge: 1 face moved\n"
     assert run("forget", "Rouge", "--yes", *place).exit_code == 0

@@ -190,7 +190,7 @@ def test_a_person_is_found_by_name(client: httpx.Client) -> None:
     person = enroll(client, "Rosa", toy.RED)
     enroll(client, "Blu", toy.BLUE)
     found = client.get("/v1/people", params={"name": " Rosa"}).json()
-    rosa = {"id": person, "name": "Rosa", "faces": 1, "consent": None}
+    rosa = {"id": person, "name": "Rosa", "faces": 1, "consent": None, "expires": None}
     assert found == {"people": [rosa], "next": None, "total": 2}
     assert client.get("/v1/people", params={"name": "Ro"}).json()["people"] == []
     assert error_of(client.get("/v1/people", params={"name": ""})) == (422, "bad_name")
@@ -223,7 +223,7 @@ def test_what_has_not_changed_is_not_sent_again(client: httpx.Client) -> None:
 def test_a_person_keeps_the_id_under_another_name(client: httpx.Client) -> None:
     person = enroll(client, "Rosa", toy.RED)
     renamed = client.patch(f"/v1/people/{person}", json={"name": "Rosie"})
-    assert renamed.json() == {"id": person, "name": "Rosie", "faces": 1, "consent": None}
+    assert renamed.json() == {"id": person, "name": "Rosie", "faces": 1, "consent": None, "expires": None}
     assert client.get(f"/v1/people/{person}").json() == renamed.json()
 
 
@@ -237,7 +237,7 @@ def test_a_new_name_must_be_free_and_a_name(client: httpx.Client) -> None:
 def test_two_people_become_one(client: httpx.Client) -> None:
     one, two = enroll(client, "Rosa", toy.RED), enroll(client, "Rosie", toy.REDDISH, toy.RED, note=5)
     merged = client.post(f"/v1/people/{one}/merge", json={"into": two})
-    assert merged.json() == {"id": two, "name": "Rosie", "faces": 3, "consent": None}
+    assert merged.json() == {"id": two, "name": "Rosie", "faces": 3, "consent": None, "expires": None}
     assert error_of(client.get(f"/v1/people/{one}")) == (404, "unknown_person")
     assert error_of(client.post(f"/v1/people/{two}/merge", json={"into": two})) == (422, "bad_name")
 
@@ -245,7 +245,11 @@ def test_two_people_become_one(client: httpx.Client) -> None:
 def test_a_deleted_person_is_gone_and_the_id_is_not_given_again(client: httpx.Client) -> None:
     person = enroll(client, "Rosa", toy.RED)
     gone = client.delete(f"/v1/people/{person}")
-    assert gone.json() == {"name": "Rosa", "faces": 1, "pictures": 1}
+    receipt = gone.json()
+    assert (receipt["person"], receipt["faces"], receipt["pictures"]) == (person, 1, 1)
+    assert "Rosa" not in gone.text
+    assert client.get("/v1/receipts").json() == {"receipts": [receipt], "next": None}
+    assert client.get("/v1/audit").json()["entries"][0]["detail"]["hash"] == receipt["hash"]
     assert error_of(client.delete(f"/v1/people/{person}")) == (404, "unknown_person")
     assert enroll(client, "Rosa", toy.RED) != person
 
@@ -262,7 +266,13 @@ def test_faces_are_listed_added_shown_and_deleted(client: httpx.Client) -> None:
     crop = client.get(f"{place}/crop")
     assert (crop.headers["Content-Type"], crop.content[:3]) == ("image/jpeg", b"\xff\xd8\xff")
     assert crop.headers["Cache-Control"] == "no-store"
-    assert client.delete(place).status_code == 204
+    gone = client.delete(place).json()
+    assert (gone["reason"], gone["person"], gone["faces"], gone["complete"]) == (
+        "forget_face",
+        person,
+        1,
+        True,
+    )
     assert error_of(client.delete(place)) == (404, "unknown_face")
     assert client.get(f"/v1/people/{person}").json()["faces"] == 2
 
@@ -404,7 +414,7 @@ def test_a_note_on_consent_is_kept_with_the_person(client: httpx.Client) -> None
     told = [(each["action"], each["detail"]) for each in entries_of(client)]
     assert told[0] == ("note_consent", {})
     assert [detail["consent"] for action, detail in told if action == "enroll"] == [False, True]
-    assert client.delete(address).json()["name"] == "Rosie"
+    assert client.delete(address).json()["complete"]
 
 
 @pytest.mark.parametrize("note", ["", " ", "x" * 501, "a\u202eb", "\u0007"], ids=repr)

@@ -76,14 +76,12 @@ SIGNATURE = "SELECT signature FROM pipeline"
 class Gallery:
     """People and their faces. Threads may share one; several programs may open the same."""
 
-    def __init__(
-        self, database: Backend, pipeline: Pipeline | None, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, database: Backend, pipeline: Pipeline | None, clock: Callable[[], float]) -> None:
         self.path = database.path
         self._db = database
         self._pipeline = pipeline
         self._rotation: Rotation | None = None
-        self._clock = clock  # in seconds since 1970: who expires, and when something was deleted
+        self._clock = clock
 
     @classmethod
     def open(
@@ -93,6 +91,7 @@ class Gallery:
         *,
         create: bool = True,
         keys: Keys = NO_KEYS,
+        clock: Callable[[], float] = time.time,
     ) -> Self:
         """Open a gallery, or make one that only its owner may read.
 
@@ -102,6 +101,7 @@ class Gallery:
                 merged and forgotten, but not enrolled or identified, and no new gallery is made.
             create: Make it if it is not there.
             keys: What opens it. A file that is made with an encryption key is encrypted from the first.
+            clock: Seconds since 1970, for who expires and for receipts.
 
         Raises:
             TemplateKeyError: Another template key has turned its rows, or none.
@@ -114,7 +114,7 @@ class Gallery:
             SignatureError: Its rows were made by another pipeline.
         """
         database = open_backend(os.fspath(path), keys, create=create and pipeline is not None)
-        gallery = cls(database, pipeline)
+        gallery = cls(database, pipeline, clock)
         try:
             gallery._rotation = read_rotation(keys.template)
             if pipeline is not None:
