@@ -1,11 +1,17 @@
-"""Kill programs that enroll, merge and forget, at random moments, and see that nothing is lost or comes back.
+"""Kill programs that change a gallery, at random moments and on a full disk: nothing is lost or comes back.
 
     python benchmarks/crash.py --runs 500
 
-Every run goes on with the gallery file that the run before left. After each kill (SIGKILL) the file must be
-sound (`integrity_check`), and hold what was acknowledged and nothing else but, whole or not at all, what was
-in hand; no byte may be left of the name of anybody whose deletion or merge was acknowledged. Exit code 1 if
-one of this fails. POSIX only.
+A program enrolls, forgets, renames, merges and groups people as fast as it can, in a gallery that the run
+before left: a small one, or one of over 20,000 faces with its index. Every fifth run is on a small disk,
+which is filled to the last page, then freed, so that the program must go on, and is made read-only in the
+end; that takes Linux and root, and is left out elsewhere. The program's clock jumps up to a century at every
+step, and the program is halted now and then. Then it is killed (SIGKILL).
+
+After each kill the file must be sound (`integrity_check`), hold what was acknowledged and nothing else but,
+whole or not at all, what was in hand, and answer as a comparison with every face does; the index must hold
+the faces of the table; the audit log must be a whole chain; and no byte may be left of the name, the hash of
+a picture or the row of anybody whose deletion was acknowledged. Exit code 1 if one of this fails. POSIX only.
 """
 
 from __future__ import annotations
@@ -15,108 +21,107 @@ import hashlib
 import multiprocessing
 import os
 import random
+import shutil
 import signal
-import sqlite3
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any
 
-import numpy as np
-
+from crashing import disk
+from crashing.child import live, make_templates, take
+from crashing.faults import Told, find_faults
+from crashing.model import CROWD, CROWDS, EACH, People, Pipeline, pictures_of
+from report import print_table
+from sameface.errors import SamefaceError
 from sameface.gallery import Gallery
-from sameface.manifest import Thresholds
-from sameface.template import Template
 
-People: TypeAlias = dict[str, int]  # how many faces each person has
-Step: TypeAlias = tuple[str, ...]  # what to do, and with whom
+LONGEST = 1.0  # seconds until a program is killed
+LARGE_LONGEST = 4.0  # where a step takes longer
+PATIENCE = 60.0  # seconds in which a program has begun, and goes on once there is room
+LEAST_FREE = 300_000  # bytes that a full disk may have left at most
+HALT = 0.2  # seconds
+SMALL_DISK, LARGE_DISK = 4, 160  # megabytes
 
-LONGEST = 0.3  # seconds until a program is killed
-
-
-class Pipeline:
-    """What a gallery must know of who made its rows."""
-
-    signature = "noise"
-    thresholds = Thresholds((0.1, 0.01), (0.4, 0.2), (100, 10), 1000, "noise")
+Message = tuple[str, Any]
 
 
-def choose(people: People, rng: random.Random, number: int) -> Step:
-    """Return the next step: half of them enroll, as long as there are few people nearly all."""
-    names = sorted(people)
-    dice = rng.random() if len(names) > 5 else 0
-    if dice < 0.5:
-        return ("enroll", f"person-{number}-{rng.randrange(10**9):09d}")
-    if dice < 0.75:
-        return ("forget", rng.choice(names))
-    return ("merge", *rng.sample(names, 2))
+@dataclass
+class Place:
+    """A gallery that programs are killed over, again and again.
+
+    Attributes:
+        folder: Where nothing else is.
+        longest: Seconds until a program is killed.
+        on_disk: The folder is a disk of its own.
+        people: Who is enrolled.
+        gone: Of whom no byte may be left.
+    """
+
+    folder: Path
+    longest: float = LONGEST
+    on_disk: bool = False
+    people: People = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+
+    @property
+    def path(self) -> Path:
+        """The gallery."""
+        return self.folder / "people.db"
 
 
-def apply(people: People, step: Step) -> People:
-    """Return who is enrolled after a step."""
-    match step:
-        case ("enroll", name):
-            return people | {name: 2}
-        case ("forget", name):
-            return {other: faces for other, faces in people.items() if other != name}
-        case ("merge", source, into):
-            merged = people | {into: people[into] + people[source]}
-            return {name: faces for name, faces in merged.items() if name != source}
-    raise ValueError(f"no step: {step}")
+class Life:
+    """A program that is alive, and what it tells."""
+
+    def __init__(self, place: Place, seed: int) -> None:
+        context = multiprocessing.get_context("forkserver")  # which forks before any thread is started
+        context.set_forkserver_preload(["crashing.child"])
+        self._pipe, theirs = context.Pipe(duplex=False)
+        self._process = context.Process(target=live, args=(place.path, place.people, seed, theirs))
+        self._process.start()
+        theirs.close()
+        self.messages: list[Message] = []
+        self._pipe.poll(PATIENCE)  # the first step begins
+
+    def hear(self) -> None:
+        """Take in what it has told."""
+        self.messages += receive(self._pipe)
+
+    def goes_on(self) -> bool:
+        """Return whether it acknowledges another step in time."""
+        self.hear()
+        before, end = len(self.messages), time.monotonic() + PATIENCE
+        while time.monotonic() < end and self._process.is_alive():
+            self.hear()
+            if any(word == "done" for word, _ in self.messages[before:]):
+                return True
+            self._pipe.poll(0.05)
+        return False
+
+    def halt(self) -> None:
+        """Let it stand still for a moment, as a machine that sleeps does."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+        time.sleep(HALT)
+        os.kill(self._process.pid, signal.SIGCONT)
+
+    def kill(self) -> list[str]:
+        """End it, and take in its last words; return a fault if it ended by itself."""
+        self._process.kill()
+        self._process.join()
+        self.hear()
+        code = self._process.exitcode
+        return [] if code == -signal.SIGKILL else [f"it ended by itself with {code}"]
 
 
-def hash_of(name: str, half: str) -> str:
-    """Return the hash of a picture; it stays with the face when its person is merged, the name must not."""
-    return hashlib.sha256(f"{name} {half}".encode()).hexdigest()
-
-
-def take(gallery: Gallery, step: Step) -> None:
-    """Do a step."""
-    match step:
-        case ("enroll", name):
-            row, box = np.eye(1, 8, dtype=np.float32)[0], np.array([0, 0, 9, 9], np.float32)
-            gallery.enroll(name, [Template(hash_of(name, half), box, 1.0, row) for half in "ab"])
-        case ("forget", name):
-            gallery.forget(name)
-        case ("merge", source, into):
-            gallery.merge(source, into)
-
-
-def live(path: Path, people: People, seed: int, pipe: Connection) -> None:
-    """Take steps until the end, and tell of each before and after."""
-    rng = random.Random(seed)
-    with Gallery.open(path, Pipeline()) as gallery:
-        for number in range(10**6):
-            step = choose(people, rng, number)
-            pipe.send(("begin", step))
-            take(gallery, step)
-            pipe.send(("done", step))
-            people = apply(people, step)
-
-
-def kill_one(path: Path, people: People, seed: int) -> tuple[list[Step], Step | None]:
-    """Let a program live for a while; return the steps it acknowledged, and the one in hand."""
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=live, args=(path, people, seed, theirs))
-    process.start()
-    theirs.close()
-    assert process.pid is not None
-    ours.poll(60)  # the first step begins
-    time.sleep(random.Random(-seed).uniform(0, LONGEST))
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    messages = list(receive(ours))
-    done = [step for word, step in messages if word == "done"]
-    return done, messages[-1][1] if messages and messages[-1][0] == "begin" else None
-
-
-def receive(pipe: Connection) -> Iterator[tuple[str, Step]]:
-    """Yield what a program has told until it ended."""
+def receive(pipe: Connection) -> Iterator[Message]:
+    """Yield what is in a pipe."""
     try:
         while pipe.poll(0):
             yield pipe.recv()
@@ -124,38 +129,108 @@ def receive(pipe: Connection) -> Iterator[tuple[str, Step]]:
         return
 
 
-def find_faults(path: Path, allowed: list[People], gone: set[str]) -> list[str]:
-    """Return what is wrong with the file after a kill."""
+def kill_one(place: Place, seed: int) -> tuple[list[Message], list[str]]:
+    """Let a program live for a while; return what it told, and what was wrong meanwhile."""
+    rng, faults = random.Random(-seed), list[str]()
+    life = Life(place, seed)
+    if place.on_disk:
+        time.sleep(rng.uniform(0, place.longest))
+        disk.fill(place.folder, rng.randrange(LEAST_FREE))
+        time.sleep(rng.uniform(0, place.longest))
+        disk.free(place.folder)
+        if not life.goes_on():
+            faults.append(f"it does not go on after {PATIENCE:.0f} s with room again")
+    time.sleep(rng.uniform(0, place.longest))
+    if rng.random() < 0.1:
+        life.halt()
+    return life.messages, faults + life.kill()
+
+
+def run_one(place: Place, seed: int) -> tuple[list[str], Counter[str]]:
+    """Kill one program; return what is wrong then, and how many steps of each kind were done or cut."""
+    messages, faults = kill_one(place, seed)
+    told = Told.replay(place.people, messages)
+    place.gone |= told.gone
+    if place.on_disk:
+        faults += try_read_only(place)
+    place.people, found = find_faults(place.path, told.allowed, place.gone, told.gone)
+    return faults + told.faults + found, told.counts
+
+
+def try_read_only(place: Place) -> list[str]:
+    """Return what is wrong with what a gallery does on a disk that is read-only: one error, no change."""
+    before, faults = digest(place.folder), list[str]()
+    with disk.read_only(place.folder):
+        try:
+            with Gallery.open(place.path, Pipeline()) as gallery:
+                take(gallery, ("enroll", "nobody"))
+            faults.append("somebody was enrolled on a disk that is read-only")
+        except SamefaceError:
+            pass
+    return faults + ["a read-only disk was written to"] * (digest(place.folder) != before)
+
+
+def digest(folder: Path) -> dict[str, str]:
+    """Return what stands for the content of each file."""
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
+
+
+def make_crowd(path: Path) -> People:
+    """Make a gallery so large that it is searched through its index, and return who is in it."""
+    people = {}
     with Gallery.open(path, Pipeline()) as gallery:
-        found = {person.name: person.faces for person in gallery.people()}
-    db = sqlite3.connect(path)
-    checks = [row[0] for row in db.execute("PRAGMA integrity_check")]
-    orphans = db.execute("PRAGMA foreign_key_check").fetchall()
-    db.close()
-    faults = [] if checks == ["ok"] and not orphans else [f"the file is not sound: {checks} {orphans}"]
-    if found not in allowed:
-        faults.append(f"enrolled are {found}, wanted one of {allowed}")
-    data = b"".join(file.read_bytes() for file in path.parent.iterdir())
-    return faults + [f"a trace of {name}" for name in sorted(gone) if name.encode() in data]
+        for number in range(CROWDS):
+            pictures = [each for turn in range(EACH // 2) for each in pictures_of(f"{number} {turn}")]
+            people[f"{CROWD}-{number}"] = frozenset(pictures)
+            gallery.enroll(f"{CROWD}-{number}", make_templates(pictures))
+    return people
 
 
-def run(runs: int, folder: Path) -> tuple[list[str], Counter[str]]:
-    """Kill so many programs; return every fault, and how many steps of each kind were done or cut."""
-    path, gone = folder / "people.db", set[str]()
-    people: People = {}
+def make_places(folder: Path, stack: ExitStack) -> list[Place]:
+    """Return where programs are killed, in turn; without small disks those on them are left out."""
+    places = [Place(folder / name) for name in ("small", "large")]
+    places[1].longest = LARGE_LONGEST
+    for place in places:
+        place.folder.mkdir()
+    places[1].people = make_crowd(places[1].path)
+    try:
+        for place, megabytes in zip(list(places), (SMALL_DISK, LARGE_DISK), strict=True):
+            where = stack.enter_context(disk.small_disk(folder / f"{place.folder.name}-disk", megabytes))
+            places.append(Place(where, place.longest, on_disk=True, people=place.people))
+        shutil.copy(places[1].path, places[3].path)
+    except OSError as error:
+        print(f"without full and read-only disks: {error}", flush=True)
+        return places[:2]
+    return places
+
+
+def run(runs: int, folder: Path) -> tuple[list[str], dict[str, Counter[str]]]:
+    """Kill so many programs; return every fault, and what was done and cut in each place."""
     faults: list[str] = []
-    counts: Counter[str] = Counter()
-    for seed in range(runs):
-        done, cut = kill_one(path, people, seed)
-        for step in done:
-            people = apply(people, step)
-        allowed = [people, *([apply(people, cut)] if cut else [])]
-        gone |= {step[1] for step in done if step[0] != "enroll"}
-        faults += [f"run {seed}: {fault}" for fault in find_faults(path, allowed, gone)]
-        counts.update([*(step[0] for step in done), *([f"{cut[0]}, cut" if cut else "between steps"])])
-        with Gallery.open(path, Pipeline()) as gallery:
-            people = {person.name: person.faces for person in gallery.people()}
+    counts: dict[str, Counter[str]] = {}
+    with ExitStack() as stack:
+        places = make_places(folder, stack)
+        turns = [*[places[0]] * 7, *places[1:]]
+        for seed in range(runs):
+            place = turns[seed % len(turns)]
+            wrong, steps = run_one(place, seed)
+            counts.setdefault(place.folder.name, Counter()).update(steps)
+            counts[place.folder.name]["kills"] += 1
+            faults += [f"run {seed} ({place.folder.name}): {fault}" for fault in wrong]
+            for fault in wrong:
+                print(f"run {seed} ({place.folder.name}): {fault[:600]}", flush=True)
     return faults, counts
+
+
+def print_counts(counts: dict[str, Counter[str]]) -> None:
+    """Print what became of the steps in each place."""
+    kinds = sorted({kind.partition(",")[0] for steps in counts.values() for kind in steps})
+    rows = []
+    for name, steps in counts.items():
+        for kind in kinds:
+            cells = [str(steps[f"{kind}{end}"]) for end in ("", ", cut", ", failed")]
+            rows.append([f"{name}: {kind}", *cells])
+    print_table(["steps", "done", "cut", "failed"], rows)
 
 
 def main() -> int:
@@ -166,8 +241,8 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         faults, counts = run(given.runs, Path(folder))
-    print("\n".join(faults))
-    print(f"{given.runs} kills, {len(faults)} faults; steps: {dict(sorted(counts.items()))}")
+    print_counts(counts)
+    print(f"{given.runs} kills, {len(faults)} faults")
     return 1 if faults else 0
 
 

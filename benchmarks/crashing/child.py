@@ -1,0 +1,121 @@
+"""The program that is killed: it changes a gallery as fast as it can, and tells of each step."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+from crashing.model import GROUPED, People, Pipeline, Step, apply, choose, pictures_of, row_of
+from sameface.cluster import cluster_embeddings
+from sameface.errors import LastFaceError, SamefaceError
+from sameface.gallery import Gallery
+from sameface.service.access import OWNER, Access
+from sameface.template import Template
+
+BOX = np.array([0, 0, 9, 9], np.float32)
+CENTURY = 3.2e9  # seconds
+REST = 0.01  # seconds after a step that failed
+
+
+def live(path: Path, people: People, seed: int, pipe: Connection) -> None:
+    """Take steps until the end, and tell of each before and after; the clock jumps.
+
+    Args:
+        path: The gallery.
+        people: Who is enrolled.
+        seed: Decides the steps.
+        pipe: Takes `(word, step)`: `begin`, then `done` once it is acknowledged and in the audit log, or
+            `failed`. After a failure comes `(seen, people)` as the gallery then has them.
+    """
+    rng = random.Random(seed)
+    with Gallery.open(path, Pipeline()) as gallery:
+        access = Access.open(f"{path}.access")
+        for number in range(10**6):
+            step = choose(people, rng, f"person-{seed}-{number}-{rng.randrange(10**9):09d}")
+            pipe.send(("begin", step))
+            try:
+                with jumped(rng.uniform(-1, 1) * CENTURY):
+                    take(gallery, step)
+                    note(access, rng, step)
+            except SamefaceError as error:
+                pipe.send(("failed", (*step, str(error))))
+                people = wait_for_sight(gallery)
+                pipe.send(("seen", people))
+            else:
+                people = apply(people, step)
+                pipe.send(("done", step))
+
+
+def take(gallery: Gallery, step: Step) -> None:
+    """Do a step, and look for somebody now and then, so that the index is kept up."""
+    match step:
+        case ("enroll", name):
+            gallery.enroll(name, make_templates(pictures_of(name)))
+            gallery.identify(row_of(pictures_of(name)[0])[None])
+        case ("forget", name):
+            gallery.forget(name)
+        case ("forget_face", name, picture):
+            forget_face(gallery, name, picture)
+        case ("rename", old, new):
+            gallery.rename(old, new)
+        case ("merge", source, into):
+            gallery.merge(source, into)
+        case ("cluster", source, into):
+            rows = np.stack([each.embedding for name in (source, into) for each in gallery.templates(name)])
+            if len(set(cluster_embeddings(rows, threshold=GROUPED).tolist())) == 1:
+                gallery.merge(source, into)
+
+
+def forget_face(gallery: Gallery, name: str, picture: str) -> None:
+    """Forget the face from a picture, unless the person has no other."""
+    pictures = [template.picture for template in gallery.templates(name)]
+    number = gallery.faces(name)[pictures.index(picture)].number
+    try:
+        gallery.forget_face(name, number)
+    except LastFaceError:
+        return
+
+
+def make_templates(pictures: list[str]) -> list[Template]:
+    """Return a face of each picture."""
+    return [Template(picture, BOX, 1.0, row_of(picture)) for picture in pictures]
+
+
+def wait_for_sight(gallery: Gallery) -> People:
+    """Return who is enrolled, as soon as that can be read."""
+    while True:
+        time.sleep(REST)
+        try:
+            return see(gallery)
+        except SamefaceError:
+            continue
+
+
+def see(gallery: Gallery) -> People:
+    """Return who is enrolled."""
+    people = [person.name for person in gallery.people()]
+    return {name: frozenset(each.picture for each in gallery.templates(name)) for name in people}
+
+
+def note(access: Access, rng: random.Random, step: Step) -> None:
+    """Write a step into the audit log, and let go of old entries now and then."""
+    access.record(OWNER, step[0], [], {})
+    if rng.random() < 0.1:
+        access.forget_entries(90)
+
+
+@contextmanager
+def jumped(seconds: float) -> Iterator[None]:
+    """Let the clock of this program be wrong by so much."""
+    right = time.time
+    time.time = lambda: max(right() + seconds, 0.0)
+    try:
+        yield
+    finally:
+        time.time = right
