@@ -21,6 +21,9 @@ from sameface.recognizer import Recognizer
 
 ROOT = Path(__file__).parent.parent
 NUMBERS = itertools.count()
+KEYS = [
+    f"SAMEFACE_{which}_KEY{how}" for which in ("GALLERY", "TEMPLATE") for how in ("", "_FILE", "_COMMAND")
+]
 
 # A busy machine is slow now and then; how long an example takes says nothing about right or wrong.
 hypothesis.settings.register_profile("sameface", deadline=None)
@@ -105,7 +108,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result
     """The command line in the toy world and in an empty folder: `run("detect", "a.png").exit_code`."""
     monkeypatch.setattr(sameface.cli.options, "Model", toy.ToyModel)
     monkeypatch.chdir(tmp_path)
-    for variable in ("SAMEFACE_GALLERY", "FORCE_COLOR", "TTY_COMPATIBLE"):
+    for variable in ("SAMEFACE_GALLERY", *KEYS, "FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(variable, raising=False)
 
     def call(*words: str | Path, stdin: str | bytes | None = None) -> Result:
