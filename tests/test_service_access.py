@@ -191,6 +191,7 @@ MATRIX = {
     ("GET", "/v1/model"): ("read", None, 200),
     ("GET", "/v1/audit"): ("admin", None, 200),
     ("GET", "/v1/receipts"): ("admin", None, 200),
+    ("GET", "/v1/people/{person}/export"): ("admin", None, 200),
     ("GET", "/metrics"): ("read", None, 200),
 }
 OPEN = {("GET", "/health"), ("GET", "/ready")}

@@ -25,6 +25,7 @@ COMMANDS = {
     "consent": ("people", "Keep a note on how a person agreed."),
     "rename": ("people", "Give a person another name."),
     "merge": ("people", "Make two people one."),
+    "export-person": ("person", "Give a person everything that is held of them."),
     "expire": ("forget", "Say when people are to be deleted."),
     "forget": ("forget", "Delete a person for good, and give a receipt."),
     "audit": ("audit", "Read who did what and what was deleted, and verify that nobody changed it."),
@@ -61,7 +62,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"sameface.cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

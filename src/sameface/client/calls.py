@@ -223,6 +223,10 @@ class Client:
         wish = {"expire_after": expire_after}
         return self._wire.ask(reading.read_person, "PATCH", place("people", number), json=wish)
 
+    def export_person(self, number: int) -> bytes:
+        """Return everything that is held of a person, as a ZIP file to give them."""
+        return self._wire.send("GET", place("people", number, "export")).content
+
     def forget(self, number: int) -> Receipt:
         """Delete a person with every face, for good."""
         return self._wire.ask(reading.read_receipt, "DELETE", place("people", number))

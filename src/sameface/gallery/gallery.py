@@ -159,6 +159,12 @@ class Gallery:
         [(origin,)] = self._db.read("SELECT origin FROM numbers")
         return str(origin)
 
+    @property
+    def signature(self) -> str | None:
+        """Which pipeline made the rows; None as long as nobody was ever enrolled."""
+        found = self._db.read(SIGNATURE)
+        return str(found[0][0]) if found else None
+
     def people(self, *, limit: int | None = None, after: str = "") -> list[Person]:
         """Return who is enrolled, by name.
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, get_args
 
@@ -191,6 +192,11 @@ class Access:
         rows = self._run(query, 2**63 - 1 if before is None else before, limit)
         return [read_entry(row) for row in rows]
 
+    def entries_of(self, person: Whom) -> list[Entry]:
+        """Return what was done to a person, the first entry first."""
+        query = f"SELECT {COLUMNS} FROM audit WHERE gallery = ? AND person = ? ORDER BY id"
+        return [read_entry(row) for row in self._run(query, *person)]
+
     def forget_entries(self, days: int) -> None:
         """Delete what was done longer ago, and all but the last million entries; the rest stays a chain.
 
@@ -274,6 +280,12 @@ def read_entry(row: tuple[Any, ...]) -> Entry:
     number, when, key, action, gallery, person, detail, hashed = row
     whom = None if person is None else (gallery, person)
     return Entry(number, when, key, action, whom, json.loads(detail), hashed)
+
+
+def tell_person(entry: Entry) -> dict[str, Any]:
+    """Return what an entry says to the person it is about: not by whose key it was done."""
+    moment = datetime.fromtimestamp(entry.time, UTC).isoformat(timespec="milliseconds")
+    return {"number": entry.number, "time": moment, "action": entry.action, "detail": entry.detail}
 
 
 def read_link(row: tuple[Any, ...]) -> Link:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from sameface.arrays import Image
 from sameface.errors import GalleryBusyError, NotFoundError, UnknownPersonError
-from sameface.gallery import Gallery, Person
+from sameface.gallery import Gallery, Person, export
 from sameface.gallery.expiry import parse_expiry
 from sameface.gallery.names import clean_note
 from sameface.service.answers import EnrollAnswer, FacesAnswer, PeopleAnswer, PersonAnswer, ReceiptAnswer
@@ -126,6 +126,20 @@ async def merge_people(
     moved = await state.ask(gallery.merge, person, body.into)
     await state.record(key, "merge", [person], {"into": body.into, "faces": moved})
     return person_answer(await state.ask(gallery.person, body.into))
+
+
+@router.get(
+    "/{person}/export",
+    operation_id="export_person",
+    responses=ERRORS | {200: {"content": {"application/zip": {}}, "description": "Everything of the person"}},
+    response_class=Response,
+)
+async def export_person(key: Admin, state: StateOf, person: Id) -> Response:
+    """Return everything that is held of a person, and of nobody else: a ZIP file to give them."""
+    log = await state.read_log(person)
+    data = await state.ask(export.export_person, state.gallery, person, log)
+    await state.record(key, "export_person", [person], {})
+    return Response(data, media_type="application/zip")
 
 
 @router.delete("/{person}", operation_id="delete_person", responses=ERRORS)

@@ -11,7 +11,7 @@ from sameface.errors import NotFoundError, UnknownPersonError
 from sameface.gallery import Gallery
 from sameface.manifest import Thresholds
 from sameface.recognizer import Recognizer
-from sameface.service.access import Access, Entry, Key, Whom
+from sameface.service.access import Access, Entry, Key, Whom, tell_person
 from sameface.service.buffer import Buffer
 from sameface.service.challenges import Challenges
 from sameface.service.config import ServiceConfig
@@ -71,6 +71,11 @@ class State:
         here = [whom for whom in people if whom[0] == self._origin]
         found = {whom: find_name(self.gallery, whom[1]) for whom in here}
         return {whom: name for whom, name in found.items() if name is not None}
+
+    async def read_log(self, person: int) -> list[dict[str, Any]]:
+        """Return what the audit log says to a person about themselves."""
+        entries = await self.ask_access(self.access.entries_of, (self._origin, person))
+        return [tell_person(entry) for entry in entries]
 
     async def ask(
         self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
