@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from service_world import base64_of, enroll, error_of, files, png, serve
 
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
+from sameface.service import app
 from sameface.service.access import Access
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
@@ -554,3 +556,53 @@ def test_many_clients_that_change_everything_at_once_break_nothing(
     assert gallery._db.read("PRAGMA foreign_key_check") == []
     assert all(person.faces > 0 for person in gallery.people())
     assert sum(person.faces for person in gallery.people()) == gallery.count()[1]
+
+
+# Retention
+
+
+def test_people_are_enrolled_for_a_time_which_can_be_changed(client: httpx.Client) -> None:
+    told = {"name": "Rosa", "expire_after": "2100-01-01"}
+    made = client.post("/v1/people", data=told, files=files([png(toy.RED)])).json()["person"]
+    address = f"/v1/people/{made['id']}"
+    assert made["expires"] == client.get(address).json()["expires"] == "2100-01-01T00:00:00+00:00"
+    assert client.patch(address, json={"expire_after": "never"}).json()["expires"] is None
+    assert client.patch(address, json={"expire_after": "30d"}).json()["expires"] is not None
+    more = {"pictures": [base64_of(png(toy.REDDISH))], "expire_after": "2100-01-02"}
+    added = client.post(f"{address}/faces", json=more).json()["person"]
+    assert added["expires"] == "2100-01-02T00:00:00+00:00"
+    told = [(each["action"], each["detail"]) for each in entries_of(client)]
+    assert told[1:3] == [("set_expiry", {"never": False}), ("set_expiry", {"never": True})]
+    assert [detail["expires"] for action, detail in told if action == "enroll"] == [True, True]
+
+
+@pytest.mark.parametrize("words", ["", "soon", "0d", "1999-01-01", "36526d"])
+def test_a_day_on_which_nobody_can_expire_changes_nothing(client: httpx.Client, words: str) -> None:
+    body = {"name": "Rosa", "pictures": [base64_of(png(toy.RED))], "expire_after": words}
+    assert error_of(client.post("/v1/people", json=body)) == (422, "bad_expiry")
+    person = enroll(client, "Gil", toy.BLUE)
+    changed = client.patch(f"/v1/people/{person}", json={"name": "Gilles", "expire_after": words})
+    assert error_of(changed) == (422, "bad_expiry")
+    assert [each["name"] for each in client.get("/v1/people").json()["people"]] == ["Gil"]
+
+
+def test_the_service_deletes_who_has_expired_while_it_runs(
+    tmp_path: Path, toy_recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "CLEAN_SECONDS", 0.05)
+    with (
+        Gallery.open(tmp_path / "people.db", toy_recognizer) as gallery,
+        serve(create_app(toy_recognizer, gallery, ServiceConfig(expire_days=30))) as client,
+    ):
+        bo, rosa = enroll(client, "Bo", toy.BLUE), enroll(client, "Rosa", toy.RED)
+        assert client.get(f"/v1/people/{bo}").json()["expires"] is not None
+        gallery.expire(rosa, datetime.now(UTC) + timedelta(seconds=1.2))
+        while client.get(f"/v1/people/{rosa}").status_code == 200:
+            time.sleep(0.05)
+        while (entry := entries_of(client)[0])["action"] != "expire":
+            time.sleep(0.05)
+        [receipt] = client.get("/v1/receipts").json()["receipts"]
+        assert (receipt["reason"], receipt["person"], receipt["complete"]) == ("expire", rosa, True)
+        assert (entry["person"], entry["key"], entry["name"]) == (rosa, None, None)
+        assert entry["detail"] == {"faces": 1, "receipt": 1, "hash": receipt["hash"]}
+        assert [each["name"] for each in client.get("/v1/people").json()["people"]] == ["Bo"]
