@@ -5,8 +5,9 @@
 PICTURES is a folder of photographs. Of those that show one face looking straight ahead some are drawn, and
 each is shown as a sheet before a camera, turned about its upright middle line from -60 to 60 degrees, flat,
 tilted, near, or bent like a bottle's label. The sheet is computed (a pinhole camera, bilinear), found and
-embedded like every frame. A challenge that asks for every side is then answered in the best of the ways
-that the sheet can be turned. There is no paper, no screen and no hand in this: no blur, no glare, no edge.
+embedded like every frame. A challenge that asks for every side is then answered in the better of the two
+ways to turn the sheet, with several limits from which a face counts as turned. There is no paper, no screen
+and no hand in this: no blur, no glare, no edge. The second table is of other photographs as they are.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
 
 from report import print_table
+from sameface import challenge
 from sameface.arrays import Image
-from sameface.challenge import STRAIGHT, TURNED, Frame, Pose, judge_frames
+from sameface.challenge import STRAIGHT, Frame, Pose, judge_frames
 from sameface.face import Face
 from sameface.image import find_pictures, read_image
 from sameface.quality import measure_turn
@@ -31,8 +34,9 @@ YAWS = tuple(range(-60, 61, 10))  # degrees
 WIDTH, HEIGHT = 480, 360  # of the camera's pictures
 FACE = 150  # pixels of the face in them, where the sheet is held straight
 RATE = 4.0  # pictures a second
+LIMITS = (0.25, 0.3, 0.35)  # from which a face counts as turned; the middle one is what is used
 LINK_FAR = 1e-2  # as the service has it
-POSES: tuple[Pose, ...] = ("straight", "left", "straight", "right", "straight", "left")
+POSES: tuple[Pose, ...] = ("straight", "left", "straight", "right", "straight", "left", "straight")
 
 Points = NDArray[np.float64]
 
@@ -126,9 +130,10 @@ def see(recognizer: Recognizer, image: Image) -> Frame | None:
     return Frame(0.0, faces[largest], rows[largest])
 
 
-def passes(seen: dict[int, Frame | None], threshold: float) -> bool:
+def passes(seen: dict[int, Frame | None], threshold: float, limit: float) -> bool:
     """Return whether a sheet that was seen at these yaws passes a challenge, turned one way or the other."""
-    return any(judge_path(seen, threshold, sign) for sign in (1, -1))
+    with mock.patch.object(challenge, "TURNED", limit):
+        return any(judge_path(seen, threshold, sign) for sign in (1, -1))
 
 
 def judge_path(seen: dict[int, Frame | None], threshold: float, sign: int) -> bool:
@@ -160,24 +165,31 @@ def choose_pictures(recognizer: Recognizer, folder: Path, number: int) -> Iterat
             return
 
 
+def find_turns(recognizer: Recognizer, folder: Path, number: int) -> Iterator[float]:
+    """Yield how far the largest face of each of so many photographs is turned."""
+    paths = list(find_pictures(folder))
+    for place in np.random.default_rng(1).permutation(len(paths))[:number]:
+        faces = recognizer.detector.find(read_image(paths[place]))
+        if faces:
+            yield measure_turn(max(faces, key=lambda face: face.area).landmarks)
+
+
 def measure(recognizer: Recognizer, pictures: Sequence[tuple[Image, Face]], hold: Hold) -> list[str]:
     """Return the row of the table for one way to hold a photograph."""
     threshold = recognizer.thresholds.at(LINK_FAR)
-    turns, found, passed = [], 0, 0
+    turns, found, passed = [], 0, np.zeros(len(LIMITS), int)
     for image, face in pictures:
         seen = {yaw: see(recognizer, show_sheet(image, face, hold, yaw)) for yaw in YAWS}
         frames = [frame for frame in seen.values() if frame is not None]
         found += len(frames)
         turns += [frame.turn for frame in frames]
-        passed += passes(seen, threshold)
+        passed += [passes(seen, threshold, limit) for limit in LIMITS]
     spread = np.quantile(np.abs(turns), [0.5, 0.95, 1.0])
-    turned = float((np.abs(turns) >= TURNED).mean())
     return [
         hold.name,
         f"{found / len(pictures) / len(YAWS):.0%}",
         *(f"{value:.2f}" for value in spread),
-        f"{turned:.1%}",
-        f"{passed} of {len(pictures)}",
+        *(f"{count} of {len(pictures)}" for count in passed),
     ]
 
 
@@ -190,8 +202,14 @@ def main() -> None:
     given = parser.parse_args()
     recognizer = Recognizer.load()
     pictures = list(choose_pictures(recognizer, given.pictures, given.number))
-    head = ["held", "face found", "turn, median", "95 %", "most", f"{TURNED} and more", "pass"]
+    limits = [f"pass at {limit:g}" for limit in LIMITS]
+    head = ["held", "face found", "turn, median", "95 %", "most", *limits]
     print_table(head, [measure(recognizer, pictures, hold) for hold in HOLDS])
+    turns = np.abs(list(find_turns(recognizer, given.pictures, 10 * given.number)))
+    print_table(
+        ["turned by at least", "of the photographs as they are"],
+        [[f"{limit:g}", f"{(turns >= limit).mean():.1%} of {len(turns)}"] for limit in LIMITS],
+    )
 
 
 if __name__ == "__main__":

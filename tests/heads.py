@@ -15,10 +15,8 @@ from sameface.face import Face
 Picture = NDArray[np.uint8]
 
 ROUNDS = 12  # of looking where a pixel comes from
-AHEAD, ASIDE = (
-    40.0,
-    -30.0,
-)  # degrees by which the face of barack-obama-2 looks straight ahead, and to the side
+# Degrees by which the face of barack-obama-2 looks straight ahead, and to the side.
+AHEAD, ASIDE = 40.0, -48.0
 # How far the portrait is turned, picture after picture, to take each pose and come back.
 TURN_OF = {
     "straight": (0, 0),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import page_world as world
+import PIL.Image
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
@@ -20,14 +21,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory, samples: dict[str, Path]) 
     if path is None:
         pytest.skip("no Chromium on the PATH: apt-get install chromium (as root with CI set the tests do it)")
     film = tmp_path_factory.mktemp("camera") / "camera.y4m"
-    world.write_video(film, samples["barack-obama-1"])
-    camera = [
-        "--use-fake-ui-for-media-stream",
-        "--use-fake-device-for-media-stream",
-        f"--use-file-for-fake-video-capture={film}",
-    ]
+    world.write_video(film, [PIL.Image.open(samples["barack-obama-1"])] * 2)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=camera)
+        chromium = playwright.chromium.launch(executable_path=path, args=world.show_to_camera(film))
         yield chromium
         chromium.close()
 

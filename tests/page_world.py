@@ -86,13 +86,24 @@ def to_jpeg(image: PIL.Image.Image) -> bytes:
     return file.getvalue()
 
 
-def write_video(path: Path, picture: Path) -> None:
-    """Write a picture as a film of two frames that Chromium takes for a camera."""
-    ground = PIL.Image.new("RGB", (640, 480))
-    ground.paste(PIL.Image.open(picture).convert("RGB").resize((384, 480)), (128, 0))
-    luma, *chroma = (np.asarray(band) for band in ground.convert("YCbCr").split())
-    frame = b"FRAME\n" + luma.tobytes() + b"".join(band[::2, ::2].tobytes() for band in chroma)
-    path.write_bytes(b"YUV4MPEG2 W640 H480 F10:1 Ip A1:1 C420jpeg\n" + 2 * frame)
+def write_video(path: Path, pictures: Sequence[PIL.Image.Image], rate: int = 10) -> None:
+    """Write pictures as a film, so many a second, that Chromium takes for a camera again and again."""
+    with path.open("wb") as file:
+        file.write(f"YUV4MPEG2 W640 H480 F{rate}:1 Ip A1:1 C420jpeg\n".encode())
+        for picture in pictures:
+            ground = PIL.Image.new("RGB", (640, 480))
+            ground.paste(picture.convert("RGB").resize((384, 480)), (128, 0))
+            luma, *chroma = (np.asarray(band) for band in ground.convert("YCbCr").split())
+            file.write(b"FRAME\n" + luma.tobytes() + b"".join(band[::2, ::2].tobytes() for band in chroma))
+
+
+def show_to_camera(film: Path) -> list[str]:
+    """Return the arguments with which Chromium has a camera that sees a film."""
+    return [
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-video-capture={film}",
+    ]
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from sameface.face import Face
 
 POSES: list[Pose] = ["straight", "left", "straight", "right"]
 LEVEL = np.array([[40, 40], [80, 40], [60, 60], [45, 80], [75, 80]], np.float32)
-PATH = (0, 0, 0.2, 0.3, 0.3, 0, 0, -0.2, -0.3, -0.3)  # what passes
+PATH = (0, 0, 0.2, 0.4, 0.4, 0, 0, -0.2, -0.4, -0.4)  # what passes
 THRESHOLD = 0.1
 
 
@@ -84,23 +84,23 @@ def test_a_face_within_the_limit_looks_straight_ahead(turn: float, met: int) -> 
 
 
 def test_a_pose_must_be_held() -> None:
-    assert judge(film([0, 0, 0.2, *[0.3, 0.2] * 5])).met == 1
+    assert judge(film([0, 0, 0.2, *[0.4, 0.2] * 5])).met == 1
 
 
 def test_a_face_that_was_not_seen_on_the_way_did_not_turn() -> None:
-    verdict = judge(film([0, 0, 0.3, 0.3, 0.3]))
+    verdict = judge(film([0, 0, 0.4, 0.4, 0.4]))
     assert (verdict.met, verdict.too_fast, verdict.state) == (1, True, "running")
-    assert judge(film([0, 0, 0.3, 0.3, 0.2, 0.3, 0.3])).met == 2
+    assert judge(film([0, 0, 0.4, 0.4, 0.2, 0.4, 0.4])).met == 2
 
 
 def test_the_way_on_the_other_side_does_not_count() -> None:
-    assert judge(film([0, 0, -0.2, 0.3, 0.3])).met == 1
+    assert judge(film([0, 0, -0.2, 0.4, 0.4])).met == 1
 
 
 def test_the_other_side_fails() -> None:
-    verdict = judge(film([0, 0, -0.2, -0.3]))
+    verdict = judge(film([0, 0, -0.2, -0.4]))
     assert (verdict.state, verdict.reason) == ("failed", "wrong_way")
-    assert judge(film([0, 0, 0.2, 0.3, 0.3, 0.3, 0.3])).state == "running"  # turned back late is well
+    assert judge(film([0, 0, 0.2, 0.4, 0.4, 0.4, 0.4])).state == "running"  # turned back late is well
 
 
 def test_another_person_fails() -> None:
@@ -117,15 +117,15 @@ def test_somebody_who_changes_little_by_little_fails_when_they_look_straight_ahe
 
 def test_a_face_that_leaps_fails() -> None:
     frames = film(PATH)
-    assert judge([*frames[:3], see(0.3, frames[3].at, aside=0.9)]).reason == "jumped"
-    assert judge([*frames[:3], see(0.3, frames[3].at, aside=0.3)]).state == "running"
+    assert judge([*frames[:3], see(0.4, frames[3].at, aside=0.9)]).reason == "jumped"
+    assert judge([*frames[:3], see(0.4, frames[3].at, aside=0.3)]).state == "running"
 
 
 def test_a_face_that_goes_away_fails() -> None:
     frames = film(PATH[:3])
     assert judge(frames, frames[-1].at + GAP).state == "running"
     assert judge(frames, frames[-1].at + GAP + 0.1).reason == "lost"
-    assert judge([*frames, see(0.3, frames[-1].at + GAP + 0.1)]).reason == "lost"
+    assert judge([*frames, see(0.4, frames[-1].at + GAP + 0.1)]).reason == "lost"
 
 
 def test_nothing_fails_before_the_first_pose_but_the_time() -> None:
@@ -145,7 +145,7 @@ def test_only_the_sides_are_left_to_chance() -> None:
     drawn = {tuple(draw_poses(random.Random(seed))) for seed in range(200)}
     assert len(drawn) == 2**TURNS
     for poses in drawn:
-        assert poses[::2] == ("straight",) * TURNS
+        assert poses[::2] == ("straight",) * (TURNS + 1)
         assert set(poses[1::2]) <= {"left", "right"}
     assert draw_poses(random.Random(7)) == draw_poses(random.Random(7))
 

@@ -31,6 +31,8 @@ from sameface.service.app import create_app
 from sameface.service.challenges import KEPT_SECONDS, Challenges
 from sameface.service.config import ServiceConfig
 
+STEPS = 2 * TURNS + 1
+
 
 class TurningSquares(Detector):
     """Finds squares whose noses are put by the number in the picture's corner: 500 straight ahead."""
@@ -114,11 +116,11 @@ def test_who_does_what_is_asked_for_passes(client: httpx.Client, clock: Clock) -
     assert (first["wanted"], first["met"], first["total"], first["seconds"]) == (
         "straight",
         0,
-        2 * TURNS,
+        STEPS,
         SECONDS,
     )
     _, told = act(client, clock)
-    assert (told["state"], told["met"], told["reason"], told["wanted"]) == ("passed", 2 * TURNS, None, None)
+    assert (told["state"], told["met"], told["reason"], told["wanted"]) == ("passed", STEPS, None, None)
     assert told["face"]["box"] == [16, 16, 48, 48]
     assert (told["width"], told["height"]) == (64, 64)
 
@@ -204,7 +206,7 @@ def test_of_two_pictures_the_first_must_show_who_passed(client: httpx.Client, cl
 def test_the_python_client_has_the_same_words(client: httpx.Client, clock: Clock) -> None:
     ours = Client(client)
     begun = ours.begin_challenge()
-    assert (begun.wanted, begun.total, begun.seconds) == ("straight", 2 * TURNS, SECONDS)
+    assert (begun.wanted, begun.total, begun.seconds) == ("straight", STEPS, SECONDS)
     steps = [ours.show_challenge(begun.id, turned(0)) for _ in range(2)]
     assert [(step.state, step.met, step.too_fast) for step in steps] == [
         ("running", 0, False),

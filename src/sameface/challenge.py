@@ -22,7 +22,7 @@ Reason = Literal["late", "lost", "jumped", "other_person", "wrong_way"]
 
 TURNS = 3  # of the head; each to one of two sides
 STRAIGHT = 0.12  # a face that looks straight ahead turns no farther, as `measure_turn` has it
-TURNED = 0.25  # and one that is turned at least so far
+TURNED = 0.3  # and one that is turned at least so far
 HOLD = 2  # pictures, one after the other, that must show a pose
 SECONDS = 60.0  # for everything
 GAP = 2.0  # seconds between two pictures of the face at most
@@ -86,9 +86,13 @@ class Verdict:
 
 
 def draw_poses(dice: random.Random) -> list[Pose]:
-    """Return the poses to ask for: straight, then to a side, in turn. Only the sides are left to chance."""
+    """Return the poses to ask for: straight, to a side, straight again. Only the sides are left to chance.
+
+    The last is straight, so that its picture is one to recognise somebody in.
+    """
     sides: list[Pose] = ["left", "right"]
-    return [pose for _ in range(TURNS) for pose in ("straight", dice.choice(sides))]
+    turns: list[Pose] = [pose for _ in range(TURNS) for pose in ("straight", dice.choice(sides))]
+    return [*turns, "straight"]
 
 
 def judge_frames(poses: Sequence[Pose], frames: Sequence[Frame], *, at: float, threshold: float) -> Verdict:

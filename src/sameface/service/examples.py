@@ -37,7 +37,7 @@ CHALLENGE: Example = {
     "id": "Z5dCwF5KiF3GNOl_q5ZcZw",
     "wanted": "straight",
     "met": 0,
-    "total": 6,
+    "total": 7,
     "seconds": 60.0,
 }
 FRAME: Example = {
@@ -45,7 +45,7 @@ FRAME: Example = {
     "reason": None,
     "wanted": "left",
     "met": 1,
-    "total": 6,
+    "total": 7,
     "too_fast": False,
     "width": 640,
     "height": 480,

@@ -17,6 +17,9 @@ export function createApi(askKey) {
     embed: (picture) => request("/v1/embed", { method: "POST", body: form({ picture }) }),
     verify: (fields, signal) => request("/v1/verify", { method: "POST", body: form(fields), signal }),
     identify: (fields, signal) => request("/v1/identify", { method: "POST", body: form(fields), signal }),
+    beginChallenge: () => request("/v1/challenge", { method: "POST" }),
+    showChallenge: (id, picture, signal) =>
+      request(`/v1/challenge/${encodeURIComponent(id)}`, { method: "POST", body: form({ picture }), signal }),
 
     people: (limit, after) => request(`/v1/people?${query({ limit, after })}`),
     person: (id) => request(person(id)),

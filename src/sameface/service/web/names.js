@@ -44,7 +44,7 @@ export function createNames(app) {
       el(
         "div",
         {},
-        el("div", { class: "name-head" }, title, el("span", { class: `chip ${kind}`, t: `who.is_${kind}` })),
+        el("div", { class: "name-head" }, title, el("span", { class: `chip ${kind}`, t: `who.is_${kind}` }), liveness(face)),
         face.ambiguous ? el("p", { class: "soft small", t: "who.ambiguous_words" }) : null,
         face.matches.length > 0 ? candidates(face, to) : el("p", { class: "soft small", t: "who.nobody" }),
         file !== null && face.name === null ? button("who.enroll", enroll, { class: "small" }) : null,
@@ -53,6 +53,11 @@ export function createNames(app) {
   }
 
   return { element, show, clear: () => (element.hidden = true) };
+}
+
+function liveness({ live }) {
+  if (live === null) return null;
+  return el("span", { class: live ? "chip known" : "chip ambiguous", t: live ? "challenge.live" : "challenge.not_live" });
 }
 
 function candidates({ matches, threshold }, to) {

@@ -1,6 +1,7 @@
 // One picture, or the camera: every face named, or unknown.
 import { announce, button, el } from "./dom.js";
 import { createCamera } from "./camera.js";
+import { createChallenge } from "./challenge.js";
 import { failure } from "./failure.js";
 import { createFrame } from "./frame.js";
 import { createIntake, takeDrops } from "./intake.js";
@@ -14,22 +15,28 @@ export function createWho(app) {
   const names = createNames(app);
   const problem = el("div");
   const intake = createIntake({ title: "who.intake", take: ([file]) => take(file) });
-  const camera = createCamera({ frame, look, stopped: () => showButtons(false) });
+  const challenge = createChallenge(app);
+  const lookLive = (still) => (challenge.id() === null ? look(still) : tryStill(still));
+  const camera = createCamera({ frame, look: lookLive, stopped: () => showButtons(false) });
   const start = button("who.camera", startCamera);
   const stop = button("who.camera_stop", () => camera.stop(), { class: "primary", hidden: true });
+  const check = button("challenge.start", startChallenge, { hidden: true });
   const options = createOptions(() => file !== null && identifyFile());
   intake.querySelector(".actions").append(start);
   intake.append(el("p", { class: "soft small", t: "who.camera_words" }));
   const again = createIntake({ take: ([other]) => take(other) });
-  const stage = el("div", { class: "stage", hidden: true }, frame.element, el("div", { class: "actions" }, stop, again));
+  const actions = el("div", { class: "actions" }, stop, check, again);
+  const stage = el("div", { class: "stage", hidden: true }, challenge.element, frame.element, actions);
   takeDrops(stage, (files) => onlyPictures(files).slice(0, 1).forEach(take));
   let file = null;
   let canvas = null;
+  let passed = null; // the challenge that the next look uses up
   let work = new AbortController();
 
   async function take(given) {
-    camera.stop();
     file = given;
+    camera.stop();
+    if (passed === null) challenge.clear();
     names.clear();
     stage.hidden = false;
     intake.hidden = true;
@@ -55,7 +62,9 @@ export function createWho(app) {
     const { signal } = work;
     problem.replaceChildren();
     try {
-      const found = await app.api.identify({ picture, ...options.fields() }, signal);
+      const used = passed;
+      passed = null;
+      const found = await app.api.identify({ picture, ...options.fields(), challenge: used }, signal);
       if (signal.aborted) return null;
       frame.outline(found, found.faces, { mark: markOf });
       return found;
@@ -65,13 +74,51 @@ export function createWho(app) {
     }
   }
 
+  async function startChallenge() {
+    problem.replaceChildren();
+    try {
+      await challenge.begin();
+      names.clear();
+      mirror(true);
+    } catch (error) {
+      problem.replaceChildren(failure(error));
+    }
+  }
+
+  /** Send a still to the challenge. When it is passed, the same still tells who it is; else the camera goes on. */
+  async function tryStill(still) {
+    work = new AbortController();
+    const id = challenge.id();
+    try {
+      const told = await challenge.show(still, work.signal);
+      names.clear();
+      frame.outline(told, told.face === null ? [] : [told.face]);
+      if (told.state === "running") return told;
+      mirror(false);
+      if (told.state === "failed") return told;
+      passed = id;
+      take(still);
+    } catch (error) {
+      problem.replaceChildren(failure(error));
+    }
+    return null;
+  }
+
+  function mirror(on) {
+    check.disabled = on;
+    frame.element.classList.toggle("mirrored", on);
+  }
+
   async function startCamera() {
     file = null;
+    challenge.clear();
     names.clear();
     problem.replaceChildren();
     stage.hidden = false;
     intake.hidden = true;
-    const trouble = await camera.start((found, still) => names.show(found, { canvas: still, file: null }));
+    const trouble = await camera.start((found, still) => {
+      if ("faces" in found) names.show(found, { canvas: still, file: null });
+    });
     if (trouble === null) return showButtons(true);
     stage.hidden = true;
     intake.hidden = false;
@@ -79,9 +126,12 @@ export function createWho(app) {
   }
 
   function showButtons(live) {
-    stop.hidden = !live;
+    stop.hidden = check.hidden = !live;
+    mirror(false);
     if (live) stop.focus();
-    else if (file === null) {
+    else if (file !== null) again.querySelector("button").focus();
+    else {
+      challenge.clear();
       names.clear();
       stage.hidden = true;
       intake.hidden = false;
