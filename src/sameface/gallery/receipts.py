@@ -18,9 +18,11 @@ from sameface.gallery.records import Erasure, Reason, Receipt
 # What no receipt can speak of, because nothing here knows of it.
 NOT_COVERED = (
     "backups and other copies of the gallery",
-    "albums, tables and videos that were made with it",
-    "pictures themselves",
+    "albums, tables, videos and exports that were made with it",
+    "runs of embed and cluster that were interrupted (*.unfinished)",
+    "albums in the memory of a service, for an hour",
     "the memory of other programs, until they search again",
+    "the pictures themselves",
 )
 DELETION, ERASURE = "deletion", "erasure"  # the kinds of entries
 COLUMNS = "number, facts, hash"
