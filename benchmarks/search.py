@@ -2,11 +2,12 @@
 
     python benchmarks/search.py CROPS FOLDER [--faces N] [--parts PART ...]
 
-CROPS are straightened crops, with their `crops.toml`; they are embedded by `resnet29` and widened to N rows
-(1,000,000 unless given): where that many real ones do not exist, a row is one of them moved by differences
-of two pictures of one person, as if it were another picture. The probes are made in the same way. FOLDER
-keeps the rows and the gallery, 1.6 GB for a million faces, for the next time. All searches of a part take
-turns in one run, and their answers are compared.
+CROPS are straightened crops, with their `crops.toml`; they are embedded by `resnet29`, and those of nine
+people in ten are widened to N rows (1,000,000 unless given): where that many real ones do not exist, a row is
+one of them moved by differences of two pictures of one person, as if it were another picture. The probes are
+made in the same way; strangers are rows of the tenth person, as they are. FOLDER keeps rows and gallery,
+1.6 GB for a million faces, for the next time. All searches of a part take turns in one run, and their answers
+are compared.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from statistics import median
 
@@ -36,8 +37,9 @@ from sameface.compare import exact_distances
 from sameface.embed import Embedder, unit_rows
 from sameface.gallery import Gallery
 from sameface.gallery.backend import Statements
-from sameface.gallery.codes import CodedProbes
-from sameface.gallery.indexed import SPARE, Indexed
+from sameface.gallery.codes import TILE, UNIT, CodedProbes, Coder, Codes, Errors, Frame, Tiles
+from sameface.gallery.indexed import MORE, Indexed
+from sameface.gallery.scan import Scanner, split
 from sameface.gallery.search import Known, Near, Wish
 from sameface.manifest import Thresholds
 from sameface.model import Model
@@ -52,7 +54,9 @@ ROUNDS = 7
 TIMES = 3  # somebody is enrolled and forgotten
 FACES, PER = 4, 5  # faces of a person; numbers that they and the person take
 PIECE = 64  # bytes of a row; a row that is found in part is a trace too
-PREFIX = 32  # float32 numbers are as long as a code
+TENTH = 10  # person is a stranger
+LEFT = (0.2, 0.1, 0.05, 0.03, 0.01, 0.0)  # parts of the variance that the axes leave out
+DIRECTIONS = (16, 32, 48, 64, 80)
 PARTS = ("open", "search", "passes", "loops", "more", "hnsw", "one")
 SMALL = 100_000  # faces for the searches that loop in Python
 BLOCK = 50_000
@@ -65,12 +69,14 @@ class World:
 
     Attributes:
         rows: `(n, d) float32` who is enrolled.
-        probes: `(BATCH, d) float32` who is looked for.
+        probes: `(BATCH, d) float32` who is looked for, and enrolled.
+        strangers: `(BATCH, d) float32` who is looked for, and not enrolled.
         place: The gallery.
     """
 
     rows: Embeddings
     probes: Embeddings
+    strangers: Embeddings
     place: Path
 
 
@@ -141,15 +147,25 @@ def build(crops: Path, folder: Path, count: int, pipeline: Pipeline) -> World:
     folder.mkdir(exist_ok=True, parents=True)
     rng = np.random.default_rng(0)
     real, owner = read_rows(crops, folder, pipeline.embedder)
+    known = owner % TENTH != 0
     kept, place = folder / f"{count}.npy", folder / f"{count}.db"
     if not kept.exists():
-        np.save(kept, widen(real, owner, count + BATCH, rng))
+        np.save(kept, widen(real[known], owner[known], count + BATCH, rng))
     rows = np.load(kept)
-    world = World(rows[:count], rows[count:], place)
+    world = World(rows[:count], rows[count:], rng.permutation(real[~known])[:BATCH], place)
     if not place.exists():
         make_gallery(place, world.rows, pipeline)
-    print(f"{len(real):,} real rows widened to {count:,} of {rows.shape[1]} numbers", flush=True)
+    print(f"{known.sum():,} real rows widened to {count:,} of {rows.shape[1]} numbers", flush=True)
+    spectra = {"real rows": left_over(real[known]), "widened": left_over(world.rows[:BLOCK])}
+    cells = [[name, *(f"{part:.1%}" for part in parts)] for name, parts in spectra.items()]
+    print_table(["variance behind so many directions", *map(str, DIRECTIONS)], cells)
     return world
+
+
+def left_over(rows: Embeddings) -> list[float]:
+    """Return which part of the variance of rows is behind their first `DIRECTIONS`."""
+    parts = np.cumsum(np.linalg.eigvalsh(np.cov(rows.T))[::-1])
+    return [float(1 - parts[count - 1] / parts[-1]) for count in DIRECTIONS]
 
 
 def owner_of(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -171,10 +187,10 @@ def exact(world: World, probe: Embeddings) -> tuple[NDArray[np.float32], NDArray
     return distances[order], owner_of(near[order])
 
 
-def count_same(world: World, known: Known) -> int:
+def count_same(world: World, probes: Embeddings, known: Known) -> int:
     """Return for how many probes the nearest faces are the true ones, in order and to the last bit."""
     same = 0
-    for probe, near in zip(world.probes, known.measure(world.probes, 1, WISH), strict=True):
+    for probe, near in zip(probes, known.measure(probes, 1, WISH), strict=True):
         ours, truth = nearest(near), exact(world, probe)
         same += np.array_equal(ours[0], truth[0]) and np.array_equal(ours[1], truth[1])
     return same
@@ -204,15 +220,17 @@ def compare_searches(world: World, gallery: Gallery) -> list[Target]:
     flat = {"FAISS IndexFlatL2": faiss.IndexFlatL2(width), "FAISS IndexFlatIP": faiss.IndexFlatIP(width)}
     for index in flat.values():
         index.add(world.rows)
-    one = world.probes[:1]
+    one, stranger = world.probes[:1], world.strangers[:1]
     steps: dict[str, Callable[[], object]] = {
         "one: sameface, 10 nearest": lambda: list(known.measure(one, 1, WISH)),
+        "one: sameface, 10 nearest of a stranger": lambda: list(known.measure(stranger, 1, WISH)),
         "one: sameface, identify": lambda: gallery.identify(one),
         "one: NumPy X @ q, argpartition": lambda: search_numpy(world.rows, one),
         **{f"one: {name}": partial(index.search, one, TOP) for name, index in flat.items()},
     }
     batches: dict[str, Callable[[], object]] = {
         "batch: sameface, 10 nearest": lambda: list(known.measure(world.probes, 1, WISH)),
+        "batch: sameface, 10 nearest of strangers": lambda: list(known.measure(world.strangers, 1, WISH)),
         **{f"batch: {name}": partial(index.search, world.probes, TOP) for name, index in flat.items()},
     }
     turns = alternate(steps, rounds=3 * ROUNDS) | alternate(batches, rounds=ROUNDS)
@@ -220,18 +238,21 @@ def compare_searches(world: World, gallery: Gallery) -> list[Target]:
     rows = [[name, f"{value * 1e3:,.1f}"] for name, value in seconds.items()]
     print_table([f"{len(world.rows):,} faces, {BATCH} probes a batch", "ms, median"], rows)
     bandwidth = measure_bandwidth(world.rows)
-    read = len(world.rows) * width / seconds["one: sameface, 10 nearest"] / 1e9
+    assert isinstance(known, Indexed)
+    with known.snapshot() as file:
+        read = len(world.rows) * file.coder.width / seconds["one: sameface, 10 nearest"] / 1e9
     print(f"memory gives {bandwidth:.1f} GB/s to two threads; one search reads codes at {read:.1f} GB/s")
     found = np.concatenate([flat["FAISS IndexFlatIP"].search(part[None], TOP)[1] for part in world.probes])
     print(f"the truly nearest among those of FAISS IndexFlatIP: {count_found(world, found):.4f}")
     ours, batch = seconds["one: sameface, 10 nearest"], seconds["batch: sameface, 10 nearest"]
     numpy = seconds["one: NumPy X @ q, argpartition"] / ours
     return [
-        Target(
-            "probes with all 10 right, in order, to the last bit",
-            count_same(world, known),
-            BATCH,
-            at_least=True,
+        *(
+            Target(f"{name} with all 10 right, in order, to the last bit", same, BATCH, at_least=True)
+            for name, same in (
+                ("probes", count_same(world, world.probes, known)),
+                ("strangers", count_same(world, world.strangers, known)),
+            )
         ),
         *(Target(f"{name}: one", seconds[f"one: {name}"] / ours, 5, "times", at_least=True) for name in flat),
         Target("NumPy: one", numpy, 2, "times", at_least=True),
@@ -280,7 +301,7 @@ def compare_loops(world: World, gallery: Gallery) -> None:
 
 def compare_hnsw(world: World) -> None:
     """Print what an HNSW index of `SMALL` rows costs and loses, against FAISS's exact search of them."""
-    small = World(world.rows[:SMALL], world.probes, world.place)
+    small = World(world.rows[:SMALL], world.probes, world.strangers, world.place)
     index = faiss.IndexHNSWFlat(small.rows.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = 200
     start = time.perf_counter()
@@ -300,11 +321,10 @@ def search_more(world: World, gallery: Gallery) -> None:
     known = gallery._db.load(gallery._need_pipeline().signature)
     assert isinstance(known, Indexed)
     with known.snapshot() as file:
-        codes = [codes for _, codes in file.blocks()]
-        probe = CodedProbes.encode(world.probes[:1], file.header.coder, file.header.errors)
+        tiles, probe = file.tiles(), CodedProbes.encode(world.probes[:1], file.coder, file.header.errors)
         steps = {
             f"{times * len(world.rows):,} faces": partial(
-                known.scanner.scan, codes * times, probe, SPARE * TOP
+                known.scanner.scan, tiles * times, probe, MORE * TOP
             )
             for times in (1, 10)
         }
@@ -315,40 +335,48 @@ def search_more(world: World, gallery: Gallery) -> None:
 
 
 def compare_first_passes(world: World, gallery: Gallery) -> None:
-    """Print what 128 bytes of a face can be: codes, or the first numbers of a rotated row through BLAS.
-
-    Both leave the faces that can be among the ten nearest; of a rotated row the rest is bounded by its length
-    (Cauchy and Schwarz).
-    """
+    """Print what the first pass costs by how much of the variance the axes leave out, and what it leaves."""
     known = gallery._db.load(gallery._need_pipeline().signature)
     assert isinstance(known, Indexed)
-    center = world.rows.mean(axis=0)
-    axes = np.linalg.eigh(np.cov(world.rows[:BLOCK].T))[1][:, ::-1].astype(np.float32)
-    turned, probes = (world.rows - center) @ axes, (world.probes - center) @ axes
-    prefix = np.ascontiguousarray(turned[:, :PREFIX])
-    rest = np.linalg.norm(turned[:, PREFIX:], axis=1)
-    left = []
-    for probe in probes:
-        # |q - x|^2 = |q|^2 + |x|^2 - 2 q.x, less what is the same for every row
-        nearness = prefix @ probe[:PREFIX] - (prefix**2).sum(axis=1) / 2 - rest**2 / 2
-        bound = rest * np.linalg.norm(probe[PREFIX:])
-        edge = np.partition(nearness - bound, -TOP)[-TOP]
-        left.append(int((nearness + bound >= edge).sum()))
-    with known.snapshot() as file:
-        codes = [codes for _, codes in file.blocks()]
-        coded = CodedProbes.encode(world.probes, file.header.coder, file.header.errors)
-        one = CodedProbes.encode(world.probes[:1], file.header.coder, file.header.errors)
-        few = [len(found.places) for found in known.scanner.scan(codes, coded, TOP)]
-        steps: dict[str, Callable[[], object]] = {
-            "codes of 8 bits, with selection": partial(known.scanner.scan, codes, one, TOP),
-            f"{PREFIX} numbers through BLAS, product alone": lambda: prefix @ probes[0, :PREFIX],
-        }
-        seconds = [median(each) for each in alternate(steps, rounds=ROUNDS).values()]
-    cells = [
-        [name, f"{value * 1e3:.1f}", f"{median(each):,.0f}", f"{max(each):,}"]
-        for name, value, each in zip(steps, seconds, (few, left), strict=True)
+    cells = [compare_first_pass(world, known.scanner, left_out) for left_out in LEFT]
+    header = ["variance left out", "bytes a face", "ms", "known: faces left", "most", "strangers", "most"]
+    print_table(header, cells)
+
+
+def compare_first_pass(world: World, scanner: Scanner, left_out: float) -> list[str]:
+    """Return how long a code is, what the product costs, and how many faces can be among the nearest."""
+    frame = Frame.fit(world.rows[:BLOCK], left_out=left_out)
+    parts = [world.rows[start : start + BLOCK] for start in range(0, len(world.rows), BLOCK)]
+    coder = Coder.fit(frame, np.max([frame.turn(part).farthest for part in parts], axis=0))
+    coded = [coder.encode(part) for part in parts]
+    errors = reduce(Errors.widen, (each for _, each in coded), Errors())
+    codes = np.concatenate([each for each, _ in coded])
+    del coded
+    tiles = codes[: len(codes) // TILE * TILE].reshape(-1, TILE, coder.width).transpose(0, 2, 1)
+    probe = CodedProbes.encode(world.probes[:1], coder, errors)
+    product = partial(multiply_all, scanner, probe, np.ascontiguousarray(tiles))
+    seconds = median(alternate({"product": product}, rounds=ROUNDS)["product"])
+    left = [
+        [count_left(world, codes, probe, CodedProbes.encode(probe[None], coder, errors)) for probe in probes]
+        for probes in (world.probes, world.strangers)
     ]
-    print_table(["128 bytes a face", "ms", "faces left, median", "most"], cells)
+    counts = [f"{count:,.0f}" for each in left for count in (median(each), max(each))]
+    return [f"{left_out:.0%}", str(coder.width), f"{seconds * 1e3:.1f}", *counts]
+
+
+def multiply_all(scanner: Scanner, probe: CodedProbes, tiles: Tiles) -> None:
+    """Multiply all tiles with one probe, on all cores."""
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(lambda part: scanner.multiply(probe, part[1]), split([tiles], 1)))
+
+
+def count_left(world: World, codes: Codes, probe: Embeddings, coded: CodedProbes) -> int:
+    """Return how many faces can be among the nearest of a probe, by their codes alone."""
+    edge = 1 - exact(world, probe)[0][-1] / 2  # the product with the last of the nearest
+    least = (edge - coded.base[0] - coded.bound[0]) / coded.unit[0]
+    whole = UNIT * coded.high[0].astype(np.float64) + coded.low[0]
+    parts = (codes[start : start + BLOCK] for start in range(0, len(codes), BLOCK))
+    return sum(int((part @ whole >= least).sum()) for part in parts)
 
 
 OPEN = """
@@ -398,6 +426,7 @@ def measure_one_face(world: World, gallery: Gallery) -> list[Target]:
     """Return what it costs to enroll and to forget a face, and what is found of it afterwards."""
     seconds: dict[str, list[float]] = {"enroll": [], "search": [], "forget": []}
     secrets: list[bytes] = []
+    columns: list[bytes] = []  # secrets with a byte in each line of a tile
     known = gallery._db.load(gallery._need_pipeline().signature)
     assert isinstance(known, Indexed)
     for number, row in enumerate(world.probes[:TIMES]):
@@ -409,9 +438,9 @@ def measure_one_face(world: World, gallery: Gallery) -> list[Target]:
         clock.append(time.perf_counter())
         assert answer.matches[0].name == name
         with known.snapshot() as file:
-            codes, _ = file.header.coder.encode(row[None])
+            columns += [code.tobytes() for code in file.coder.encode(row[None])[0]]
         data = row.tobytes()
-        secrets += [name.encode(), picture.encode(), codes.tobytes()]
+        secrets += [name.encode(), picture.encode()]
         secrets += [data[start : start + PIECE] for start in range(0, len(data), PIECE)]
         before = time.perf_counter()
         gallery.forget(name)
@@ -419,28 +448,35 @@ def measure_one_face(world: World, gallery: Gallery) -> list[Target]:
         seconds["enroll"].append(clock[1] - clock[0])
         seconds["search"].append(clock[2] - clock[1])
     print("the first search after an enrolment:", f"{median(seconds['search']) * 1e3:.1f} ms")
-    left = count_traces(world.place, secrets)
+    left = count_traces(world.place, secrets, columns)
     return [
         Target("enroll one face", median(seconds["enroll"]) * 1e3, 20, "ms"),
         Target("forget one person", median(seconds["forget"]), 1, "s"),
-        Target(f"traces of {len(secrets)} left in the files", left, 1),
+        Target(f"traces of {len(secrets) + len(columns)} left in the files", left, 1),
     ]
 
 
-def count_traces(place: Path, secrets: Sequence[bytes]) -> int:
+def count_traces(place: Path, secrets: Sequence[bytes], columns: Sequence[bytes]) -> int:
     """Return how many of the secrets stand in the files of a gallery, read in another process."""
     program = """
-import mmap, pickle, sys
-secrets, found = pickle.load(sys.stdin.buffer), set()
+import pickle, sys
+import numpy as np
+def stands(data, column):
+    at = np.flatnonzero(data[: len(data) - tile * (len(column) - 1)] == column[0])
+    for place, byte in enumerate(column):
+        at = at[data[at + tile * place] == byte]
+    return len(at) > 0
+(secrets, columns, tile), found = pickle.load(sys.stdin.buffer), set()
 for path in sys.argv[1:]:
     with open(path, "rb") as file:
         data = file.read()
     found |= {secret for secret in secrets if secret in data}
+    found |= {column for column in columns if stands(np.frombuffer(data, np.uint8), column)}
 print(len(found))
 """
     files = [str(file) for file in place.parent.glob(f"{place.name}*") if file.stat().st_size]
-    command = [sys.executable, "-c", program, *files]
-    return int(subprocess.run(command, input=pickle.dumps(secrets), capture_output=True, check=True).stdout)
+    command, told = [sys.executable, "-c", program, *files], pickle.dumps((secrets, columns, TILE))
+    return int(subprocess.run(command, input=told, capture_output=True, check=True).stdout)
 
 
 def main() -> int:

@@ -2,8 +2,9 @@
 
     python tools/make_first_pass.py
 
-`scores = codes @ probes`, `(n, q) int32`: `codes` `(n, d) uint8` are the rows of a gallery, `probes` is
-`(d, q) int8`.
+`scores = probes @ codes`, `(t, q, n) int32`: `codes` `(t, w, n) int8` are the rows of a gallery, in tiles,
+each row a column, and `probes` is `(q, w) uint8`. For numbers of these kinds in this order ONNX Runtime has a
+kernel that takes a single probe, and need not copy the codes first.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ PLACE = Path(__file__).parent.parent / "src" / "sameface" / "gallery" / "first_p
 def build() -> onnx.ModelProto:
     """Return the network."""
     graph = helper.make_graph(
-        [helper.make_node("MatMulInteger", ["codes", "probes"], ["scores"])],
+        [helper.make_node("MatMulInteger", ["probes", "codes"], ["scores"])],
         "first pass",
         [
-            helper.make_tensor_value_info("codes", TensorProto.UINT8, ["n", "d"]),
-            helper.make_tensor_value_info("probes", TensorProto.INT8, ["d", "q"]),
+            helper.make_tensor_value_info("probes", TensorProto.UINT8, ["q", "w"]),
+            helper.make_tensor_value_info("codes", TensorProto.INT8, ["t", "w", "n"]),
         ],
-        [helper.make_tensor_value_info("scores", TensorProto.INT32, ["n", "q"])],
+        [helper.make_tensor_value_info("scores", TensorProto.INT32, ["t", "q", "n"])],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
 

@@ -16,6 +16,7 @@ from crashing.child import see
 from crashing.model import WIDTH, People, Pipeline, Step, apply, find_nearest, row_of
 from sameface.embed import unit_rows
 from sameface.gallery import Gallery
+from sameface.gallery.codes import REST
 from sameface.gallery.database import LARGE
 from sameface.gallery.index import SUFFIX
 from sameface.gallery.indexfile import IndexFile
@@ -147,11 +148,12 @@ def check_index(path: Path) -> list[str]:
     if not place.exists():
         return [f"no index for {len(table)} faces"] if len(table) >= LARGE else []
     file = IndexFile.open(place)
-    blocks = file.blocks()
-    numbers, codes = (np.concatenate(part) for part in zip(*blocks, strict=True))
-    live = codes[:, 0] != 0
+    count = file.header.count
+    numbers, columns = file.numbers(np.arange(count)), np.concatenate(file.tiles()).transpose(0, 2, 1)
+    codes = columns.reshape(-1, file.coder.width)[:count]
+    live = codes[:, REST] != 0
     rows = np.frombuffer(b"".join(row for _, row in table), np.float32).reshape(len(table), WIDTH)
-    wanted, _ = file.header.coder.encode(rows)
+    wanted, _ = file.coder.encode(rows)
     same = numbers[live].tolist() == [number for number, _ in table]
     right = same and np.array_equal(codes[live], wanted) and not codes[~live].any()
     file.close()

@@ -1,51 +1,138 @@
-"""Rows in 8 bits a number, and how far a product with them can be from the truth."""
+"""Rows in 8 bits a number, and the most that a product with such a row can be.
+
+What a row is apart from the center is measured along axes: the directions in which rows differ most, mixed so
+that the numbers of a row are about as large as each other, and add up to nothing. What is left of the row
+counts by its length.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import astuple, dataclass
+from typing import Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings
 
-Codes: TypeAlias = NDArray[np.uint8]  # (n, d)
+Floats: TypeAlias = NDArray[np.floating]
+Codes: TypeAlias = NDArray[np.int8]  # (n, w)
+Tiles: TypeAlias = NDArray[np.int8]  # (t, w, TILE), a face in a column
 
-MIDDLE, REACH = 128, 127  # a number is MIDDLE with up to REACH steps; 0 is no code, and marks a row as erased
+TILE = 256  # faces, so that the codes of a tile are in the processor's first cache
+REACH = 127  # the largest code; the smallest is its negative, since two products with -128 could overflow
 UNIT, LARGEST = 64, 63  # a probe's number is UNIT times its high part, at most LARGEST, and its low part
-SLACK = 1e-6  # of a product, for what float32 rounds off distances
+LEFT_OUT = 0.03  # of the variance of rows, at most
+MOST = 248  # directions, so that what rounding adds to the sum of a row's codes is within reach
+EXTRA = 3  # codes of a face besides those along the axes
+BALANCE, LEAN, REST = -3, -2, -1  # minus their sum; the product with the center; the length of the rest
+SHORTER = 1 - 1e-6  # than 1 the axes are, so that float32 cannot make them longer, and the rest negative
 ROUNDING = 1.0001  # of a length, for what float32 rounds off it
+SLACK = 1e-6  # of a product, for what float32 rounds off distances
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """Where rows are measured from, and along what.
+
+    Attributes:
+        center: `(d,) float32` about the mean of the rows.
+        axes: `(k, d) float32` for rows `x` and `y`, `(axes x).(axes y)` is the part of `x.y` along the axes.
+    """
+
+    center: NDArray[np.float32]
+    axes: NDArray[np.float32]
+
+    @classmethod
+    def fit(cls, rows: Embeddings, *, left_out: float = LEFT_OUT) -> Self:
+        """Return the frame for rows like these, `(n, d) float32`, with axes that leave out some variance."""
+        center = rows.sum(axis=0, dtype=np.float64) / max(len(rows), 1)
+        apart = rows - center
+        variances, directions = np.linalg.eigh(apart.T @ apart)  # ascending
+        wanted = max(int((np.cumsum(variances) > left_out * variances.sum()).sum()), 1)
+        count = min(-(-wanted // 4) * 4, len(center), MOST)  # codes are multiplied by four
+        axes = SHORTER * mix(count) @ directions[:, ::-1][:, :count].T
+        return cls(center.astype(np.float32), axes.astype(np.float32))
+
+    def turn(self, rows: Floats) -> Turned:
+        """Measure rows, `(n, d)`, in their own precision."""
+        apart = rows - self.center
+        along = apart @ self.axes.T.astype(rows.dtype)
+        length = np.sqrt(square(apart))
+        slip = np.finfo(rows.dtype).eps * self.axes.size / np.sqrt(len(self.axes)) * length
+        rest = np.sqrt(np.maximum(length**2 - square(along), 0) + 2 * slip * length)
+        return Turned(along, apart @ self.center, rest, length, slip)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Turned:
+    """Rows as they are measured.
+
+    Attributes:
+        along: `(n, k)` what they are apart from the center, along the axes.
+        lean: `(n,)` the product of the center with what they are apart from it.
+        rest: `(n,)` how long the part is that no axis has, rounded up.
+        length: `(n,)` how far they are from the center.
+        slip: `(n,)` what rounding can have changed in a lean, and in the length of what is along the axes.
+    """
+
+    along: Floats
+    lean: Floats
+    rest: Floats
+    length: Floats
+    slip: Floats
+
+    @property
+    def farthest(self) -> NDArray[np.float64]:
+        """The largest number of each kind, `(3,)`."""
+        kinds = (self.along, -self.along, self.lean, -self.lean, self.rest)
+        along, back, lean, away, rest = (float(each.max(initial=0)) for each in kinds)
+        return ROUNDING * np.array([max(along, back), max(lean, away), rest])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Coder:
-    """How rows become codes: `center + step * (code - MIDDLE)` is near the row.
+    """How rows become codes, `w = k + EXTRA` for each.
 
     Attributes:
-        center: `(d,) float32` the mean of the rows that it was made for.
-        step: What one step of a code is worth.
+        frame: How they are measured.
+        steps: `(3,) float64` what one step of a code is worth: along an axis, of the lean, and of the rest.
     """
 
-    center: NDArray[np.float32]
-    step: float
+    frame: Frame
+    steps: NDArray[np.float64]
 
     @classmethod
-    def fit(cls, center: NDArray[np.float32], farthest: float) -> Coder:
-        """Return the finest coder that reaches rows whose numbers are up to `farthest` from the center."""
-        return cls(center, max(farthest, 1e-6) / REACH)
+    def fit(cls, frame: Frame, farthest: NDArray[np.float64]) -> Self:
+        """Return the finest coder that reaches so far."""
+        return cls(frame, np.maximum(farthest, 1e-6) / REACH)
 
-    def encode(self, rows: Embeddings) -> tuple[Codes, Errors]:
-        """Return the codes of rows, `(n, d)`, and how wrong they are; numbers out of reach are cut off."""
-        apart = rows - self.center
-        steps = np.clip(np.rint(apart / np.float32(self.step)), -REACH, REACH)
-        coded = steps * np.float32(self.step)
-        return (steps + MIDDLE).astype(np.uint8), Errors(longest(apart - coded), longest(coded))
+    @property
+    def width(self) -> int:
+        """How many codes a face has."""
+        return len(self.frame.axes) + EXTRA
 
     @property
     def usual_error(self) -> float:
         """The largest error of a row that is within reach."""
-        return self.step / 2 * float(np.sqrt(len(self.center))) * ROUNDING + SLACK
+        return float(self.steps[0]) / 2 * float(np.sqrt(len(self.frame.axes))) + SLACK
+
+    def encode(self, rows: Embeddings) -> tuple[Codes, Errors]:
+        """Return the codes of rows, `(n, w)`, and how wrong they are.
+
+        A row that is out of reach is coded as a nearer one, in the same direction.
+        """
+        turned, (step, lean_step, rest_step) = self.frame.turn(rows), self.steps
+        size = np.maximum(turned.along.max(axis=1), -turned.along.min(axis=1))[:, None]
+        along = np.rint(turned.along * (REACH / np.maximum(size, REACH * step)).astype(rows.dtype))
+        lean = np.clip(np.rint(turned.lean / lean_step), -REACH, REACH)
+        rest = np.clip(np.ceil(turned.rest / rest_step), 1, REACH)  # 0 marks a face as erased
+        codes = np.column_stack([along, -along.sum(axis=1), lean, rest]).astype(np.int8)
+        missed = np.sqrt(square(turned.along - rows.dtype.type(step) * along))
+        missed += turned.slip + np.maximum(turned.rest - rest_step * rest, 0)
+        leaned = np.abs(turned.lean - lean_step * lean) + turned.slip
+        length = np.sqrt(square(along) + lean**2)
+        return codes, Errors(*(float(each.max(initial=0)) * ROUNDING for each in (missed, leaned, length)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,84 +140,95 @@ class Errors:
     """What is known of all rows that were coded.
 
     Attributes:
-        error: The largest distance of a row to what its code stands for.
-        radius: The largest distance of what a code stands for to the center.
+        error: The most that a row is longer along the axes, and in the rest, than its code says.
+        lean: The most that its lean is from what its code says.
+        length: The length of the longest code, the lean included, without balance and rest.
     """
 
     error: float = 0.0
-    radius: float = 0.0
+    lean: float = 0.0
+    length: float = 0.0
 
     def widen(self, other: Errors) -> Errors:
         """Return what holds for two sets of rows together."""
-        return Errors(max(self.error, other.error), max(self.radius, other.radius))
+        return Errors(*map(max, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CodedProbes:
-    """Probes in whole numbers: the product with a code is a score, and a score bounds a distance.
+    """Probes in whole numbers: the product with a code is a score, and tells the most that a product can be.
 
-    For a row `x` with code `c` (less `MIDDLE`), a probe `q` and its whole numbers `n`,
+    With `m` the center, `A` the axes, `q` a probe and `x` a row,
 
-        q.x = q.center + unit * n.c + (step q - unit n).c + q.(x - center - step c),
+        q.x = q.m + (q - m).(x - m) + m.(x - m),
 
-    and by Cauchy and Schwarz the last two terms are at most `bound` together.
+    the middle term is `(A (q - m)).(A (x - m))` and at most the product of the lengths of the two rests
+    (Cauchy and Schwarz), the last one is the lean. In codes and whole numbers that is
+
+        q.x <= base + unit * score + bound.
 
     Attributes:
-        high: `(d, q) int8` the high parts of the whole numbers. Their 7 bits keep the sum of two products in
-            the 16 bits that older processors have for it.
-        low: `(q, d) float32` the low parts.
-        offset: `(q,) int64` the score of the center, whose codes are all `MIDDLE`.
+        high: `(q, w) uint8` the high parts of the whole numbers, those along the axes plus `UNIT`, for which
+            the balance makes good. Their 7 bits keep the sum of two products in the 16 bits that older
+            processors have for it.
+        low: `(q, w) float32` the low parts.
         base: `(q,) float64` the product of the probe with the center.
         unit: `(q,) float64` what one point of a score is worth in a product.
-        bound: `(q,) float64` how far the product that a score stands for can be from the true one.
-        window: `(q,) int64` how far apart the scores of a nearer and a farther row can be in the wrong order.
-        least: `(q,) int64` what the low parts add to a score at least.
-        most: `(q,) int64` what they add at most.
+        bound: `(q,) float64` what the whole numbers and the codes leave out at most.
+        spread: `(q,) int64` what the low parts add to a score at most.
     """
 
-    high: NDArray[np.int8]
+    high: NDArray[np.uint8]
     low: NDArray[np.float32]
-    offset: NDArray[np.int64]
     base: NDArray[np.float64]
     unit: NDArray[np.float64]
     bound: NDArray[np.float64]
-    window: NDArray[np.int64]
-    least: NDArray[np.int64]
-    most: NDArray[np.int64]
+    spread: NDArray[np.int64]
 
     @classmethod
-    def encode(cls, probes: Embeddings, coder: Coder, errors: Errors) -> CodedProbes:
+    def encode(cls, probes: Embeddings, coder: Coder, errors: Errors) -> Self:
         """Return the whole numbers of `(q, d) float32` probes for the search among coded rows."""
         exact = probes.astype(np.float64)
-        scaled = exact * coder.step
-        unit = np.maximum(np.abs(scaled).max(axis=1), np.finfo(np.float32).tiny) / (UNIT * LARGEST)
-        whole = np.rint(scaled / unit[:, None]).astype(np.int64)  # (q, d)
-        high = (whole + UNIT // 2) // UNIT
+        turned, (step, lean_step, rest_step) = coder.frame.turn(exact), coder.steps
+        scaled = np.column_stack([step * turned.along, np.full(len(probes), lean_step)])  # (q, k + 1)
+        rest = rest_step * turned.rest
+        largest = np.maximum(np.abs(scaled[:, :-1]).max(axis=1), np.maximum(scaled[:, -1], rest) / 2)
+        unit = largest / (UNIT * LARGEST)
+        whole = np.rint(scaled / unit[:, None])  # the lean and the rest have no sign, and so twice the room
+        high = np.floor(whole / UNIT + 0.5)
         low = whole - UNIT * high
-        steps = errors.radius / coder.step * ROUNDING  # the longest code
-        left = np.linalg.norm(scaled - whole * unit[:, None], axis=1) * steps
-        spread = np.ceil(np.linalg.norm(low, axis=1) * steps).astype(np.int64)
-        bound = left + np.linalg.norm(exact, axis=1) * errors.error + SLACK
+        left = np.linalg.norm(scaled - whole * unit[:, None], axis=1) * errors.length
         return cls(
-            high=np.ascontiguousarray(high.T, np.int8),
-            low=low.astype(np.float32),
-            offset=MIDDLE * whole.sum(axis=1),
-            base=exact @ coder.center.astype(np.float64),
+            high=weigh(high[:, :-1] + UNIT, UNIT, high[:, -1], np.ceil(rest / unit / UNIT)).astype(np.uint8),
+            low=weigh(low[:, :-1], 0, low[:, -1], np.zeros(len(low))).astype(np.float32),
+            base=exact @ coder.frame.center,
             unit=unit,
-            bound=bound,
-            window=np.ceil(2 * bound / unit).astype(np.int64) + 1,
-            least=MIDDLE * low.sum(axis=1) - spread,
-            most=MIDDLE * low.sum(axis=1) + spread,
+            bound=left + turned.length * errors.error + errors.lean + SLACK,
+            spread=np.ceil(np.linalg.norm(low, axis=1) * errors.length).astype(np.int64),
         )
 
     def distance_beyond(self, probe: int, score: int) -> float:
-        """Return the squared distance that every row whose score is under `score` is beyond."""
-        product = self.base[probe] + self.unit[probe] * (score - self.offset[probe]) + self.bound[probe]
+        """Return the squared distance that every row whose score is `score` or lower is not under."""
+        product = self.base[probe] + self.unit[probe] * score + self.bound[probe]
         return float(2 - 2 * product)
 
 
-def longest(rows: NDArray[np.float32]) -> float:
-    """Return the length of the longest of `(n, d)` rows, rounded up; 0 without rows."""
-    if not len(rows):
-        return 0.0
-    return float(np.sqrt(np.einsum("nd,nd->n", rows, rows).max())) * ROUNDING + SLACK
+def mix(count: int) -> NDArray[np.float64]:
+    """Return columns of length 1 at right angles, `(count + 1, count)`, each of which adds up to nothing."""
+    size = count + 1
+    cosines = np.cos(np.pi / size * np.outer(np.arange(size) + 0.5, np.arange(1, size)))
+    mixed: NDArray[np.float64] = cosines * np.sqrt(2 / size)
+    return mixed
+
+
+def weigh(
+    along: NDArray[np.float64], balance: float, lean: NDArray[np.float64], rest: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return what each code of a face is multiplied with, `(q, w)`."""
+    return np.column_stack([along, np.full(len(along), balance), lean, rest])
+
+
+def square(rows: Floats) -> Floats:
+    """Return the squared lengths of rows."""
+    squares: Floats = np.einsum("nd,nd->n", rows, rows)
+    return squares

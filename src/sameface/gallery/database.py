@@ -23,8 +23,9 @@ from sameface.gallery import scrub
 from sameface.gallery.damage import stack_rows, undamaged
 from sameface.gallery.faces import decode_crop, encode_crop
 from sameface.gallery.index import Index
-from sameface.gallery.indexfile import IndexAheadError, IndexFile, UnusableIndexError, await_others
+from sameface.gallery.indexfile import IndexAheadError, IndexFile, await_others
 from sameface.gallery.keys import KeySource
+from sameface.gallery.layout import UnusableIndexError
 from sameface.gallery.schema import APPLICATION_ID, MIGRATIONS
 from sameface.gallery.search import Known, Rows
 from sameface.gallery.thresholds import parse_thresholds, read_thresholds

@@ -11,20 +11,13 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings
 from sameface.gallery.backend import Row
-from sameface.gallery.codes import Coder, Errors
-from sameface.gallery.indexfile import (
-    BLOCK,
-    Cursor,
-    Header,
-    IndexAheadError,
-    IndexFile,
-    UnusableIndexError,
-    await_others,
-    sign,
-)
+from sameface.gallery.codes import Coder, Errors, Frame
+from sameface.gallery.indexfile import IndexAheadError, IndexFile, await_others, sign
+from sameface.gallery.layout import BLOCK, Cursor, Header, UnusableIndexError
 
 SUFFIX = "-codes"
 PAGE = 32_768  # rows that are read at once
+SAMPLES, SAMPLE = 64, 512  # rows from which the directions are found
 LATEST = "SELECT id, stamp FROM changes ORDER BY id DESC LIMIT 1"
 ROWS = "SELECT id, embedding FROM faces WHERE id > ? ORDER BY id LIMIT ?"
 
@@ -87,8 +80,12 @@ class Index:
         """
         self.close()
         [latest] = gallery.read(LATEST)
-        header = Header(sign(signature), latest, 0, 0, fit_coder(gallery), Errors())
-        made = IndexFile.make_hidden(header) if self.hidden else IndexFile.make(self.path, header)
+        coder = fit_coder(gallery)
+        axes, width = coder.frame.axes.shape
+        header = Header(sign(signature), width, axes, latest, 0, 0, Errors())
+        made = (
+            IndexFile.make_hidden(header, coder) if self.hidden else IndexFile.make(self.path, header, coder)
+        )
         with made as file:
             append_rows(file, gallery)
             file.commit(latest)
@@ -149,7 +146,7 @@ def apply_changes(file: IndexFile, gallery: Snapshot, latest: Cursor) -> None:
     append_rows(file, gallery)
     file.commit(latest)
     header = file.header
-    if header.errors.error > 2 * header.coder.usual_error or header.erased > header.count // 4 + BLOCK:
+    if header.errors.error > 2 * file.coder.usual_error or header.erased > header.count // 4 + BLOCK:
         raise UnusableIndexError
 
 
@@ -165,36 +162,49 @@ def renew_rows(file: IndexFile, gallery: Snapshot, numbers: list[int]) -> None:
     if any(rows and number not in places for number, rows in found.items()):
         raise UnusableIndexError
     gone = [places[number] for number, rows in found.items() if number in places and not rows]
-    file.rewrite(gone, np.zeros((len(gone), file.header.width), np.uint8), Errors())
+    file.rewrite(gone, np.zeros((len(gone), file.coder.width), np.int8), Errors())
     kept = [number for number, rows in found.items() if rows]
     if kept:
         rows = gallery.stack_rows(kept, [found[number][0][0] for number in kept], file.header.width)
-        codes, errors = file.header.coder.encode(rows)
+        codes, errors = file.coder.encode(rows)
         file.rewrite([places[number] for number in kept], codes, errors)
 
 
 def append_rows(file: IndexFile, gallery: Snapshot) -> None:
     """Code the rows of the faces behind the last in the index."""
     for numbers, rows in read_pages(gallery, file.last_number):
-        file.append(numbers, *file.header.coder.encode(rows))
+        file.append(numbers, *file.coder.encode(rows))
 
 
 def fit_coder(gallery: Snapshot) -> Coder:
     """Return a coder that reaches every row there is."""
-    total, count, low, high = 0.0, 0, np.inf, -np.inf
+    frame, farthest = Frame.fit(sample_rows(gallery)), np.zeros(3)
     for _, rows in read_pages(gallery, 0):
-        total = total + rows.sum(axis=0, dtype=np.float64)
-        count += len(rows)
-        low, high = np.minimum(low, rows.min(axis=0)), np.maximum(high, rows.max(axis=0))
-    center = np.asarray(total / max(count, 1), np.float32).reshape(-1)
-    return Coder.fit(center, float(max(np.max(high - center), np.max(center - low))))
+        farthest = np.maximum(farthest, frame.turn(rows).farthest)
+    return Coder.fit(frame, farthest)
+
+
+def sample_rows(gallery: Snapshot) -> Embeddings:
+    """Return rows from all over the gallery, some of them twice if there are few."""
+    [(last,)] = gallery.read("SELECT ifnull(max(id), 0) FROM faces")
+    starts = np.linspace(0, last, SAMPLES, endpoint=False, dtype=np.int64)
+    return np.concatenate([read_page(gallery, start, SAMPLE)[1] for start in starts.tolist()])
 
 
 def read_pages(gallery: Snapshot, last: int) -> Iterator[tuple[NDArray[np.int64], Embeddings]]:
     """Yield the numbers and the rows of the faces behind the face `last`, some at a time."""
+    while True:
+        numbers, rows = read_page(gallery, last, PAGE)
+        if not len(numbers):
+            return
+        yield numbers, rows
+        last = int(numbers[-1])
+
+
+def read_page(gallery: Snapshot, last: int, count: int) -> tuple[NDArray[np.int64], Embeddings]:
+    """Return the numbers and the rows of some faces behind the face `last`."""
     [(width,)] = gallery.read("SELECT dimension FROM pipeline")
-    while page := gallery.read(ROWS, last, PAGE):
-        numbers = [number for number, _ in page]
-        rows = gallery.stack_rows(numbers, [row for _, row in page], width)
-        yield np.array(numbers, np.int64), rows
-        last = page[-1][0]
+    page = gallery.read(ROWS, last, count)
+    numbers = [number for number, _ in page]
+    rows = gallery.stack_rows(numbers, [row for _, row in page], width or 1)
+    return np.array(numbers, np.int64), rows

@@ -19,6 +19,7 @@ from sameface.gallery.search import PROBES, Near, Wish, scale_distances
 from sameface.manifest import Thresholds
 
 SPARE = 4  # times as many faces as people are looked for, since one person may have several
+MORE = 8  # times as many candidates, since their order is only about right
 FACES = """SELECT faces.id, person_id, name, adapted, embedding FROM json_each(?) AS wanted
            CROSS JOIN faces ON faces.id = wanted.value CROSS JOIN people ON people.id = person_id
            ORDER BY faces.id"""
@@ -60,18 +61,18 @@ class Indexed:
         expect_shape("rows", probes, ("n", file.header.width), np.float32)
         [(people,)] = self.gallery.read(PEOPLE, wish.people + len(wish.hidden))
         people = max(people - len(wish.hidden), 0)
-        codes = [codes for _, codes in file.blocks()]
-        reach, found = max(wish.k, SPARE * people), {}
+        tiles, found = file.tiles(), {}
+        most = MORE * max(wish.k, SPARE * people)
         pending = list(range(len(probes)))
         while pending:
-            coded = CodedProbes.encode(probes[pending], file.header.coder, file.header.errors)
-            for number, candidates in zip(pending, self.scanner.scan(codes, coded, reach), strict=True):
+            coded = CodedProbes.encode(probes[pending], file.coder, file.header.errors)
+            for number, candidates in zip(pending, self.scanner.scan(tiles, coded, most), strict=True):
                 near = self._fetch(file, probes[number], candidates, factor).without(wish.hidden)
                 complete = candidates.complete * min(factor, 1)  # infinite if they are all there is
                 if np.isinf(complete) or near.settles(complete, faces=wish.k, people=people):
                     found[number] = near
             pending = [number for number in pending if number not in found]
-            reach *= SPARE
+            most *= SPARE
         return [found[number] for number in range(len(probes))]
 
     def _fetch(self, file: IndexFile, probe: Embeddings, candidates: Candidates, factor: float) -> Near:

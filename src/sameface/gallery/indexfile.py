@@ -1,9 +1,7 @@
 """The codes of a gallery's rows in a file beside it, mapped into memory.
 
-A header, then blocks of `BLOCK` faces: their numbers, 8 bytes each and ascending, then their codes. The
-header says how many faces count, and which change of the gallery was the last that is in here. It is written
-last, when what it speaks of is on the disk: whatever is interrupted is done again, with the same result.
-Codes of a deleted face are overwritten with zeros.
+The header is written last, when what it speaks of is on the disk: whatever is interrupted is done again, with
+the same result. Codes of a deleted face are overwritten with zeros.
 """
 
 from __future__ import annotations
@@ -12,121 +10,51 @@ import errno
 import hashlib
 import mmap
 import os
-import struct
-import zlib
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Self, TypeAlias
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.gallery.codes import Coder, Codes, Errors
+from sameface.gallery.codes import REST, TILE, Coder, Codes, Errors, Tiles
+from sameface.gallery.layout import (
+    BLOCK,
+    FACTS,
+    NUMBER,
+    PAGE,
+    SUM,
+    Cursor,
+    Header,
+    UnusableIndexError,
+    pack_coder,
+    parse_coder,
+)
 
 try:
     import fcntl
 except ImportError:  # Windows, where a gallery of any size is searched in memory
     fcntl = None  # type: ignore[assignment]
-MAGIC = b"sameface codes 1"
-BLOCK = 1 << 17  # faces
-NUMBER = 8  # bytes
-PAGE = 4096
-FACTS = struct.Struct("<16s32sIqqQQddd")  # what the header holds before the center
-SUM = struct.Struct("<I")
 NEW = ".new"
-
-Cursor: TypeAlias = tuple[int, int]  # the number of a change of the gallery, and its stamp
-Blocks: TypeAlias = list[tuple[NDArray[np.int64], Codes]]
-
-
-class UnusableIndexError(Exception):
-    """The file is not there, not a whole index, or not of this gallery any more: make it anew."""
 
 
 class IndexAheadError(Exception):
     """Another program has brought the index to a later moment than ours: look again."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Header:
-    """What an index file says of itself.
-
-    Attributes:
-        signature: Which pipeline made the rows.
-        cursor: The last change that is in here.
-        count: How many faces there are, erased ones too.
-        erased: How many of them are erased.
-        coder: How their rows became codes.
-        errors: How wrong the codes are.
-    """
-
-    signature: bytes
-    cursor: Cursor
-    count: int
-    erased: int
-    coder: Coder
-    errors: Errors
-
-    @property
-    def width(self) -> int:
-        """How many numbers a row has."""
-        return len(self.coder.center)
-
-    @property
-    def size(self) -> int:
-        """Where the first block begins."""
-        return -(-(FACTS.size + 4 * self.width + SUM.size) // PAGE) * PAGE
-
-    @property
-    def block_size(self) -> int:
-        """How many bytes a block has."""
-        return BLOCK * (NUMBER + self.width)
-
-    def pack(self) -> bytes:
-        """Return the header as bytes, with a check sum."""
-        facts = FACTS.pack(
-            MAGIC,
-            self.signature,
-            self.width,
-            *self.cursor,
-            self.count,
-            self.erased,
-            self.coder.step,
-            self.errors.error,
-            self.errors.radius,
-        )
-        data = facts + self.coder.center.astype("<f4").tobytes()
-        return (data + SUM.pack(zlib.crc32(data))).ljust(self.size, b"\0")
-
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """Read a header from the beginning of a file.
-
-        Raises:
-            UnusableIndexError: It is none.
-        """
-        if len(data) < FACTS.size or not data.startswith(MAGIC):
-            raise UnusableIndexError
-        _, signature, width, change, stamp, count, erased, step, error, radius = FACTS.unpack_from(data)
-        end = FACTS.size + 4 * width
-        if len(data) < end + SUM.size or SUM.unpack_from(data, end) != (zlib.crc32(data[:end]),):
-            raise UnusableIndexError
-        center = np.frombuffer(data[FACTS.size : end], "<f4").astype(np.float32)
-        coder = Coder(center, step)
-        return cls(signature, (change, stamp), count, erased, coder, Errors(error, radius))
-
-
 class IndexFile:
     """An index that is open. Who writes holds its lock; readers see faces up to the count that they read."""
 
-    def __init__(self, path: Path, descriptor: int, header: Header) -> None:
+    def __init__(self, path: Path, descriptor: int, header: Header, coder: Coder) -> None:
         self.path = path
         self.header = header
+        self.coder = coder
         self._descriptor = descriptor
-        self._blocks: Blocks = []  # of what is mapped into memory
+        self._numbers: list[NDArray[np.int64]] = []  # block by block, of what is mapped into memory
+        self._tiles: list[Tiles] = []
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -140,14 +68,16 @@ class IndexFile:
         except FileNotFoundError as error:
             raise UnusableIndexError from error
         try:
-            return cls(path, descriptor, read_header(descriptor))
+            header = read_header(descriptor)
+            coder = parse_coder(os.pread(descriptor, header.coder_size, PAGE), header)
+            return cls(path, descriptor, header, coder)
         except BaseException:
             os.close(descriptor)
             raise
 
     @classmethod
     @contextmanager
-    def make(cls, path: Path, header: Header) -> Iterator[Self]:
+    def make(cls, path: Path, header: Header, coder: Coder) -> Iterator[Self]:
         """Give an empty index to fill and to `commit`; then it takes its place at the path.
 
         It is built beside it, by one program at a time; what a killed one has left there the next overwrites.
@@ -156,12 +86,13 @@ class IndexFile:
             IndexAheadError: Another program has just made one.
         """
         part = new_path(path)
-        made = cls(part, os.open(part, os.O_CREAT | os.O_RDWR, 0o600), header)
+        made = cls(part, os.open(part, os.O_CREAT | os.O_RDWR, 0o600), header, coder)
         try:
             fcntl.flock(made._descriptor, fcntl.LOCK_EX)
             if not made.is_current:
                 raise IndexAheadError
             os.ftruncate(made._descriptor, 0)
+            made._write(PAGE, pack_coder(coder))
             yield made
             part.replace(path)
             made.path = path
@@ -174,11 +105,12 @@ class IndexFile:
 
     @classmethod
     @contextmanager
-    def make_hidden(cls, header: Header) -> Iterator[Self]:
+    def make_hidden(cls, header: Header, coder: Coder) -> Iterator[Self]:
         """Give an empty index to fill and to `commit` that is in memory only, and in no folder."""
         descriptor = os.memfd_create("sameface codes")
-        made = cls(Path(f"/proc/self/fd/{descriptor}"), descriptor, header)
+        made = cls(Path(f"/proc/self/fd/{descriptor}"), descriptor, header, coder)
         try:
+            made._write(PAGE, pack_coder(coder))
             yield made
         except BaseException:
             made.close()
@@ -186,7 +118,7 @@ class IndexFile:
 
     def close(self) -> None:
         """Let go of the file."""
-        self._blocks = []  # who still searches in it has views of their own
+        self._numbers, self._tiles = [], []  # who still searches in it has views of their own
         os.close(self._descriptor)
 
     @property
@@ -215,6 +147,7 @@ class IndexFile:
 
     def commit(self, cursor: Cursor) -> None:
         """Say what is in the file, once that is on the disk."""
+        self._clear_behind()
         self.header = replace(self.header, cursor=cursor)
         os.fsync(self._descriptor)
         self._write(0, self.header.pack())
@@ -228,56 +161,92 @@ class IndexFile:
             start = header.size + block * header.block_size
             self._reserve(start + header.block_size)
             self._write(start + NUMBER * place, numbers[part].astype("<i8").tobytes())
-            self._write(start + NUMBER * BLOCK + header.width * place, codes[part].tobytes())
+            self._put(header.count + written, codes[part])
             written += len(numbers[part])
         self.header = replace(header, count=header.count + written, errors=header.errors.widen(errors))
 
     def rewrite(self, places: Sequence[int], codes: Codes, errors: Errors) -> None:
         """Put other codes in the place of those of some faces; zeros erase them."""
         header = self.header
-        for whole, code in zip(places, codes, strict=True):
-            block, place = divmod(whole, BLOCK)
-            start = header.size + block * header.block_size + NUMBER * BLOCK
-            self._write(start + header.width * place, code.tobytes())
-        erased = sum(int(np.count_nonzero(codes[:, 0] == 0)) for _, codes in self.blocks())
-        self.header = replace(header, erased=erased, errors=header.errors.widen(errors))
+        for place, code in zip(places, codes, strict=True):
+            self._put(place, code[None])
+        live = sum(int(np.count_nonzero(tiles[:, REST])) for tiles in self.tiles())
+        self.header = replace(header, erased=header.count - live, errors=header.errors.widen(errors))
 
-    def blocks(self) -> Blocks:
-        """Return the numbers `(n,)` and the codes `(n, d)` of all faces, block by block, as they stand."""
-        header = self.header
-        known = sum(len(numbers) for numbers, _ in self._blocks)
-        if known == header.count:
-            return self._blocks
-        end = header.size + -(-header.count // BLOCK) * header.block_size
-        mapped = mmap.mmap(self._descriptor, end, access=mmap.ACCESS_READ)
-        self._blocks = []
-        for first in range(0, header.count, BLOCK):
-            count = min(BLOCK, header.count - first)
-            start = header.size + first // BLOCK * header.block_size
-            numbers = np.frombuffer(mapped, "<i8", count, start)
-            codes = np.frombuffer(mapped, np.uint8, count * header.width, start + NUMBER * BLOCK)
-            self._blocks.append((numbers, codes.reshape(count, header.width)))
-        return self._blocks
+    def tiles(self) -> list[Tiles]:
+        """Return the codes of all faces in order, as they stand; columns of zeros fill the last tile."""
+        self._map()
+        whole, rest = divmod(self.header.count % BLOCK, TILE)
+        if not rest:
+            return self._tiles
+        *blocks, last = self._tiles
+        end = last[whole:].copy()  # others may be writing behind the last face
+        end[:, :, rest:] = 0
+        return [*blocks, last[:whole], end]
 
     def numbers(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the numbers of the faces at some places."""
-        blocks = self.blocks()
-        return np.array([blocks[place // BLOCK][0][place % BLOCK] for place in places.tolist()], np.int64)
+        self._map()
+        return np.array([self._numbers[place // BLOCK][place % BLOCK] for place in places.tolist()], np.int64)
 
     def find(self, numbers: list[int]) -> dict[int, int]:
         """Return where the faces of these numbers stand; those that are not here are left out."""
-        blocks = self.blocks()
-        firsts = [int(each[0]) for each, _ in blocks]
+        self._map()
+        firsts = [int(each[0]) for each in self._numbers]
         found = {}
         for number in numbers:
             block = bisect_right(firsts, number) - 1
             if block < 0:
                 continue
-            here = blocks[block][0]
+            here = self._numbers[block]
             place = int(np.searchsorted(here, number))
             if place < len(here) and here[place] == number:
                 found[number] = block * BLOCK + place
         return found
+
+    def _map(self) -> None:
+        """Map what the header speaks of into memory, unless it is."""
+        header = self.header
+        if sum(map(len, self._numbers)) == header.count:
+            return
+        mapped = mmap.mmap(self._descriptor, header.end, access=mmap.ACCESS_READ)
+        self._numbers, self._tiles = [], []
+        for first in range(0, header.count, BLOCK):
+            count = min(BLOCK, header.count - first)
+            start = header.size + first // BLOCK * header.block_size
+            self._numbers.append(np.frombuffer(mapped, "<i8", count, start))
+            size = -(-count // TILE) * header.tile_size
+            codes = np.frombuffer(mapped, np.int8, size, start + NUMBER * BLOCK)
+            self._tiles.append(codes.reshape(-1, self.coder.width, TILE))
+
+    def _put(self, place: int, codes: Codes) -> None:
+        """Write the codes of faces at a place and behind it, inside one block."""
+        first = place % TILE
+        columns = self._read(place, first + len(codes))
+        columns[first : first + len(codes)] = codes
+        tiles = columns.reshape(-1, TILE, self.coder.width).transpose(0, 2, 1)
+        self._write(self._start_of(place), tiles.tobytes())
+
+    def _read(self, place: int, count: int) -> Codes:
+        """Return the codes of whole tiles of one block, from that of a place on: `count` faces or more."""
+        size = -(-count // TILE) * self.header.tile_size
+        data = os.pread(self._descriptor, size, self._start_of(place)).ljust(size, b"\0")
+        tiles = np.frombuffer(data, np.int8).reshape(-1, self.coder.width, TILE)
+        return np.array(tiles.transpose(0, 2, 1), order="C").reshape(-1, self.coder.width)
+
+    def _start_of(self, place: int) -> int:
+        """Return where the tile of a place begins."""
+        header, (block, within) = self.header, divmod(place, BLOCK)
+        codes = header.size + block * header.block_size + NUMBER * BLOCK
+        return codes + within // TILE * header.tile_size
+
+    def _clear_behind(self) -> None:
+        """Erase what a killed program has written behind the last face."""
+        place = self.header.count
+        while self._read(place, 1)[place % TILE :].any():
+            rest = TILE - place % TILE
+            self._put(place, np.zeros((rest, self.coder.width), np.int8))
+            place += rest
 
     def _reserve(self, end: int) -> None:
         """Make the file so long: what is mapped but not there would end the process."""
@@ -296,13 +265,8 @@ def read_header(descriptor: int) -> Header:
     Raises:
         UnusableIndexError: It is no index, or cut off.
     """
-    size = os.fstat(descriptor).st_size
-    start = os.pread(descriptor, FACTS.size, 0)
-    if len(start) < FACTS.size:
-        raise UnusableIndexError
-    width = FACTS.unpack(start)[2]
-    header = Header.parse(os.pread(descriptor, min(size, FACTS.size + 4 * width + SUM.size), 0))
-    if size < header.size + -(-header.count // BLOCK) * header.block_size:
+    header = Header.parse(os.pread(descriptor, FACTS.size + SUM.size, 0))
+    if os.fstat(descriptor).st_size < header.end:
         raise UnusableIndexError
     return header
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
 from itertools import pairwise
+from typing import Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.gallery.codes import UNIT, CodedProbes, Codes
+from sameface.gallery.codes import REST, TILE, UNIT, CodedProbes, Tiles
 from sameface.runtime import onnxruntime
 
-SCORES = 1 << 19  # at once
+Part: TypeAlias = tuple[int, Tiles]  # with the place of the first face
+
+SCORES = 1 << 17  # at once, so that they are in the processor's second cache
+GROUPS = 4  # for each row that is looked for; the best of each group tell what is not near at all
 LOWEST = int(np.iinfo(np.int32).min)
-SAMPLE = 1 << 15  # scores of the first block, from which it is known what is not near at all
-LEAST = 1 << 12  # rows at once, whatever the number of probes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,8 +28,8 @@ class Candidates:
     """The rows that can be near a probe.
 
     Attributes:
-        places: `(m,) int64` where the rows stand, in order.
-        complete: Every row that is not among them is farther than this squared distance.
+        places: `(m,) int64` where the rows stand.
+        complete: No row that is not among them is nearer than this squared distance.
     """
 
     places: NDArray[np.int64]
@@ -33,35 +37,57 @@ class Candidates:
 
 
 class Scanner:
-    """Products of codes, exact in 32 bits, by ONNX Runtime on all cores."""
+    """Products of codes, exact in 32 bits, by ONNX Runtime in a thread for each core."""
 
     def __init__(self) -> None:
         network = resources.files("sameface.gallery").joinpath("first_pass.onnx").read_bytes()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.intra_op_num_threads = 1
         providers = ["CPUExecutionProvider"]
         self._session = onnxruntime.InferenceSession(network, options, providers=providers)
+        self._threads = os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(self._threads)
 
-    def scan(self, blocks: Iterable[Codes], probes: CodedProbes, reach: int) -> list[Candidates]:
-        """Return the rows that can be among the `reach` nearest of each probe, one or more.
+    def multiply(self, probes: CodedProbes, tiles: Tiles) -> NDArray[np.int32]:
+        """Return the scores that the high parts of the probes give, `(t, q, TILE)`."""
+        scores: NDArray[np.int32] = self._session.run(None, {"probes": probes.high, "codes": tiles})[0]
+        return scores
+
+    def scan(self, blocks: Iterable[Tiles], probes: CodedProbes, most: int) -> list[Candidates]:
+        """Return the `most` rows with the highest scores for each probe, one or more; ties included.
 
         Args:
-            blocks: The codes of all rows, block by block, in order.
+            blocks: The codes of all rows in order. Columns of zeros are nobody's.
             probes: `q` probes.
-            reach: How many nearest rows are certain to be among the candidates, ties included.
+            most: How many rows.
         """
-        hits, first = Hits.none(), 0
-        floors = np.full(len(probes.unit), LOWEST, np.int64)  # `reach` rows have this score or a higher one
-        for turn, codes in enumerate(split(blocks, len(probes.unit))):
-            coarse = self._session.run(None, {"codes": codes, "probes": probes.high})[0]  # (n, q) int32
+        floors = np.full(len(probes.unit), LOWEST, np.int64)
+        parts = list(split(blocks, len(floors)))
+        shared = iter(parts)
+        threads = [
+            self._pool.submit(self._search, shared, probes, floors, most)
+            for _ in range(min(self._threads, len(parts)))
+        ]
+        return settle(Hits.join([thread.result() for thread in threads]), probes, most)
+
+    def _search(
+        self, parts: Iterator[Part], probes: CodedProbes, floors: NDArray[np.int64], most: int
+    ) -> Hits:
+        """Return the hits in the parts that this thread gets to take.
+
+        All threads raise the `floors`: as many rows as are looked for have a score this high, or higher.
+        """
+        hits: list[Hits] = []
+        for turn, (first, tiles) in enumerate(parts):
+            coarse = self.multiply(probes, tiles)
             if turn == 0:
-                floors = seed(codes, coarse, probes, reach)
-            hits = hits.join(find_hits(codes, coarse, probes, floors), first)
-            first += len(codes)
+                np.maximum(floors, seed(coarse, tiles, probes, most), out=floors)
+            hits.append(find_hits(coarse, tiles, probes, floors).behind(first))
             if turn & (turn + 1) == 0:  # seldom: twice as many rows have been seen since the last time
-                floors = np.maximum(floors, hits.floors(len(floors), reach))
-        return settle(hits, probes, reach)
+                hits = [Hits.join(hits)]
+                np.maximum(floors, hits[0].floors(len(floors), most), out=floors)
+        return Hits.join(hits)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,93 +105,80 @@ class Hits:
     scores: NDArray[np.int64]
 
     @classmethod
-    def none(cls) -> Hits:
-        """Return no hits."""
-        return cls(*(np.empty(0, np.int64) for _ in range(3)))
+    def join(cls, hits: list[Hits]) -> Self:
+        """Return all hits."""
+        kinds = zip(*((each.places, each.numbers, each.scores) for each in hits), strict=True)
+        return cls(*(np.concatenate(kind) for kind in kinds)) if hits else cls(*np.empty((3, 0), np.int64))
 
     def only(self, which: NDArray[np.bool_]) -> Hits:
         """Return some of the hits."""
         return Hits(self.places[which], self.numbers[which], self.scores[which])
 
-    def join(self, others: Hits, first: int) -> Hits:
-        """Return these and those of a block that begins at the row `first`."""
-        return Hits(
-            np.concatenate([self.places, others.places + first]),
-            np.concatenate([self.numbers, others.numbers]),
-            np.concatenate([self.scores, others.scores]),
-        )
+    def behind(self, first: int) -> Hits:
+        """Return these hits as they stand behind `first` rows."""
+        return Hits(self.places + first, self.numbers, self.scores)
 
-    def floors(self, count: int, reach: int) -> NDArray[np.int64]:
-        """Return the score that `reach` rows have at least, for each of `count` probes."""
+    def floors(self, count: int, most: int) -> NDArray[np.int64]:
+        """Return the score that `most` rows have at least, for each of `count` probes."""
         order = np.argsort(self.numbers, kind="stable")
         edges = np.searchsorted(self.numbers[order], np.arange(count + 1))
         floors = np.full(count, LOWEST, np.int64)
         for number, (start, stop) in enumerate(pairwise(edges.tolist())):
-            if stop - start >= reach:
-                floors[number] = np.partition(self.scores[order[start:stop]], -reach)[-reach]
+            if stop - start >= most:
+                floors[number] = np.partition(self.scores[order[start:stop]], -most)[-most]
         return floors
 
 
-def split(blocks: Iterable[Codes], count: int) -> Iterator[Codes]:
-    """Yield the codes in parts whose scores for `count` probes stay in the processor's caches."""
-    size = max(SCORES // count, LEAST)
-    for codes in blocks:
-        for start in range(0, len(codes), size):
-            yield codes[start : start + size]
+def split(blocks: Iterable[Tiles], count: int) -> Iterator[Part]:
+    """Yield tiles in parts whose scores for `count` probes stay in the processor's cache."""
+    size, first = max(SCORES // TILE // count, 1), 0
+    for tiles in blocks:
+        for start in range(0, len(tiles), size):
+            yield first + TILE * start, tiles[start : start + size]
+        first += TILE * len(tiles)
 
 
-def seed(codes: Codes, coarse: NDArray[np.int32], probes: CodedProbes, reach: int) -> NDArray[np.int64]:
-    """Return scores that `reach` rows of a sample have at least, by the high parts alone."""
-    size = max(SAMPLE // len(probes.unit), LEAST)
-    live = coarse[:size][codes[:size, 0] != 0]
-    floors = np.full(len(probes.unit), LOWEST, np.int64)
-    if len(live) >= reach:
-        floors = UNIT * np.partition(live, -reach, axis=0)[-reach].astype(np.int64) + probes.least
-    return floors
+def seed(coarse: NDArray[np.int32], tiles: Tiles, probes: CodedProbes, most: int) -> NDArray[np.int64]:
+    """Return scores that `most` rows of a part have at least: the best of groups, by the high parts alone."""
+    live = np.where(tiles[:, REST, None] != 0, coarse, LOWEST)  # (t, q, TILE)
+    scores = live.transpose(1, 0, 2).reshape(coarse.shape[1], -1)  # (q, t * TILE)
+    size = max(scores.shape[1] // (GROUPS * most), 1)
+    best = scores[:, : scores.shape[1] // size * size].reshape(len(scores), -1, size).max(axis=2)
+    if best.shape[1] < most:
+        return np.full(len(scores), LOWEST, np.int64)
+    return UNIT * np.partition(best, -most)[:, -most].astype(np.int64) - probes.spread
 
 
 def find_hits(
-    codes: Codes, coarse: NDArray[np.int32], probes: CodedProbes, floors: NDArray[np.int64]
+    coarse: NDArray[np.int32], tiles: Tiles, probes: CodedProbes, floors: NDArray[np.int64]
 ) -> Hits:
-    """Return the rows of a block that can be as near as those at the floors. Erased rows are nobody's."""
-    cuts = floors - probes.window
-    least = np.ceil((cuts - probes.most) / UNIT)  # what a near row's high part reaches
-    near = coarse >= np.maximum(least, LOWEST).astype(np.int32)
-    rows, numbers = np.divmod(find_true(near.reshape(-1)), len(cuts))
-    live = codes[rows, 0] != 0
-    hits = score(codes, coarse, probes, rows[live], numbers[live])
-    return hits.only(hits.scores >= cuts[hits.numbers])
-
-
-def score(
-    codes: Codes,
-    coarse: NDArray[np.int32],
-    probes: CodedProbes,
-    rows: NDArray[np.int64],
-    numbers: NDArray[np.int64],
-) -> Hits:
-    """Return rows of a block with their whole scores for probes."""
-    # Whole numbers up to 255 * 32 * d are exact in float32 for 2,056 numbers a row and fewer.
-    fine = np.einsum("md,md->m", codes[rows].astype(np.float32), probes.low[numbers])
-    return Hits(rows, numbers, UNIT * coarse[rows, numbers].astype(np.int64) + fine.astype(np.int64))
+    """Return the rows of a part that are at the floors or above. Columns of zeros are nobody's."""
+    least = np.maximum(np.ceil((floors - probes.spread) / UNIT), LOWEST).astype(np.int32)
+    tile, number = np.nonzero(coarse.max(axis=2) >= least)
+    which, place = np.divmod(find_true(coarse[tile, number] >= least[number, None]), TILE)
+    tile, number = tile[which], number[which]
+    codes = tiles[tile, :, place]  # (m, w)
+    # Whole numbers up to 127 * 32 * w are exact in float32 for 4,128 codes a face and fewer.
+    fine = np.einsum("mw,mw->m", codes.astype(np.float32), probes.low[number])
+    scores = UNIT * coarse[tile, number, place].astype(np.int64) + fine.astype(np.int64)
+    return Hits(TILE * tile + place, number, scores).only((codes[:, REST] != 0) & (scores >= floors[number]))
 
 
 def find_true(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return where a mask `(m,)` is true, which it seldom is: eight places are looked at together."""
-    whole = len(mask) // 8 * 8
-    words = np.flatnonzero(mask[:whole].view(np.uint64))
-    word, place = np.nonzero(mask[:whole].reshape(-1, 8)[words])
-    return np.concatenate([8 * words[word] + place, whole + np.flatnonzero(mask[whole:])])
+    """Return where a mask is true in order, which it seldom is: eight places are looked at together."""
+    flat = mask.reshape(-1)
+    whole = len(flat) // 8 * 8
+    words = np.flatnonzero(flat[:whole].view(np.uint64))
+    word, place = np.nonzero(flat[:whole].reshape(-1, 8)[words])
+    return np.concatenate([8 * words[word] + place, whole + np.flatnonzero(flat[whole:])])
 
 
-def settle(hits: Hits, probes: CodedProbes, reach: int) -> list[Candidates]:
-    """Return the candidates of each probe: what is at most the window under the floor."""
-    floors = hits.floors(len(probes.unit), reach)
-    cuts = floors - probes.window
-    hits = hits.only((hits.scores >= cuts[hits.numbers]) | (floors == LOWEST)[hits.numbers])
+def settle(hits: Hits, probes: CodedProbes, most: int) -> list[Candidates]:
+    """Return the candidates of each probe: those at the floor or above."""
+    floors = hits.floors(len(probes.unit), most)
+    hits = hits.only(hits.scores >= floors[hits.numbers])
     found = []
-    for number, (floor, cut) in enumerate(zip(floors.tolist(), cuts.tolist(), strict=True)):
-        places = hits.places[hits.numbers == number]
-        complete = np.inf if floor == LOWEST else probes.distance_beyond(number, cut)
-        found.append(Candidates(places, complete))
+    for number, floor in enumerate(floors.tolist()):
+        complete = np.inf if floor == LOWEST else probes.distance_beyond(number, floor - 1)
+        found.append(Candidates(hits.places[hits.numbers == number], complete))
     return found
