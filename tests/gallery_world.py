@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
-
 import numpy as np
 import toy
 
-from sameface.embed import unit_rows
-from sameface.errors import SamefaceError
-from sameface.gallery import Gallery, Identification, Receipt
+from sameface.gallery import Gallery, Identification
 from sameface.template import Template
 
 
@@ -49,38 +44,3 @@ class OneThreshold:
 
     def at_gallery(self, size: int, far: float | None) -> tuple[float, float]:
         return self.distance, 0.01
-
-
-def act_at_random(rng: random.Random, number: int) -> Callable[[Gallery], object]:
-    """Return something that can be done to a gallery; the same to each that it is called with."""
-    names = ["Ann", "bob", "Émile", "Zoë", "名前", "Ann ", "x" * 201]
-    one, other, picture = rng.choice(names), rng.choice(names), f"p{rng.randrange(12)}"
-    row = unit_rows(np.array([[rng.randrange(1, 4), rng.randrange(3), rng.randrange(3)]], np.float32))[0]
-    box = np.array([10.0 * rng.randrange(3), 0, 10.0 * rng.randrange(3) + 15, 10], np.float32)
-    template = Template(picture, box, rng.random(), row)
-    acts: list[Callable[[Gallery], object]] = [
-        lambda gallery: gallery.enroll(one, [template]),
-        lambda gallery: gallery.enroll(one, [template, face(toy.RED, f"own {number}")]),
-        lambda gallery: gallery.enroll(one, [face(toy.RED, f"new {number}")], new=True),
-        lambda gallery: gallery.rename(one, other),
-        lambda gallery: gallery.merge(one, other),
-        lambda gallery: counts_of(gallery.forget(one)),
-        lambda gallery: counts_of(gallery.forget_face(one, gallery.faces(one)[-1].number)),
-        lambda gallery: gallery.owner_of(template),
-        lambda gallery: gallery.people(limit=2, after=one),
-    ]
-    return rng.choice(acts[:3] * 4 + acts)
-
-
-def counts_of(receipt: Receipt) -> tuple[object, ...]:
-    """Return what a receipt says of what was deleted, the same in every gallery."""
-    gone = (receipt.person, receipt.face, receipt.faces, receipt.crops, receipt.pictures)
-    return (receipt.number, receipt.reason, *gone)
-
-
-def outcome(act: Callable[[Gallery], object], gallery: Gallery) -> object:
-    """Return what comes of it: the answer, or the error in the words of its message."""
-    try:
-        return act(gallery)
-    except SamefaceError as error:
-        return type(error), str(error)

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import random
 import unicodedata
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 import toy
 from gallery_world import (
     OneThreshold,
-    act_at_random,
     enroll_turned,
     face,
     identify_one,
-    outcome,
     turned,
 )
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sameface.embed import unit_rows
 from sameface.errors import (
     BadNameError,
     FaceTakenError,
@@ -547,25 +542,3 @@ def test_a_closed_gallery_says_so(place: str, toy_recognizer: Recognizer) -> Non
         gallery.people()
     with pytest.raises(ValueError, match="closed database"):
         gallery.enroll("Red", [face(toy.RED)])
-
-
-# The same as in a file
-
-
-@pytest.mark.parametrize("place", ["postgres", "milvus", "milvus on postgres"], indirect=True)
-@pytest.mark.parametrize("seed", range(4))
-def test_whatever_is_done_answers_are_those_of_a_file_to_the_last_match(
-    gallery: Gallery, tmp_path: Path, toy_recognizer: Recognizer, seed: int
-) -> None:
-    rng = random.Random(seed)
-    probes = unit_rows(np.random.default_rng(seed).integers(0, 4, (30, 3)).astype(np.float32) + 1e-3)
-    with Gallery.open(tmp_path / "file.db", toy_recognizer) as file:
-        for number in range(80):
-            act = act_at_random(rng, number)
-            assert outcome(act, gallery) == outcome(act, file)
-            if number % 8 == 0:
-                assert [(each, each.number) for each in gallery.people()] == [
-                    (each, each.number) for each in file.people()
-                ]
-                for search in ({}, {"k": 5, "most": 2}, {"closed_set": True, "k": 3}):
-                    assert gallery.identify(probes, **search) == file.identify(probes, **search)  # type: ignore[arg-type]
