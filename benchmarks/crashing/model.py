@@ -91,8 +91,8 @@ def row_of(picture: str) -> NDArray[np.float32]:
     """Return the row of a picture, `(WIDTH,) float32`: no other picture has it."""
     row = NOISE * np.random.default_rng(int(picture, 16)).standard_normal((1, WIDTH)).astype(np.float32)
     row[0, axis_of(picture)] += 1
-    unit: Embeddings = unit_rows(row)
-    return unit[0]
+    unit: NDArray[np.float32] = unit_rows(row)[0]
+    return unit
 
 
 def find_nearest(people: People, probes: Embeddings) -> list[list[tuple[str, float]]]:
