@@ -8,7 +8,7 @@ const WANTED = { straight: "challenge.straight", left: "challenge.left", right: 
 const REASONS = {
   late: "challenge.late",
   lost: "challenge.lost",
-  jumped: "challenge.jumped",
+  jumped: "challenge.lost",
   other_person: "challenge.other_person",
   wrong_way: "challenge.wrong_way",
 };
@@ -17,9 +17,9 @@ const REASONS = {
 export function createChallenge(app) {
   const arrow = el("span", { class: "challenge-arrow", "aria-hidden": "true" });
   const words = el("p", { class: "challenge-words" });
-  const steps = el("progress", { value: 0, max: 1, label: "challenge.progress" });
+  const steps = el("progress", { value: 0, max: 1, label: "album.progress" });
   const meaning = el("p", { class: "soft small", t: "challenge.meaning" });
-  const element = el("section", { class: "challenge panel", hidden: true, label: "challenge.title" }, arrow, words, steps, meaning);
+  const element = el("section", { class: "challenge panel", hidden: true, label: "challenge.start" }, arrow, words, steps, meaning);
   let id = null;
   let said = null;
 
