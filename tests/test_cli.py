@@ -787,7 +787,7 @@ def test_forget_does_not_ask_with_yes(run: Run, team: Path) -> None:
     assert (result.exit_code, result.stderr.partition(":")[0]) == (0, "not covered")
     first, second = result.stdout.splitlines()
     assert first == "Rosa is forgotten: 1 face, 0 crops, 1 picture hash deleted"
-    assert second.startswith("receipt 1: nothing left in table, log; ")
+    assert second.startswith("receipt 1: nothing left in log, table; ")
     assert b"Rosa" not in team.read_bytes()
 
 

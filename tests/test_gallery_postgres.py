@@ -281,7 +281,9 @@ def test_the_roles_of_the_docs_can_do_what_the_docs_say(
                 with psycopg.connect(owner, autocommit=True) as connection:
                     connection.execute(then.encode())
                 check_that_it_only_looks(door, toy_recognizer)
-                assert gallery.forget("Red").faces == 1
+                gone = gallery.forget("Red")
+                assert gone.erasure is not None
+                assert gone.erasure.places == {"table": True, "log": False}
         finally:
             administrator.execute("DROP DATABASE faces WITH (FORCE)")
             administrator.execute("DROP ROLE sameface")
