@@ -44,6 +44,7 @@ GROWTH = 5.0  # percent that memory may grow from the second part to the last
 HANDLES, THREADS = 4, 1  # that may come on top; connections of clients come and go
 BUSY = 16  # acts at once
 SHOWN = 50  # wrong answers that are printed
+VARIANTS, DAMAGED = 14, 40  # pictures of each sample photograph, and files that are damaged
 WORD = 60.0  # seconds between two lines of progress
 
 ACTS: dict[Act, int] = {  # how often each comes
@@ -246,10 +247,20 @@ def part_cells(number: int, part: list[Sample]) -> list[str]:
     return [*cells, f"{100 * (part[-1].processor - part[0].processor) / wall:.0f}"]
 
 
-def run(folder: Path, seconds: float, rate: float, log: Path) -> tuple[Record, World]:
-    """Soak a service with a gallery in this folder."""
+def run(
+    folder: Path, log: Path, *, seconds: float, rate: float, variants: int = VARIANTS
+) -> tuple[Record, World]:
+    """Soak a service.
+
+    Args:
+        folder: Where its gallery is made.
+        log: Where its log goes; not in the folder.
+        seconds: How long.
+        rate: Acts a second.
+        variants: Pictures made from each sample photograph.
+    """
     recognizer = Recognizer.load(threads=1)
-    album = Album.record(recognizer, variants=14, damaged=40)
+    album = Album.record(recognizer, variants=variants, damaged=DAMAGED)
     told = f"{len(album.single)} pictures of one face, {len(album.several)} of several"
     print(f"{told}, {len(album.empty)} of none, {len(album.broken)} broken", flush=True)
     path, truth, record = folder / "people.db", Truth(album, recognizer.thresholds), Record()
@@ -275,7 +286,7 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile() as file:
         log = Path(file.name) if given.log is None else given.log
-        record, world = run(Path(folder), 60 * given.minutes, given.rate, log)
+        record, world = run(Path(folder), log, seconds=60 * given.minutes, rate=given.rate)
     return print_record(record, world)
 
 
