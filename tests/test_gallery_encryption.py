@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import random
 import sqlite3
 import subprocess
 import sys
@@ -11,13 +11,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import quote
 
 import numpy as np
 import pytest
+import test_gallery_model
 import toy
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from gallery_world import OneThreshold, act_at_random, identify_one, outcome
+from gallery_world import OneThreshold, identify_one
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
 
 from sameface.arrays import Embeddings
 from sameface.embed import unit_rows
@@ -36,7 +42,6 @@ from sameface.gallery.encryption import decrypt_gallery, encrypt_gallery, rotate
 from sameface.gallery.keys import Key, KeyCommand, KeyFile, Keys, KeyText, write_key
 from sameface.gallery.search import Rows
 from sameface.gallery.upgrade import Upgrade
-from sameface.recognizer import Recognizer
 from sameface.template import Template
 
 BOX = np.array([0, 0, 9, 9], np.float32)
@@ -229,27 +234,23 @@ def test_an_encrypted_gallery_answers_as_a_plain_one(
         np.testing.assert_array_equal(gallery.crop("person 0", number), templates[0].crop)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_whatever_is_done_an_encrypted_gallery_answers_as_a_plain_one(
-    size: str, tmp_path: Path, toy_recognizer: Recognizer, seed: int
+def test_whatever_is_done_an_encrypted_gallery_is_as_a_dict_says(
+    size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    probes = unit_rows(np.random.default_rng(seed).random((6, 3), np.float32))
-    with (
-        Gallery.open(tmp_path / "plain.db", toy_recognizer) as plain,
-        Gallery.open(tmp_path / "sealed.db", toy_recognizer, keys=Keys(KEY)) as sealed,
-    ):
-        rng = random.Random(seed)
-        for number in range(60):
-            act = act_at_random(rng, number)
-            assert without_time(outcome(act, plain)) == without_time(outcome(act, sealed))
-            assert plain.identify(probes, k=3) == sealed.identify(probes, k=3)
-        assert plain.count() == sealed.count()
-        assert plain.count()[1] > 5
-
-
-def without_time(found: object) -> object:
-    """Return an outcome without what differs between two galleries: when, and in which it was."""
-    return type(found) if hasattr(found, "hash") else found
+    numbers = itertools.count()
+    opened = SimpleNamespace(open=partial(Gallery.open, keys=Keys(KEY)))
+    monkeypatch.setattr(test_gallery_model, "Gallery", opened)
+    run_state_machine_as_test(
+        lambda: test_gallery_model.Acts(str(tmp_path / f"{next(numbers)}.db")),
+        settings=settings(
+            max_examples=8,
+            stateful_step_count=30,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+        ),
+    )
+    assert next(numbers) > 1
+    with pytest.raises(MissingKeyError):
+        Gallery.open(tmp_path / "0.db", test_gallery_model.Rows())
 
 
 # Keys
@@ -596,6 +597,13 @@ def test_a_gallery_that_milvus_searches_is_refused(plain: Path) -> None:
     change(plain, "CREATE TABLE milvus_index (id INTEGER)")
     with pytest.raises(EncryptionError, match="its faces are in Milvus in plain"):
         encrypt_gallery(plain, KEY)
+
+
+def test_milvus_does_not_search_the_people_of_an_encrypted_file(sealed: Path) -> None:
+    pytest.importorskip("pymilvus")
+    place = f"milvus://127.0.0.1:1/faces?people={quote(str(sealed), safe='')}"
+    with pytest.raises(EncryptionError, match="Milvus would hold their rows in plain"):
+        Gallery.open(place, PIPELINE)
 
 
 def test_without_the_package_a_plain_gallery_works_and_an_encrypted_one_names_the_extra(

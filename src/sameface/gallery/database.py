@@ -163,15 +163,12 @@ class Database:
         for _ in range(TRIES):
             if not self._empty_log():
                 return False
-            with self.write() as db:
-                if Path(f"{self.path}-wal").stat().st_size:  # somebody was faster
-                    continue
-                command = [sys.executable, "-I", "-S", scrub.__file__, self.path]
-                done = subprocess.run(command, capture_output=True, check=False).returncode == 0
-                # With this change every other connection reads the pages again before it changes one.
-                db.execute("UPDATE numbers SET last = last + 1")
-            self.read("PRAGMA shrink_memory")  # and so does this one
-            if not done:
+            command = [sys.executable, "-I", "-S", scrub.__file__, self.path]
+            with self.lock:  # other threads wait here, other programs for SQLite
+                code = subprocess.run(command, capture_output=True, check=False).returncode
+            if code == scrub.CHANGED:
+                continue
+            if code:
                 self.read("VACUUM")
             return self._empty_log()
         return False
@@ -306,10 +303,16 @@ class Database:
 
     def _open_vault(self, key: KeySource) -> None:
         """Make sure that the key opens the file; one that was never used is encrypted with it."""
-        with self.write() as db:
-            if not self.vault.is_sealed and not db.execute("SELECT 1 FROM pipeline").fetchone():
-                add_data_key(db, self.path, key.read())
+        if self._is_unused():
+            wrapping = key.read()
+            with self.write() as db:
+                if self._is_unused():  # unless another program was faster
+                    add_data_key(db, self.path, wrapping)
         self.vault.check()
+
+    def _is_unused(self) -> bool:
+        """Return whether nobody was ever enrolled, and nobody has decided to encrypt it."""
+        return not self.vault.is_sealed and not self.read("SELECT 1 FROM pipeline")
 
     def _migrate(self) -> None:
         """Bring the tables to this version."""

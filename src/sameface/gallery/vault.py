@@ -88,7 +88,7 @@ class Vault:
     def _open(self, seal: Any, column: Column, face: int, value: bytes) -> bytes:
         """Open one value."""
         try:
-            sealer = self._sealers.get(seal.read_number(value)) or self.sealer(seal.read_number(value))
+            sealer = self.sealer(seal.read_number(value))
             plain: bytes = sealer.open(seal.name_place(column, face), value)
         except (seal.BrokenSealError, TypeError) as error:
             raise SealError(self.path, f"{column} of face {face}") from error
