@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import PIL.Image
@@ -123,6 +124,15 @@ def test_a_person_is_renamed_and_merged(
     expect(page.get_by_role("heading", name="Joe Biden")).to_be_visible()
     expect(page.locator(".face-tile")).to_have_count(2)
     assert [(person.name, person.faces) for person in gallery.people()] == [("Joe Biden", 2)]
+
+
+def test_a_person_who_expires_is_shown_with_the_day(
+    page: Page, gallery: Gallery, recognizer: Recognizer, samples: dict[str, Path]
+) -> None:
+    world.enroll(gallery, recognizer, "Joe Biden", samples["joe-biden"])
+    gallery.expire("Joe Biden", datetime(2100, 1, 31, tzinfo=UTC))
+    world.open_view(page, "people").locator(".card").click()
+    expect(page.get_by_text("To be deleted on \u20682100-01-31\u2069.")).to_be_visible()
 
 
 def test_deleting_says_before_and_after_what_is_gone(

@@ -124,6 +124,7 @@ export default {
   "person.noted": "The note is kept.",
   "person.consent": "Consent: {note}",
   "person.no_consent": "No note on their consent.",
+  "person.expires": "To be deleted on {day}.",
   "person.rename": "Rename",
   "person.rename_title": "Another name",
   "person.renamed": "The name is now {name}.",

@@ -124,6 +124,7 @@ export default {
   "person.noted": "동의 기록을 저장했습니다.",
   "person.consent": "동의: {note}",
   "person.no_consent": "동의에 관한 기록이 없습니다.",
+  "person.expires": "삭제 예정일: {day}.",
   "person.rename": "이름 바꾸기",
   "person.rename_title": "이름 바꾸기",
   "person.renamed": "이름을 {name}(으)로 바꾸었습니다.",

@@ -46,7 +46,8 @@ export function createPerson(app) {
     title.replaceChildren(nameOf(person.name));
     count.replaceChildren(el("span", { t: "people.faces", args: { n: found.length } }));
     const noted = person.consent === null ? { t: "person.no_consent" } : { t: "person.consent", args: { note: person.consent } };
-    consent.replaceChildren(el("span", noted));
+    const over = person.expires === null ? [] : [" ", el("span", { t: "person.expires", args: { day: person.expires.slice(0, 10) } })];
+    consent.replaceChildren(el("span", noted), ...over);
     faces.replaceChildren(...found.map((face, index) => tile(face, index, found.length)));
   }
 
