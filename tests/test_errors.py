@@ -122,6 +122,7 @@ def test_a_message_says_what_was_wanted_and_what_was_given(error: SamefaceError,
 GIVEN = {
     "str": "somewhere",
     "str | int": 7,
+    "str | None": "75aa03165864eb4e",
     "int": 7,
     "int | None": 3,
     "float": 0.5,
