@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -24,6 +24,7 @@ import pytest
 import toy
 from service_world import base64_of, png
 
+from sameface.errors import GalleryBusyError
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
 from sameface.service.access import Access
@@ -135,6 +136,70 @@ def test_a_killed_service_loses_nothing_that_it_acknowledged(
     told = {entry.person for entry in access.entries(10_000) if entry.action == "enroll"}
     access.close()
     assert {numbers[name] for name in every} <= told
+
+
+def enroll_and_forget(address: str, first: int) -> set[str]:
+    """Enroll twelve people through a service, forget every third, and return who must be left."""
+    left = set()
+    with httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
+        for number in range(first, first + 12):
+            body = {
+                "name": f"Person {number}",
+                "pictures": [base64_of(png(COLOURS[number % 5], note=number))],
+            }
+            made = client.post("/v1/people", json=body)
+            assert made.status_code == 201, made.text
+            if number % 3:
+                left.add(body["name"])
+                continue
+            path = f"/v1/people/{made.json()['person']['id']}"
+            while (status := client.delete(path).status_code) == 503:  # another program looks at them
+                time.sleep(0.1)
+            assert status in (200, 404)  # 404 at a second try: only traces were left
+    return left
+
+
+def enroll_and_forget_in(gallery: Gallery, recognizer: Recognizer, first: int) -> set[str]:
+    """Do the same with an open gallery."""
+    left = set()
+    for number in range(first, first + 12):
+        name, picture = f"Person {number}", png(COLOURS[number % 5], note=number)
+        gallery.enroll(name, [recognizer.template(picture)], new=True)
+        assert gallery.identify(recognizer.embed(picture)[1])[0].matches[0].distance < 1e-6
+        if number % 3:
+            left.add(name)
+            continue
+        with suppress(GalleryBusyError):  # they are gone, traces go with whoever is forgotten next
+            gallery.forget(name)
+    return left
+
+
+@pytest.mark.slow
+def test_two_services_and_the_threads_of_a_program_share_one_gallery(
+    tmp_path: Path, toy_recognizer: Recognizer
+) -> None:
+    path = tmp_path / "people.db"
+    with (
+        service("--gallery", path, delay=0) as (_, one),
+        service("--gallery", path, delay=0) as (_, two),
+        Gallery.open(path, toy_recognizer) as gallery,
+        ThreadPoolExecutor(6) as threads,
+    ):
+        here = [threads.submit(enroll_and_forget_in, gallery, toy_recognizer, 100 * n) for n in (0, 1)]
+        there = [threads.submit(enroll_and_forget, [one, two][n % 2], 100 * n) for n in range(2, 6)]
+        left = set().union(*[future.result() for future in here + there])
+        assert len(left) == 48
+        assert {person.name for person in gallery.people()} == left
+        probe = png(toy.RED, note=9999)
+        wanted = [match.name for match in gallery.identify(toy_recognizer.embed(probe)[1], most=9)[0].matches]
+        for address in (one, two):
+            with httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
+                people = client.get("/v1/people?limit=500").json()["people"]
+                assert {person["name"] for person in people} == left
+                answer = client.post("/v1/identify", files={"picture": probe}, data={"most": "9"}).json()
+                assert [match["name"] for match in answer["faces"][0]["matches"]] == wanted
+        gallery.forget_traces()
+        assert gallery._db.read("PRAGMA integrity_check") == [("ok",)]
 
 
 def test_told_to_end_the_service_finishes_what_it_accepted(tmp_path: Path) -> None:
