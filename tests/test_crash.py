@@ -17,7 +17,7 @@ sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 import crash
 from crashing import disk, faults, model
 from crashing.child import take
-from sameface.errors import GalleryBusyError
+from sameface.errors import GalleryBusyError, GalleryFileError
 from sameface.gallery import database
 from sameface.service.access import OWNER, Access
 
@@ -75,6 +75,19 @@ def test_on_a_disk_that_was_full_programs_go_on(tmp_path: Path) -> None:
         wrong, counts = kill_again_and_again(crash.Place(folder, on_disk=True), 3)
     assert wrong == []
     assert counts["enroll"] > 0
+
+
+def test_on_a_disk_that_is_read_only_the_error_says_what_is_wanted(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(disk.small_disk(tmp_path / "disk", crash.SMALL_DISK))
+        except OSError as error:
+            pytest.skip(str(error))
+        place = crash.Place(folder, on_disk=True)
+        crash.Gallery.open(place.path, model.Pipeline()).close()
+        assert crash.try_read_only(place) == []
+        with disk.read_only(folder), pytest.raises(GalleryFileError, match="folder must be writable"):
+            crash.Gallery.open(place.path, model.Pipeline())
 
 
 def test_a_gallery_as_it_must_be_has_no_faults(path: Path) -> None:

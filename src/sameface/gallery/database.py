@@ -41,6 +41,7 @@ WRONG_FACTS = """SELECT (SELECT count(*) FROM pipeline WHERE typeof(dimension) N
                                                        OR dimension NOT BETWEEN 1 AND 65536)
                       + (SELECT count(*) <> 1 OR sum(typeof(last) <> 'integer') > 0 FROM numbers)"""
 BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+CLOSED_CODES = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
 
 class Database:
@@ -367,8 +368,12 @@ def translated(path: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in BUSY_CODES:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in BUSY_CODES:
             raise GalleryBusyError(path, f"waited {WAIT_SECONDS:.0f} s for another program") from error
+        if code in CLOSED_CODES:
+            reason = f"{error}: file and folder must be writable, also for a search"
+            raise GalleryFileError(path, reason) from error
         raise GalleryFileError(path, str(error)) from error
     except sqlite3.ProgrammingError as error:
         raise ValueError(f"gallery {path!r}: {error}") from error
