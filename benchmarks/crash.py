@@ -216,9 +216,11 @@ def run(runs: int, folder: Path) -> tuple[list[str], dict[str, Counter[str]]]:
             wrong, steps = run_one(place, seed)
             counts.setdefault(place.folder.name, Counter()).update(steps)
             counts[place.folder.name]["kills"] += 1
-            faults += [f"run {seed} ({place.folder.name}): {fault}" for fault in wrong]
+            faults += wrong
             for fault in wrong:
                 print(f"run {seed} ({place.folder.name}): {fault[:600]}", flush=True)
+            if (seed + 1) % 50 == 0:
+                print(f"{seed + 1} of {runs} kills, {len(faults)} faults", file=sys.stderr, flush=True)
     return faults, counts
 
 

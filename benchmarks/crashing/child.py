@@ -99,8 +99,7 @@ def wait_for_sight(gallery: Gallery) -> People:
 
 def see(gallery: Gallery) -> People:
     """Return who is enrolled."""
-    people = [person.name for person in gallery.people()]
-    return {name: frozenset(each.picture for each in gallery.templates(name)) for name in people}
+    return {person.name: frozenset(gallery.pictures(person.name)) for person in gallery.people()}
 
 
 def note(access: Access, rng: random.Random, step: Step) -> None:
