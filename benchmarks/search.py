@@ -37,7 +37,7 @@ from sameface.compare import exact_distances
 from sameface.embed import Embedder, unit_rows
 from sameface.gallery import Gallery
 from sameface.gallery.backend import Statements
-from sameface.gallery.codes import TILE, UNIT, CodedProbes, Coder, Codes, Errors, Frame, Tiles
+from sameface.gallery.codes import LOWEST, TILE, UNIT, CodedProbes, Coder, Codes, Errors, Frame, Tiles
 from sameface.gallery.indexed import MORE, Indexed
 from sameface.gallery.scan import Scanner, split
 from sameface.gallery.search import Known, Near, Wish
@@ -322,9 +322,10 @@ def search_more(world: World, gallery: Gallery) -> None:
     assert isinstance(known, Indexed)
     with known.snapshot() as file:
         tiles, probe = file.tiles(), CodedProbes.encode(world.probes[:1], file.coder, file.header.errors)
+        least = np.array([LOWEST])
         steps = {
             f"{times * len(world.rows):,} faces": partial(
-                known.scanner.scan, tiles * times, probe, MORE * TOP
+                known.scanner.scan, tiles * times, probe, least, MORE * TOP
             )
             for times in (1, 10)
         }
@@ -338,13 +339,25 @@ def compare_first_passes(world: World, gallery: Gallery) -> None:
     """Print what the first pass costs by how much of the variance the axes leave out, and what it leaves."""
     known = gallery._db.load(gallery._need_pipeline().signature)
     assert isinstance(known, Indexed)
-    cells = [compare_first_pass(world, known.scanner, left_out) for left_out in LEFT]
+    edges = [
+        [1 - exact(world, probe)[0][-1] / 2 for probe in probes] for probes in (world.probes, world.strangers)
+    ]
+    cells = [compare_first_pass(world, edges, known.scanner, left_out) for left_out in LEFT]
     header = ["variance left out", "bytes a face", "ms", "known: faces left", "most", "strangers", "most"]
     print_table(header, cells)
 
 
-def compare_first_pass(world: World, scanner: Scanner, left_out: float) -> list[str]:
-    """Return how long a code is, what the product costs, and how many faces can be among the nearest."""
+def compare_first_pass(
+    world: World, edges: list[list[float]], scanner: Scanner, left_out: float
+) -> list[str]:
+    """Return how long a code is, what the product costs, and how many faces can be among the nearest.
+
+    Args:
+        world: What is searched.
+        edges: The products of the probes, and of the strangers, with the last of their nearest faces.
+        scanner: Does the product.
+        left_out: Which part of the variance the axes leave out.
+    """
     frame = Frame.fit(world.rows[:BLOCK], left_out=left_out)
     parts = [world.rows[start : start + BLOCK] for start in range(0, len(world.rows), BLOCK)]
     coder = Coder.fit(frame, np.max([frame.turn(part).farthest for part in parts], axis=0))
@@ -356,11 +369,12 @@ def compare_first_pass(world: World, scanner: Scanner, left_out: float) -> list[
     probe = CodedProbes.encode(world.probes[:1], coder, errors)
     product = partial(multiply_all, scanner, probe, np.ascontiguousarray(tiles))
     seconds = median(alternate({"product": product}, rounds=ROUNDS)["product"])
+    coded_probes = [CodedProbes.encode(probes, coder, errors) for probes in (world.probes, world.strangers)]
     left = [
-        [count_left(world, codes, probe, CodedProbes.encode(probe[None], coder, errors)) for probe in probes]
-        for probes in (world.probes, world.strangers)
+        count_left(codes, each, np.array(products))
+        for each, products in zip(coded_probes, edges, strict=True)
     ]
-    counts = [f"{count:,.0f}" for each in left for count in (median(each), max(each))]
+    counts = [f"{count:,.0f}" for each in left for count in (np.median(each), each.max())]
     return [f"{left_out:.0%}", str(coder.width), f"{seconds * 1e3:.1f}", *counts]
 
 
@@ -370,13 +384,14 @@ def multiply_all(scanner: Scanner, probe: CodedProbes, tiles: Tiles) -> None:
         list(threads.map(lambda part: scanner.multiply(probe, part[1]), split([tiles], 1)))
 
 
-def count_left(world: World, codes: Codes, probe: Embeddings, coded: CodedProbes) -> int:
-    """Return how many faces can be among the nearest of a probe, by their codes alone."""
-    edge = 1 - exact(world, probe)[0][-1] / 2  # the product with the last of the nearest
-    least = (edge - coded.base[0] - coded.bound[0]) / coded.unit[0]
-    whole = UNIT * coded.high[0].astype(np.float64) + coded.low[0]
-    parts = (codes[start : start + BLOCK] for start in range(0, len(codes), BLOCK))
-    return sum(int((part @ whole >= least).sum()) for part in parts)
+def count_left(codes: Codes, probes: CodedProbes, edges: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return how many faces can be as near to each probe as those with these products, by their codes."""
+    least = (edges - probes.base - probes.bound) / probes.unit
+    whole = (UNIT * probes.high.astype(np.float64) + probes.low).T  # (w, q)
+    count = np.zeros(len(least), np.int64)
+    for start in range(0, len(codes), BLOCK):
+        count += (codes[start : start + BLOCK] @ whole >= least).sum(axis=0)
+    return count
 
 
 OPEN = """

@@ -127,22 +127,28 @@ def test_a_score_bounds_the_product(seed: int, spread: float, part: float, left:
 
 
 @settings(max_examples=60)
-@given(seed=st.integers(0, 10**6), most=st.integers(1, 40), erased=st.integers(0, 80))
-def test_every_row_within_the_complete_distance_is_a_candidate(seed: int, most: int, erased: int) -> None:
+@given(
+    seed=st.integers(0, 10**6),
+    most=st.integers(1, 40),
+    erased=st.integers(0, 80),
+    edge=st.sampled_from([np.inf, 0.2, 0.05]),
+)
+def test_every_row_within_the_complete_distance_is_a_candidate(
+    seed: int, most: int, erased: int, edge: float
+) -> None:
     rows, probes = make_rows(seed, 600, twice=True), make_rows(seed + 1, 4)
     coder = fit(rows)
     coded, errors = coder.encode(rows)
     gone = np.random.default_rng(seed).permutation(600)[: erased * 7]
     coded[gone] = 0
-    blocks = [tile(coded[:TILE]), tile(coded[TILE:])]
-    for probe, found in zip(
-        probes, Scanner().scan(blocks, CodedProbes.encode(probes, coder, errors), most), strict=True
-    ):
+    blocks, sought = [tile(coded[:TILE]), tile(coded[TILE:])], CodedProbes.encode(probes, coder, errors)
+    least = np.array([sought.score_within(number, edge) for number in range(len(probes))])
+    for probe, found in zip(probes, Scanner().scan(blocks, sought, least, most), strict=True):
         distances = exact_distances(probe, rows)
         near = set(np.flatnonzero(distances < found.complete).tolist()) - set(gone.tolist())
         assert near <= set(found.places.tolist())
         assert not set(gone.tolist()) & set(found.places.tolist())
-        assert len(found.places) >= min(most, 600 - len(gone))
+        assert found.complete > edge or len(found.places) >= min(most, 600 - len(gone))
 
 
 @pytest.mark.parametrize("count", [1, 2, 64])

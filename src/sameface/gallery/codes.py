@@ -20,6 +20,7 @@ Codes: TypeAlias = NDArray[np.int8]  # (n, w)
 Tiles: TypeAlias = NDArray[np.int8]  # (t, w, TILE), a face in a column
 
 TILE = 256  # faces, so that the codes of a tile are in the processor's first cache
+LOWEST = int(np.iinfo(np.int32).min)  # is less than any score
 REACH = 127  # the largest code; the smallest is its negative, since two products with -128 could overflow
 UNIT, LARGEST = 64, 63  # a probe's number is UNIT times its high part, at most LARGEST, and its low part
 LEFT_OUT = 0.03  # of the variance of rows, at most
@@ -206,6 +207,11 @@ class CodedProbes:
             bound=left + turned.length * errors.error + errors.lean + SLACK,
             spread=np.ceil(np.linalg.norm(low, axis=1) * errors.length).astype(np.int64),
         )
+
+    def score_within(self, probe: int, distance: float) -> int:
+        """Return a score that every row has at least whose squared distance is not larger."""
+        product = 1 - distance / 2 - self.base[probe] - self.bound[probe] - SLACK
+        return int(max(np.floor(product / self.unit[probe]), LOWEST))
 
     def distance_beyond(self, probe: int, score: int) -> float:
         """Return the squared distance that every row whose score is `score` or lower is not under."""

@@ -56,22 +56,26 @@ class Indexed:
     def _search(self, file: IndexFile, probes: Embeddings, factor: float, wish: Wish) -> list[Near]:
         """Return the faces near each probe: all those that are as near as `k` faces and the people wanted.
 
-        Where too few people are among the candidates, four times as many are looked for.
+        Where the candidates leave it open who these are, they tell how far away these can be at most, and all
+        faces that can be as near are looked at; or, if the candidates are of too few people, more of them.
         """
         expect_shape("rows", probes, ("n", file.header.width), np.float32)
         [(people,)] = self.gallery.read(PEOPLE, wish.people + len(wish.hidden))
         people = max(people - len(wish.hidden), 0)
         tiles, found = file.tiles(), {}
-        most = MORE * max(wish.k, SPARE * people)
-        pending = list(range(len(probes)))
-        while pending:
-            coded = CodedProbes.encode(probes[pending], file.coder, file.header.errors)
-            for number, candidates in zip(pending, self.scanner.scan(tiles, coded, most), strict=True):
+        most, edges = MORE * max(wish.k, SPARE * people), dict.fromkeys(range(len(probes)), np.inf)
+        while edges:
+            coded = CodedProbes.encode(probes[list(edges)], file.coder, file.header.errors)
+            least = np.array([coded.score_within(n, edge) for n, edge in enumerate(edges.values())], np.int64)
+            for number, candidates in zip(
+                list(edges), self.scanner.scan(tiles, coded, least, most), strict=True
+            ):
                 near = self._fetch(file, probes[number], candidates, factor).without(wish.hidden)
                 complete = candidates.complete * min(factor, 1)  # infinite if they are all there is
+                edges[number] = near.edge(faces=wish.k, people=people) / min(factor, 1)
                 if np.isinf(complete) or near.settles(complete, faces=wish.k, people=people):
                     found[number] = near
-            pending = [number for number in pending if number not in found]
+                    del edges[number]
             most *= SPARE
         return [found[number] for number in range(len(probes))]
 

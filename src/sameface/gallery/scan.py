@@ -13,14 +13,13 @@ from typing import Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.gallery.codes import REST, TILE, UNIT, CodedProbes, Tiles
+from sameface.gallery.codes import LOWEST, REST, TILE, UNIT, CodedProbes, Tiles
 from sameface.runtime import onnxruntime
 
 Part: TypeAlias = tuple[int, Tiles]  # with the place of the first face
 
 SCORES = 1 << 17  # at once, so that they are in the processor's second cache
 GROUPS = 4  # for each row that is looked for; the best of each group tell what is not near at all
-LOWEST = int(np.iinfo(np.int32).min)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,22 +53,26 @@ class Scanner:
         scores: NDArray[np.int32] = self._session.run(None, {"probes": probes.high, "codes": tiles})[0]
         return scores
 
-    def scan(self, blocks: Iterable[Tiles], probes: CodedProbes, most: int) -> list[Candidates]:
-        """Return the `most` rows with the highest scores for each probe, one or more; ties included.
+    def scan(
+        self, blocks: Iterable[Tiles], probes: CodedProbes, least: NDArray[np.int64], most: int
+    ) -> list[Candidates]:
+        """Return the rows with the highest scores for each probe, one or more.
 
         Args:
             blocks: The codes of all rows in order. Columns of zeros are nobody's.
             probes: `q` probes.
-            most: How many rows.
+            least: `(q,)` the scores from which on rows count.
+            most: How many rows at most, but for ties.
         """
-        floors = np.full(len(probes.unit), LOWEST, np.int64)
+        floors = least.copy()
         parts = list(split(blocks, len(floors)))
         shared = iter(parts)
         threads = [
             self._pool.submit(self._search, shared, probes, floors, most)
             for _ in range(min(self._threads, len(parts)))
         ]
-        return settle(Hits.join([thread.result() for thread in threads]), probes, most)
+        hits = Hits.join([thread.result() for thread in threads])
+        return settle(hits, probes, np.maximum(floors, hits.floors(len(floors), most)))
 
     def _search(
         self, parts: Iterator[Part], probes: CodedProbes, floors: NDArray[np.int64], most: int
@@ -173,9 +176,8 @@ def find_true(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.concatenate([8 * words[word] + place, whole + np.flatnonzero(flat[whole:])])
 
 
-def settle(hits: Hits, probes: CodedProbes, most: int) -> list[Candidates]:
+def settle(hits: Hits, probes: CodedProbes, floors: NDArray[np.int64]) -> list[Candidates]:
     """Return the candidates of each probe: those at the floor or above."""
-    floors = hits.floors(len(probes.unit), most)
     hits = hits.only(hits.scores >= floors[hits.numbers])
     found = []
     for number, floor in enumerate(floors.tolist()):

@@ -77,6 +77,14 @@ class Near:
         kept = ~among(self.owners, hidden)
         return Near(self.distances[kept], self.owners[kept], self.names)
 
+    def edge(self, *, faces: int, people: int) -> float:
+        """Return the distance within which so many faces, of so many people, are; infinite without them."""
+        if not self.settles(np.inf, faces=faces, people=people):
+            return np.inf
+        order = np.argsort(self.distances, kind="stable")
+        firsts = np.sort(np.unique(self.owners[order], return_index=True)[1])
+        return float(self.distances[order[max(faces, firsts[people - 1] + 1) - 1]])
+
     def settles(self, reach: float, *, faces: int, people: int) -> bool:
         """Return whether so many faces, of so many people, are nearer than a distance.
 
