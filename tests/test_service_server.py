@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 import toy
 import uvicorn
+from fastapi import FastAPI
 from service_world import png
 
 from sameface.recognizer import Recognizer
@@ -23,20 +24,28 @@ HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 DEADLINE = 1.0  # seconds
 
 
+@contextlib.contextmanager
+def running(app: FastAPI, place: Place) -> Iterator[int]:
+    """Run the service, and yield its port."""
+    with listen(place) as listening:
+        server = uvicorn.Server(configure(app, place))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            while not server.started:
+                time.sleep(0.005)
+            yield listening.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
 @pytest.fixture
 def port(toy_recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """The service as `sameface serve` runs it, but less patient."""
     monkeypatch.setattr(server, "HEAD_SECONDS", DEADLINE)
-    place = Place("127.0.0.1", 0)
-    with listen(place) as listening:
-        running = uvicorn.Server(configure(create_app(toy_recognizer, None, ServiceConfig()), place))
-        thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
-        thread.start()
-        while not running.started:
-            time.sleep(0.005)
-        yield listening.getsockname()[1]
-        running.should_exit = True
-        thread.join()
+    with running(create_app(toy_recognizer, None, ServiceConfig()), Place("127.0.0.1", 0)) as port:
+        yield port
 
 
 @contextlib.contextmanager
@@ -97,6 +106,22 @@ def test_a_body_has_more_time_than_its_head(port: int) -> None:
         time.sleep(DEADLINE * 1.5)
         connection.sendall(body[20:])
         assert read_all(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_body_that_drips_in_is_given_up(toy_recognizer: Recognizer) -> None:
+    place = Place("127.0.0.1", 0)
+    app = create_app(toy_recognizer, None, ServiceConfig(wait_seconds=0.5))
+    head = b"POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with running(app, place) as port, connected(port) as connection:
+        connection.sendall(head + b"Content-Length: 100000\r\nConnection: close\r\n\r\n")
+        connection.settimeout(0.1)  # far less than the half second that one piece may take
+        answer, start = b"", time.monotonic()
+        while b"timeout" not in answer and time.monotonic() - start < 15:
+            with contextlib.suppress(OSError):
+                connection.sendall(b" ")
+            with contextlib.suppress(TimeoutError):
+                answer += connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 408 ")
 
 
 def test_the_service_lives_on(port: int) -> None:

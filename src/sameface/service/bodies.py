@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, TypeVar, get_origin
 
@@ -17,6 +18,8 @@ from sameface.errors import BodyTooLargeError, RequestError
 from sameface.service.config import ServiceConfig
 from sameface.service.state import State
 from sameface.service.uploads import Upload
+
+SLOWEST = 1000  # bytes a second of a body, after the seconds that each piece may take
 
 FORM, JSON = "multipart/form-data", "application/json"
 
@@ -64,19 +67,24 @@ def body_of(model: type[Body], *, album: bool = False) -> Callable[[Request], As
 async def read_within(
     request: Request, limit: int, seconds: float, take: Callable[[int], None]
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the body as it comes; `take` is told of every piece before it is kept."""
+    """Yield the body as it comes; `take` is told of every piece before it is kept.
+
+    A client has `seconds` for each piece, and for all of them together no longer than `SLOWEST` allows.
+    """
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limit:
         raise BodyTooLargeError("bytes", limit)
-    total = 0
+    total, start = 0, time.monotonic()
     chunks = request.stream()
     while True:
+        left = seconds + total / SLOWEST - (time.monotonic() - start)
         try:
-            chunk = await asyncio.wait_for(anext(chunks), seconds)
+            chunk = await asyncio.wait_for(anext(chunks), min(seconds, left))
         except StopAsyncIteration:
             return
         except TimeoutError as error:
-            raise HTTPException(408, f"nothing came for {seconds:g} s") from error
+            reason = f"only {total:,} bytes came in {time.monotonic() - start:.0f} s"
+            raise HTTPException(408, reason) from error
         total += len(chunk)
         if total > limit:
             raise BodyTooLargeError("bytes", limit)
