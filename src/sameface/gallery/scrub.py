@@ -3,8 +3,8 @@
 `secure_delete` overwrites a row where it is deleted, but not copies of it: where SQLite moves rows to another
 page as a table or an index grows, a page keeps old bytes in the gap between its list of cells and the cells.
 Names and hashes of pictures were found there after they had been deleted; a test shows it. VACUUM writes all
-pages anew; this overwrites the gaps only, in a fraction of the time. By the file format a gap means nothing, so
-that nobody who reads the file meanwhile can see a difference.
+pages anew; this overwrites the gaps only, in a fraction of the time. By the file format a gap means nothing,
+so that nobody who reads the file meanwhile can see a difference.
 
 It takes SQLite's write lock itself, so that nobody writes to a page that it overwrites a part of, even if
 the program that started it is killed. It is a program of its own because a process that closes a file loses
