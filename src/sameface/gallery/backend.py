@@ -70,6 +70,9 @@ class Backend(Protocol):
     def write(self) -> AbstractContextManager[Statements]:
         """Hold one transaction, and nobody else writes: all of it is committed, or on an error nothing."""
 
+    def change_signature(self, db: Statements, signature: str) -> None:
+        """Give the gallery another signature, inside the transaction that gives it to all rows too."""
+
     def encode_row(self, number: int, row: Embeddings, signature: str) -> dict[str, object]:
         """Return the columns of `faces` that hold the row, `(d,) float32`, of the face `number`.
 

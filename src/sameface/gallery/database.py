@@ -20,6 +20,7 @@ import numpy as np
 from sameface.arrays import Embeddings, Image
 from sameface.errors import GalleryBusyError, GalleryFileError, SignatureError
 from sameface.gallery import scrub
+from sameface.gallery.backend import Statements
 from sameface.gallery.damage import stack_rows, undamaged
 from sameface.gallery.faces import decode_crop, encode_crop
 from sameface.gallery.index import Index
@@ -177,6 +178,10 @@ class Database:
     def check_key(self) -> None:
         """Raise unless embeddings can be read and written."""
         self.vault.check()
+
+    def change_signature(self, db: Statements, signature: str) -> None:
+        """Give the file another signature, which is that of its rows."""
+        db.execute("UPDATE pipeline SET signature = ?", (signature,))
 
     def encode_row(self, number: int, row: Embeddings, signature: str) -> dict[str, object]:  # noqa: ARG002
         """Return the column that holds a row; the signature is the whole file's."""

@@ -53,7 +53,7 @@ def rekey_gallery(path: str | os.PathLike[str], keys: Keys, new: KeySource | Non
                 raise UpgradeError(backend.path, "nobody is enrolled in it, or it is not confirmed")
             check_rotation(backend.path, str(found[0]), old)
             signature = sign_turned(strip_mark(str(found[0])), wanted)
-            db.execute("UPDATE pipeline SET signature = ?", (signature,))
+            backend.change_signature(db, signature)
             faces = 0
             for numbers, rows in read_rows(db, backend):
                 turned = turn(wanted, turn_back(old, rows))

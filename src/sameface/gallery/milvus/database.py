@@ -93,6 +93,10 @@ class MilvusDatabase:
     def check_key(self) -> None:
         """Do nothing: people who are encrypted are not let in."""
 
+    def change_signature(self, db: Statements, signature: str) -> None:
+        """Give the database of people another signature."""
+        self._people.change_signature(db, signature)
+
     def encode_row(self, number: int, row: Embeddings, signature: str) -> dict[str, object]:
         """Return the columns that hold a row in the database of people."""
         return self._people.encode_row(number, row, signature)

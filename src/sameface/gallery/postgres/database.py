@@ -83,6 +83,11 @@ class PostgresDatabase:
     def check_key(self) -> None:
         """Do nothing: no key is needed."""
 
+    def change_signature(self, db: Statements, signature: str) -> None:
+        """Give the gallery another signature; until the end of the transaction rows may have the old one."""
+        db.execute("SET CONSTRAINTS ALL DEFERRED")
+        db.execute("UPDATE pipeline SET signature = ?", (signature,))
+
     def encode_row(self, number: int, row: Embeddings, signature: str) -> dict[str, object]:  # noqa: ARG002
         """Return the columns that hold a row and say which pipeline made it."""
         return {"embedding": rows.encode_row(row), "signature": signature}

@@ -84,11 +84,11 @@ MIGRATIONS = (
     {CHAIN}
     CREATE TABLE receipts (number bigint PRIMARY KEY, facts text NOT NULL, hash text NOT NULL);
     """,
-    # A template key is part of the signature, and can be changed.
+    # A template key is part of the signature, and can be changed: in a transaction that says so.
     """
     ALTER TABLE faces DROP CONSTRAINT faces_signature_fkey;
     ALTER TABLE faces ADD CONSTRAINT faces_signature_fkey
-        FOREIGN KEY (signature) REFERENCES pipeline (signature) ON UPDATE CASCADE;
+        FOREIGN KEY (signature) REFERENCES pipeline (signature) DEFERRABLE;
     """,
 )
 
