@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,12 +15,13 @@ import numpy as np
 import pytest
 import toy
 from click.testing import Result
-from gallery_world import face
+from gallery_world import face, identify_one
 
 from sameface.errors import GalleryBusyError, UnknownPersonError
 from sameface.evaluation.cache import Cache
 from sameface.gallery import Gallery, Receipt, database
 from sameface.gallery.chain import START
+from sameface.gallery.keys import Keys, KeyText
 from sameface.gallery.receipts import describe
 from sameface.gallery.upgrade import Upgrade
 from sameface.recognizer import Recognizer
@@ -126,6 +130,52 @@ def test_a_receipt_without_erasure_gets_it_when_the_traces_go(
         assert later.erasure.complete
         impatient.forget_traces()
         assert impatient.verify_receipts().entries == 2  # what is known is not written again
+
+
+def test_a_program_that_is_killed_after_the_deletion_leaves_the_receipt(
+    path: Path, toy_recognizer: Recognizer
+) -> None:
+    code = """
+import os, signal, sys
+from sameface import Gallery
+gallery = Gallery.open(sys.argv[1])
+gallery.forget_traces = lambda: os.kill(os.getpid(), signal.SIGKILL)
+gallery.forget("Zacharias")
+"""
+    with Gallery.open(path, toy_recognizer) as gallery:
+        person = enroll_secret(gallery)
+    killed = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert killed.returncode == -9
+    with Gallery.open(path) as gallery:
+        [kept] = gallery.receipts()
+        assert (kept.person, kept.faces, kept.erasure) == (person, 2, None)
+        gallery.forget_traces()
+        [kept] = gallery.receipts()
+        assert kept.erasure is not None
+        assert gallery.verify_receipts().fault is None
+
+
+def test_in_a_large_gallery_the_index_is_one_of_the_places(
+    path: Path, toy_recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LARGE", 1)
+    with Gallery.open(path, toy_recognizer) as gallery:
+        enroll_secret(gallery)
+        identify_one(gallery, toy.row_of(toy.RED))
+        gone = gallery.forget(NAME)
+        assert gone.erasure is not None
+        assert gone.erasure.places == {"table": True, "log": True, "index": True}
+
+
+def test_an_encrypted_gallery_gives_receipts_without_its_key(path: Path, toy_recognizer: Recognizer) -> None:
+    pytest.importorskip("cryptography", reason="encryption needs the extra 'encrypt'")
+    keys = Keys(encryption=KeyText(base64.b64encode(bytes(32)).decode(), "KEY"))
+    with Gallery.open(path, toy_recognizer, keys=keys) as gallery:
+        enroll_secret(gallery)
+    with Gallery.open(path) as gallery:
+        gone = gallery.forget(NAME)
+        assert (gone.faces, gone.crops) == (2, 1)
+        assert gallery.verify_receipts([gone.hash]).unseen == frozenset()
 
 
 # What somebody with the file may do to it, and the entry at which that shows.
