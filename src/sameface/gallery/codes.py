@@ -25,8 +25,8 @@ REACH = 127  # the largest code; the smallest is its negative, since two product
 UNIT, LARGEST = 64, 63  # a probe's number is UNIT times its high part, at most LARGEST, and its low part
 LEFT_OUT = 0.03  # of the variance of rows, at most
 MOST = 248  # directions, so that what rounding adds to the sum of a row's codes is within reach
-EXTRA = 3  # codes of a face besides those along the axes
-BALANCE, LEAN, REST = -3, -2, -1  # minus their sum; the product with the center; the length of the rest
+EXTRA = 4  # codes of a face besides those along the axes
+LEAN, LENGTH, REST = -3, -2, -1  # the product with the center; how long the code is; how long the rest
 SHORTER = 1 - 1e-6  # than 1 the axes are, so that float32 cannot make them longer, and the rest negative
 ROUNDING = 1.0001  # of a length, for what float32 rounds off it
 SLACK = 1e-6  # of a product, for what float32 rounds off distances
@@ -85,10 +85,10 @@ class Turned:
 
     @property
     def farthest(self) -> NDArray[np.float64]:
-        """The largest number of each kind, `(3,)`."""
-        kinds = (self.along, -self.along, self.lean, -self.lean, self.rest)
-        along, back, lean, away, rest = (float(each.max(initial=0)) for each in kinds)
-        return ROUNDING * np.array([max(along, back), max(lean, away), rest])
+        """The largest number of each kind, and the largest length along the axes, `(4,)`."""
+        kinds = (self.along, -self.along, self.lean, -self.lean, self.rest, self.length)
+        along, back, lean, away, rest, length = (float(each.max(initial=0)) for each in kinds)
+        return ROUNDING * np.array([max(along, back), max(lean, away), rest, length])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +97,8 @@ class Coder:
 
     Attributes:
         frame: How they are measured.
-        steps: `(3,) float64` what one step of a code is worth: along an axis, of the lean, and of the rest.
+        steps: `(4,) float64` what one step of a code is worth: along an axis, of the lean, and of the rest;
+            and such a part of the distance from the center that is reached.
     """
 
     frame: Frame
@@ -118,22 +119,30 @@ class Coder:
         """The largest error of a row that is within reach."""
         return float(self.steps[0]) / 2 * float(np.sqrt(len(self.frame.axes))) + SLACK
 
+    @property
+    def length_step(self) -> float:
+        """What one step of a length is worth, in codes along an axis."""
+        most = REACH * self.steps[3] / self.steps[0] + np.sqrt(len(self.frame.axes)) / 2
+        return float(np.hypot(most, REACH)) / REACH * ROUNDING**2
+
     def encode(self, rows: Embeddings) -> tuple[Codes, Errors]:
         """Return the codes of rows, `(n, w)`, and how wrong they are.
 
         A row that is out of reach is coded as a nearer one, in the same direction.
         """
-        turned, (step, lean_step, rest_step) = self.frame.turn(rows), self.steps
-        size = np.maximum(turned.along.max(axis=1), -turned.along.min(axis=1))[:, None]
-        along = np.rint(turned.along * (REACH / np.maximum(size, REACH * step)).astype(rows.dtype))
+        turned, (step, lean_step, rest_step, far_step) = self.frame.turn(rows), self.steps
+        size = np.maximum(turned.along.max(axis=1), -turned.along.min(axis=1))
+        beyond = np.maximum(np.maximum(size / step, turned.length / far_step) / REACH, 1)
+        along = np.rint(turned.along / (step * beyond).astype(rows.dtype)[:, None])
         lean = np.clip(np.rint(turned.lean / lean_step), -REACH, REACH)
         rest = np.clip(np.ceil(turned.rest / rest_step), 1, REACH)  # 0 marks a face as erased
-        codes = np.column_stack([along, -along.sum(axis=1), lean, rest]).astype(np.int8)
+        length = np.sqrt(square(along) + lean**2) * ROUNDING
+        kinds = [along, -along.sum(axis=1), lean, np.ceil(length / self.length_step), rest]
         missed = np.sqrt(square(turned.along - rows.dtype.type(step) * along))
         missed += turned.slip + np.maximum(turned.rest - rest_step * rest, 0)
         leaned = np.abs(turned.lean - lean_step * lean) + turned.slip
-        length = np.sqrt(square(along) + lean**2)
-        return codes, Errors(*(float(each.max(initial=0)) * ROUNDING for each in (missed, leaned, length)))
+        errors = Errors(*(float(each.max(initial=0)) * ROUNDING for each in (missed, leaned, length)))
+        return np.column_stack(kinds).astype(np.int8), errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +180,12 @@ class CodedProbes:
     Attributes:
         high: `(q, w) uint8` the high parts of the whole numbers, those along the axes plus `UNIT`, for which
             the balance makes good. Their 7 bits keep the sum of two products in the 16 bits that older
-            processors have for it.
-        low: `(q, w) float32` the low parts.
+            processors have for it. The length of a code is multiplied with the most that the low parts can
+            add to it: the product with the high parts alone is the score, or more.
+        low: `(q, w) float32` the low parts, and what makes good for the length.
         base: `(q,) float64` the product of the probe with the center.
         unit: `(q,) float64` what one point of a score is worth in a product.
         bound: `(q,) float64` what the whole numbers and the codes leave out at most.
-        spread: `(q,) int64` what the low parts add to a score at most.
     """
 
     high: NDArray[np.uint8]
@@ -184,13 +193,12 @@ class CodedProbes:
     base: NDArray[np.float64]
     unit: NDArray[np.float64]
     bound: NDArray[np.float64]
-    spread: NDArray[np.int64]
 
     @classmethod
     def encode(cls, probes: Embeddings, coder: Coder, errors: Errors) -> Self:
         """Return the whole numbers of `(q, d) float32` probes for the search among coded rows."""
         exact = probes.astype(np.float64)
-        turned, (step, lean_step, rest_step) = coder.frame.turn(exact), coder.steps
+        turned, (step, lean_step, rest_step, _) = coder.frame.turn(exact), coder.steps
         scaled = np.column_stack([step * turned.along, np.full(len(probes), lean_step)])  # (q, k + 1)
         rest = rest_step * turned.rest
         largest = np.maximum(np.abs(scaled[:, :-1]).max(axis=1), np.maximum(scaled[:, -1], rest) / 2)
@@ -199,13 +207,16 @@ class CodedProbes:
         high = np.floor(whole / UNIT + 0.5)
         low = whole - UNIT * high
         left = np.linalg.norm(scaled - whole * unit[:, None], axis=1) * errors.length
+        length = np.ceil(np.linalg.norm(low, axis=1) * coder.length_step / UNIT)
+        rest, nothing, balance = np.ceil(rest / unit / UNIT), np.zeros(len(low)), np.full(len(low), UNIT)
         return cls(
-            high=weigh(high[:, :-1] + UNIT, UNIT, high[:, -1], np.ceil(rest / unit / UNIT)).astype(np.uint8),
-            low=weigh(low[:, :-1], 0, low[:, -1], np.zeros(len(low))).astype(np.float32),
+            high=np.column_stack([high[:, :-1] + UNIT, balance, high[:, -1], length, rest]).astype(np.uint8),
+            low=np.column_stack([low[:, :-1], nothing, low[:, -1], -UNIT * length, nothing]).astype(
+                np.float32
+            ),
             base=exact @ coder.frame.center,
             unit=unit,
             bound=left + turned.length * errors.error + errors.lean + SLACK,
-            spread=np.ceil(np.linalg.norm(low, axis=1) * errors.length).astype(np.int64),
         )
 
     def score_within(self, probe: int, distance: float) -> int:
@@ -225,13 +236,6 @@ def mix(count: int) -> NDArray[np.float64]:
     cosines = np.cos(np.pi / size * np.outer(np.arange(size) + 0.5, np.arange(1, size)))
     mixed: NDArray[np.float64] = cosines * np.sqrt(2 / size)
     return mixed
-
-
-def weigh(
-    along: NDArray[np.float64], balance: float, lean: NDArray[np.float64], rest: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return what each code of a face is multiplied with, `(q, w)`."""
-    return np.column_stack([along, np.full(len(along), balance), lean, rest])
 
 
 def square(rows: Floats) -> Floats:

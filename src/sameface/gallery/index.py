@@ -178,7 +178,9 @@ def append_rows(file: IndexFile, gallery: Snapshot) -> None:
 
 def fit_coder(gallery: Snapshot) -> Coder:
     """Return a coder that reaches every row there is."""
-    frame, farthest = Frame.fit(sample_rows(gallery)), np.zeros(3)
+    rows = sample_rows(gallery)
+    frame = Frame.fit(rows)
+    farthest = frame.turn(rows).farthest
     for _, rows in read_pages(gallery, 0):
         farthest = np.maximum(farthest, frame.turn(rows).farthest)
     return Coder.fit(frame, farthest)

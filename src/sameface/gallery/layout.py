@@ -21,7 +21,7 @@ BLOCK = 1 << 17  # faces
 NUMBER = 8  # bytes
 PAGE = 4096
 FACTS = struct.Struct("<16s32sIIqqQQddd")  # the header
-STEPS = struct.Struct("<ddd")  # of the coder, before its frame
+STEPS = struct.Struct("<dddd")  # of the coder, before its frame
 SUM = struct.Struct("<I")
 
 Cursor: TypeAlias = tuple[int, int]  # the number of a change of the gallery, and its stamp

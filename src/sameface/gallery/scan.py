@@ -85,8 +85,11 @@ class Scanner:
         for turn, (first, tiles) in enumerate(parts):
             coarse = self.multiply(probes, tiles)
             if turn == 0:
-                np.maximum(floors, seed(coarse, tiles, probes, most), out=floors)
-            hits.append(find_hits(coarse, tiles, probes, floors).behind(first))
+                best = np.maximum(guess(coarse, tiles, most), coarsen(floors))
+                best_hits = find_hits(coarse, tiles, probes, best)
+                np.maximum(floors, best_hits.floors(len(floors), most), out=floors)
+            near = find_hits(coarse, tiles, probes, coarsen(floors))
+            hits.append(near.only(near.scores >= floors[near.numbers]).behind(first))
             if turn & (turn + 1) == 0:  # seldom: twice as many rows have been seen since the last time
                 hits = [Hits.join(hits)]
                 np.maximum(floors, hits[0].floors(len(floors), most), out=floors)
@@ -141,30 +144,33 @@ def split(blocks: Iterable[Tiles], count: int) -> Iterator[Part]:
         first += TILE * len(tiles)
 
 
-def seed(coarse: NDArray[np.int32], tiles: Tiles, probes: CodedProbes, most: int) -> NDArray[np.int64]:
-    """Return scores that `most` rows of a part have at least: the best of groups, by the high parts alone."""
+def coarsen(floors: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Return what the high parts alone give, at least, where a score is at the floor."""
+    return (-(-floors // UNIT)).astype(np.int32)
+
+
+def guess(coarse: NDArray[np.int32], tiles: Tiles, most: int) -> NDArray[np.int32]:
+    """Return high scores that `most` rows of a part have at least: the best of groups."""
     live = np.where(tiles[:, REST, None] != 0, coarse, LOWEST)  # (t, q, TILE)
     scores = live.transpose(1, 0, 2).reshape(coarse.shape[1], -1)  # (q, t * TILE)
     size = max(scores.shape[1] // (GROUPS * most), 1)
     best = scores[:, : scores.shape[1] // size * size].reshape(len(scores), -1, size).max(axis=2)
     if best.shape[1] < most:
-        return np.full(len(scores), LOWEST, np.int64)
-    return UNIT * np.partition(best, -most)[:, -most].astype(np.int64) - probes.spread
+        return np.full(len(scores), LOWEST, np.int32)
+    highest: NDArray[np.int32] = np.partition(best, -most)[:, -most]
+    return highest
 
 
-def find_hits(
-    coarse: NDArray[np.int32], tiles: Tiles, probes: CodedProbes, floors: NDArray[np.int64]
-) -> Hits:
-    """Return the rows of a part that are at the floors or above. Columns of zeros are nobody's."""
-    least = np.maximum(np.ceil((floors - probes.spread) / UNIT), LOWEST).astype(np.int32)
+def find_hits(coarse: NDArray[np.int32], tiles: Tiles, probes: CodedProbes, least: NDArray[np.int32]) -> Hits:
+    """Return the rows of a part with such scores by the high parts alone. Columns of zeros are nobody's."""
     tile, number = np.nonzero(coarse.max(axis=2) >= least)
     which, place = np.divmod(find_true(coarse[tile, number] >= least[number, None]), TILE)
     tile, number = tile[which], number[which]
     codes = tiles[tile, :, place]  # (m, w)
-    # Whole numbers up to 127 * 32 * w are exact in float32 for 4,128 codes a face and fewer.
+    # Whole numbers up to 127 * (64 * 127 + 32 * w) are exact in float32 for 3,800 codes and fewer.
     fine = np.einsum("mw,mw->m", codes.astype(np.float32), probes.low[number])
     scores = UNIT * coarse[tile, number, place].astype(np.int64) + fine.astype(np.int64)
-    return Hits(TILE * tile + place, number, scores).only((codes[:, REST] != 0) & (scores >= floors[number]))
+    return Hits(TILE * tile + place, number, scores).only(codes[:, REST] != 0)
 
 
 def find_true(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
