@@ -266,6 +266,27 @@ def test_values_that_do_not_belong_into_a_gallery_are_its_error(
         use()
 
 
+DAMAGED_RECEIPTS = {
+    "an origin of bytes": "UPDATE numbers SET origin = x'00'",
+    "a last entry of text": "UPDATE chain SET last = 'text'",
+    "a last entry of bytes": "UPDATE chain SET last = x'00'",
+    "no ends": "DELETE FROM chain",
+}
+
+
+@pytest.mark.parametrize("statement", DAMAGED_RECEIPTS.values(), ids=DAMAGED_RECEIPTS)
+def test_receipts_that_do_not_belong_into_a_gallery_are_its_error(
+    path: Path, toy_recognizer: Recognizer, statement: str
+) -> None:
+    with Gallery.open(path, toy_recognizer) as gallery:
+        gallery.enroll("Red", [face(toy.RED)])
+        gallery.enroll("Green", [face(toy.GREEN, "other")])
+        gallery.forget("Red")
+        gallery._db.read(statement)
+        with pytest.raises(GalleryFileError):
+            gallery.forget("Green")
+
+
 def test_a_schema_that_is_no_text_is_an_error(path: Path, toy_recognizer: Recognizer) -> None:
     Gallery.open(path, toy_recognizer).close()
     path.write_bytes(path.read_bytes().replace(b"CREATE TABLE ", b"CREATE T\xb7BLE "))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from functools import partial
 from types import ModuleType, TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from sameface.errors import (
 from sameface.gallery.address import Address, MilvusAddress, parse_address
 from sameface.gallery.backend import Backend, Row
 from sameface.gallery.chain import Verdict
+from sameface.gallery.damage import undamaged
 from sameface.gallery.database import Database
 from sameface.gallery.expiry import to_seconds
 from sameface.gallery.faces import BOX, OWNERS, add_face, check_width, find_owner, read_template
@@ -48,6 +49,7 @@ from sameface.gallery.people import (
     rename_person,
 )
 from sameface.gallery.receipts import (
+    is_unfinished,
     last_number,
     read_receipt,
     read_receipts,
@@ -217,20 +219,15 @@ class Gallery:
 
         Raises:
             UnknownPersonError: Nobody of that name or number is enrolled.
+            TemplateKeyError: Another template key has turned its rows, or none.
+            MissingKeyError, WrongKeyError, KeyFileError: They are encrypted, and the key is not at hand.
         """
         person = self.person(who).number
-        [(signature,)] = self._db.read(SIGNATURE)
-        check_rotation(self.path, signature, self._rotation)
-        query = f"""SELECT faces.id, {self._db.row_column}, crop, sha256, {", ".join(BOX)}, score FROM faces
+        query = f"""SELECT (SELECT signature FROM pipeline), faces.id, {self._db.row_column}, crop,
+                    sha256, {", ".join(BOX)}, score FROM faces
                     JOIN pictures ON pictures.id = picture_id WHERE person_id = ? ORDER BY faces.id"""
-        return [
-            read_template(
-                tuple(face),
-                turn_back(self._rotation, self._db.decode_row(number, row)[None])[0],
-                None if crop is None else self._db.decode_crop(number, crop),
-            )
-            for number, row, crop, *face in self._db.read(query, person)
-        ]
+        with self._db.snapshot():
+            return [self._decode_template(*row) for row in self._db.read(query, person)]
 
     def pictures(self, who: Who) -> list[str]:
         """Return the SHA-256 of every picture that a face of a person is from.
@@ -380,7 +377,9 @@ class Gallery:
         """
         try:
             with self._db.write() as db:
-                number = write_receipt(db, "forget", delete_person(db, who), self._clock())
+                gone = delete_person(db, who)
+                with undamaged(self.path, "a receipt"):
+                    number = write_receipt(db, "forget", gone, self._clock())
         except UnknownPersonError:
             self.forget_traces()
             raise
@@ -390,15 +389,21 @@ class Gallery:
     def forget_expired(self) -> list[Receipt]:
         """Delete everybody whose time is over, as `forget` does, and return the receipts.
 
+        If an earlier deletion left traces, they are deleted.
+
         Raises:
             GalleryBusyError: As in `forget`; the receipts of who was deleted are among `receipts`.
         """
         now = self._clock()
         if not self._db.read(EXPIRED, now):
+            if is_unfinished(self._db):
+                self.forget_traces()
             return []
         with self._db.write() as db:
             people = [person for (person,) in db.execute(EXPIRED, (now,)).fetchall()]
-            numbers = [write_receipt(db, "expire", delete_person(db, person), now) for person in people]
+            gone = [delete_person(db, person) for person in people]
+            with undamaged(self.path, "a receipt"):
+                numbers = [write_receipt(db, "expire", each, now) for each in gone]
         self.forget_traces()
         return [receipt for receipt in self.receipts() if receipt.number in numbers]
 
@@ -424,7 +429,9 @@ class Gallery:
         """
         try:
             with self._db.write() as db:
-                number = write_receipt(db, "forget_face", delete_face(db, who, face), self._clock())
+                gone = delete_face(db, who, face)
+                with undamaged(self.path, "a receipt"):
+                    number = write_receipt(db, "forget_face", gone, self._clock())
         except UnknownFaceError:
             self.forget_traces()
             raise
@@ -446,7 +453,7 @@ class Gallery:
         places = self._db.packed_places()
         if self._db.file is not None:
             places |= erase_in_upgrade(self._db.file)
-        with self._db.write() as db:
+        with self._db.write() as db, undamaged(self.path, "a receipt"):
             write_erasure(db, through, places, self._clock())
 
     def identify(
@@ -503,6 +510,14 @@ class Gallery:
         except SignatureError as error:  # it may be the key, which another program may change at any time
             check_rotation(self.path, error.theirs, self._rotation)
             raise
+
+    def _decode_template(
+        self, signature: str, number: int, row: Any, crop: bytes | None, *face: Any
+    ) -> Template:
+        """Return an enrolled face from its columns."""
+        check_rotation(self.path, signature, self._rotation)
+        embedding = turn_back(self._rotation, self._db.decode_row(number, row)[None])[0]
+        return read_template(face, embedding, None if crop is None else self._db.decode_crop(number, crop))
 
     def _encode_face(self, signature: str, number: int, template: Template) -> dict[str, object]:
         """Return the columns that hold the row and the crop of a face."""

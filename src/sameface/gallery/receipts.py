@@ -80,8 +80,17 @@ def append(db: Statements, facts: Mapping[str, Any]) -> int:
 
 def last_number(database: Backend) -> int:
     """Return the number of the last entry, 0 if there is none."""
-    [(number,)] = database.read("SELECT last FROM chain")
-    return int(number)
+    found = database.read("SELECT last FROM chain")
+    with undamaged(database.path, "a receipt"):
+        [(number,)] = found
+        return int(number)
+
+
+def is_unfinished(database: Backend) -> bool:
+    """Return whether the last entry is a deletion whose bytes are not known to be gone."""
+    found = database.read("SELECT facts FROM receipts ORDER BY number DESC LIMIT 1")
+    with undamaged(database.path, "a receipt"):
+        return bool(found) and json.loads(found[0][0])["kind"] == DELETION
 
 
 def read_receipts(database: Backend, after: int = 0) -> list[Receipt]:
