@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -12,7 +13,7 @@ import toy
 from click.testing import Result
 from gallery_world import enroll_turned, face, identify_one
 
-from sameface.errors import BadExpiryError, GalleryFileError, UnknownPersonError
+from sameface.errors import BadExpiryError, GalleryBusyError, GalleryFileError, UnknownPersonError
 from sameface.gallery import Gallery, database
 from sameface.gallery.expiry import parse_expiry, to_seconds
 from sameface.gallery.upgrade import Upgrade
@@ -158,6 +159,26 @@ def test_who_has_expired_is_deleted_with_a_receipt_and_nobody_else(gallery: Gall
     assert [person.name for person in gallery.people()] == ["Blue", "Yellow"]
     assert gallery.receipts() == gone
     assert gallery.forget_expired() == []
+
+
+def test_traces_that_a_reader_kept_go_with_the_next_try(
+    tmp_path: Path, toy_recognizer: Recognizer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "WAIT_SECONDS", 0.1)
+    path = tmp_path / "people.db"
+    with Gallery.open(path, toy_recognizer, clock=clock) as gallery:
+        gallery.enroll("Red", [face(toy.RED)], expires=in_days(1))
+        clock.move(days=1)
+        reader = sqlite3.connect(path, isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM people").fetchone()
+        with pytest.raises(GalleryBusyError):
+            gallery.forget_expired()
+        assert [receipt.erasure for receipt in gallery.receipts()] == [None]
+        reader.close()
+        assert gallery.forget_expired() == []
+        [receipt] = gallery.receipts()
+        assert receipt.erasure is not None
 
 
 @pytest.mark.parametrize(("source", "into", "left"), [(1, 2, 1), (2, 1, 1), (None, 1, 1), (1, None, 1)])
