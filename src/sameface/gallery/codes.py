@@ -24,7 +24,7 @@ LOWEST = int(np.iinfo(np.int32).min)  # is less than any score
 REACH = 127  # the largest code; the smallest is its negative, since two products with -128 could overflow
 UNIT, LARGEST = 64, 63  # a probe's number is UNIT times its high part, at most LARGEST, and its low part
 LEFT_OUT = 0.03  # of the variance of rows, at most
-MOST = 248  # directions, so that what rounding adds to the sum of a row's codes is within reach
+MOST = 247  # directions, so that what rounding adds to the sum of a row's codes is within reach
 EXTRA = 4  # codes of a face besides those along the axes
 LEAN, LENGTH, REST = -3, -2, -1  # the product with the center; how long the code is; how long the rest
 SHORTER = 1 - 1e-6  # than 1 the axes are, so that float32 cannot make them longer, and the rest negative
@@ -51,7 +51,8 @@ class Frame:
         apart = rows - center
         variances, directions = np.linalg.eigh(apart.T @ apart)  # ascending
         wanted = max(int((np.cumsum(variances) > left_out * variances.sum()).sum()), 1)
-        count = min(-(-wanted // 4) * 4, len(center), MOST)  # codes are multiplied by four
+        width = -(-(wanted + 1 + EXTRA) // 4) * 4  # of a code, since four numbers are multiplied at once
+        count = min(width - 1 - EXTRA, len(center), MOST)
         axes = SHORTER * mix(count) @ directions[:, ::-1][:, :count].T
         return cls(center.astype(np.float32), axes.astype(np.float32))
 
