@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -251,6 +252,31 @@ def test_whatever_is_done_an_encrypted_gallery_is_as_a_dict_says(
     assert next(numbers) > 1
     with pytest.raises(MissingKeyError):
         Gallery.open(tmp_path / "0.db", test_gallery_model.Rows())
+
+
+def test_who_reads_while_it_is_encrypted_and_decrypted_reads_right(
+    plain: Path, templates: list[Template]
+) -> None:
+    found: list[list[Template]] = []
+    with Gallery.open(plain) as gallery:
+        gallery._db.vault.source = KEY
+        with ThreadPoolExecutor(1) as other:
+            changing = other.submit(change_often, plain)
+            while not changing.done():
+                found.append(gallery.templates("person 3"))
+                gallery.crop("person 3", gallery.faces("person 3")[0].number)
+        changing.result()
+    assert len(found) > 5
+    for one, two in found:
+        np.testing.assert_array_equal(one.embedding, templates[6].embedding)
+        np.testing.assert_array_equal(two.crop, templates[7].crop)
+
+
+def change_often(path: Path) -> None:
+    """Encrypt and decrypt a gallery some times."""
+    for _ in range(5):
+        encrypt_gallery(path, KEY)
+        decrypt_gallery(path, KEY)
 
 
 # Keys

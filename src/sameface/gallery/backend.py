@@ -67,6 +67,9 @@ class Backend(Protocol):
     def read(self, query: str, *values: object) -> list[Row]:
         """Return the rows of a query."""
 
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Hold one moment, so that what is read in it can be decoded; needless where nothing is encrypted."""
+
     def write(self) -> AbstractContextManager[Statements]:
         """Hold one transaction, and nobody else writes: all of it is committed, or on an error nothing."""
 

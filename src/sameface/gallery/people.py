@@ -116,10 +116,11 @@ def read_page(database: Backend, query: str, limit: int | None, *values: object)
 
 def read_crop(database: Backend, person: int, face: int) -> Image | None:
     """Return the crop that is kept with a face, or None."""
-    found = database.read("SELECT crop FROM faces WHERE id = ? AND person_id = ?", face, person)
-    if not found:
-        raise UnknownFaceError(face)
-    with undamaged(database.path, "a crop"):
+    query = "SELECT crop FROM faces WHERE id = ? AND person_id = ?"
+    with database.snapshot(), undamaged(database.path, "a crop"):
+        found = database.read(query, face, person)
+        if not found:
+            raise UnknownFaceError(face)
         return None if found[0][0] is None else database.decode_crop(face, found[0][0])
 
 

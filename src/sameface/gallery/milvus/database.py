@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from sameface.arrays import Embeddings, Image
 from sameface.errors import (
@@ -74,6 +74,10 @@ class MilvusDatabase:
     def read(self, query: str, *values: object) -> list[Row]:
         """Return the rows of a query on people."""
         return self._people.read(query, *values)
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Hold one moment of the database of people."""
+        return self._people.snapshot()
 
     @contextmanager
     def write(self) -> Iterator[Statements]:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Self
 
 import psycopg
@@ -66,6 +66,10 @@ class PostgresDatabase:
         return self._connections.run(
             lambda connection: connection.execute(native(query), values, binary=True).fetchall()
         )
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Hold nothing: no key is needed to decode."""
+        return nullcontext()
 
     @contextmanager
     def write(self) -> Iterator[Statements]:
