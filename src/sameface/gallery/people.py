@@ -27,7 +27,8 @@ Who: TypeAlias = str | int  # a person by name or by number
 
 PEOPLE = """SELECT name, (SELECT count(*) FROM faces WHERE person_id = people.id), id, consent, expires
             FROM people"""
-EXPIRED = "SELECT id FROM people WHERE expires <= ? ORDER BY id"  # at a moment, in seconds since 1970
+# At a moment, in seconds since 1970. With the plus SQLite takes the index on `expires`: each search asks.
+EXPIRED = "SELECT id FROM people WHERE expires <= ? ORDER BY +id"
 
 
 def condition_of(who: Who) -> tuple[str, str | int]:
