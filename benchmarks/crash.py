@@ -81,7 +81,7 @@ class Life:
 
     def __init__(self, place: Place, seed: int) -> None:
         context = multiprocessing.get_context("forkserver")  # which forks before any thread is started
-        context.set_forkserver_preload(["crashing.child"])
+        context.set_forkserver_preload(["crashing.child", "fastcluster"])  # which takes longer than a life
         self._pipe, theirs = context.Pipe(duplex=False)
         self._process = context.Process(target=live, args=(place.path, place.people, seed, theirs))
         self._process.start()
