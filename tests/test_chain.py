@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sameface.errors import AccessFileError
 from sameface.gallery import chain
 from sameface.service.access import APPLICATION_ID, MIGRATIONS, Access, Key
 
@@ -88,6 +89,15 @@ def test_every_kind_of_tampering_is_found_at_its_entry(access: Access, how: str)
     found = access.verify().fault
     assert found is not None
     assert found.startswith(fault)
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM chain", "UPDATE chain SET head = x'00'"])
+def test_a_log_that_does_not_say_where_it_ends_is_damaged(access: Access, statement: str) -> None:
+    access._run(statement)
+    for act in (access.verify, lambda: access.record(KEY, "verify", [], {})):
+        with pytest.raises(AccessFileError, match="damaged: it does not say where its log ends"):
+            act()
+    assert len(access.entries(9)) == 6
 
 
 def test_old_entries_go_and_the_rest_still_holds(access: Access) -> None:

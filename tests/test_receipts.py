@@ -17,7 +17,7 @@ import toy
 from click.testing import Result
 from gallery_world import face, identify_one
 
-from sameface.errors import GalleryBusyError, UnknownPersonError
+from sameface.errors import GalleryBusyError, GalleryFileError, UnknownPersonError
 from sameface.evaluation.cache import Cache
 from sameface.gallery import Gallery, Receipt, database
 from sameface.gallery.chain import START
@@ -211,6 +211,12 @@ def test_tampering_with_receipts_is_found(place: str, how: str, toy_recognizer: 
         found = gallery.verify_receipts().fault
         assert found is not None
         assert found.startswith(fault)
+
+
+def test_receipts_that_do_not_say_where_they_end_are_damaged(gallery: Gallery) -> None:
+    gallery._db.read("DELETE FROM chain")
+    with pytest.raises(GalleryFileError, match="damaged: where the receipts end cannot be read"):
+        gallery.verify_receipts()
 
 
 def test_an_upgrade_that_was_begun_loses_who_is_forgotten(

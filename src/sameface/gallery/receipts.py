@@ -142,13 +142,17 @@ def verify_receipts(database: Backend, expected: Collection[str] = ()) -> Verdic
     Args:
         database: The gallery's.
         expected: Hashes that were kept elsewhere, and must be among them.
+
+    Raises:
+        GalleryFileError: What says where they end is gone.
     """
     query = (
         f"SELECT first, anchor, last, head, {COLUMNS} FROM chain LEFT JOIN receipts ON true ORDER BY number"
     )
     found = database.read(query)
     links = (read_link(*row[4:]) for row in found if row[4] is not None)
-    return chain.verify_links(Ends(*found[0][:4]), links, expected)
+    with undamaged(database.path, "where the receipts end"):
+        return chain.verify_links(Ends(*found[0][:4]), links, expected)
 
 
 def read_link(number: int, words: Any, hashed: str) -> Link:

@@ -180,6 +180,7 @@ class Access:
         """Write down what was done to each of these people, or, with none, in general."""
         whom: list[tuple[str | None, int | None]] = [*people] or [(None, None)]
         with self._write() as db:
+            self._read_ends(db)
             for person in whom:
                 values = (time.time(), key.name, action, *person, json.dumps(detail))
                 link = chain.append_link(db, dict(zip(FACTS, values, strict=True)))
@@ -219,9 +220,20 @@ class Access:
             expected: Hashes that were kept elsewhere, and must be in it.
         """
         with self._write() as db:  # so that nobody adds to it meanwhile
-            ends = Ends(*db.execute(chain.ENDS).fetchone())
+            ends = self._read_ends(db)
             found = db.execute(f"SELECT {COLUMNS} FROM audit ORDER BY id")
             return chain.verify_links(ends, map(read_link, found), expected)
+
+    def _read_ends(self, db: sqlite3.Connection) -> Ends:
+        """Return where the chain of the log begins and ends.
+
+        Raises:
+            AccessFileError: That is gone, so that nothing can be added or verified.
+        """
+        found = db.execute(chain.ENDS).fetchone()
+        if found is None or list(map(type, found)) != [int, str, int, str]:
+            raise AccessFileError(self.path, "damaged: it does not say where its log ends: take a backup")
+        return Ends(*found)
 
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
