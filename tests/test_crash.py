@@ -158,7 +158,7 @@ def wait(*where, find=scrub.find_gaps):
     return iter(gaps)
 
 scrub.find_gaps = wait
-assert scrub.scrub(sys.argv[1])
+assert scrub.scrub_file(sys.argv[1])
 """
 
 

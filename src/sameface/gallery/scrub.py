@@ -71,7 +71,7 @@ def find_gaps(data: mmap.mmap, size: int, used: int) -> Iterator[tuple[int, int]
             yield low, high
 
 
-def scrub(path: str) -> bool:
+def scrub_file(path: str) -> bool:
     """Overwrite the gaps of a file, whose log is empty; False if it is not any more.
 
     Raises:
@@ -108,6 +108,6 @@ def overwrite(file: BinaryIO, gaps: list[tuple[int, int]]) -> None:
 
 if __name__ == "__main__":
     try:
-        sys.exit(0 if scrub(sys.argv[1]) else CHANGED)
+        sys.exit(0 if scrub_file(sys.argv[1]) else CHANGED)
     except (LayoutError, sqlite3.DatabaseError):
         sys.exit("not laid out as a gallery")
