@@ -325,7 +325,7 @@ def template_at(key: Key, row: int) -> Template:
 
 @pytest.mark.parametrize(
     ("kind", "examples"),
-    [("sqlite", 20), ("index", 10), ("postgres", 4), ("milvus", 4), ("milvus on postgres", 3)],
+    [("sqlite", 16), ("index", 8), ("postgres", 3), ("milvus", 2), ("milvus on postgres", 2)],
 )
 def test_a_gallery_is_as_a_dict_says(
     kind: str, examples: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
