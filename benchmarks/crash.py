@@ -47,7 +47,10 @@ LARGE_LONGEST = 4.0  # where a step takes longer
 PATIENCE = 60.0  # seconds in which a program has begun, and goes on once there is room
 LEAST_FREE = 300_000  # bytes that a full disk may have left at most
 HALT = 0.2  # seconds
-SMALL_DISK, LARGE_DISK = 4, 160  # megabytes
+SMALL_DISK, LARGE_DISK = (
+    16,
+    160,
+)  # megabytes; a log of SQLite's may reach 4 before it is emptied, and there are two
 
 Message = tuple[str, Any]
 
@@ -121,11 +124,11 @@ class Life:
 
 
 def receive(pipe: Connection) -> Iterator[Message]:
-    """Yield what is in a pipe."""
+    """Yield what is in a pipe; a message in the middle of which the program was killed was not told."""
     try:
         while pipe.poll(0):
             yield pipe.recv()
-    except EOFError:
+    except (EOFError, OSError):
         return
 
 

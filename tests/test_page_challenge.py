@@ -88,6 +88,7 @@ def test_a_head_that_turns_passes_and_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(challenges.random, "SystemRandom", AlwaysLeft)
+    monkeypatch.setattr(sameface.challenge, "TURNS", 1)
     gallery.enroll("Barack Obama", [recognizer.template(portraits[0])])
     with world.serve(recognizer, gallery) as base, world.watched(head, base) as context:
         page = context.new_page()
