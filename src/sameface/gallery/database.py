@@ -114,15 +114,8 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """Hold one transaction: all of it is committed, or on an error nothing."""
-        with self.lock, translated(self.path):
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:  # SQLite itself gives up where the disk is full
-                    self._connection.execute("ROLLBACK")
-                raise
+        with self.lock, translated(self.path), transaction(self._connection):
+            yield self._connection
 
     def pack(self) -> bool:
         """Leave nothing of deleted rows in the files; False if another program prevents it.
@@ -384,6 +377,19 @@ def translated(path: str) -> Iterator[None]:
         raise ValueError(f"gallery {path!r}: {error}") from error
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # of a damaged schema the message is no text
         raise GalleryFileError(path, f"{error}: is it a gallery file?") from error
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """Hold one transaction that writes: all of it is committed, or on an error nothing."""
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # SQLite itself gives up where the disk is full
+            db.execute("ROLLBACK")
+        raise
 
 
 def make_private_file(path: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Literal, Self, TypeAlias, get_args
 from sameface.errors import AccessFileError, GalleryFileError
 from sameface.gallery import chain
 from sameface.gallery.chain import Ends, Link, Verdict
-from sameface.gallery.database import connect, make_private_file
+from sameface.gallery.database import connect, make_private_file, transaction
 from sameface.gallery.names import clean_name
 
 APPLICATION_ID = 0x5A3E4EE5  # marks the file as ours
@@ -238,15 +238,8 @@ class Access:
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
         """Hold one transaction: all of it is committed, or on an error nothing."""
-        with self._lock, translated(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with self._lock, translated(self.path), transaction(self._db):
+            yield self._db
 
     def _run(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Return the rows of a statement; what it changes is committed."""
