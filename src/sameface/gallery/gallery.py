@@ -24,7 +24,7 @@ from sameface.errors import (
     UpgradeError,
 )
 from sameface.gallery.address import Address, MilvusAddress, parse_address
-from sameface.gallery.backend import Backend, Row
+from sameface.gallery.backend import Backend, Row, Statements
 from sameface.gallery.chain import Verdict
 from sameface.gallery.damage import undamaged
 from sameface.gallery.database import Database
@@ -49,6 +49,7 @@ from sameface.gallery.people import (
     rename_person,
 )
 from sameface.gallery.receipts import (
+    Deletion,
     is_unfinished,
     last_number,
     read_receipt,
@@ -57,7 +58,7 @@ from sameface.gallery.receipts import (
     write_erasure,
     write_receipt,
 )
-from sameface.gallery.records import EnrolledFace, Identification, Person, Pipeline, Receipt
+from sameface.gallery.records import EnrolledFace, Identification, Person, Pipeline, Reason, Receipt
 from sameface.gallery.rotation import (
     Rotation,
     check_rotation,
@@ -377,9 +378,7 @@ class Gallery:
         """
         try:
             with self._db.write() as db:
-                gone = delete_person(db, who)
-                with undamaged(self.path, "a receipt"):
-                    number = write_receipt(db, "forget", gone, self._clock())
+                number = self._write_receipt(db, "forget", delete_person(db, who), self._clock())
         except UnknownPersonError:
             self.forget_traces()
             raise
@@ -401,11 +400,10 @@ class Gallery:
             return []
         with self._db.write() as db:
             people = [person for (person,) in db.execute(EXPIRED, (now,)).fetchall()]
-            gone = [delete_person(db, person) for person in people]
-            with undamaged(self.path, "a receipt"):
-                numbers = [write_receipt(db, "expire", each, now) for each in gone]
+            numbers = [self._write_receipt(db, "expire", delete_person(db, person), now) for person in people]
         self.forget_traces()
-        return [receipt for receipt in self.receipts() if receipt.number in numbers]
+        before = min(numbers, default=1) - 1
+        return [receipt for receipt in self.receipts(after=before) if receipt.number in numbers]
 
     def receipts(self, *, after: int = 0) -> list[Receipt]:
         """Return what was deleted in this gallery, in order; only those behind the receipt `after`."""
@@ -429,9 +427,7 @@ class Gallery:
         """
         try:
             with self._db.write() as db:
-                gone = delete_face(db, who, face)
-                with undamaged(self.path, "a receipt"):
-                    number = write_receipt(db, "forget_face", gone, self._clock())
+                number = self._write_receipt(db, "forget_face", delete_face(db, who, face), self._clock())
         except UnknownFaceError:
             self.forget_traces()
             raise
@@ -502,6 +498,11 @@ class Gallery:
             ]
         wish = Wish(k, most, closed_set, frozenset(self.expired()))
         return [decide(near, limits, wish) for near in known.measure(rows, limits.factor, wish)]
+
+    def _write_receipt(self, db: Statements, reason: Reason, gone: Deletion, now: float) -> int:
+        """Write down what was deleted, in the transaction that deletes it; return the receipt's number."""
+        with undamaged(self.path, "a receipt"):
+            return write_receipt(db, reason, gone, now)
 
     def _load(self, pipeline: Pipeline) -> Known:
         """Return who is enrolled now."""
