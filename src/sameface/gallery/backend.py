@@ -52,7 +52,7 @@ class Backend(Protocol):
 
     @property
     def row_column(self) -> str:
-        """What to select of `faces` for `decode_row`."""
+        """What to select of `faces` for `decode_rows`."""
 
     def close(self) -> None:
         """Let go of it; what was committed is in it."""
@@ -82,8 +82,8 @@ class Backend(Protocol):
         This and `encode_crop` are called inside the transaction that keeps what they return.
         """
 
-    def decode_row(self, number: int, value: Any) -> Embeddings:
-        """Return the row, `(d,) float32`, of the face `number` from what `row_column` selects."""
+    def decode_rows(self, numbers: Sequence[int], values: Sequence[Any]) -> list[Embeddings]:
+        """Return the rows, each `(d,) float32`, of faces from what `row_column` selects of them."""
 
     def encode_crop(self, number: int, crop: Image) -> bytes:
         """Return what the column of the face `number` holds of what was cut out."""

@@ -180,9 +180,9 @@ class Database:
         """Return the column that holds a row; the signature is the whole file's."""
         return {"embedding": self.vault.seal("embedding", number, row.tobytes())}
 
-    def decode_row(self, number: int, value: bytes) -> Embeddings:
-        """Return a row from its bytes."""
-        return np.frombuffer(self.vault.open("embedding", [number], [value])[0], np.float32)
+    def decode_rows(self, numbers: Sequence[int], values: Sequence[bytes]) -> list[Embeddings]:
+        """Return rows from their bytes."""
+        return [np.frombuffer(row, np.float32) for row in self.vault.open("embedding", numbers, values)]
 
     def encode_crop(self, number: int, crop: Image) -> bytes:
         """Return the bytes of a crop."""

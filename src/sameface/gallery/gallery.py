@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from functools import partial
 from types import ModuleType, TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -228,7 +228,14 @@ class Gallery:
                     sha256, {", ".join(BOX)}, score FROM faces
                     JOIN pictures ON pictures.id = picture_id WHERE person_id = ? ORDER BY faces.id"""
         with self._db.snapshot():
-            return [self._decode_template(*row) for row in self._db.read(query, person)]
+            found = self._db.read(query, person)
+            if found:
+                check_rotation(self.path, str(found[0][0]), self._rotation)
+            rows = self._db.decode_rows([number for _, number, *_ in found], [row for _, _, row, *_ in found])
+            return [
+                self._decode_template(number, row, crop, tuple(face))
+                for (_, number, _, crop, *face), row in zip(found, rows, strict=True)
+            ]
 
     def pictures(self, who: Who) -> list[str]:
         """Return the SHA-256 of every picture that a face of a person is from.
@@ -512,12 +519,9 @@ class Gallery:
             check_rotation(self.path, error.theirs, self._rotation)
             raise
 
-    def _decode_template(
-        self, signature: str, number: int, row: Any, crop: bytes | None, *face: Any
-    ) -> Template:
-        """Return an enrolled face from its columns."""
-        check_rotation(self.path, signature, self._rotation)
-        embedding = turn_back(self._rotation, self._db.decode_row(number, row)[None])[0]
+    def _decode_template(self, number: int, row: Embeddings, crop: bytes | None, face: Row) -> Template:
+        """Return an enrolled face from its row and its columns."""
+        embedding = turn_back(self._rotation, row[None])[0]
         return read_template(face, embedding, None if crop is None else self._db.decode_crop(number, crop))
 
     def _encode_face(self, signature: str, number: int, template: Template) -> dict[str, object]:

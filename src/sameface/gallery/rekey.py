@@ -71,7 +71,8 @@ def read_rows(db: Statements, backend: Backend) -> Iterator[tuple[list[int], Emb
     query = f"SELECT id, {backend.row_column} FROM faces WHERE id > ? ORDER BY id LIMIT ?"
     last = 0
     while page := db.execute(query, (last, PAGE)).fetchall():
-        yield [number for number, _ in page], np.stack([backend.decode_row(*face) for face in page])
+        numbers = [number for number, _ in page]
+        yield numbers, np.stack(backend.decode_rows(numbers, [row for _, row in page]))
         last = page[-1][0]
 
 

@@ -158,8 +158,7 @@ class Upgrade:
         if not found:
             return 0
         numbers = [number for number, _ in found]
-        kept = self._db.vault.open("embedding", numbers, [blob for _, blob in found])
-        rows = np.stack([np.frombuffer(blob, np.float32) for blob in kept])
+        rows = np.stack(self._db.decode_rows(numbers, [blob for _, blob in found]))
         with self._db.write() as db:
             values = (self.source, json.dumps(asdict(thresholds)))
             db.execute("INSERT OR REPLACE INTO adapted (id, source, thresholds) VALUES (1, ?, ?)", values)

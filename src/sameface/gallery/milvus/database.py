@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from sameface.arrays import Embeddings, Image
@@ -105,9 +105,9 @@ class MilvusDatabase:
         """Return the columns that hold a row in the database of people."""
         return self._people.encode_row(number, row, signature)
 
-    def decode_row(self, number: int, value: object) -> Embeddings:
-        """Return a row from what the database of people gives."""
-        return self._people.decode_row(number, value)
+    def decode_rows(self, numbers: Sequence[int], values: Sequence[object]) -> list[Embeddings]:
+        """Return rows from what the database of people gives."""
+        return self._people.decode_rows(numbers, values)
 
     def encode_crop(self, number: int, crop: Image) -> bytes:
         """Return what the database of people keeps of a crop."""
@@ -159,8 +159,9 @@ class MilvusDatabase:
         query = f"""SELECT face_id, faces.id, {self.row_column} FROM milvus_unsent
                     LEFT JOIN faces ON faces.id = face_id ORDER BY face_id LIMIT {SENT_AT_ONCE}"""
         noted = db.execute(query).fetchall()
-        there = [(number, row) for number, face, row in noted if face is not None]
-        self._vectors.put([number for number, _ in there], [self.decode_row(*face) for face in there])
+        numbers = [number for number, face, _ in noted if face is not None]
+        kept = [row for _, face, row in noted if face is not None]
+        self._vectors.put(numbers, self.decode_rows(numbers, kept))
         self._vectors.delete([number for number, face, _ in noted if face is None])
         if noted:
             db.execute("DELETE FROM milvus_unsent WHERE face_id <= ?", (noted[-1][0],))

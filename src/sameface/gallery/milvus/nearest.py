@@ -86,7 +86,8 @@ class Distributed:
     def _read(self, probe: Embeddings, numbers: NDArray[np.int64], factor: float) -> Near:
         """Return those of the faces that are still enrolled, in the order of enrolment."""
         rows = self._read_rows(sorted(numbers.tolist()))
-        matrix = np.array([self.people.decode_row(face, row) for *_, face, row in rows], np.float32)
+        kept = [row for *_, row in rows]
+        matrix = np.array(self.people.decode_rows([face for *_, face, _ in rows], kept), np.float32)
         distances = exact_distances(probe, matrix.reshape(len(rows), len(probe)))
         moved = np.array([adapted for _, _, adapted, *_ in rows], bool)
         owners = np.array([owner for owner, *_ in rows], np.int64)

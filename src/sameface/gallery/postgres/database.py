@@ -96,9 +96,9 @@ class PostgresDatabase:
         """Return the columns that hold a row and say which pipeline made it."""
         return {"embedding": rows.encode_row(row), "signature": signature}
 
-    def decode_row(self, number: int, value: bytes) -> Embeddings:  # noqa: ARG002
-        """Return a row from what pgvector sends."""
-        return rows.decode_row(value)
+    def decode_rows(self, numbers: Sequence[int], values: Sequence[bytes]) -> list[Embeddings]:  # noqa: ARG002
+        """Return rows from what pgvector sends."""
+        return [rows.decode_row(value) for value in values]
 
     def encode_crop(self, number: int, crop: Image) -> bytes:  # noqa: ARG002
         """Return the bytes of a crop."""
