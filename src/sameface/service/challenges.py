@@ -90,9 +90,8 @@ class Challenges:
         Raises:
             NotFoundError: It is another key's, is over or is forgotten.
         """
-        self.forget_old()
-        challenge = self._challenges.get(number)
-        if challenge is None or challenge.owner != key.name or challenge.wanted is None:
+        challenge = self._get(key, number)
+        if challenge is None or challenge.wanted is None:
             raise NotFoundError(f"challenge {number!r} of yours that goes on")
         return challenge
 
@@ -111,13 +110,18 @@ class Challenges:
         Raises:
             NotFoundError: It is another key's, was not passed, was used or is forgotten.
         """
-        self.forget_old()
-        challenge = self._challenges.get(number)
-        if challenge is None or challenge.owner != key.name or challenge.verdict.state != "passed":
+        challenge = self._get(key, number)
+        if challenge is None or challenge.verdict.state != "passed":
             raise NotFoundError(f"challenge {number!r} of yours that was passed and not used")
         del self._challenges[number]
         assert challenge.verdict.anchor is not None
         return challenge.verdict.anchor.row[None]
+
+    def _get(self, key: Key, number: str) -> Challenge | None:
+        """Return a challenge of this key that is not forgotten, or None."""
+        self.forget_old()
+        challenge = self._challenges.get(number)
+        return challenge if challenge is not None and challenge.owner == key.name else None
 
     def forget_old(self) -> None:
         """Forget challenges that began long ago, that failed, or that have too many frames."""
