@@ -11,7 +11,7 @@ from sameface.cli.options import cache_option, gallery_option, json_option
 from sameface.cli.output import count, print_json
 from sameface.evaluation.cache import Cache
 from sameface.gallery import Gallery, Receipt
-from sameface.gallery.expiry import parse_expiry
+from sameface.gallery.expiry import NEVER, parse_expiry, show_expiry
 from sameface.gallery.receipts import NOT_COVERED, describe
 
 
@@ -89,5 +89,4 @@ def expire(*, when: str, names: tuple[str, ...], everyone: bool, gallery_path: s
         people = [person.name for person in gallery.people() if person.expires is None] if everyone else names
         for name in people:
             gallery.expire(name, expires)
-    words = "never" if expires is None else expires.isoformat()
-    click.echo(f"{count(len(people), 'person expires', 'people expire')}: {words}")
+    click.echo(f"{count(len(people), 'person expires', 'people expire')}: {show_expiry(expires) or NEVER}")

@@ -19,8 +19,8 @@ from sameface.cli.options import face_option, gallery_option, json_option, quali
 from sameface.cli.output import count, finish, print_json, print_table
 from sameface.cli.unlock import key_options
 from sameface.errors import BadNameError, FaceTakenError, GalleryError, ImageError
-from sameface.gallery import Gallery, Person
-from sameface.gallery.expiry import parse_moment
+from sameface.gallery import Gallery
+from sameface.gallery.expiry import parse_moment, show_expiry
 from sameface.recognizer import Recognizer
 from sameface.template import Template
 
@@ -172,17 +172,13 @@ def people(*, gallery_path: str, as_json: bool) -> None:
     if as_json:
         for person in everyone:
             facts = {"name": person.name, "faces": person.faces, "consent": person.consent}
-            print_json(facts | {"expires": expiry_of(person)})
+            print_json(facts | {"expires": show_expiry(person.expires)})
     else:
         rows = [
-            (person.name, person.faces, person.consent or "", expiry_of(person) or "") for person in everyone
+            (person.name, person.faces, person.consent or "", show_expiry(person.expires) or "")
+            for person in everyone
         ]
         print_table(["name", "faces", "consent", "expires"], rows)
-
-
-def expiry_of(person: Person) -> str | None:
-    """Return when a person expires, as it is printed; None for never."""
-    return None if person.expires is None else person.expires.isoformat()
 
 
 @click.command()

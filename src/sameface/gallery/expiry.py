@@ -17,6 +17,11 @@ def parse_expiry(words: str, now: float) -> datetime | None:
     return None if words.strip() == NEVER else parse_moment(words, now)
 
 
+def show_expiry(expires: datetime | None) -> str | None:
+    """Return a moment in words (ISO 8601); None for never."""
+    return None if expires is None else expires.isoformat()
+
+
 def parse_moment(words: str, now: float) -> datetime:
     """Return the moment that words stand for.
 

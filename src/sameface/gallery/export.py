@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sameface.errors import GalleryBusyError
+from sameface.gallery.expiry import show_expiry
 from sameface.gallery.faces import encode_crop
 from sameface.gallery.gallery import Gallery
 from sameface.gallery.people import Who
@@ -68,7 +69,7 @@ def export_person(gallery: Gallery, who: Who, log: Iterable[Mapping[str, Any]] |
         "number": person.number,
         "gallery": gallery.origin,
         "consent": person.consent,
-        "expires": None if person.expires is None else person.expires.isoformat(),
+        "expires": show_expiry(person.expires),
         "enrolled": first_enrolled(entries or []),
         "pipeline": gallery.signature,
         "faces": [describe_face(*pair) for pair in zip(faces, templates, strict=True)],

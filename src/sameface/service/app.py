@@ -22,6 +22,7 @@ from sameface.service.edge import Edge
 from sameface.service.faults import HANDLERS
 from sameface.service.guard import Rates
 from sameface.service.state import State
+from sameface.service.telling import receipt_facts
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ async def forget_expired(state: State) -> None:
         logger.exception("people whose time is over, or traces of them, stay until the next try")
         return
     for gone in receipts:
-        facts = {"faces": gone.faces, "receipt": gone.number, "hash": gone.hash}
+        facts = {"faces": gone.faces, **receipt_facts(gone)}
         await state.record(OWNER, "expire", [gone.person], facts)
 
 

@@ -22,7 +22,7 @@ from sameface.service.enrolment import enroll_pictures
 from sameface.service.guard import Admin, Enroller, Reader
 from sameface.service.routing import BODY_REFUSALS, StateOf, answer_with_etag, cut_page, refusals
 from sameface.service.state import find_name
-from sameface.service.telling import enrolled_face, person_answer, receipt_answer
+from sameface.service.telling import enrolled_face, person_answer, receipt_answer, receipt_facts
 from sameface.service.wishes import LARGEST_ID, EnrollBody, FacesBody, MergeBody, PersonBody
 
 router = APIRouter(prefix="/v1/people", tags=["people"])
@@ -156,7 +156,7 @@ async def delete_person(key: Admin, state: StateOf, person: Id) -> ReceiptAnswer
         if whose is not None and await state.ask(find_name, gallery, person) is None:
             await state.record(key, "delete_person", [person], {"traces": True})  # they go with the next try
         raise
-    facts = {"faces": gone.faces, "receipt": gone.number, "hash": gone.hash}
+    facts = {"faces": gone.faces, **receipt_facts(gone)}
     await state.record(key, "delete_person", [person], facts)
     return receipt_answer(gone)
 
@@ -216,7 +216,7 @@ async def delete_face(key: Admin, state: StateOf, person: Id, face: FaceId) -> R
         if face not in [each.number for each in left]:
             await state.record(key, "delete_face", [person], {"face": face, "traces": True})
         raise
-    facts = {"face": face, "receipt": gone.number, "hash": gone.hash}
+    facts = {"face": face, **receipt_facts(gone)}
     await state.record(key, "delete_face", [person], facts)
     return receipt_answer(gone)
 

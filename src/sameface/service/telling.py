@@ -7,6 +7,7 @@ from typing import Any
 from sameface.compare import Decision
 from sameface.face import Face
 from sameface.gallery import EnrolledFace, Identification, Person, Receipt
+from sameface.gallery.expiry import show_expiry
 from sameface.gallery.receipts import describe
 from sameface.service.answers import (
     ChallengeAnswer,
@@ -104,8 +105,13 @@ def person_answer(person: Person) -> PersonAnswer:
         name=person.name,
         faces=person.faces,
         consent=person.consent,
-        expires=None if person.expires is None else person.expires.isoformat(),
+        expires=show_expiry(person.expires),
     )
+
+
+def receipt_facts(receipt: Receipt) -> dict[str, int | str]:
+    """Return what the audit log tells of a receipt: which it is."""
+    return {"receipt": receipt.number, "hash": receipt.hash}
 
 
 def receipt_answer(receipt: Receipt) -> ReceiptAnswer:
