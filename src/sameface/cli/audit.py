@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -37,13 +36,13 @@ def list_entries(*, gallery_path: str, access_path: str | None, last: int, as_js
         entries = access.entries(last)
     for entry in entries if as_json else ():
         gallery, person = entry.person or (None, None)
-        facts = {"number": entry.number, "time": iso(entry.time), "key": entry.key, "action": entry.action}
+        facts = {"number": entry.number, "time": entry.moment, "key": entry.key, "action": entry.action}
         print_json(facts | {"gallery": gallery, "person": person, "detail": entry.detail, "hash": entry.hash})
     if not as_json:
         rows = [
             (
                 entry.number,
-                iso(entry.time),
+                entry.moment,
                 entry.key or "",
                 entry.action,
                 "" if entry.person is None else entry.person[1],
@@ -139,8 +138,3 @@ def in_words(verdict: Verdict) -> str:
     if verdict.fault is None:
         return f"{entries}, chain holds; last hash {verdict.head}"
     return f"{verdict.fault}; the {entries} before it hold up to {verdict.head}"
-
-
-def iso(seconds: float) -> str:
-    """Return a moment as it is printed."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

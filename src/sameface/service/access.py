@@ -102,6 +102,11 @@ class Entry:
     detail: dict[str, Any]
     hash: str
 
+    @property
+    def moment(self) -> str:
+        """The time in words (ISO 8601, UTC)."""
+        return datetime.fromtimestamp(self.time, UTC).isoformat(timespec="milliseconds")
+
 
 class Access:
     """The keys and the audit log of a service. Threads may share it, and programs the file.
@@ -289,8 +294,7 @@ def read_entry(row: tuple[Any, ...]) -> Entry:
 
 def tell_person(entry: Entry) -> dict[str, Any]:
     """Return what an entry says to the person it is about: not by whose key it was done."""
-    moment = datetime.fromtimestamp(entry.time, UTC).isoformat(timespec="milliseconds")
-    return {"number": entry.number, "time": moment, "action": entry.action, "detail": entry.detail}
+    return {"number": entry.number, "time": entry.moment, "action": entry.action, "detail": entry.detail}
 
 
 def read_link(row: tuple[Any, ...]) -> Link:

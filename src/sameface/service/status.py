@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -107,7 +106,7 @@ async def audit(
     entries = [
         EntryAnswer(
             id=entry.number,
-            time=datetime.fromtimestamp(entry.time, UTC).isoformat(timespec="milliseconds"),
+            time=entry.moment,
             key=entry.key,
             action=entry.action,
             gallery=None if entry.person is None else entry.person[0],
