@@ -18,7 +18,7 @@ from sameface.evaluation.holdout import evaluate_holdout
 from sameface.evaluation.identification import evaluate_identification
 from sameface.training.config import TrainConfig
 from sameface.training.pictures import PictureSet, open_pictures
-from sameface.training.teacher import teach, turn_toward
+from sameface.training.teacher import teach
 
 WIDTH = 128
 ENROLLED, PICTURES = 500, 2  # people, and pictures of each
@@ -43,10 +43,10 @@ def main() -> None:
     crops = open_pictures([arguments.crops])
     table = []
     for teacher in arguments.teachers:
-        rows = teach(crops, TrainConfig(teacher=teacher).teachers(), WIDTH)
-        table.append([teacher, *judge(rows, crops)])
+        config = TrainConfig(teacher=teacher, dimension=WIDTH)
+        table.append([teacher, *judge(teach(crops, config), crops)])
         if arguments.toward:
-            moved = turn_toward(rows, arguments.toward, crops)
+            moved = teach(crops, config, arguments.toward)
             table.append([f"  moved toward {arguments.toward}", *judge(moved, crops)])
     print_table(["rows", "VAL 1e-3", "1e-4", "DIR 1e-2"], table)
 

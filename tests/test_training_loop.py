@@ -262,6 +262,13 @@ def test_the_alarm_goes_off_only_when_nothing_gets_better_for_long(losses, sprea
     assert any(causes) == alarm
 
 
+def test_a_classifier_may_draw_all_faces_together_for_long_and_triplets_may_not():
+    watch = Watch(small_config(patience=4, head="softmax", head_steps=9))
+    assert not any(watch.see(step, 9.0, stats(0.01)) for step in range(9))
+    assert not any(watch.see(step, 0.1, stats(0.01)) for step in range(9, 12))
+    assert "mean squared distance" in watch.see(12, 0.1, stats(0.01))
+
+
 @pytest.mark.parametrize(
     ("choices", "cause"),
     [

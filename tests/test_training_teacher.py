@@ -24,7 +24,7 @@ from sameface.training.graph import store_float16, to_bytes, write_network
 from sameface.training.pictures import RULE_FILE, open_pictures
 from sameface.training.prepare import make_rule
 from sameface.training.resnet29 import is_shortened, load_resnet29
-from sameface.training.teacher import embed_all, fit_last_layer, project, recut, teach, turn_toward
+from sameface.training.teacher import Space, embed_all, fit_last_layer, fit_space, recut, teach
 from sameface.training.toml import to_toml
 
 SAMPLES = ["barack-obama-1", "barack-obama-2", "eileen-collins", "joe-biden"]
@@ -50,20 +50,24 @@ def shipped():
     return Embedder(Model.load("resnet29", threads=1))
 
 
+def taught_by(teacher, dimension=128):
+    return small_config(teacher=teacher, dimension=dimension)
+
+
 def test_a_crop_cut_again_is_the_same_person_as_the_photograph(loose, shipped):
-    rows = teach(loose, [("resnet29", 1.0)], 128)
+    rows = teach(loose, taught_by("resnet29"))
     faces = [Recognizer.load().embed(f"samples/{name}.jpg")[1][0] for name in SAMPLES]
     assert ((rows - np.stack(faces)) ** 2).sum(axis=1).max() < 0.03  # a crop of a crop is a little softer
 
 
 def test_one_teacher_of_the_width_is_taken_as_it_is(loose, shipped):
     crops = [recut(place.read(), loose.rule, shipped.spec.crop) for place in loose.places]
-    assert np.allclose(teach(loose, [("resnet29", 1.0)], 128), shipped.embed(np.stack(crops)), atol=1e-5)
+    assert np.allclose(teach(loose, taught_by("resnet29")), shipped.embed(np.stack(crops)), atol=1e-5)
 
 
 def test_several_teachers_are_centred_and_joined(loose):
-    rows = teach(loose, [("resnet29", 1.0), ("resnet29", 0.5)], 128)
-    alone = teach(loose, [("resnet29", 1.0)], 128)
+    rows = teach(loose, taught_by("resnet29,resnet29:0.5"))
+    alone = teach(loose, taught_by("resnet29"))
     centred = alone - alone.mean(axis=0)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
     assert np.allclose(rows @ rows.T, centred @ centred.T, atol=1e-4)  # the same directions twice
@@ -73,27 +77,28 @@ def test_rows_on_a_plane_keep_their_distances_when_projected():
     flat = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
     flat /= np.linalg.norm(flat, axis=1, keepdims=True)
     turn = np.linalg.qr(np.random.default_rng(1).normal(size=(32, 32)))[0][:8].astype(np.float32)
-    small = project(flat @ turn, 8)
+    wide = (flat @ turn).astype(np.float32)
+    small = fit_space([wide], [1.0], 8).join([wide])
     assert small.shape == (50, 8)
     assert np.allclose(small @ small.T, flat @ flat.T, atol=1e-5)
 
 
 def test_teachers_narrower_than_the_network_are_refused(loose):
     with pytest.raises(TrainingDataError, match="128 numbers cannot teach 256: lower --dimension"):
-        teach(loose, [("resnet29", 1.0)], 256)
+        teach(loose, taught_by("resnet29", 256))
 
 
 def test_crops_that_do_not_say_how_they_were_cut_cannot_be_shown_to_a_teacher(loose):
     with pytest.raises(TrainingDataError, match=r"crops\.toml"):
-        teach(replace(loose, rule=None), [("resnet29", 1.0)], 128)
+        teach(replace(loose, rule=None), taught_by("resnet29"))
     with pytest.raises(TrainingDataError, match=r"crops\.toml"):
-        teach(replace(loose, rule=CropRule("box", 192)), [("resnet29", 1.0)], 128)
+        teach(replace(loose, rule=CropRule("box", 192)), taught_by("resnet29"))
 
 
 def test_a_picture_that_cannot_be_read_has_no_row(tmp_path):
     folder = write_people(tmp_path / "people", [2, 2])
     (folder / "person-000" / "0.png").write_bytes(b"no picture")
-    rows = teach(open_pictures([folder]), [("resnet29", 1.0)], 64)
+    rows = teach(open_pictures([folder]), taught_by("resnet29", 64))
     assert rows.shape == (4, 64)
     assert rows.any(axis=1).tolist() == [False, True, True, True]
 
@@ -196,18 +201,18 @@ def test_a_run_can_begin_with_the_file_of_another(tmp_path):
     assert torch.allclose(short.fc.weight, network.fc.weight, rtol=1e-3, atol=1e-6)
 
 
-def test_teachers_turned_and_shrunk_rows_come_back_to_where_an_embedder_has_them(loose):
+def test_turned_and_shrunk_rows_come_back_to_where_an_embedder_has_them(loose):
     own = embed_all(loose, "resnet29")
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(128, 128)))[0]
-    middle = own.mean(axis=0)
-    told = ((own - middle) @ turn * 3 + 1).astype(np.float32)
-    told[2] = 0  # a picture that could not be read
-    placed = turn_toward(told, "resnet29", loose)
-    seen = [0, 1, 3]
-    assert not placed[2].any()
-    assert np.abs((placed @ placed.T - own @ own.T)[np.ix_(seen, seen)]).max() < 0.2
-    whole = turn_toward(((own - middle) @ turn * 3 + 1).astype(np.float32), "resnet29", loose)
-    assert np.allclose(whole, own, atol=1e-5)
+    told = ((own - own.mean(axis=0)) @ turn * 3 + 1).astype(np.float32)
+    assert np.allclose(Space((1.0,)).toward(told, own).join([told]), own, atol=1e-5)
+
+
+def test_rows_are_turned_to_where_the_weights_that_a_run_begins_with_have_them(loose):
+    config = taught_by("resnet29,resnet29-int8")
+    own = embed_all(loose, "resnet29")
+    assert ((teach(loose, config, "resnet29") - own) ** 2).sum(axis=1).max() < 0.02
+    assert ((teach(loose, config) - own) ** 2).sum(axis=1).min() > 0.5
 
 
 def test_only_a_network_that_leaves_blocks_out_is_shortened(tmp_path):

@@ -63,6 +63,12 @@ class TrainConfig:
     start: str = choice("", "weights that a resnet begins with; the shipped resnet29 unless told")
     frozen: int = choice(0, "first blocks of a resnet that stay as they began; 0 trains all of it")
     teacher: str = choice("none", "imitate embedders: NAME or FILE.onnx, several as A,B:WEIGHT")
+    teacher_sees: str = choice(
+        "clean",
+        "the picture as it is, once, or the changed copy of each step",
+        among=("clean", "changed"),
+    )
+    mixed: float = choice(0.0, "the part of a batch mixed with other faces of it; teacher-sees changed only")
     teacher_weight: float = choice(1.0, "1 imitates only, less mixes with triplets")
     optimizer: str = choice("adamw", "adagrad is the paper's", among=("adamw", "adagrad"))
     learning_rate: float = choice(0.0, "peak rate; 0 takes 0.05 with adagrad and 0.001 with adamw")
@@ -100,6 +106,8 @@ class TrainConfig:
             raise ValueError("margin must be over 0 and up to 4, view over 0 and up to 1")
         if not 0 <= self.teacher_weight <= 1 or not 0 <= self.strength <= 1:
             raise ValueError("teacher_weight and strength must be 0 to 1")
+        if not 0 <= self.mixed < 1 or (self.mixed and self.teacher_sees == "clean"):
+            raise ValueError("mixed must be 0 to under 1, and 0 unless teacher_sees is changed")
         self._check_residual()
         self.stages()
         self.teachers()
@@ -139,16 +147,21 @@ class TrainConfig:
                 raise ValueError(f"teacher must be NAME or NAME:WEIGHT, got {text!r}") from error
         return tuple(found)
 
+    def halves(self, device: str) -> bool:
+        """Return whether networks compute in bfloat16 on this type of device."""
+        return self.precision == "bfloat16" or (self.precision == "auto" and device == "cuda")
+
     def stage(self, step: int) -> Stage:
         """Return the stage that a step is in."""
         return [stage for stage in self.stages() if stage.start <= step][-1]
 
     def differences(self, other: dict[str, Any]) -> list[str]:
         """Return in words what another run's choices have that ours have not; `FREE` ones do not count."""
+        defaults = {each.name: each.default for each in fields(self)}  # of choices that came later
         return [
-            f"{name} was {other.get(name)!r} and is {value!r}"
+            f"{name} was {other.get(name, defaults[name])!r} and is {value!r}"
             for name, value in asdict(self).items()
-            if name not in FREE and other.get(name) != value
+            if name not in FREE and other.get(name, defaults[name]) != value
         ]
 
     def save(self, path: Path) -> None:

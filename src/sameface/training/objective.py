@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -20,7 +22,8 @@ class Head(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.kind = kind
-        self.directions = nn.Parameter(torch.randn(people, dimension, generator=generator))
+        drawn = torch.randn(people, dimension, generator=generator)
+        self.directions = nn.Parameter(drawn / math.sqrt(dimension))  # as long as rows: long ones turn slowly
 
     def forward(self, rows: Tensor, labels: Tensor) -> Tensor:
         """Return the cross entropy; CosFace asks for a cosine larger by a margin."""
@@ -44,26 +47,27 @@ def combined_loss(
 
     Args:
         rows: `(n, d)` unit rows.
-        labels: `(n,)` the person of each; -1 for a picture that could not be read, which does not count.
+        labels: `(n,)` the person of each; -1 for a picture that could not be read, or shows two people.
         config: The run's choices.
         step: Decides the stage, and the draw of the random rules.
         head: The classifier of the first steps.
-        taught: `(n, d)` the teacher's rows.
+        taught: `(n, d)` the teacher's rows; zeros where there is none to imitate.
     """
     seen = labels >= 0
-    rows, labels = rows[seen], labels[seen]
+    known, named = rows[seen], labels[seen]
     loss, stats = triplet_loss(
-        rows,
-        labels,
+        known,
+        named,
         margin=config.stage(step).margin,
         rule=config.rule,  # type: ignore[arg-type]
         otherwise=config.otherwise,  # type: ignore[arg-type]
         generator=torch.Generator(rows.device).manual_seed(config.seed * 1_000_003 + step),
     )
     if head is not None and step < config.head_steps:
-        loss = head(rows, labels)
+        loss = head(known, named)
     if taught is not None:
-        # Mean squared distance to the teacher's point.
-        imitation = ((rows - taught[seen]) ** 2).sum(dim=1).mean()
+        # Mean squared distance to the teacher's point; also of mixed faces, which are nobody's.
+        told = taught.any(dim=1)
+        imitation = ((rows[told] - taught[told]) ** 2).sum(dim=1).mean()
         loss = config.teacher_weight * imitation + (1 - config.teacher_weight) * loss
     return loss, stats

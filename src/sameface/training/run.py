@@ -16,6 +16,7 @@ from sameface.training.objective import Head
 from sameface.training.parallel import Peers
 from sameface.training.pictures import PictureSet
 from sameface.training.rate import make_optimizer
+from sameface.training.tutor import Tutor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +31,7 @@ class Course:
     peers: Peers
     pixels: Pixels
     taught: Tensor | None
+    tutor: Tutor | None = None
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,23 +17,95 @@ from sameface.manifest import CropRule
 from sameface.model import Model
 from sameface.training.augment import resize
 from sameface.training.build import Pixels, face_of
+from sameface.training.config import TrainConfig
 from sameface.training.loader import to_planes
 from sameface.training.pictures import PictureSet
 from sameface.training.resnet29 import ResNet29
 
 BATCH = 16
 FITTED = 6_000  # pictures that a last layer is fitted to
+STRAIGHT_ONLY = "only straightened crops with their crops.toml can be shown to a teacher"
 RIDGE = 1e-3  # of the mean square of a feature
 
-Teachers = Sequence[tuple[str, float]]  # weights by name or path, and how much each counts
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Space:
+    """How the rows of several teachers become rows of the pupil's width. Fitted once, for any rows.
+
+    Attributes:
+        weights: How much each teacher counts.
+        means: `(d,)` of each, taken from its rows; none where one teacher is taken as it is.
+        directions: `(sum of d, dimension)` to turn the joined rows onto; None where they have the width.
+        turn: `(dimension, dimension)` and
+        shift: `(dimension,)` to where the pupil begins; None leaves the rows in the teachers' own space.
+    """
+
+    weights: tuple[float, ...]
+    means: tuple[Embeddings, ...] = ()
+    directions: Embeddings | None = None
+    turn: Embeddings | None = None
+    shift: Embeddings | None = None
+
+    def join(self, parts: Sequence[Embeddings]) -> Embeddings:
+        """Return `(n, dimension) float32` unit rows from the `(n, d)` unit rows of each teacher."""
+        joined = parts[0]
+        if self.means:
+            centred = [unit_rows(part - mean) for part, mean in zip(parts, self.means, strict=True)]
+            weighted = [weight * rows for weight, rows in zip(self.weights, centred, strict=True)]
+            joined = unit_rows(np.concatenate(weighted, axis=1))
+        if self.directions is not None:
+            joined = unit_rows((joined @ self.directions).astype(np.float32))
+        if self.turn is not None and self.shift is not None:
+            joined = unit_rows((joined @ self.turn + self.shift).astype(np.float32))
+        return joined
+
+    def toward(self, told: Embeddings, own: Embeddings) -> Space:
+        """Turn, scale and shift the rows to where an embedder of their width has the same pictures.
+
+        The distances between them all shrink or grow alike, but for what coming back to the sphere changes. A
+        network that begins with these weights has the shortest way to go, and its rows stay comparable with
+        what the embedder said before, thresholds and all (orthogonal Procrustes, Schönemann, 1966).
+
+        Args:
+            told: `(n, dimension)` our rows of some pictures.
+            own: The embedder's rows of the same.
+        """
+        told, own = told.astype(np.float64), own.astype(np.float64)
+        origin, middle = told.mean(axis=0), own.mean(axis=0)
+        left, _, right = np.linalg.svd((told - origin).T @ (own - middle))
+        turn = left @ right * (np.linalg.norm(own - middle) / np.linalg.norm(told - origin))
+        return replace(self, turn=turn, shift=middle - origin @ turn)
 
 
-def teach(pictures: PictureSet, teachers: Teachers, dimension: int) -> Embeddings:
-    """Return what the teachers say of every picture as it is: the point that a changed copy should come to.
+def fit_space(parts: Sequence[Embeddings], weights: Sequence[float], dimension: int) -> Space:
+    """Return how the rows of some pictures are joined.
 
     One teacher of the wanted width is taken as it is. The rows of several are each centred, scaled to
     length 1, weighted and joined. What is wider than wanted is turned onto its principal directions, which
     keeps the distances as well as a linear map can.
+
+    Raises:
+        TrainingDataError: The teachers together are narrower than the network.
+    """
+    width = sum(part.shape[1] for part in parts)
+    if width < dimension:
+        told = f"the teachers' {width} numbers cannot teach {dimension}: lower --dimension"
+        raise TrainingDataError("these teachers", told)
+    space = Space(tuple(weights), tuple(part.mean(axis=0) for part in parts) if len(parts) > 1 else ())
+    if width == dimension:
+        return space
+    joined = space.join(parts)
+    directions = np.linalg.svd(joined.T.astype(np.float64) @ joined)[0][:, :dimension]
+    return replace(space, directions=directions)
+
+
+def teach(pictures: PictureSet, config: TrainConfig, start: str = "") -> Embeddings:
+    """Return what the teachers say of every picture as it is: the point that a changed copy should come to.
+
+    Args:
+        pictures: Straightened crops.
+        config: Names the teachers, and the width.
+        start: Weights by name or path; the rows are turned to where these have the faces. None if empty.
 
     Returns:
         `(n, dimension) float32` unit rows; zeros for a picture that cannot be read.
@@ -42,49 +115,22 @@ def teach(pictures: PictureSet, teachers: Teachers, dimension: int) -> Embedding
         TrainingDataError: The teachers together are narrower than the network, or the pictures do not say
             how they were cut.
     """
-    parts = [embed_all(pictures, name) for name, _ in teachers]
-    if len(parts) == 1:
-        joined = parts[0]
-    else:
-        seen = np.flatnonzero(parts[0].any(axis=1))
-        centred = [np.zeros_like(rows) for rows in parts]
-        for rows, part in zip(centred, parts, strict=True):
-            rows[seen] = unit_rows(part[seen] - part[seen].mean(axis=0))
-        weighted = [weight * rows for (_, weight), rows in zip(teachers, centred, strict=True)]
-        joined = unit_rows(np.concatenate(weighted, axis=1))
-    if joined.shape[1] < dimension:
-        told = f"the teachers' {joined.shape[1]} numbers cannot teach {dimension}: lower --dimension"
-        raise TrainingDataError("these teachers", told)
-    return joined if joined.shape[1] == dimension else project(joined, dimension)
+    parts = [embed_all(pictures, name) for name, _ in config.teachers()]
+    seen = np.flatnonzero(parts[0].any(axis=1))
+    parts = [part[seen] for part in parts]
+    space = fit_space(parts, [weight for _, weight in config.teachers()], config.dimension)
+    if start:
+        some = np.arange(0, len(seen), stride(len(seen)))
+        own = embed_all(pictures, start, seen[some].tolist())
+        space = space.toward(space.join([part[some] for part in parts]), own)
+    rows = np.zeros((len(pictures), config.dimension), np.float32)
+    rows[seen] = space.join(parts)
+    return rows
 
 
-def project(rows: Embeddings, dimension: int) -> Embeddings:
-    """Turn rows onto their first principal directions (about the origin), and scale them to length 1."""
-    directions = np.linalg.svd(rows.T.astype(np.float64) @ rows)[0][:, :dimension]
-    return unit_rows((rows @ directions).astype(np.float32))
-
-
-def turn_toward(rows: Embeddings, weights: str, pictures: PictureSet) -> Embeddings:
-    """Turn, scale and shift the teachers' rows to where an embedder of their width has the same pictures.
-
-    The distances between them all shrink or grow alike, but for what coming back to the sphere changes. A
-    network that begins with these weights has the shortest way to go, and its rows stay comparable with what
-    the embedder said before, thresholds and all (orthogonal Procrustes, Schönemann, 1966).
-
-    Args:
-        rows: `(n, d)`, zeros for a picture that cannot be read.
-        weights: The embedder, by name or path.
-        pictures: Those the rows are of; some thousand, evenly drawn, decide the turn.
-    """
-    some = range(0, len(pictures), max(1, len(pictures) // FITTED))
-    own = embed_all(pictures, weights, some).astype(np.float64)
-    seen = own.any(axis=1)
-    told, own = rows[some][seen].astype(np.float64), own[seen]
-    origin, middle = told.mean(axis=0), own.mean(axis=0)
-    left, _, right = np.linalg.svd((told - origin).T @ (own - middle))
-    scale = np.linalg.norm(own - middle) / np.linalg.norm(told - origin)
-    placed = unit_rows(((rows - origin) @ (left @ right) * scale + middle).astype(np.float32))
-    return np.where(rows.any(axis=1, keepdims=True), placed, 0).astype(np.float32)
+def stride(count: int) -> int:
+    """Return in what steps to go through pictures so that some thousand, evenly drawn, decide a fit."""
+    return max(1, count // FITTED)
 
 
 def fit_last_layer(network: ResNet29, pictures: PictureSet, pixels: Pixels, taught: Tensor) -> None:
@@ -93,7 +139,7 @@ def fit_last_layer(network: ResNet29, pictures: PictureSet, pixels: Pixels, taug
     Some thousand pictures, evenly drawn, are as good as all: the layer has 256 x 128 weights.
     """
     features, wanted = [], []
-    for start in range(0, len(pictures), BATCH * max(1, len(pictures) // FITTED)):
+    for start in range(0, len(pictures), BATCH * stride(len(pictures))):
         numbers = [n for n in range(start, min(start + BATCH, len(pictures))) if taught[n].any()]
         crops = [resize(pictures.places[n].read(), pixels.size, pixels.view) for n in numbers]
         if crops:
@@ -133,8 +179,6 @@ def recut(crop: Image, was: CropRule | None, wanted: CropRule) -> Image:
         TrainingDataError: One of the rules has no points, so that nothing tells where the face is.
     """
     if was is None or was.kind != "similarity" or wanted.kind != "similarity":
-        raise TrainingDataError(
-            "these crops", "only straightened crops with their crops.toml can be shown to a teacher"
-        )
+        raise TrainingDataError("these crops", STRAIGHT_ONLY)
     again: Image = align_faces(crop, [face_of(was, len(crop))], wanted)[0]
     return again

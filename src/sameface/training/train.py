@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sameface.errors import CollapseError, DivergedError, TrainingDataError
-from sameface.training.augment import OFF, USUAL, weaken
+from sameface.training.augment import OFF, USUAL, WHOLE, weaken
 from sameface.training.build import begun_from, pixels_of
 from sameface.training.checkpoint import BEST, LAST, fingerprint, load_checkpoint, open_run, save_checkpoint
 from sameface.training.config import TrainConfig
@@ -27,8 +27,9 @@ from sameface.training.pictures import PictureSet
 from sameface.training.rate import rate_at, set_rate
 from sameface.training.resnet29 import ResNet29
 from sameface.training.run import Course, Run, make_run, save, save_batch
-from sameface.training.teacher import fit_last_layer, teach, turn_toward
+from sameface.training.teacher import fit_last_layer, teach
 from sameface.training.triplets import Stats
+from sameface.training.tutor import Tutor, mix
 from sameface.training.validate import embed_pictures, roc_of, val_at_far
 from sameface.training.watch import Watch
 
@@ -157,18 +158,25 @@ def take_steps(
 def differentiate(run: Run, course: Course, crops: Tensor, numbers: Tensor) -> tuple[float, Stats]:
     """Put the gradient of a batch on the network; return its loss and what its triplets were."""
     config, device, peers = course.config, course.device, course.peers
-    planes = to_planes(crops, course.pixels.mean, course.pixels.scale, device)
     owner = torch.as_tensor(course.pictures.owner)
-    labels = peers.gather(torch.where(numbers < 0, -1, owner[numbers]).to(device))
-    taught = None if course.taught is None else peers.gather(course.taught[numbers].to(device))
+    own = torch.where(numbers < 0, -1, owner[numbers])
+    taught = None if course.taught is None else course.taught[numbers]
+    if course.tutor is not None:
+        count = int(config.mixed * len(crops))
+        crops = mix(crops, count, torch.Generator().manual_seed(config.seed * 1_000_003 + run.step))
+        taught = torch.where((numbers < 0)[:, None], 0, course.tutor(crops))
+        own[len(own) - count :] = -1  # nobody's face
+        crops = course.tutor.frame.cut(crops)
+    planes = to_planes(crops, course.pixels.mean, course.pixels.scale, device)
+    labels = peers.gather(own.to(device))
+    taught = None if taught is None else peers.gather(taught.to(device))
 
     def objective(rows: Tensor) -> tuple[Tensor, Stats]:
         # Distances need all their digits, whatever the network computes in.
         with torch.autocast(device.type, enabled=False):
             return combined_loss(rows.float(), labels, config, step=run.step, head=run.head, taught=taught)
 
-    half = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
-    with torch.autocast(device.type, torch.bfloat16, enabled=half):
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.halves(device.type)):
         loss, stats = backpropagate(run.network, planes, objective, chunk=config.chunk, peers=peers)
     return loss.item(), stats
 
@@ -206,8 +214,12 @@ def make_course(pictures: PictureSet, held_out: PictureSet, config: TrainConfig,
     device = pick_device(config.device)
     peers = Peers.join(device)
     pixels = pixels_of(config, pictures.rule)
-    taught = recall_teachers(pictures, config, folder) if config.teachers() else None
-    return Course(pictures, held_out, config, folder, device, peers, pixels, taught)
+    taught = tutor = None
+    if config.teachers() and config.teacher_sees == "clean":
+        taught = recall_teachers(pictures, config, folder)
+    elif config.teachers():
+        tutor = Tutor(pictures, pixels, config, begun_from(config), device)
+    return Course(pictures, held_out, config, folder, device, peers, pixels, taught, tutor)
 
 
 def open_or_begin(course: Course) -> Run:
@@ -240,10 +252,11 @@ def load(run: Run, course: Course) -> Generator[Batch]:
 def feed_of(run: Run, course: Course) -> Feed:
     """Return what this process loads from here on."""
     config, peers = course.config, course.peers
+    whole = course.tutor is not None  # the teachers may look at more than the network does
     return Feed(
-        course.pixels.size,
+        course.tutor.frame.size if course.tutor is not None else course.pixels.size,
         config.seed,
-        course.pixels.view,
+        WHOLE if whole else course.pixels.view,
         weaken(USUAL, config.strength) if config.augment else OFF,
         run.step,
         peers.rank,
@@ -261,10 +274,7 @@ def recall_teachers(pictures: PictureSet, config: TrainConfig, folder: Path) -> 
         state = load_checkpoint(path)
         if state["key"] == key:
             return cast("Tensor", state["network"])
-    rows = teach(pictures, config.teachers(), config.dimension)
-    if start:
-        rows = turn_toward(rows, start, pictures)
-    taught = torch.from_numpy(rows)
+    taught = torch.from_numpy(teach(pictures, config, start))
     folder.mkdir(parents=True, exist_ok=True)
     save_checkpoint(path, {"key": key, "network": taught})
     return taught

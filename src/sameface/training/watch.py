@@ -17,7 +17,8 @@ class Watch:
     """Counts the steps that look like a collapse.
 
     A run that has just begun looks like one too (near embeddings, a loss near the margin); so the alarm goes
-    off only when for `patience` steps on end nothing has become better.
+    off only when for `patience` steps on end nothing has become better. A classifier of thousands of people
+    draws all faces together for hundreds of steps before it tells them apart, so that it is left alone.
 
     Attributes:
         config: The run's choices.
@@ -34,9 +35,10 @@ class Watch:
     def see(self, step: int, loss: float, stats: Stats) -> str:
         """Take in a step; return the cause of a collapse, or nothing."""
         self.widest = max(self.widest, stats.spread)
-        near = stats.spread < TOO_NEAR
+        classifying = self.config.head != "none" and step < self.config.head_steps
+        near = stats.spread < TOO_NEAR and not classifying
         margin = self.config.stage(step).margin
-        mining = step >= self.config.head_steps and self.config.teacher == "none"
+        mining = not classifying and self.config.teacher == "none"
         flat = mining and abs(loss - margin) < 0.01 * margin and stats.active_fraction > 0.99
         if not (near or flat) or (self.suspicious and stats.spread > RECOVERING * self.start):
             self.suspicious = 0

@@ -1,0 +1,187 @@
+"""Teachers who see what the pupil sees: the same changed crop, asked anew in every step.
+
+A row of the clean picture is one target per picture, and a network learns forty thousand of them by heart.
+Asked about the changed crop itself, mixed with another person's if wanted, the teacher is a function to
+imitate, and no two steps show the same place of it (Beyer et al., "Knowledge distillation: a good teacher is
+patient and consistent", 2022).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sameface.align import place_points
+from sameface.arrays import Embeddings
+from sameface.errors import ImageError, TrainingDataError, WeightsError
+from sameface.manifest import CropRule, read_manifest
+from sameface.model import find_weights
+from sameface.training.augment import resize
+from sameface.training.build import Pixels, face_of
+from sameface.training.config import TrainConfig
+from sameface.training.foreign import Foreign
+from sameface.training.loader import to_planes
+from sameface.training.pictures import PictureSet
+from sameface.training.resnet29 import load_resnet29
+from sameface.training.teacher import STRAIGHT_ONLY, embed_all, fit_space, stride
+
+BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The crops that a step loads: large enough for the pupil and the teachers to cut theirs out.
+
+    Attributes:
+        size: Their side; a pixel of them is one of the pupil's.
+        left: Where the pupil's part begins.
+        top: The same from above.
+        side: How large it is.
+    """
+
+    size: int
+    left: int
+    top: int
+    side: int
+
+    def cut(self, crops: Tensor) -> Tensor:
+        """Return the pupil's part of `(n, size, size, 3)`."""
+        return crops[:, self.top : self.top + self.side, self.left : self.left + self.side]
+
+
+def frame_of(pixels: Pixels) -> Frame:
+    """Return the frame in which the pupil's part has the pixels that it takes."""
+    size = round(pixels.size / pixels.view.side)
+    left, top = round(pixels.view.left * size), round(pixels.view.top * size)
+    return Frame(size, left, top, pixels.size)
+
+
+class Teacher(nn.Module):
+    """An embedder that looks at its own part of a frame.
+
+    Args:
+        weights: By name or path.
+        rule: How the crops were cut that are shown in the frame.
+
+    Raises:
+        WeightsError: It is not an embedder, or cannot be had in torch.
+        TrainingDataError: Nothing tells where the face is in a crop.
+    """
+
+    def __init__(self, weights: str, rule: CropRule | None) -> None:
+        super().__init__()
+        path = find_weights(weights)
+        manifest = read_manifest(path.with_suffix(".toml"))
+        if manifest.embedding is None:
+            raise WeightsError(weights, "these are a detector's, wanted an embedder's")
+        wanted = manifest.embedding.crop
+        if rule is None or rule.kind != "similarity" or wanted.kind != "similarity":
+            raise TrainingDataError("these crops", STRAIGHT_ONLY)
+        self.mean, self.scale = manifest.mean, manifest.scale
+        self.network = load_foreign(path)
+        self.network.requires_grad_(requires_grad=False).eval()
+        # Where each pixel of its crop lies in the frame, as torch counts: -1 to 1.
+        place = place_points(face_of(rule, rule.size), wanted)
+        middles = np.arange(wanted.size) + 0.5
+        across, down = np.meshgrid(middles, middles)
+        points = np.stack([across, down, np.ones_like(across)], axis=-1) @ place.T
+        self.register_buffer("grid", torch.from_numpy(2 * points / rule.size - 1).float())
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Return `(n, d)` unit rows of `(n, size, size, 3) uint8`."""
+        grid = cast("Tensor", self.grid)
+        planes = to_planes(frames, (0, 0, 0), 1, grid.device)
+        crops = functional.grid_sample(planes, grid.expand(len(planes), -1, -1, -1), align_corners=False)
+        mean = torch.tensor(self.mean, device=grid.device)[:, None, None]
+        crops = ((crops - mean) * self.scale).contiguous(memory_format=torch.channels_last)
+        return functional.normalize(self.network(crops).float(), dim=1)
+
+
+class Tutor:
+    """The teachers of a run, joined, on the device where it trains.
+
+    Args:
+        pictures: The training pictures; some thousand, as they are, decide how the rows are joined.
+        pixels: What the pupil looks at.
+        config: Names the teachers.
+        start: Weights in whose space the rows are to lie; none if empty.
+        device: Where to compute.
+    """
+
+    def __init__(
+        self, pictures: PictureSet, pixels: Pixels, config: TrainConfig, start: str, device: torch.device
+    ) -> None:
+        self.frame = frame_of(pixels)
+        self.teachers = [Teacher(name, pictures.rule).to(device) for name, _ in config.teachers()]
+        self.device = device
+        self.half = config.halves(device.type)
+        parts, seen = self._look_at_some(pictures)
+        self.space = fit_space(parts, [weight for _, weight in config.teachers()], config.dimension)
+        if start:
+            self.space = self.space.toward(self.space.join(parts), embed_all(pictures, start, seen))
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        """Return `(n, dimension) float32` unit rows of `(n, size, size, 3) uint8`."""
+        return torch.from_numpy(self.space.join(self._ask(frames)))
+
+    def _ask(self, frames: Tensor) -> list[Embeddings]:
+        """Return each teacher's own rows."""
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            return [teacher(frames).cpu().numpy() for teacher in self.teachers]
+
+    def _look_at_some(self, pictures: PictureSet) -> tuple[list[Embeddings], list[int]]:
+        """Return the teachers' rows of some pictures, and which these are."""
+        found: list[list[Embeddings]] = []
+        seen: list[int] = []
+        wanted = range(0, len(pictures), stride(len(pictures)))
+        for start in range(0, len(wanted), BATCH):
+            frames = []
+            for number in wanted[start : start + BATCH]:
+                try:
+                    frames.append(resize(pictures.places[number].read(), self.frame.size))
+                    seen.append(number)
+                except ImageError:
+                    continue
+            if frames:
+                found.append(self._ask(torch.from_numpy(np.stack(frames))))
+        return [np.concatenate(parts) for parts in zip(*found, strict=True)], seen
+
+
+def load_foreign(path: Path) -> nn.Module:
+    """Return an embedder's network: ours by its shape, others by what their file says."""
+    try:
+        return load_resnet29(path)
+    except WeightsError:
+        return Foreign(path)
+
+
+def mix(frames: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Mix the last frames with others of the batch: a face that nobody has.
+
+    The two faces lie on each other's eyes, nose and mouth. A ramp at a random angle leads from one to the
+    other, from a sharp edge to one so wide that both are everywhere.
+
+    Args:
+        frames: `(n, size, size, 3) uint8`.
+        count: How many to mix, n at most.
+        generator: Decides everything.
+    """
+    if not count:
+        return frames
+    others = torch.randperm(len(frames), generator=generator)[:count]
+    angle = 2 * math.pi * torch.rand(count, 1, 1, generator=generator)
+    offset = torch.rand(count, 1, 1, generator=generator) - 0.5
+    width = 10 ** (2 * torch.rand(count, 1, 1, generator=generator) - 1.5)  # of the ramp, 0.03 to 3 sides
+    line = torch.linspace(-0.5, 0.5, frames.shape[1])
+    across = line * torch.cos(angle) + line[:, None] * torch.sin(angle)  # (count, size, size)
+    share = ((across - offset) / width).sigmoid()[..., None]
+    first, second = frames[len(frames) - count :].float(), frames[others].float()
+    mixed = (first + share * (second - first)).round().to(torch.uint8)
+    return torch.cat([frames[: len(frames) - count], mixed])
