@@ -23,7 +23,7 @@ from sameface.training.config import TrainConfig
 from sameface.training.foreign import Foreign
 from sameface.training.pictures import RULE_FILE, open_pictures
 from sameface.training.prepare import make_rule
-from sameface.training.teacher import embed_all, teach
+from sameface.training.teacher import Space, embed_all, teach
 from sameface.training.toml import to_toml
 from sameface.training.train import train
 from sameface.training.tutor import Teacher, Tutor, frame_of, mix
@@ -54,13 +54,19 @@ def config_of(**choices):
     )
 
 
+def tutor_of(pictures, config, start=""):
+    tutor = Tutor(pictures.rule, pixels_of(config, pictures.rule), config, CPU)
+    tutor.fit(pictures, start)
+    return tutor
+
+
 def frames_of(pictures, size):
     return torch.from_numpy(np.stack([resize(place.read(), size) for place in pictures.places]))
 
 
 def test_a_tutor_says_of_clean_crops_what_the_teacher_says_once(loose):
     config = config_of()
-    tutor = Tutor(loose, pixels_of(config, loose.rule), config, "", CPU)
+    tutor = tutor_of(loose, config)
     rows = tutor(frames_of(loose, tutor.frame.size)).numpy()
     # Once: the mirror image averaged in, and cut from the crop in one step.
     assert ((rows - teach(loose, config)) ** 2).sum(axis=1).max() < 0.03
@@ -69,12 +75,11 @@ def test_a_tutor_says_of_clean_crops_what_the_teacher_says_once(loose):
 
 def test_several_teachers_come_to_where_the_pupil_begins(loose):
     config = config_of(teacher="resnet29,resnet29-celeba:0.6")
-    pixels = pixels_of(config, loose.rule)
     own = embed_all(loose, "resnet29")
-    there = Tutor(loose, pixels, config, "resnet29", CPU)
+    there = tutor_of(loose, config, "resnet29")
     rows = there(frames_of(loose, there.frame.size)).numpy()
     assert ((rows - own) ** 2).sum(axis=1).max() < 0.02
-    elsewhere = Tutor(loose, pixels, config, "", CPU)(frames_of(loose, there.frame.size)).numpy()
+    elsewhere = tutor_of(loose, config)(frames_of(loose, there.frame.size)).numpy()
     assert ((elsewhere - own) ** 2).sum(axis=1).min() > 0.5
 
 
@@ -147,6 +152,15 @@ def test_a_pupil_comes_nearer_to_a_tutor_and_a_resumed_run_equals_a_whole_one(lo
         first.append(done.loss)
     rest = [done.loss for done in train(loose, nobody, config, tmp_path / "parts")]
     assert first + rest == whole
+
+
+def test_how_rows_are_joined_is_kept_to_the_last_bit(loose):
+    tutor = tutor_of(loose, config_of(teacher="resnet29,resnet29-celeba:0.6"), "resnet29")
+    frames = frames_of(loose, tutor.frame.size)
+    rows = tutor(frames)
+    tutor.space = Space.from_state(tutor.space.state())
+    assert torch.equal(tutor(frames), rows)
+    assert not torch.equal(tutor(frames), tutor_of(loose, config_of())(frames))
 
 
 def test_a_network_of_others_gives_in_torch_what_it_gives_in_onnx_runtime(tmp_path):

@@ -30,7 +30,7 @@ class Course:
     device: torch.device
     peers: Peers
     pixels: Pixels
-    taught: Tensor | None
+    taught: Tensor | None = None
     tutor: Tutor | None = None
 
 

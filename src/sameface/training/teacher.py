@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,6 +47,22 @@ class Space:
     turn: Embeddings | None = None
     shift: Embeddings | None = None
 
+    def state(self) -> dict[str, Any]:
+        """Return it as a checkpoint keeps it."""
+        fitted = {name: getattr(self, name) for name in ("directions", "turn", "shift")}
+        tensors = {name: None if value is None else torch.from_numpy(value) for name, value in fitted.items()}
+        means = [torch.from_numpy(mean) for mean in self.means]
+        return {"weights": list(self.weights), "means": means, **tensors}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Space:
+        """Return what `state` was of."""
+        means = tuple(mean.numpy() for mean in state["means"])
+        fitted = [state[name] for name in ("directions", "turn", "shift")]
+        return cls(
+            tuple(state["weights"]), means, *(each if each is None else each.numpy() for each in fitted)
+        )
+
     def join(self, parts: Sequence[Embeddings]) -> Embeddings:
         """Return `(n, dimension) float32` unit rows from the `(n, d)` unit rows of each teacher."""
         joined = parts[0]
@@ -74,7 +91,7 @@ class Space:
         origin, middle = told.mean(axis=0), own.mean(axis=0)
         left, _, right = np.linalg.svd((told - origin).T @ (own - middle))
         turn = left @ right * (np.linalg.norm(own - middle) / np.linalg.norm(told - origin))
-        return replace(self, turn=turn, shift=middle - origin @ turn)
+        return replace(self, turn=turn, shift=np.asarray(middle - origin @ turn))
 
 
 def fit_space(parts: Sequence[Embeddings], weights: Sequence[float], dimension: int) -> Space:

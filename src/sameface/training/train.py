@@ -6,9 +6,9 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ from sameface.training.pictures import PictureSet
 from sameface.training.rate import rate_at, set_rate
 from sameface.training.resnet29 import ResNet29
 from sameface.training.run import Course, Run, make_run, save, save_batch
-from sameface.training.teacher import fit_last_layer, teach
+from sameface.training.teacher import Space, fit_last_layer, teach
 from sameface.training.triplets import Stats
 from sameface.training.tutor import Tutor, mix
 from sameface.training.validate import embed_pictures, roc_of, val_at_far
@@ -214,12 +214,12 @@ def make_course(pictures: PictureSet, held_out: PictureSet, config: TrainConfig,
     device = pick_device(config.device)
     peers = Peers.join(device)
     pixels = pixels_of(config, pictures.rule)
-    taught = tutor = None
-    if config.teachers() and config.teacher_sees == "clean":
-        taught = recall_teachers(pictures, config, folder)
-    elif config.teachers():
-        tutor = Tutor(pictures, pixels, config, begun_from(config), device)
-    return Course(pictures, held_out, config, folder, device, peers, pixels, taught, tutor)
+    course = Course(pictures, held_out, config, folder, device, peers, pixels)
+    if not config.teachers():
+        return course
+    if config.teacher_sees == "changed":
+        return replace(course, tutor=make_tutor(course))
+    return replace(course, taught=recall_teachers(pictures, config, folder))
 
 
 def open_or_begin(course: Course) -> Run:
@@ -267,17 +267,34 @@ def feed_of(run: Run, course: Course) -> Feed:
 
 def recall_teachers(pictures: PictureSet, config: TrainConfig, folder: Path) -> Tensor:
     """Return what the teachers say of each picture, asked once for all runs that go on in the folder."""
-    path = folder / TAUGHT
     start = begun_from(config)
     key = fingerprint(pictures, config.teacher, config.dimension, start)
+    taught = recall(folder / TAUGHT, key, lambda: torch.from_numpy(teach(pictures, config, start)))
+    return cast("Tensor", taught)
+
+
+def make_tutor(course: Course) -> Tutor:
+    """Return the teachers who see each step's crops, joined as when the run in the folder began."""
+    pictures, config = course.pictures, course.config
+    tutor = Tutor(pictures.rule, course.pixels, config, course.device)
+    start = begun_from(config)
+    key = fingerprint(pictures, config.teacher, config.dimension, start, "changed")
+    tutor.space = Space.from_state(
+        recall(course.folder / TAUGHT, key, lambda: tutor.fit(pictures, start).state())
+    )
+    return tutor
+
+
+def recall(path: Path, key: str, make: Callable[[], Any]) -> Any:
+    """Return what a file keeps under this key; made, and kept there, where it does not."""
     if path.exists():
         state = load_checkpoint(path)
         if state["key"] == key:
-            return cast("Tensor", state["network"])
-    taught = torch.from_numpy(teach(pictures, config, start))
-    folder.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(path, {"key": key, "network": taught})
-    return taught
+            return state["network"]
+    made = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path, {"key": key, "network": made})
+    return made
 
 
 def due(step: int, every: int, config: TrainConfig) -> bool:

@@ -30,7 +30,7 @@ from sameface.training.foreign import Foreign
 from sameface.training.loader import to_planes
 from sameface.training.pictures import PictureSet
 from sameface.training.resnet29 import load_resnet29
-from sameface.training.teacher import STRAIGHT_ONLY, embed_all, fit_space, stride
+from sameface.training.teacher import STRAIGHT_ONLY, Space, embed_all, fit_space, stride
 
 BATCH = 64
 
@@ -87,6 +87,7 @@ class Teacher(nn.Module):
         self.mean, self.scale = manifest.mean, manifest.scale
         self.network = load_foreign(path)
         self.network.requires_grad_(requires_grad=False).eval()
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Where each pixel of its crop lies in the frame, as torch counts: -1 to 1.
         place = place_points(face_of(rule, rule.size), wanted)
         middles = np.arange(wanted.size) + 0.5
@@ -108,24 +109,34 @@ class Tutor:
     """The teachers of a run, joined, on the device where it trains.
 
     Args:
-        pictures: The training pictures; some thousand, as they are, decide how the rows are joined.
+        rule: How the training pictures were cut.
         pixels: What the pupil looks at.
         config: Names the teachers.
-        start: Weights in whose space the rows are to lie; none if empty.
         device: Where to compute.
     """
 
     def __init__(
-        self, pictures: PictureSet, pixels: Pixels, config: TrainConfig, start: str, device: torch.device
+        self, rule: CropRule | None, pixels: Pixels, config: TrainConfig, device: torch.device
     ) -> None:
         self.frame = frame_of(pixels)
-        self.teachers = [Teacher(name, pictures.rule).to(device) for name, _ in config.teachers()]
+        self.config = config
         self.device = device
-        self.half = config.halves(device.type)
+        self.teachers = [Teacher(name, rule).to(device) for name, _ in config.teachers()]
+        self.space = Space(())
+
+    def fit(self, pictures: PictureSet, start: str = "") -> Space:
+        """Decide how the teachers' rows are joined, by some thousand of the pictures as they are.
+
+        Args:
+            pictures: The training pictures.
+            start: Weights in whose space the rows are to lie; none if empty.
+        """
         parts, seen = self._look_at_some(pictures)
-        self.space = fit_space(parts, [weight for _, weight in config.teachers()], config.dimension)
+        space = fit_space(parts, [weight for _, weight in self.config.teachers()], self.config.dimension)
         if start:
-            self.space = self.space.toward(self.space.join(parts), embed_all(pictures, start, seen))
+            space = space.toward(space.join(parts), embed_all(pictures, start, seen))
+        self.space = space
+        return space
 
     def __call__(self, frames: Tensor) -> Tensor:
         """Return `(n, dimension) float32` unit rows of `(n, size, size, 3) uint8`."""
@@ -133,7 +144,8 @@ class Tutor:
 
     def _ask(self, frames: Tensor) -> list[Embeddings]:
         """Return each teacher's own rows."""
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+        half = self.config.halves(self.device.type)
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             return [teacher(frames).cpu().numpy() for teacher in self.teachers]
 
     def _look_at_some(self, pictures: PictureSet) -> tuple[list[Embeddings], list[int]]:
