@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -44,10 +45,21 @@ def find_browser() -> str | None:
     a person's machine nothing is installed unasked.
     """
     if not any(map(shutil.which, BROWSERS)) and os.environ.get("CI") and os.geteuid() == 0:
+        install_browser()
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def install_browser() -> None:
+    """Install a Chromium where apt-get can; of the processes that run tests, one does and the rest wait."""
+    import fcntl  # Windows has neither it nor apt-get
+
+    with (Path(tempfile.gettempdir()) / "sameface-tests-browser.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if any(map(shutil.which, BROWSERS)):
+            return
         for command in (("apt-get", "update", "-qq"), INSTALL):
             if shutil.which("apt-get"):
                 subprocess.run(command, check=False, capture_output=True, timeout=300)
-    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 @contextmanager
