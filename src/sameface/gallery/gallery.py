@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from functools import partial
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import Self
 
 import numpy as np
 
 from sameface.arrays import Embeddings, Image, expect_shape
 from sameface.errors import (
-    EncryptionError,
     GalleryBusyError,
-    GalleryFileError,
     SignatureError,
     UnknownFaceError,
     UnknownPersonError,
     UpgradeError,
 )
-from sameface.gallery.address import Address, MilvusAddress, parse_address
 from sameface.gallery.backend import Backend, Row, Statements
 from sameface.gallery.chain import Verdict
 from sameface.gallery.damage import undamaged
-from sameface.gallery.database import Database
 from sameface.gallery.expiry import to_seconds
 from sameface.gallery.faces import BOX, OWNERS, add_face, check_width, find_owner, read_template
 from sameface.gallery.keys import NO_KEYS, Keys
 from sameface.gallery.names import clean_name, clean_note
+from sameface.gallery.opening import open_backend
 from sameface.gallery.people import (
     EXPIRED,
     Who,
@@ -556,41 +552,3 @@ class Gallery:
         if self._pipeline is None:
             raise ValueError("the gallery was opened without a pipeline: Gallery.open(path, recognizer)")
         return self._pipeline
-
-
-def open_backend(place: str, keys: Keys, *, create: bool) -> Backend:
-    """Open the database that is meant.
-
-    Raises:
-        GalleryFileError: It is at an address of an unknown kind, or what reaches it is not installed.
-        EncryptionError: An encryption key was given, and it is not in a file.
-    """
-    address = parse_address(place)
-    if address is not None and keys.encryption is not None:
-        reason = (
-            "sameface encrypts galleries in files only: encrypt the disk of the database, and give no key"
-        )
-        raise EncryptionError(address.shown, reason)
-    if isinstance(address, Address):
-        postgres = import_backend("postgres", address)
-        backend: Backend = postgres.PostgresDatabase.open(place, create=create)
-        return backend
-    if isinstance(address, MilvusAddress):
-        milvus = import_backend("milvus", address)
-        people = open_backend(address.people, NO_KEYS, create=create)
-        try:
-            backend = milvus.MilvusDatabase(address, people)
-        except BaseException:
-            people.close()
-            raise
-        return backend
-    return Database.open(place, keys.encryption, create=create)
-
-
-def import_backend(name: str, address: Address | MilvusAddress) -> ModuleType:
-    """Return the module of a back end that not everybody has installed."""
-    try:
-        return importlib.import_module(f"sameface.gallery.{name}.database")
-    except ModuleNotFoundError as error:
-        reason = f"this needs {error.name}: pip install 'sameface[{name}]'"
-        raise GalleryFileError(address.shown, reason) from error

@@ -11,8 +11,9 @@ import numpy as np
 from sameface.arrays import Embeddings
 from sameface.errors import GalleryBusyError, UpgradeError
 from sameface.gallery.backend import Backend, Statements
-from sameface.gallery.gallery import SIGNATURE, open_backend
+from sameface.gallery.gallery import SIGNATURE
 from sameface.gallery.keys import Keys, KeySource
+from sameface.gallery.opening import open_backend
 from sameface.gallery.rotation import (
     check_rotation,
     read_rotation,
