@@ -242,17 +242,22 @@ def wait_until_gone(group: int) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(
-    slow: Callable[..., subprocess.Popen[str]], album: Path, tmp_path: Path, output: str, workers: int
+    slow: Callable[..., subprocess.Popen[str]],
+    run: Run,
+    album: Path,
+    tmp_path: Path,
+    output: str,
+    workers: int,
 ) -> None:
+    assert run("embed", "album", "-o", f"whole-{output}").exit_code == 3
     words = ("--workers", workers)
-    assert finish(slow("embed", "album", "-o", f"whole-{output}", *words))[0] == 3
     killed = slow("embed", "album", "-o", output, *words)
     wait_for_pictures(tmp_path / f"{output}.unfinished", 3)
     killed.kill()
     assert finish(killed)[0] == -signal.SIGKILL
     assert not (tmp_path / output).exists()
-    code, stderr = finish(slow("embed", "album", "-o", output, *words))
-    assert (code, "searched in an earlier run" in stderr) == (3, True)
+    again = run("embed", "album", "-o", output, *words)
+    assert (again.exit_code, "searched in an earlier run" in again.stderr) == (3, True)
     assert (tmp_path / output).read_bytes() == (tmp_path / f"whole-{output}").read_bytes()
     left = {path.name for path in tmp_path.iterdir()} - {"slow.py", "__pycache__"}
     assert left == {"album", output, f"whole-{output}"}
@@ -261,7 +266,7 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_ctrl_c_ends_at_once_says_where_what_is_done_is_and_leaves_no_process(
-    slow: Callable[..., subprocess.Popen[str]], album: Path, tmp_path: Path, workers: int
+    slow: Callable[..., subprocess.Popen[str]], run: Run, album: Path, tmp_path: Path, workers: int
 ) -> None:
     process = slow("embed", "album", "-o", "faces.jsonl", "--workers", workers)
     wait_for_pictures(tmp_path / "faces.jsonl.unfinished", 3)
@@ -274,8 +279,8 @@ def test_ctrl_c_ends_at_once_says_where_what_is_done_is_and_leaves_no_process(
     ]
     wait_until_gone(process.pid)
     assert not (tmp_path / "faces.jsonl").exists()
-    code, stderr = finish(slow("embed", "album", "-o", "faces.jsonl"))
-    assert (code, "searched in an earlier run" in stderr) == (3, True)
+    again = run("embed", "album", "-o", "faces.jsonl")
+    assert (again.exit_code, "searched in an earlier run" in again.stderr) == (3, True)
 
 
 @pytest.mark.slow
@@ -291,15 +296,15 @@ def test_a_killed_run_leaves_no_worker_behind(
 
 @pytest.mark.slow
 def test_an_album_that_was_killed_is_sorted_as_if_nothing_had_been(
-    slow: Callable[..., subprocess.Popen[str]], album: Path, tmp_path: Path
+    slow: Callable[..., subprocess.Popen[str]], run: Run, album: Path, tmp_path: Path
 ) -> None:
-    assert finish(slow("cluster", "album", "-o", "whole"))[0] == 3
+    assert run("cluster", "album", "-o", "whole").exit_code == 3
     killed = slow("cluster", "album", "-o", "sorted", "--workers", "2")
     wait_for_pictures(tmp_path / "sorted.unfinished", 3)
     killed.kill()
     finish(killed)
-    code, stderr = finish(slow("cluster", "album", "-o", "sorted"))
-    assert (code, "searched in an earlier run" in stderr) == (3, True)
+    again = run("cluster", "album", "-o", "sorted")
+    assert (again.exit_code, "searched in an earlier run" in again.stderr) == (3, True)
     assert contents(tmp_path / "sorted") == contents(tmp_path / "whole")
 
 
