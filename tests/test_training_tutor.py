@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -19,6 +24,7 @@ from sameface.model import open_session
 from sameface.recognizer import Recognizer
 from sameface.training.augment import resize
 from sameface.training.build import pixels_of
+from sameface.training.checkpoint import LAST
 from sameface.training.config import TrainConfig
 from sameface.training.foreign import Foreign
 from sameface.training.pictures import RULE_FILE, open_pictures
@@ -214,3 +220,29 @@ def small_network():
     rows = helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["n", 5])
     graph = helper.make_graph(nodes, "other", [planes], [rows], tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_who_is_asked_is_shown_and_an_interruption_then_ends_the_run_at_once(loose, tmp_path):
+    crops, run = tmp_path / "crops", tmp_path / "run"
+    shutil.copytree(Path(loose.places[0].path).parent.parent, crops)
+    for place in loose.places:
+        picture = crops / Path(place.path).relative_to(Path(loose.places[0].path).parent.parent)
+        for number in range(75):
+            shutil.copy(picture, picture.with_stem(f"{picture.stem}-{number}"))
+    program = Path(sys.executable).with_name("sameface")
+    words = ["--network", "resnet29", "--teacher", "resnet29", "--people", "2", "--pictures", "2"]
+    command = [program, "train", crops, "-o", run, *words, "--held-out", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = [process.stderr.readline() for _ in range(2)]
+        process.send_signal(signal.SIGINT)
+        rest = process.communicate(timeout=60)[1]
+    assert lines[1] == "resnet29 looks at 304 pictures: 0 %\n"
+    assert (process.returncode, rest.splitlines()[-1]) == (130, "interrupted")
+    assert not (run / LAST).exists()
+
+
+def test_which_teacher_looks_at_how_many_pictures_is_told(loose):
+    told = []
+    teach(loose, config_of(), "resnet29-celeba", lambda *words: told.append(words))
+    assert told == [("resnet29", 0, 4), ("resnet29-celeba", 0, 4)]

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,12 +82,18 @@ def train(*, crops: tuple[Path, ...], output: Path | None, list_networks: bool, 
     console = Console(stderr=True, quiet=not is_leader())
     told = f"{len(held_out)} of {len(held_out.people)} others held out"
     tell(console, f"{len(pictures)} pictures of {len(pictures.people)} people, {told}")
-    with stop_on_signals() as stopped:
-        steps = train_module.train(pictures, held_out, config, output, stop=lambda: bool(stopped))
-        last = show(steps, config.steps, console)
+    with stop_on_signals() as stop, show_bar(console, config.steps) as bar:
+        steps = train_module.train(
+            pictures, held_out, config, output, stop=lambda: bool(stop.signals), told=bar.ask
+        )
+        last = config.steps  # of a run that has no step left
+        for done in steps:
+            stop.begun = True
+            last = done.step
+            bar.show(done)
     if last < config.steps:
         tell(console, f"ended after step {last}; the same command goes on from there")
-        click.get_current_context().exit(130 if stopped else 0)
+        click.get_current_context().exit(130 if stop.signals else 0)
     if is_leader():
         for line in finish_module.report_run(output, config, pictures, held_out):
             click.echo(line)
@@ -114,41 +120,70 @@ def split(pictures: PictureSet, held_out: str) -> tuple[PictureSet, PictureSet]:
     return split_people(pictures, part)
 
 
+@dataclass(slots=True)
+class Stop:
+    """What signals asked for.
+
+    Attributes:
+        signals: Those that came.
+        begun: Whether there is a step to save; until then a signal ends the program at once.
+    """
+
+    signals: list[int] = field(default_factory=list)
+    begun: bool = False
+
+
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator[list[int]]:
-    """Note Ctrl-C and SIGTERM in a list instead of dying; a second Ctrl-C ends at once."""
-    stopped: list[int] = []
+def stop_on_signals() -> Iterator[Stop]:
+    """Note Ctrl-C and SIGTERM instead of dying; before the first step, or the second time, end at once."""
+    stop = Stop()
 
     def note(number: int, _frame: object) -> None:
-        if stopped and number == signal.SIGINT:
+        if not stop.begun or (stop.signals and number == signal.SIGINT):
             raise KeyboardInterrupt
-        stopped.append(number)
+        stop.signals.append(number)
         click.echo("saving ...", err=True)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield stopped
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def show(steps: Iterator[Progress], total: int, console: Console) -> int:
-    """Show a run: a live line for a person, else a line every so often; return the last step.
+class Bar:
+    """Shows a run: a live line for a person, else a line every so often."""
 
-    A run that has no step left is at its last.
-    """
-    last = total
+    def __init__(self, bar: rich.progress.Progress, console: Console, total: int) -> None:
+        self._bar, self._console, self._total = bar, console, total
+        self._task = bar.add_task("starting", total=total)
+        self._asked = -1
+
+    def ask(self, who: str, done: int, count: int) -> None:
+        """Show how many pictures a teacher has seen."""
+        told = f"{who} looks at {count:,} pictures"
+        self._bar.update(self._task, completed=done, total=count, description=told)
+        tenth = done * 10 // count
+        if not self._console.is_terminal and tenth != self._asked:
+            tell(self._console, f"{told}: {tenth * 10} %")
+        self._asked = tenth
+
+    def show(self, done: Progress) -> None:
+        """Show a step."""
+        line = describe(done)
+        self._bar.update(self._task, completed=done.step, total=self._total, description=line)
+        told = done.val is not None or done.note
+        if told or (not self._console.is_terminal and done.step % EVERY == 0):
+            tell(self._console, line)
+
+
+@contextlib.contextmanager
+def show_bar(console: Console, total: int) -> Iterator[Bar]:
+    """Show how far a run is while it goes on."""
     columns = ("{task.description}", rich.progress.BarColumn(), rich.progress.TimeRemainingColumn())
     with rich.progress.Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("starting", total=total)
-        for done in steps:
-            last = done.step
-            bar.update(task, completed=last, description=describe(done))
-            told = done.val is not None or done.note
-            if told or (not console.is_terminal and last % EVERY == 0):
-                tell(console, describe(done))
-    return last
+        yield Bar(bar, console, total)
 
 
 def describe(done: Progress) -> str:

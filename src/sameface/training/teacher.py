@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,13 @@ BATCH = 16
 FITTED = 6_000  # pictures that a last layer is fitted to
 STRAIGHT_ONLY = "only straightened crops with their crops.toml can be shown to a teacher"
 RIDGE = 1e-3  # of the mean square of a feature
+
+
+Told = Callable[[str, int, int], None]  # whose rows are asked for, how many there are, of how many
+
+
+def ignore(_who: str, _done: int, _count: int) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,13 +124,14 @@ def fit_space(parts: Sequence[Embeddings], weights: Sequence[float], dimension: 
     return replace(space, directions=directions)
 
 
-def teach(pictures: PictureSet, config: TrainConfig, start: str = "") -> Embeddings:
+def teach(pictures: PictureSet, config: TrainConfig, start: str = "", told: Told = ignore) -> Embeddings:
     """Return what the teachers say of every picture as it is: the point that a changed copy should come to.
 
     Args:
         pictures: Straightened crops.
         config: Names the teachers, and the width.
         start: Weights by name or path; the rows are turned to where these have the faces. None if empty.
+        told: Called with each teacher's name, how many pictures it has seen, and of how many.
 
     Returns:
         `(n, dimension) float32` unit rows; zeros for a picture that cannot be read.
@@ -132,13 +141,13 @@ def teach(pictures: PictureSet, config: TrainConfig, start: str = "") -> Embeddi
         TrainingDataError: The teachers together are narrower than the network, or the pictures do not say
             how they were cut.
     """
-    parts = [embed_all(pictures, name) for name, _ in config.teachers()]
+    parts = [embed_all(pictures, name, told=told) for name, _ in config.teachers()]
     seen = np.flatnonzero(parts[0].any(axis=1))
     parts = [part[seen] for part in parts]
     space = fit_space(parts, [weight for _, weight in config.teachers()], config.dimension)
     if start:
         some = np.arange(0, len(seen), stride(len(seen)))
-        own = embed_all(pictures, start, seen[some].tolist())
+        own = embed_all(pictures, start, seen[some].tolist(), told)
         space = space.toward(space.join([part[some] for part in parts]), own)
     rows = np.zeros((len(pictures), config.dimension), np.float32)
     rows[seen] = space.join(parts)
@@ -170,23 +179,34 @@ def fit_last_layer(network: ResNet29, pictures: PictureSet, pixels: Pixels, taug
     network.fc.weight.data.copy_(torch.linalg.solve(square, x.T @ torch.cat(wanted)).T)
 
 
-def embed_all(pictures: PictureSet, weights: str, numbers: Sequence[int] | None = None) -> Embeddings:
+def embed_all(
+    pictures: PictureSet, weights: str, numbers: Sequence[int] | None = None, told: Told = ignore
+) -> Embeddings:
     """Return one embedder's row of every picture, or of these numbers, mirror image averaged in."""
     embedder = Embedder(Model.load(weights))
     wanted = range(len(pictures)) if numbers is None else numbers
     rows = np.zeros((len(wanted), embedder.spec.dimension), np.float32)
-    for start in range(0, len(wanted), BATCH):
-        crops, seen = [], []
-        for place, number in enumerate(wanted[start : start + BATCH], start):
+    for crops, places in read_in_batches(pictures, wanted, BATCH, partial(told, weights)):
+        cut = [recut(crop, pictures.rule, embedder.spec.crop) for crop in crops]
+        rows[places] = embedder.embed(np.stack(cut))
+    return rows
+
+
+def read_in_batches(
+    pictures: PictureSet, numbers: Sequence[int], size: int, told: Callable[[int, int], None]
+) -> Iterator[tuple[list[Image], list[int]]]:
+    """Yield the crops that can be read, some at a time, with their places among the numbers."""
+    for start in range(0, len(numbers), size):
+        told(start, len(numbers))
+        crops, places = [], []
+        for place, number in enumerate(numbers[start : start + size], start):
             try:
-                image = pictures.places[number].read()
+                crops.append(pictures.places[number].read())
+                places.append(place)
             except ImageError:
                 continue
-            crops.append(recut(image, pictures.rule, embedder.spec.crop))
-            seen.append(place)
         if crops:
-            rows[seen] = embedder.embed(np.stack(crops))
-    return rows
+            yield crops, places
 
 
 def recut(crop: Image, was: CropRule | None, wanted: CropRule) -> Image:

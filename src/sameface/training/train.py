@@ -27,7 +27,7 @@ from sameface.training.pictures import PictureSet
 from sameface.training.rate import rate_at, set_rate
 from sameface.training.resnet29 import ResNet29
 from sameface.training.run import Course, Run, make_run, save, save_batch
-from sameface.training.teacher import Space, fit_last_layer, teach
+from sameface.training.teacher import Space, Told, fit_last_layer, ignore, teach
 from sameface.training.triplets import Stats
 from sameface.training.tutor import Tutor, mix
 from sameface.training.validate import embed_pictures, roc_of, val_at_far
@@ -73,6 +73,7 @@ def train(
     folder: Path,
     *,
     stop: Callable[[], bool] = lambda: False,
+    told: Told = ignore,
 ) -> Iterator[Progress]:
     """Train until the last step, yielding each; go on where the run in `folder` was left.
 
@@ -82,6 +83,8 @@ def train(
         config: Every choice.
         folder: Where checkpoints (`last.pt`, and `best.pt` by VAL), choices and events go.
         stop: Asked after each step; yes saves and ends the run, to be resumed.
+        told: Called before the first step while teachers look at the pictures: which, how many of them, of
+            how many.
 
     Raises:
         TrainingDataError: The pictures allow no triplet, or not the K that was asked for.
@@ -90,7 +93,7 @@ def train(
         DivergedError: The loss is not a number.
     """
     check_people(pictures, config)
-    course = make_course(pictures, held_out, config, folder)
+    course = make_course(pictures, held_out, config, folder, told)
     run = open_or_begin(course)
     deadline = time.monotonic() + 60 * config.minutes if config.minutes else math.inf
     while True:
@@ -209,7 +212,9 @@ def check_people(pictures: PictureSet, config: TrainConfig) -> None:
         )
 
 
-def make_course(pictures: PictureSet, held_out: PictureSet, config: TrainConfig, folder: Path) -> Course:
+def make_course(
+    pictures: PictureSet, held_out: PictureSet, config: TrainConfig, folder: Path, told: Told
+) -> Course:
     """Return what stays the same during a run."""
     device = pick_device(config.device)
     peers = Peers.join(device)
@@ -218,8 +223,8 @@ def make_course(pictures: PictureSet, held_out: PictureSet, config: TrainConfig,
     if not config.teachers():
         return course
     if config.teacher_sees == "changed":
-        return replace(course, tutor=make_tutor(course))
-    return replace(course, taught=recall_teachers(pictures, config, folder))
+        return replace(course, tutor=make_tutor(course, told))
+    return replace(course, taught=recall_teachers(pictures, config, folder, told))
 
 
 def open_or_begin(course: Course) -> Run:
@@ -265,22 +270,22 @@ def feed_of(run: Run, course: Course) -> Feed:
     )
 
 
-def recall_teachers(pictures: PictureSet, config: TrainConfig, folder: Path) -> Tensor:
+def recall_teachers(pictures: PictureSet, config: TrainConfig, folder: Path, told: Told) -> Tensor:
     """Return what the teachers say of each picture, asked once for all runs that go on in the folder."""
     start = begun_from(config)
     key = fingerprint(pictures, config.teacher, config.dimension, start)
-    taught = recall(folder / TAUGHT, key, lambda: torch.from_numpy(teach(pictures, config, start)))
+    taught = recall(folder / TAUGHT, key, lambda: torch.from_numpy(teach(pictures, config, start, told)))
     return cast("Tensor", taught)
 
 
-def make_tutor(course: Course) -> Tutor:
+def make_tutor(course: Course, told: Told) -> Tutor:
     """Return the teachers who see each step's crops, joined as when the run in the folder began."""
     pictures, config = course.pictures, course.config
     tutor = Tutor(pictures.rule, course.pixels, config, course.device)
     start = begun_from(config)
     key = fingerprint(pictures, config.teacher, config.dimension, start, "changed")
     tutor.space = Space.from_state(
-        recall(course.folder / TAUGHT, key, lambda: tutor.fit(pictures, start).state())
+        recall(course.folder / TAUGHT, key, lambda: tutor.fit(pictures, start, told).state())
     )
     return tutor
 

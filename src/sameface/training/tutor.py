@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -20,7 +21,7 @@ from torch.nn import functional
 
 from sameface.align import place_points
 from sameface.arrays import Embeddings
-from sameface.errors import ImageError, TrainingDataError, WeightsError
+from sameface.errors import TrainingDataError, WeightsError
 from sameface.manifest import CropRule, read_manifest
 from sameface.model import find_weights
 from sameface.training.augment import resize
@@ -30,7 +31,16 @@ from sameface.training.foreign import Foreign
 from sameface.training.loader import to_planes
 from sameface.training.pictures import PictureSet
 from sameface.training.resnet29 import load_resnet29
-from sameface.training.teacher import STRAIGHT_ONLY, Space, embed_all, fit_space, stride
+from sameface.training.teacher import (
+    STRAIGHT_ONLY,
+    Space,
+    Told,
+    embed_all,
+    fit_space,
+    ignore,
+    read_in_batches,
+    stride,
+)
 
 BATCH = 64
 
@@ -124,17 +134,18 @@ class Tutor:
         self.teachers = [Teacher(name, rule).to(device) for name, _ in config.teachers()]
         self.space = Space(())
 
-    def fit(self, pictures: PictureSet, start: str = "") -> Space:
+    def fit(self, pictures: PictureSet, start: str = "", told: Told = ignore) -> Space:
         """Decide how the teachers' rows are joined, by some thousand of the pictures as they are.
 
         Args:
             pictures: The training pictures.
             start: Weights in whose space the rows are to lie; none if empty.
+            told: As in `teach`.
         """
-        parts, seen = self._look_at_some(pictures)
+        parts, seen = self._look_at_some(pictures, told)
         space = fit_space(parts, [weight for _, weight in self.config.teachers()], self.config.dimension)
         if start:
-            space = space.toward(space.join(parts), embed_all(pictures, start, seen))
+            space = space.toward(space.join(parts), embed_all(pictures, start, seen, told))
         self.space = space
         return space
 
@@ -148,21 +159,15 @@ class Tutor:
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             return [teacher(frames).cpu().numpy() for teacher in self.teachers]
 
-    def _look_at_some(self, pictures: PictureSet) -> tuple[list[Embeddings], list[int]]:
+    def _look_at_some(self, pictures: PictureSet, told: Told) -> tuple[list[Embeddings], list[int]]:
         """Return the teachers' rows of some pictures, and which these are."""
         found: list[list[Embeddings]] = []
         seen: list[int] = []
         wanted = range(0, len(pictures), stride(len(pictures)))
-        for start in range(0, len(wanted), BATCH):
-            frames = []
-            for number in wanted[start : start + BATCH]:
-                try:
-                    frames.append(resize(pictures.places[number].read(), self.frame.size))
-                    seen.append(number)
-                except ImageError:
-                    continue
-            if frames:
-                found.append(self._ask(torch.from_numpy(np.stack(frames))))
+        for crops, places in read_in_batches(pictures, wanted, BATCH, partial(told, self.config.teacher)):
+            frames = np.stack([resize(crop, self.frame.size) for crop in crops])
+            found.append(self._ask(torch.from_numpy(frames)))
+            seen += [wanted[place] for place in places]
         return [np.concatenate(parts) for parts in zip(*found, strict=True)], seen
 
 
