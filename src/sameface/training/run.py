@@ -9,29 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sameface.training.build import Pixels, build_network
+from sameface.training.build import build_network
 from sameface.training.checkpoint import describe_run, save_checkpoint
 from sameface.training.config import TrainConfig
+from sameface.training.course import Course
 from sameface.training.objective import Head
-from sameface.training.parallel import Peers
-from sameface.training.pictures import PictureSet
 from sameface.training.rate import make_optimizer
-from sameface.training.tutor import Tutor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Course:
-    """What stays the same during a run."""
-
-    pictures: PictureSet
-    held_out: PictureSet
-    config: TrainConfig
-    folder: Path
-    device: torch.device
-    peers: Peers
-    pixels: Pixels
-    taught: Tensor | None = None
-    tutor: Tutor | None = None
 
 
 @dataclass(slots=True)

@@ -6,34 +6,33 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from sameface.errors import CollapseError, DivergedError, TrainingDataError
 from sameface.training.augment import OFF, USUAL, WHOLE, weaken
-from sameface.training.build import begun_from, pixels_of
-from sameface.training.checkpoint import BEST, LAST, fingerprint, load_checkpoint, open_run, save_checkpoint
+from sameface.training.build import begun_from
+from sameface.training.checkpoint import BEST, LAST, open_run
 from sameface.training.config import TrainConfig
+from sameface.training.course import Course, make_course
 from sameface.training.events import EventFile
 from sameface.training.gradients import backpropagate
 from sameface.training.loader import Feed, load_batches, to_planes
 from sameface.training.objective import combined_loss
-from sameface.training.parallel import Peers, pick_device
 from sameface.training.pictures import PictureSet
 from sameface.training.rate import rate_at, set_rate
 from sameface.training.resnet29 import ResNet29
-from sameface.training.run import Course, Run, make_run, save, save_batch
-from sameface.training.teacher import Space, Told, fit_last_layer, ignore, teach
+from sameface.training.run import Run, make_run, save, save_batch
+from sameface.training.teacher import Told, fit_last_layer, ignore
 from sameface.training.triplets import Stats
-from sameface.training.tutor import Tutor, mix
+from sameface.training.tutor import mix
 from sameface.training.validate import embed_pictures, roc_of, val_at_far
 from sameface.training.watch import Watch
 
-TAUGHT = "taught.pt"
 Batch: TypeAlias = tuple[Tensor, Tensor, list[str]]  # crops, numbers of pictures, faults
 RECOVERIES = 3  # how often a run goes back before it gives up
 
@@ -212,21 +211,6 @@ def check_people(pictures: PictureSet, config: TrainConfig) -> None:
         )
 
 
-def make_course(
-    pictures: PictureSet, held_out: PictureSet, config: TrainConfig, folder: Path, told: Told
-) -> Course:
-    """Return what stays the same during a run."""
-    device = pick_device(config.device)
-    peers = Peers.join(device)
-    pixels = pixels_of(config, pictures.rule)
-    course = Course(pictures, held_out, config, folder, device, peers, pixels)
-    if not config.teachers():
-        return course
-    if config.teacher_sees == "changed":
-        return replace(course, tutor=make_tutor(course, told))
-    return replace(course, taught=recall_teachers(pictures, config, folder, told))
-
-
 def open_or_begin(course: Course) -> Run:
     """Return the run as it was saved, or at its first step."""
     course.peers.wait()
@@ -268,38 +252,6 @@ def feed_of(run: Run, course: Course) -> Feed:
         peers.world,
         config.workers,
     )
-
-
-def recall_teachers(pictures: PictureSet, config: TrainConfig, folder: Path, told: Told) -> Tensor:
-    """Return what the teachers say of each picture, asked once for all runs that go on in the folder."""
-    start = begun_from(config)
-    key = fingerprint(pictures, config.teacher, config.dimension, start)
-    taught = recall(folder / TAUGHT, key, lambda: torch.from_numpy(teach(pictures, config, start, told)))
-    return cast("Tensor", taught)
-
-
-def make_tutor(course: Course, told: Told) -> Tutor:
-    """Return the teachers who see each step's crops, joined as when the run in the folder began."""
-    pictures, config = course.pictures, course.config
-    tutor = Tutor(pictures.rule, course.pixels, config, course.device)
-    start = begun_from(config)
-    key = fingerprint(pictures, config.teacher, config.dimension, start, "changed")
-    tutor.space = Space.from_state(
-        recall(course.folder / TAUGHT, key, lambda: tutor.fit(pictures, start, told).state())
-    )
-    return tutor
-
-
-def recall(path: Path, key: str, make: Callable[[], Any]) -> Any:
-    """Return what a file keeps under this key; made, and kept there, where it does not."""
-    if path.exists():
-        state = load_checkpoint(path)
-        if state["key"] == key:
-            return state["network"]
-    made = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(path, {"key": key, "network": made})
-    return made
 
 
 def due(step: int, every: int, config: TrainConfig) -> bool:
