@@ -214,7 +214,7 @@ def people(tmp_path, samples) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for level in (1.0, 0.9, 0.8, 0.7):
             picture = PIL.Image.open(path).convert("RGB").point(lambda value, level=level: value * level)
-            picture.save(folder / f"{name}-{level}.png")
+            picture.save(folder / f"{name}-{level}.png", compress_level=1)
     return tmp_path / "people"
 
 
