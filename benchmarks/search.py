@@ -13,6 +13,7 @@ are compared.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import pickle
 import sqlite3
@@ -25,6 +26,7 @@ from dataclasses import dataclass
 from functools import partial, reduce
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import faiss
 import numpy as np
@@ -213,6 +215,22 @@ def search_numpy(rows: Embeddings, probes: Embeddings) -> None:
         near[np.argsort(-closeness[near])]
 
 
+def search_flat(index: Any, probes: Embeddings) -> None:
+    """Find the nearest rows with FAISS."""
+    index.search(probes, TOP)
+
+
+def in_turn(probes: Embeddings, search: Callable[[Embeddings], object]) -> Callable[[], object]:
+    """Return what searches for the next of the probes each time: one may need more passes than another."""
+    numbers = itertools.cycle(range(len(probes)))
+
+    def take() -> object:
+        number = next(numbers)
+        return search(probes[number : number + 1])
+
+    return take
+
+
 def compare_searches(world: World, gallery: Gallery) -> list[Target]:
     """Print what one search and a batch cost here and elsewhere."""
     known = gallery._db.load(gallery._need_pipeline().signature)
@@ -220,20 +238,21 @@ def compare_searches(world: World, gallery: Gallery) -> list[Target]:
     flat = {"FAISS IndexFlatL2": faiss.IndexFlatL2(width), "FAISS IndexFlatIP": faiss.IndexFlatIP(width)}
     for index in flat.values():
         index.add(world.rows)
-    one, stranger = world.probes[:1], world.strangers[:1]
     steps: dict[str, Callable[[], object]] = {
-        "one: sameface, 10 nearest": lambda: list(known.measure(one, 1, WISH)),
-        "one: sameface, 10 nearest of a stranger": lambda: list(known.measure(stranger, 1, WISH)),
-        "one: sameface, identify": lambda: gallery.identify(one),
-        "one: NumPy X @ q, argpartition": lambda: search_numpy(world.rows, one),
-        **{f"one: {name}": partial(index.search, one, TOP) for name, index in flat.items()},
+        "one: sameface, 10 nearest": in_turn(world.probes, lambda one: list(known.measure(one, 1, WISH))),
+        "one: sameface, 10 nearest of a stranger": in_turn(
+            world.strangers, lambda one: list(known.measure(one, 1, WISH))
+        ),
+        "one: sameface, identify": in_turn(world.probes, gallery.identify),
+        "one: NumPy X @ q, argpartition": in_turn(world.probes, partial(search_numpy, world.rows)),
+        **{f"one: {name}": in_turn(world.probes, partial(search_flat, i)) for name, i in flat.items()},
     }
     batches: dict[str, Callable[[], object]] = {
         "batch: sameface, 10 nearest": lambda: list(known.measure(world.probes, 1, WISH)),
         "batch: sameface, 10 nearest of strangers": lambda: list(known.measure(world.strangers, 1, WISH)),
         **{f"batch: {name}": partial(index.search, world.probes, TOP) for name, index in flat.items()},
     }
-    turns = alternate(steps, rounds=3 * ROUNDS) | alternate(batches, rounds=ROUNDS)
+    turns = alternate(steps, rounds=BATCH) | alternate(batches, rounds=ROUNDS)
     seconds = {name: median(each) for name, each in turns.items()}
     used = measure_processor(steps | batches)
     rows = [[name, f"{value * 1e3:,.1f}", f"{used[name] * 1e3:,.1f}"] for name, value in seconds.items()]
