@@ -22,6 +22,7 @@ from sameface.image import read_image
 from sameface.manifest import CropRule
 from sameface.model import open_session
 from sameface.recognizer import Recognizer
+from sameface.training import tutor
 from sameface.training.augment import resize
 from sameface.training.build import pixels_of
 from sameface.training.checkpoint import LAST
@@ -29,6 +30,7 @@ from sameface.training.config import TrainConfig
 from sameface.training.foreign import Foreign
 from sameface.training.pictures import RULE_FILE, open_pictures
 from sameface.training.prepare import make_rule
+from sameface.training.resnet29 import load_resnet29
 from sameface.training.teacher import Space, embed_all, teach
 from sameface.training.toml import to_toml
 from sameface.training.train import train
@@ -62,7 +64,7 @@ def config_of(**choices):
 
 def tutor_of(pictures, config, start=""):
     tutor = Tutor(pictures.rule, pixels_of(config, pictures.rule), config, CPU)
-    tutor.fit(pictures, start)
+    tutor.space = tutor.fit(pictures, start)
     return tutor
 
 
@@ -109,6 +111,15 @@ def test_a_teacher_must_be_an_embedder_and_know_where_the_face_is(loose):
 def test_what_torch_cannot_compute_is_named_with_the_way_out(loose):
     with pytest.raises(WeightsError, match=r"DequantizeLinear.*--teacher-sees clean"):
         Teacher("resnet29-int8", loose.rule)
+
+
+def test_a_teacher_that_torch_computes_otherwise_is_refused(loose, monkeypatch):
+    network = load_resnet29()
+    with torch.no_grad():
+        network.fc.weight[:, 0] += 1
+    monkeypatch.setattr(tutor, "load_foreign", lambda path: network)
+    with pytest.raises(WeightsError, match=r"other rows than ONNX Runtime.*--teacher-sees clean"):
+        Teacher("resnet29", loose.rule)
 
 
 def test_mixed_crops_are_the_last_ones_and_lie_between_two_of_the_batch():

@@ -147,6 +147,10 @@ class TrainConfig:
                 raise ValueError(f"teacher must be NAME or NAME:WEIGHT, got {text!r}") from error
         return tuple(found)
 
+    def seed_of(self, step: int) -> int:
+        """Return what decides the draws of one step."""
+        return self.seed * 1_000_003 + step
+
     def halves(self, device: str) -> bool:
         """Return whether networks compute in bfloat16 on this type of device."""
         return self.precision == "bfloat16" or (self.precision == "auto" and device == "cuda")

@@ -61,7 +61,7 @@ def combined_loss(
         margin=config.stage(step).margin,
         rule=config.rule,  # type: ignore[arg-type]
         otherwise=config.otherwise,  # type: ignore[arg-type]
-        generator=torch.Generator(rows.device).manual_seed(config.seed * 1_000_003 + step),
+        generator=torch.Generator(rows.device).manual_seed(config.seed_of(step)),
     )
     if head is not None and step < config.head_steps:
         loss = head(known, named)

@@ -15,6 +15,7 @@ from sameface.align import align_faces
 from sameface.arrays import Embeddings, Image
 from sameface.embed import Embedder, unit_rows
 from sameface.errors import ImageError, TrainingDataError
+from sameface.face import Face
 from sameface.manifest import CropRule
 from sameface.model import Model
 from sameface.training.augment import resize
@@ -26,7 +27,6 @@ from sameface.training.resnet29 import ResNet29
 
 BATCH = 16
 FITTED = 6_000  # pictures that a last layer is fitted to
-STRAIGHT_ONLY = "only straightened crops with their crops.toml can be shown to a teacher"
 RIDGE = 1e-3  # of the mean square of a feature
 
 
@@ -213,9 +213,20 @@ def recut(crop: Image, was: CropRule | None, wanted: CropRule) -> Image:
     """Cut a crop again, by another rule.
 
     Raises:
+        TrainingDataError: As in `straight_face`.
+    """
+    again: Image = align_faces(crop, [straight_face(was, wanted, len(crop))], wanted)[0]
+    return again
+
+
+def straight_face(was: CropRule | None, wanted: CropRule, size: int) -> Face:
+    """Return the face that a crop of this size shows, to be cut again by another rule.
+
+    Raises:
         TrainingDataError: One of the rules has no points, so that nothing tells where the face is.
     """
     if was is None or was.kind != "similarity" or wanted.kind != "similarity":
-        raise TrainingDataError("these crops", STRAIGHT_ONLY)
-    again: Image = align_faces(crop, [face_of(was, len(crop))], wanted)[0]
-    return again
+        raise TrainingDataError(
+            "these crops", "only straightened crops with their crops.toml can be shown to a teacher"
+        )
+    return face_of(was, size)

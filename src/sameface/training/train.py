@@ -165,7 +165,7 @@ def differentiate(run: Run, course: Course, crops: Tensor, numbers: Tensor) -> t
     taught = None if course.taught is None else course.taught[numbers]
     if course.tutor is not None:
         count = int(config.mixed * len(crops))
-        crops = mix(crops, count, torch.Generator().manual_seed(config.seed * 1_000_003 + run.step))
+        crops = mix(crops, count, torch.Generator().manual_seed(config.seed_of(run.step)))
         taught = torch.where((numbers < 0)[:, None], 0, course.tutor(crops))
         own[len(own) - count :] = -1  # nobody's face
         crops = course.tutor.frame.cut(crops)
@@ -241,11 +241,13 @@ def load(run: Run, course: Course) -> Generator[Batch]:
 def feed_of(run: Run, course: Course) -> Feed:
     """Return what this process loads from here on."""
     config, peers = course.config, course.peers
-    whole = course.tutor is not None  # the teachers may look at more than the network does
+    size, view = course.pixels.size, course.pixels.view
+    if course.tutor is not None:  # the teachers may look at more than the network does
+        size, view = course.tutor.frame.size, WHOLE
     return Feed(
-        course.tutor.frame.size if course.tutor is not None else course.pixels.size,
+        size,
         config.seed,
-        WHOLE if whole else course.pixels.view,
+        view,
         weaken(USUAL, config.strength) if config.augment else OFF,
         run.step,
         peers.rank,

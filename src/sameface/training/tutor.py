@@ -21,28 +21,30 @@ from torch.nn import functional
 
 from sameface.align import place_points
 from sameface.arrays import Embeddings
-from sameface.errors import TrainingDataError, WeightsError
-from sameface.manifest import CropRule, read_manifest
-from sameface.model import find_weights
+from sameface.embed import Embedder
+from sameface.errors import WeightsError
+from sameface.manifest import CropRule
+from sameface.model import Model, find_weights
 from sameface.training.augment import resize
-from sameface.training.build import Pixels, face_of
+from sameface.training.build import Pixels
 from sameface.training.config import TrainConfig
 from sameface.training.foreign import Foreign
 from sameface.training.loader import to_planes
 from sameface.training.pictures import PictureSet
 from sameface.training.resnet29 import load_resnet29
 from sameface.training.teacher import (
-    STRAIGHT_ONLY,
     Space,
     Told,
     embed_all,
     fit_space,
     ignore,
     read_in_batches,
+    straight_face,
     stride,
 )
 
 BATCH = 64
+SAME = 0.01  # of a number of a unit row; both compute in float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,23 +89,20 @@ class Teacher(nn.Module):
 
     def __init__(self, weights: str, rule: CropRule | None) -> None:
         super().__init__()
-        path = find_weights(weights)
-        manifest = read_manifest(path.with_suffix(".toml"))
-        if manifest.embedding is None:
-            raise WeightsError(weights, "these are a detector's, wanted an embedder's")
-        wanted = manifest.embedding.crop
-        if rule is None or rule.kind != "similarity" or wanted.kind != "similarity":
-            raise TrainingDataError("these crops", STRAIGHT_ONLY)
+        embedder = Embedder(Model.load(weights), flip=False)
+        wanted, manifest = embedder.spec.crop, embedder.model.manifest
+        size = wanted.size if rule is None else rule.size
+        place = place_points(straight_face(rule, wanted, size), wanted)
         self.mean, self.scale = manifest.mean, manifest.scale
-        self.network = load_foreign(path)
+        self.network = load_foreign(find_weights(weights))
         self.network.requires_grad_(requires_grad=False).eval()
+        check_same(self.network, embedder)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Where each pixel of its crop lies in the frame, as torch counts: -1 to 1.
-        place = place_points(face_of(rule, rule.size), wanted)
         middles = np.arange(wanted.size) + 0.5
         across, down = np.meshgrid(middles, middles)
         points = np.stack([across, down, np.ones_like(across)], axis=-1) @ place.T
-        self.register_buffer("grid", torch.from_numpy(2 * points / rule.size - 1).float())
+        self.register_buffer("grid", torch.from_numpy(2 * points / size - 1).float())
 
     def forward(self, frames: Tensor) -> Tensor:
         """Return `(n, d)` unit rows of `(n, size, size, 3) uint8`."""
@@ -135,7 +134,7 @@ class Tutor:
         self.space = Space(())
 
     def fit(self, pictures: PictureSet, start: str = "", told: Told = ignore) -> Space:
-        """Decide how the teachers' rows are joined, by some thousand of the pictures as they are.
+        """Return how the teachers' rows are joined, decided by some thousand of the pictures as they are.
 
         Args:
             pictures: The training pictures.
@@ -146,7 +145,6 @@ class Tutor:
         space = fit_space(parts, [weight for _, weight in self.config.teachers()], self.config.dimension)
         if start:
             space = space.toward(space.join(parts), embed_all(pictures, start, seen, told))
-        self.space = space
         return space
 
     def __call__(self, frames: Tensor) -> Tensor:
@@ -177,6 +175,18 @@ def load_foreign(path: Path) -> nn.Module:
         return load_resnet29(path)
     except WeightsError:
         return Foreign(path)
+
+
+def check_same(network: nn.Module, embedder: Embedder) -> None:
+    """Raise unless torch gives the rows of noise that ONNX Runtime gives: it may not know an option."""
+    manifest, size = embedder.model.manifest, embedder.spec.crop.size
+    crops = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
+    planes = to_planes(torch.from_numpy(crops), manifest.mean, manifest.scale, torch.device("cpu"))
+    with torch.no_grad():
+        rows = functional.normalize(network(planes).float(), dim=1).numpy()
+    if not np.abs(rows - embedder.embed(crops)).max() < SAME:
+        reason = "torch gives other rows than ONNX Runtime: show it the clean pictures only"
+        raise WeightsError(manifest.name, f"{reason} (--teacher-sees clean)")
 
 
 def mix(frames: Tensor, count: int, generator: torch.Generator) -> Tensor:
