@@ -13,7 +13,13 @@ import toy
 from click.testing import Result
 from gallery_world import enroll_turned, face, identify_one
 
-from sameface.errors import BadExpiryError, GalleryBusyError, GalleryFileError, UnknownPersonError
+from sameface.errors import (
+    BadExpiryError,
+    GalleryBusyError,
+    GalleryFileError,
+    MassExpiryError,
+    UnknownPersonError,
+)
 from sameface.gallery import Gallery, database
 from sameface.gallery.expiry import parse_expiry, to_seconds
 from sameface.gallery.upgrade import Upgrade
@@ -181,6 +187,64 @@ def test_traces_that_a_reader_kept_go_with_the_next_try(
         assert receipt.erasure is not None
 
 
+def test_nobody_is_deleted_after_the_clock_has_jumped_until_it_is_confirmed(
+    gallery: Gallery, clock: Clock
+) -> None:
+    gallery.enroll("Red", [face(toy.RED, "a")], expires=in_days(31))
+    gallery.enroll("Blue", [face(toy.BLUE, "b")], expires=in_days(400))
+    clock.move(days=31)
+    with pytest.raises(
+        MassExpiryError, match=r"1 of its people .* the clock is 31 days after its last entry"
+    ):
+        gallery.forget_expired()
+    gallery.enroll(
+        "Green", [face(toy.GREEN, "g")]
+    )  # what is done at a wrong moment is no proof that it is right
+    with pytest.raises(MassExpiryError):
+        gallery.forget_expired()
+    assert [person.name for person in gallery.people()] == ["Blue", "Green", "Red"]
+    assert len(gallery.forget_expired(confirmed=True)) == 1
+    clock.move(days=30)
+    assert gallery.forget_expired() == []
+
+
+def test_a_clock_that_is_looked_at_every_day_may_go_on_for_years(gallery: Gallery, clock: Clock) -> None:
+    gallery.enroll("Red", [face(toy.RED, "a")], expires=in_days(100))
+    for _ in range(50):
+        clock.move(days=1.9)
+        assert gallery.forget_expired() == []
+    clock.move(days=5)
+    assert [receipt.reason for receipt in gallery.forget_expired()] == ["expire"]
+
+
+def test_a_clock_that_is_right_again_is_believed(gallery: Gallery, clock: Clock) -> None:
+    clock.move(days=4000)
+    gallery.enroll("Red", [face(toy.RED, "a")])
+    clock.move(days=-4000)
+    gallery.enroll("Blue", [face(toy.BLUE, "b")], expires=in_days(1))
+    clock.move(days=4000)
+    with pytest.raises(MassExpiryError):
+        gallery.forget_expired()
+
+
+@pytest.mark.parametrize(("gone", "others", "refused"), [(20, 0, False), (21, 189, False), (21, 188, True)])
+def test_many_people_are_deleted_at_once_only_if_it_is_confirmed(
+    tmp_path: Path, toy_recognizer: Recognizer, clock: Clock, gone: int, others: int, refused: bool
+) -> None:
+    with Gallery.open(tmp_path / "people.db", toy_recognizer, clock=clock) as gallery:
+        with gallery._db.write() as db:
+            rows = [(number, f"person {number}", int(clock.now) + 60) for number in range(gone)]
+            db.executemany("INSERT INTO people (id, name, expires) VALUES (?, ?, ?)", rows)
+            rest = [(number, f"person {number}") for number in range(gone, gone + others)]
+            db.executemany("INSERT INTO people (id, name) VALUES (?, ?)", rest)
+        clock.move(minutes=1)
+        if refused:
+            with pytest.raises(MassExpiryError, match=f"that is more than a tenth of {gone + others}"):
+                gallery.forget_expired()
+            assert gallery.count() == (gone + others, 0)
+        assert len(gallery.forget_expired(confirmed=refused)) == gone
+
+
 @pytest.mark.parametrize(("source", "into", "left"), [(1, 2, 1), (2, 1, 1), (None, 1, 1), (1, None, 1)])
 def test_of_two_days_the_earlier_holds_after_a_merge(
     gallery: Gallery, source: int | None, into: int | None, left: int
@@ -245,6 +309,19 @@ def test_people_are_enrolled_for_a_time_and_expire(run: Run, tmp_path: Path) -> 
     assert (receipt["reason"], receipt["person"], receipt["faces"]) == ("expire", bo, 1)
     assert [json.loads(line)["name"] for line in run("people", "--json").stdout.splitlines()] == ["Rosa"]
     assert run("forget", "--expired", "--yes").stdout == ""
+
+
+def test_the_command_deletes_nobody_after_a_jump_until_it_is_told_yes(run: Run, tmp_path: Path) -> None:
+    toy.save(tmp_path / "red.png", toy.RED)
+    run("embed", "red.png", "-o", "rows.npz")
+    with Gallery.open(tmp_path / "people.db", toy.make_recognizer(), clock=lambda: 1e9) as gallery:
+        gallery.enroll("Red", [face(toy.RED)], expires=datetime(2001, 12, 1, tzinfo=UTC))
+    refused = run("forget", "--expired")
+    assert (refused.exit_code, refused.stdout) == (3, "")
+    assert "days after its last entry; if the clock is right, confirm with" in refused.stderr
+    assert json.loads(run("people", "--json").stdout)["name"] == "Red"
+    assert run("forget", "--expired", "--yes").exit_code == 0
+    assert run("people", "--json").stdout == ""
 
 
 def gallery_number(path: Path, name: str) -> int:

@@ -606,3 +606,27 @@ def test_the_service_deletes_who_has_expired_while_it_runs(
         assert (entry["person"], entry["key"], entry["name"]) == (rosa, None, None)
         assert entry["detail"] == {"faces": 1, "receipt": 1, "hash": receipt["hash"]}
         assert [each["name"] for each in client.get("/v1/people").json()["people"]] == ["Bo"]
+
+
+def test_the_service_deletes_nobody_after_a_jump_of_the_clock_and_tells_it(
+    tmp_path: Path,
+    toy_recognizer: Recognizer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(app, "CLEAN_SECONDS", 0.05)
+    clock = [1e9]
+    with (
+        Gallery.open(tmp_path / "people.db", toy_recognizer, clock=lambda: clock[0]) as gallery,
+        serve(create_app(toy_recognizer, gallery, ServiceConfig())) as client,
+    ):
+        rosa = enroll(client, "Rosa", toy.RED)
+        gallery.expire(rosa, datetime.fromtimestamp(1e9 + 60, UTC))
+        clock[0] += 40 * 86_400
+        while "sameface_expiry_refused 1.0" not in client.get("/metrics").text:
+            time.sleep(0.05)
+        assert client.get(f"/v1/people/{rosa}").status_code == 200
+        assert "the clock is 40 days after its last entry" in caplog.text
+        assert [receipt.reason for receipt in gallery.forget_expired(confirmed=True)] == ["expire"]
+        while "sameface_expiry_refused 0.0" not in client.get("/metrics").text:
+            time.sleep(0.05)

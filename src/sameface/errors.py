@@ -44,6 +44,7 @@ SamefaceError                       code
 │   ├── BadNameError                bad_name           not a name that a person can have
 │   ├── BadNoteError                bad_note           not a note that is kept with a person
 │   ├── BadExpiryError              bad_expiry         not a day on which a person can expire
+│   ├── MassExpiryError             mass_expiry        so many would expire that the clock may be wrong
 │   └── FaceTakenError              face_taken         this very face is enrolled under another name
 ├── ClientError
 │   ├── UnreachableError            unreachable        no answer comes from the service
@@ -570,6 +571,21 @@ class BadExpiryError(GalleryError):
     def __init__(self, given: str, reason: str) -> None:
         super().__init__(f"nobody can expire at {given[:40]!r}: {reason}")
         self.given = given
+        self.reason = reason
+
+
+class MassExpiryError(GalleryError):
+    """A deletion of expired people that a wrong clock may have caused, and that somebody must confirm."""
+
+    code = "mass_expiry"
+
+    def __init__(self, path: str, people: int, reason: str) -> None:
+        super().__init__(
+            f"gallery {path!r}: the time of {people} of its people is over, but nobody is deleted: {reason}; "
+            "if the clock is right, confirm with `sameface forget --expired --yes`"
+        )
+        self.path = path
+        self.people = people
         self.reason = reason
 
 

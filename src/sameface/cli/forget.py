@@ -18,7 +18,11 @@ from sameface.gallery.receipts import NOT_COVERED, describe
 @click.command()
 @click.argument("name", required=False)
 @click.option("--expired", is_flag=True, help="Delete everybody whose time is over.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="Do not ask. With --expired: also delete where a wrong clock may be the cause.",
+)
 @gallery_option
 @cache_option
 @json_option
@@ -28,17 +32,19 @@ def forget(
     """Delete the person NAME with every face, for good: rows, free pages and log are overwritten.
 
     What is printed is the receipt, which stays in the gallery without the name. The embeddings of the same
-    pictures in --cache are deleted too.
+    pictures in --cache are deleted too. --expired refuses until --yes if the clock is over 30 days after the
+    last entry in the gallery, or if over 20 people and over a tenth of all would be deleted at once.
     """
     if (name is None) != expired:
         raise click.UsageError("give a NAME, or --expired")
     with Gallery.open(gallery_path) as gallery:
-        whom = "everybody whose time is over" if name is None else name
-        if not yes:
-            click.confirm(f"delete {whom} with every face for good?", abort=True, err=True)
+        if name is None and not yes:
+            gallery.check_expiry()
+        elif not yes:
+            click.confirm(f"delete {name} with every face for good?", abort=True, err=True)
         people = gallery.expired() if name is None else [name]
         rows = forget_cached(cache, [picture for who in people for picture in gallery.pictures(who)])
-        receipts = gallery.forget_expired() if name is None else [gallery.forget(name)]
+        receipts = gallery.forget_expired(confirmed=yes) if name is None else [gallery.forget(name)]
     if rows:
         click.echo(f"{count(rows, 'row')} of their pictures deleted from {cache}", err=True)
     for receipt in receipts:

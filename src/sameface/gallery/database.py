@@ -40,7 +40,9 @@ TRIES = 10  # to look at one moment while other programs change the gallery
 WAIT_SECONDS = 30.0  # for another program's write to end
 WRONG_FACTS = """SELECT (SELECT count(*) FROM pipeline WHERE typeof(dimension) NOT IN ('integer', 'null')
                                                        OR dimension NOT BETWEEN 1 AND 65536)
-                      + (SELECT count(*) <> 1 OR sum(typeof(last) <> 'integer') > 0 FROM numbers)"""
+                      + (SELECT count(*) <> 1 OR sum(typeof(last) <> 'integer'
+                                                     OR typeof(clock) NOT IN ('integer', 'null')) > 0
+                         FROM numbers)"""
 BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 CLOSED_CODES = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 

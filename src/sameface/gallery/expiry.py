@@ -1,14 +1,19 @@
-"""When a person's time in a gallery is over: words to a moment, and back."""
+"""When a person's time in a gallery is over: words to a moment and back, and deletions to be confirmed."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
 
-from sameface.errors import BadExpiryError
+from sameface.errors import BadExpiryError, MassExpiryError
+from sameface.gallery.backend import Backend, Statements
 
 NEVER = "never"
 MOST_DAYS = 36_525  # a hundred years
+DAY = 86_400  # seconds
+LONGEST_JUMP = 30 * DAY  # of the clock, from one moment that the gallery has noted to the next
+FEW = 20  # people may expire at once in a gallery of any size
+PART = 10  # beyond them, one in so many people
 WANTED = "give days such as '365d', or a date such as '2030-01-31'"
 
 
@@ -61,6 +66,40 @@ def to_seconds(expires: datetime, now: float) -> int:
     seconds = int(expires.timestamp())
     if seconds <= now:
         raise BadExpiryError(expires.isoformat(), "it has passed: give a day to come, or forget the person")
-    if seconds > now + (MOST_DAYS + 1) * 86_400:
+    if seconds > now + (MOST_DAYS + 1) * DAY:
         raise BadExpiryError(expires.isoformat(), "it is over a hundred years away")
     return seconds
+
+
+def check_expiry(database: Backend, now: float) -> None:
+    """Raise if deleting everybody whose time is over needs a confirmation.
+
+    Raises:
+        MassExpiryError: The clock has jumped ahead by over 30 days, or over 20 people and over a tenth of all
+            would be deleted at once.
+    """
+    query = """SELECT (SELECT count(*) FROM people WHERE expires <= ?), (SELECT count(*) FROM people), clock
+               FROM numbers"""
+    [(gone, everybody, noted)] = database.read(query, now)
+    if not gone:
+        return
+    if noted is not None and now - noted > LONGEST_JUMP:
+        days = (now - noted) / DAY
+        raise MassExpiryError(database.path, gone, f"the clock is {days:.0f} days after its last entry")
+    if gone > FEW and PART * gone > everybody:
+        raise MassExpiryError(database.path, gone, f"that is more than a tenth of {everybody}")
+
+
+def note_clock(db: Statements, now: float) -> None:
+    """Note the moment of a change, unless the clock has jumped ahead past the expiry of somebody."""
+    moment = int(now)
+    query = """UPDATE numbers SET clock = ? WHERE clock IS NULL OR clock >= ?
+               OR NOT EXISTS (SELECT 1 FROM people WHERE expires <= ?)"""
+    db.execute(query, (moment, moment - LONGEST_JUMP, moment))
+
+
+def needs_note(database: Backend, now: float) -> bool:
+    """Return whether somebody will expire, and no change of the last day has noted the clock."""
+    query = """SELECT 1 FROM numbers WHERE (clock IS NULL OR clock < ? OR clock > ?)
+               AND EXISTS (SELECT 1 FROM people WHERE expires IS NOT NULL)"""
+    return bool(database.read(query, int(now) - DAY, int(now)))

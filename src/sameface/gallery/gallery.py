@@ -23,7 +23,7 @@ from sameface.errors import (
 from sameface.gallery.backend import Backend, Row, Statements
 from sameface.gallery.chain import Verdict
 from sameface.gallery.damage import undamaged
-from sameface.gallery.expiry import to_seconds
+from sameface.gallery.expiry import check_expiry, needs_note, note_clock, to_seconds
 from sameface.gallery.faces import BOX, OWNERS, add_face, check_width, find_owner, read_template
 from sameface.gallery.keys import NO_KEYS, Keys
 from sameface.gallery.names import clean_name, clean_note
@@ -308,6 +308,7 @@ class Gallery:
                 note_consent(db, person, note)
             if over is not None:
                 expire_person(db, person, over)
+            note_clock(db, self._clock())
             encode = partial(self._encode_face, self._sign(pipeline))
             return sum(add_face(db, person, template, encode) for template in templates)
 
@@ -347,6 +348,7 @@ class Gallery:
         over = None if expires is None else to_seconds(expires, self._clock())
         with self._db.write() as db:
             expire_person(db, find_person(db, who), over)
+            note_clock(db, self._clock())
 
     def merge(self, source: Who, into: Who) -> int:
         """Move every face of the person `source` to the person `into`; `source` is no more.
@@ -388,22 +390,42 @@ class Gallery:
         self.forget_traces()
         return read_receipt(self._db, number)
 
-    def forget_expired(self) -> list[Receipt]:
-        """Delete everybody whose time is over, as `forget` does, and return the receipts.
-
-        If an earlier deletion left traces, they are deleted.
+    def check_expiry(self) -> None:
+        """Raise if `forget_expired` needs to be confirmed, since the clock may be wrong.
 
         Raises:
+            MassExpiryError: The clock is over 30 days after the last entry in the gallery, or over 20 people
+                and over a tenth of all would be deleted at once.
+        """
+        check_expiry(self._db, self._clock())
+
+    def forget_expired(self, *, confirmed: bool = False) -> list[Receipt]:
+        """Delete everybody whose time is over, as `forget` does, and return the receipts.
+
+        If an earlier deletion left traces, they are deleted. The gallery notes the moment of each change, and
+        once a day that of this call, so that a clock that jumps is noticed.
+
+        Args:
+            confirmed: Also where `check_expiry` raises.
+
+        Raises:
+            MassExpiryError: As in `check_expiry`; nobody is deleted.
             GalleryBusyError: As in `forget`; the receipts of who was deleted are among `receipts`.
         """
         now = self._clock()
         if not self._db.read(EXPIRED, now):
+            if needs_note(self._db, now):
+                with self._db.write() as db:
+                    note_clock(db, now)
             if is_unfinished(self._db):
                 self.forget_traces()
             return []
         with self._db.write() as db:
+            if not confirmed:
+                check_expiry(self._db, now)
             people = [person for (person,) in db.execute(EXPIRED, (now,)).fetchall()]
             numbers = [self._write_receipt(db, "expire", delete_person(db, person), now) for person in people]
+            note_clock(db, now)
         self.forget_traces()
         before = min(numbers, default=1) - 1
         return [receipt for receipt in self.receipts(after=before) if receipt.number in numbers]

@@ -85,4 +85,8 @@ MIGRATIONS = (
         number INTEGER NOT NULL, wrapped BLOB NOT NULL, wrapped_by TEXT NOT NULL
     );
     """,
+    # The moment of the last change, in seconds since 1970: a clock that jumps ahead is told by it.
+    """
+    ALTER TABLE numbers ADD COLUMN clock INTEGER;
+    """,
 )

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from sameface import __version__
-from sameface.errors import AccessFileError, GalleryError
+from sameface.errors import AccessFileError, GalleryError, MassExpiryError
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
 from sameface.service import answers, challenging, jobs, looking, pages, people, status
@@ -108,9 +108,14 @@ async def forget_expired(state: State) -> None:
         return
     try:
         receipts = await state.ask(gallery.forget_expired)
+    except MassExpiryError as error:
+        state.metrics.expiry_refused.set(error.people)
+        logger.error("%s", error)  # noqa: TRY400, the message says everything
+        return
     except GalleryError:
         logger.exception("people whose time is over, or traces of them, stay until the next try")
         return
+    state.metrics.expiry_refused.set(0)
     for gone in receipts:
         facts = {"faces": gone.faces, **receipt_facts(gone)}
         await state.record(OWNER, "expire", [gone.person], facts)

@@ -44,6 +44,11 @@ class Metrics:
             "sameface_batch_faces", "Faces embedded together.", buckets=SIZES, registry=self.registry
         )
         self.faces = Counter("sameface_faces", "Faces that were embedded.", registry=self.registry)
+        self.expiry_refused = Gauge(
+            "sameface_expiry_refused",
+            "People whose time is over, whom nobody deletes until `forget --expired --yes` confirms it.",
+            registry=self.registry,
+        )
         self.jobs = Gauge("sameface_jobs", "Jobs by state.", ("state",), registry=self.registry)
 
     def write(self) -> bytes:

@@ -90,6 +90,10 @@ MIGRATIONS = (
     ALTER TABLE faces ADD CONSTRAINT faces_signature_fkey
         FOREIGN KEY (signature) REFERENCES pipeline (signature) DEFERRABLE;
     """,
+    # The moment of the last change, in seconds since 1970: a clock that jumps ahead is told by it.
+    """
+    ALTER TABLE numbers ADD COLUMN clock bigint;
+    """,
 )
 
 
