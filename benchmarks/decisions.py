@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from lfw import Picture, View1, embed_pictures, read_view1
 from sameface.cluster import cluster_embeddings
 from sameface.compare import squared_distances
-from sameface.manifest import Thresholds
 from sameface.recognizer import Recognizer
+from sameface.thresholds import Thresholds
 
 Rows = NDArray[np.float32]
 REPEATS = 30
@@ -53,7 +53,7 @@ def print_verification(half: Half, thresholds: Thresholds) -> None:
 
 def open_set(half: Half, thresholds: Thresholds, size: int, far: float) -> tuple[float, float]:
     """Return FPIR and the rate of right names (DIR, rank 1) with `size` people enrolled, over 30 draws."""
-    threshold, _ = thresholds.at_gallery(size, far)
+    threshold = thresholds.at_gallery(size, far).distance
     rng = np.random.default_rng(0)
     everyone = np.unique(half.people)
     alarms, hits = [], []

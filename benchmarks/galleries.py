@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from sameface.arrays import Embeddings
 from sameface.embed import Embedder
 from sameface.gallery import Gallery, Identification
-from sameface.manifest import Thresholds
 from sameface.template import Template
+from sameface.thresholds import Thresholds
 
 TOP = 10
 BOX = np.array([0, 0, 1, 1], np.float32)

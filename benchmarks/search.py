@@ -43,9 +43,9 @@ from sameface.gallery.codes import LOWEST, TILE, UNIT, CodedProbes, Coder, Codes
 from sameface.gallery.indexed import MORE, Indexed
 from sameface.gallery.scan import Scanner, split
 from sameface.gallery.search import Known, Near, Wish
-from sameface.manifest import Thresholds
 from sameface.model import Model
 from sameface.template import Template
+from sameface.thresholds import Thresholds
 from sameface.training.pictures import open_pictures
 from timing import alternate
 

@@ -70,7 +70,7 @@ def draw(people: Rows, recognizer: Recognizer) -> list[list[str]]:
     """Return the rows of the table."""
     rows = []
     for far in FARS:
-        threshold, _ = recognizer.thresholds.at_gallery(ENROLLED, far)
+        threshold = recognizer.thresholds.at_gallery(ENROLLED, far).distance
         for views in VIEWS:
             cells = [f"{far:g}", str(views)]
             for widened in (False, True):

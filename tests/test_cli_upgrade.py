@@ -157,10 +157,10 @@ def test_what_is_not_found_is_moved_by_the_adapter_and_judged_by_its_threshold(
     probe = turned.template(toy.paint(toy.ORANGE)).embedding[None]
     moved = Adapter.load(adapter).move(toy.row_of(toy.RED)[None])
     distance = float(((moved - probe) ** 2).sum())
-    mixed = Adapter.load(adapter).thresholds.at_gallery(3, None)[0]
+    mixed = Adapter.load(adapter).thresholds.at_gallery(3).distance
     with Gallery.open(enrolled, turned) as gallery:
         [answer] = gallery.identify(probe)
-        own = turned.thresholds.at_gallery(3, None)[0]
+        own = turned.thresholds.at_gallery(3).distance
         red = next(match for match in answer.matches if match.name == "Red")
     assert answer.threshold == own
     assert red.distance == pytest.approx(distance * own / mixed, rel=1e-3)

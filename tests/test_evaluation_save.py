@@ -15,9 +15,10 @@ from sameface.compare import Decision
 from sameface.errors import WeightsError
 from sameface.evaluation.save import save_weights
 from sameface.gallery import Gallery
-from sameface.manifest import Logistic, Thresholds, read_manifest
+from sameface.manifest import Logistic, read_manifest
 from sameface.model import find_weights
 from sameface.recognizer import Recognizer
+from sameface.thresholds import GalleryThreshold, Thresholds
 
 OWN = Thresholds((0.5, 0.005), (1.5, 0.3), (3000, 30), 6000, 'our "door"\n\u00e9\x7f')
 CURVE = Logistic(8.0, -40.0, 0.05, 0.35, 1000)
@@ -130,7 +131,7 @@ def test_calibrate_makes_no_new_gallery(run, tmp_path):
 def test_a_gallery_of_one_face_takes_the_very_rate_that_was_calibrated():
     for far in (0.25, 0.1, 1e-3, 7e-4):
         only = Thresholds((far,), (0.2,), (30,), 1000, "")
-        assert only.at_gallery(1, far) == (0.2, far)
+        assert only.at_gallery(1, far) == GalleryThreshold(0.2, far, far, extrapolated=False)
 
 
 def test_calibrate_saves_a_copy_of_the_weights_with_its_thresholds(run, tmp_path):

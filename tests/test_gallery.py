@@ -423,7 +423,7 @@ def test_far_sets_the_threshold(gallery: Gallery) -> None:
 
 def test_a_far_that_the_calibration_does_not_reach_is_refused(gallery: Gallery) -> None:
     enroll_turned(gallery, {"A": [1], "B": [2]})
-    with pytest.raises(ThresholdError, match=r"a gallery of 2 faces and a rate of 0\.0001"):
+    with pytest.raises(ThresholdError, match=r"a gallery of 2 and a rate of 0\.0001"):
         identify_one(gallery, turned(0), far=1e-4)  # two faces make 2e-4 of 1e-4 each
     assert identify_one(gallery, turned(0), far=2e-4).threshold == pytest.approx(0.01, abs=1e-4)
 

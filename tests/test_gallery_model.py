@@ -32,8 +32,8 @@ from sameface.errors import (
     UnknownPersonError,
 )
 from sameface.gallery import Gallery, Identification, Match, database
-from sameface.manifest import Thresholds
 from sameface.template import Template
+from sameface.thresholds import Thresholds
 
 # Rows whose distances are 0, 1, 2, 3 or 4 to the last bit, so that many are equally near.
 AXES = [sign * axis for axis in np.eye(4) for sign in (1, -1)]
@@ -300,7 +300,8 @@ class Acts(RuleBasedStateMachine):
             for name, each in self.people.items()
             for number, (_, row) in each.faces.items()
         ]
-        threshold, far = (self.own or Rows.thresholds).at_gallery(len(faces))
+        limit = (self.own or Rows.thresholds).at_gallery(len(faces))
+        threshold, far = limit.distance, limit.fpir
         near = sorted((2 - 2 * float(ROWS[row] @ probe), number, name) for number, name, row in faces)
         limit = 4 if closed_set else threshold
         votes = Counter(name for distance, _, name in near[:k] if distance <= limit)

@@ -15,7 +15,7 @@ sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
 import soak
 from sameface.face import Face
-from sameface.manifest import Thresholds
+from sameface.thresholds import Thresholds
 from soaking import pictures, rude, truth
 
 THRESHOLDS = Thresholds((0.5, 1e-5), (1.0, 0.5), (5000, 1), 10_000, "nothing")
@@ -45,7 +45,8 @@ def known() -> truth.Truth:
 
 def answer(known: truth.Truth) -> dict[str, Any]:
     """Return what a service that is right says of the probe: 0.4 from Ann, 0.8 from Bob."""
-    threshold, far = THRESHOLDS.at_gallery(2)
+    limit = THRESHOLDS.at_gallery(2)
+    threshold, far = limit.distance, limit.fpir
     matches = [{"name": "Ann", "distance": 0.4, "votes": 1}, {"name": "Bob", "distance": 0.8, "votes": 0}]
     face = {
         "box": BOX.tolist(),

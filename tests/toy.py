@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from sameface.arrays import Image
 from sameface.detect import Detector
 from sameface.embed import Embedder
-from sameface.manifest import CropRule, DetectionSpec, EmbeddingSpec, Logistic, Manifest, Thresholds
+from sameface.manifest import CropRule, DetectionSpec, EmbeddingSpec, Logistic, Manifest
 from sameface.model import Model, Tensor
 from sameface.recognizer import Recognizer
+from sameface.thresholds import Thresholds
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 YELLOW, WHITE = (255, 255, 0), (255, 255, 255)

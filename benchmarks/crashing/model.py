@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sameface.arrays import Embeddings
 from sameface.compare import squared_distances
 from sameface.embed import unit_rows
-from sameface.manifest import Thresholds
+from sameface.thresholds import Thresholds
 
 People: TypeAlias = dict[str, frozenset[str]]  # the pictures of each person, one face in each
 Step: TypeAlias = tuple[str, ...]  # what to do, and with whom

@@ -33,9 +33,10 @@ from sameface.evaluation.protocols import read_pairs, read_videos
 from sameface.evaluation.report import FORMAT, read_json
 from sameface.gallery import Gallery
 from sameface.image import read_image
-from sameface.manifest import Thresholds, read_manifest
+from sameface.manifest import read_manifest
 from sameface.model import Model, list_shipped
 from sameface.template import Template
+from sameface.thresholds import Thresholds
 
 SIDE = 128  # pixels of the longer side in which faces are searched for
 THRESHOLDS = Thresholds((0.1, 0.01), (0.4, 0.2), (100, 10), 1000, "noise")

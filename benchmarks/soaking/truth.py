@@ -13,7 +13,7 @@ import numpy as np
 from sameface.arrays import Embeddings
 from sameface.compare import squared_distances
 from sameface.face import Face
-from sameface.manifest import Thresholds
+from sameface.thresholds import Thresholds
 from soaking.pictures import Album, Picture
 
 DISTANCE = 2e-5  # what batches and threads may change a distance by
@@ -104,7 +104,8 @@ class Truth:
     ) -> list[str]:
         """Return what is wrong with an answer of identify."""
         keys = [(key, name) for name, person in people.items() for _, key in person.faces]
-        threshold, far = self.thresholds.at_gallery(len(keys), wish["far"])
+        limit = self.thresholds.at_gallery(len(keys), wish["far"])
+        threshold, far = limit.distance, limit.fpir
         faults = check_faces(picture.faces, body["faces"])
         if faults or not keys:
             return faults or expect(

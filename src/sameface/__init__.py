@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from sameface.face import Face
     from sameface.gallery import Gallery, Identification, Match, Person, Receipt
     from sameface.image import find_pictures, hash_image, read_image
-    from sameface.manifest import CropRule, Manifest, Thresholds
+    from sameface.manifest import CropRule, Manifest
     from sameface.model import Model
     from sameface.recognizer import Recognizer
     from sameface.template import Template
+    from sameface.thresholds import Thresholds
     from sameface.video import Timeline, Track, Video, VideoSearch, Watcher, annotate_video, identify_video
 
 __version__ = "0.1.0"
@@ -71,7 +72,8 @@ HOMES = {
     "face": ("Face",),
     "gallery": ("Gallery", "Identification", "Match", "Person", "Receipt"),
     "image": ("find_pictures", "hash_image", "read_image"),
-    "manifest": ("CropRule", "Manifest", "Thresholds"),
+    "manifest": ("CropRule", "Manifest"),
+    "thresholds": ("Thresholds",),
     "model": ("Model",),
     "recognizer": ("Recognizer",),
     "template": ("Template",),

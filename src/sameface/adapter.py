@@ -20,7 +20,7 @@ from sameface.arrays import Embeddings, expect_shape
 from sameface.atomic import replace_file
 from sameface.embed import unit_rows
 from sameface.errors import AdapterError
-from sameface.manifest import Thresholds
+from sameface.thresholds import Thresholds
 
 KIND = "sameface adapter 1"
 ARRAYS = ("matrix", "bends", "offsets")

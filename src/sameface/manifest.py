@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import operator
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.errors import ThresholdError, WeightsError
+from sameface.errors import WeightsError
+from sameface.thresholds import Thresholds
 
 CropKind = Literal["similarity", "box"]
-
-GALLERY_FAR = 1e-2  # the part of the strangers that a search may name, unless told otherwise
-ALBUM_FAR, ALBUM_SIZE = 3e-4, 5000  # of pairs of faces that are grouped; it falls once there are more faces
-
-ROUNDING = 1e-9  # of a rate that goes through a logarithm and back
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,113 +45,6 @@ class CropRule:
         points = 5 if self.kind == "similarity" else 0
         if len(self.template) != points or len(self.point_weights) != points:
             raise ValueError(f"{self.kind} needs {points} template points with a weight each")
-
-
-@dataclass(frozen=True, slots=True)
-class Thresholds:
-    """The squared distance at and under which two faces count as the same, by false-accept rate.
-
-    Attributes:
-        far: False-accept rates, falling: the part of the pairs of different people that were accepted.
-        distance: The squared distance that gave each rate.
-        pairs: How many pairs of different people were accepted at each rate.
-        impostor_pairs: All pairs of different people that were compared.
-        calibrated_on: The pictures, in words.
-    """
-
-    far: tuple[float, ...]
-    distance: tuple[float, ...]
-    pairs: tuple[int, ...]
-    impostor_pairs: int
-    calibrated_on: str
-
-    def __post_init__(self) -> None:
-        if not len(self.far) == len(self.distance) == len(self.pairs) >= 1:
-            raise ValueError("far, distance and pairs must have the same length, one or more")
-        steps = zip(self.far, self.far[1:], self.distance, self.distance[1:], strict=False)
-        if not all(rate > next_rate and at >= next_at for rate, next_rate, at, next_at in steps):
-            raise ValueError("far and distance must both fall")
-        if not 0 < self.far[-1] <= self.far[0] < 1:
-            raise ValueError("far must lie between 0 and 1")
-
-    @classmethod
-    def from_facts(cls, facts: Mapping[str, Any]) -> Self:
-        """Return thresholds from the fields by name, as JSON holds them.
-
-        Raises:
-            KeyError, TypeError, ValueError: A field is missing or cannot be what it says.
-        """
-        return cls(
-            far=tuple(map(float, facts["far"])),
-            distance=tuple(map(float, facts["distance"])),
-            pairs=tuple(map(int, facts["pairs"])),
-            impostor_pairs=int(facts["impostor_pairs"]),
-            calibrated_on=str(facts["calibrated_on"]),
-        )
-
-    def at(self, far: float) -> float:
-        """Return the threshold for a false-accept rate of one comparison.
-
-        Between two calibrated rates the distance is interpolated along the logarithm of the rate.
-
-        Raises:
-            ThresholdError: The rate is outside what was calibrated; nothing is extrapolated.
-        """
-        if not self.far[-1] <= far <= self.far[0]:
-            raise ThresholdError(far, self.far[-1], self.far[0], "a false-accept rate of")
-        rates = np.log10(self.far[::-1])
-        return float(np.interp(np.log10(far), rates, self.distance[::-1]))
-
-    def at_gallery(self, size: int, far: float | None = None) -> tuple[float, float]:
-        """Return the threshold for a search among `size` faces, and the rate that it holds.
-
-        A stranger is compared with every face, so that one comparison may fail only with the chance
-        `1 - (1 - far) ** (1 / size)`: the false-positive identification rate (FPIR, ISO/IEC 19795-1) of
-        comparisons that are independent of each other.
-
-        Args:
-            size: How many faces are enrolled.
-            far: The chance that a stranger is near enough to any of them. None means `GALLERY_FAR`, or the
-                smallest that the calibration reaches.
-
-        Raises:
-            ThresholdError: The calibration does not reach to this `far`.
-        """
-        size = max(size, 1)
-        smallest, largest = over(self.far[-1], size), over(self.far[0], size)
-        wanted = min(max(GALLERY_FAR, smallest), largest) if far is None else far
-        if not smallest * (1 - ROUNDING) <= wanted <= largest * (1 + ROUNDING):
-            raise ThresholdError(wanted, smallest, largest, f"a gallery of {size} faces and a rate of")
-        if wanted in (smallest, largest):  # in a gallery of millions both may be 1
-            return self.distance[-1 if wanted == smallest else 0], wanted
-        one = -np.expm1(np.log1p(-wanted) / size)
-        return self.at(float(np.clip(one, self.far[-1], self.far[0]))), wanted
-
-    def at_album(self, size: int, far: float | None = None) -> float:
-        """Return the threshold to group `size` faces with.
-
-        Args:
-            size: How many faces there are.
-            far: The false-accept rate of one comparison. None means `ALBUM_FAR`, of more than `ALBUM_SIZE`
-                faces as much less as they are more, so that a face meets no more strangers who look like it.
-                Past what the calibration reaches the distance falls on as over its last tenfold of the rate.
-
-        Raises:
-            ThresholdError: The calibration does not reach to this `far`.
-        """
-        if far is not None:
-            return self.at(far)
-        fitting = min(ALBUM_FAR * min(1.0, ALBUM_SIZE / max(size, 1)), self.far[0])
-        least = self.far[-1]
-        if fitting >= least:
-            return self.at(fitting)
-        fall = self.at(min(10 * least, self.far[0])) - self.distance[-1]
-        return max(self.distance[-1] - fall * float(np.log10(least / fitting)), 0.0)
-
-
-def over(far: float, size: int) -> float:
-    """Return the chance that one of `size` comparisons fails when each fails with the chance `far`."""
-    return float(-np.expm1(np.log1p(-far) * size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +78,32 @@ class Logistic:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingSpec:
-    """What an embedder takes and gives."""
+    """What an embedder takes and gives.
+
+    Attributes:
+        crop: How a face is cut out for it.
+        dimension: How many numbers an embedding has.
+        thresholds: Which distance means "same", for the population that counts unless another is chosen.
+        logistic: From a distance to the chance that it is one person; None where that was not calibrated.
+        others: Thresholds for other populations.
+    """
 
     crop: CropRule
     dimension: int
     thresholds: Thresholds
     logistic: Logistic | None = None
+    others: tuple[Thresholds, ...] = ()
+
+    def choose_thresholds(self, population: str) -> Thresholds:
+        """Return the thresholds that hold for a population.
+
+        Raises:
+            ValueError: It was calibrated on others only.
+        """
+        known = {found.population: found for found in (self.thresholds, *self.others)}
+        if population not in known:
+            raise ValueError(f"population must be one of {', '.join(known)}, got {population!r}")
+        return known[population]
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,16 +220,25 @@ def parse_embedding(table: Mapping[str, Any]) -> EmbeddingSpec:
     weights = tuple(float(weight) for weight in crop.pop("point_weights", ()))
     margin = float(crop.pop("margin", 0))
     size = operator.index(table["input"]["size"])
-    facts = dict(table["thresholds"])
-    rows = facts.pop("rows")
+    calibrations = table["thresholds"]
+    first, *others = [calibrations] if isinstance(calibrations, dict) else calibrations
     return EmbeddingSpec(
         crop=CropRule(size=size, template=points, point_weights=weights, margin=margin, **crop),
         dimension=operator.index(table["dimension"]),
-        thresholds=Thresholds(
-            far=tuple(float(row["far"]) for row in rows),
-            distance=tuple(float(row["distance"]) for row in rows),
-            pairs=tuple(int(row["pairs"]) for row in rows),
-            **facts,
-        ),
+        thresholds=parse_thresholds(first),
         logistic=Logistic(**table["probability"]) if "probability" in table else None,
+        others=tuple(map(parse_thresholds, others)),
     )
+
+
+def parse_thresholds(table: Mapping[str, Any]) -> Thresholds:
+    """Build thresholds from their table, whose rates are rows."""
+    facts = {**table, **columns_of(table["rows"], ("far", "distance", "pairs"))}
+    if "tail" in facts:
+        facts["tail"] = columns_of(facts["tail"], ("far", "distance", "low", "high"))
+    return Thresholds.from_facts(facts)
+
+
+def columns_of(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, list[Any]]:
+    """Return the columns of rows, by name."""
+    return {name: [row[name] for row in rows] for name in names}

@@ -19,10 +19,10 @@ from sameface.embed import Embedder
 from sameface.errors import NoFaceError, NoSuchFaceError, SeveralFacesError
 from sameface.face import Face
 from sameface.image import ImageSource, hash_image, name_of, read_image
-from sameface.manifest import Thresholds
 from sameface.model import Model
 from sameface.quality import require_quality
 from sameface.template import Template
+from sameface.thresholds import Thresholds
 
 Choice: TypeAlias = Literal["only", "largest", "first"] | int
 

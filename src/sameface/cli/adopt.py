@@ -17,10 +17,11 @@ from sameface.compare import squared_distances
 from sameface.embed import Embedder, unit_rows
 from sameface.errors import WeightsError
 from sameface.image import find_pictures
-from sameface.manifest import Logistic, Manifest, Thresholds, check_manifest, read_manifest, read_table
+from sameface.manifest import Logistic, Manifest, check_manifest, read_manifest, read_table
 from sameface.model import Model, list_shipped, open_session
 from sameface.recognizer import Recognizer
 from sameface.runtime import onnxruntime
+from sameface.thresholds import Thresholds
 from sameface.training.toml import to_toml
 
 ENTRIES = {

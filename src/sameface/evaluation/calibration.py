@@ -15,7 +15,8 @@ from sameface.evaluation.allpairs import BINS, SHIFT
 from sameface.evaluation.bootstrap import REPEATS, Estimate
 from sameface.evaluation.holdout import HoldoutRate, HoldoutResult, evaluate_holdout
 from sameface.evaluation.roc import Numbers
-from sameface.manifest import Logistic, Thresholds, over
+from sameface.manifest import Logistic
+from sameface.thresholds import Thresholds, over
 
 # Enough accepted pairs for a rate to be known to within a third (the rule of 30, ISO/IEC 19795-1).
 FEWEST = 30

@@ -13,7 +13,7 @@ from sameface.errors import TooFewPairsError
 from sameface.evaluation.allpairs import BINS, BLOCK, SHIFT, bins_of
 from sameface.evaluation.calibration import FEWEST, RATES
 from sameface.evaluation.roc import allowed_accepts
-from sameface.manifest import Thresholds
+from sameface.thresholds import Thresholds
 
 
 @dataclass(frozen=True, slots=True, eq=False)

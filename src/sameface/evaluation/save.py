@@ -10,8 +10,9 @@ from pathlib import Path
 
 from sameface.atomic import replace_file
 from sameface.errors import WeightsError
-from sameface.manifest import Logistic, Thresholds, read_manifest
+from sameface.manifest import Logistic, read_manifest
 from sameface.model import find_weights
+from sameface.thresholds import Thresholds
 
 # A table of a manifest, from its heading to the next.
 OLD_TABLES = re.compile(r"^\[(?:thresholds|probability)\]\n(?:(?!\[).*(?:\n|\Z))*", re.MULTILINE)

@@ -66,8 +66,8 @@ from sameface.gallery.rotation import (
 from sameface.gallery.search import Known, Wish, decide, judge
 from sameface.gallery.thresholds import read_thresholds, write_thresholds
 from sameface.gallery.upgrade import erase_in_upgrade
-from sameface.manifest import Thresholds
 from sameface.template import Template
+from sameface.thresholds import Thresholds
 
 SIGNATURE = "SELECT signature FROM pipeline"
 

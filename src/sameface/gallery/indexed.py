@@ -16,7 +16,7 @@ from sameface.gallery.index import Snapshot
 from sameface.gallery.indexfile import IndexFile
 from sameface.gallery.scan import Candidates, Scanner
 from sameface.gallery.search import PROBES, Near, Wish, scale_distances
-from sameface.manifest import Thresholds
+from sameface.thresholds import Thresholds
 
 SPARE = 4  # times as many faces as people are looked for, since one person may have several
 MORE = 8  # times as many candidates, since their order is only about right

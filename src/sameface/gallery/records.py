@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.manifest import Thresholds
+from sameface.thresholds import Thresholds
 
 Reason = Literal["forget", "forget_face", "expire"]
 

@@ -13,7 +13,7 @@ from sameface.arrays import Embeddings
 from sameface.compare import exact_distances, squared_distances
 from sameface.gallery.records import Identification, Match
 from sameface.gallery.vote import nearest_faces, rank_people
-from sameface.manifest import Thresholds
+from sameface.thresholds import Thresholds
 
 PROBES = 64  # at once, so that the distances of a thousand probes to a million faces need no 4 GB
 FARTHEST = float(np.finfo(np.float32).max)  # what is hidden is farther
@@ -198,12 +198,12 @@ def judge(pipeline: Thresholds, known: Known, far: float | None) -> Limits:
         ThresholdError: One of the two calibrations does not reach to this `far`.
     """
     own = pipeline if known.own is None else known.own
-    threshold, rate = own.at_gallery(known.faces, far)
+    limit = own.at_gallery(known.faces, far)
     if known.mixed is None:
-        return Limits(threshold, rate, 1)
-    other, other_rate = known.mixed.at_gallery(known.faces, far)
-    factor = threshold / max(other, float(np.finfo(np.float32).tiny))
-    return Limits(threshold, max(rate, other_rate), factor)
+        return Limits(limit.distance, limit.fpir, 1)
+    other = known.mixed.at_gallery(known.faces, far)
+    factor = limit.distance / max(other.distance, float(np.finfo(np.float32).tiny))
+    return Limits(limit.distance, max(limit.fpir, other.fpir), factor)
 
 
 def decide(near: Near, limits: Limits, wish: Wish) -> Identification:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from sameface.gallery.backend import Backend, Statements
 from sameface.gallery.damage import undamaged
-from sameface.manifest import Thresholds
+from sameface.thresholds import Thresholds
 
 
 def read_thresholds(database: Backend) -> Thresholds | None:

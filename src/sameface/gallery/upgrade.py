@@ -23,7 +23,7 @@ from sameface.gallery.index import SUFFIX as SEARCHED
 from sameface.gallery.keys import NO_KEYS, Keys, KeySource
 from sameface.gallery.rotation import Rotation, check_rotation, read_rotation, sign_turned, turn, turn_back
 from sameface.gallery.vault import Vault
-from sameface.manifest import Thresholds
+from sameface.thresholds import Thresholds
 
 SUFFIX = ".upgraded"
 UNFINISHED = "unfinished upgrade to "  # no pipeline's signature: nobody can search the file yet

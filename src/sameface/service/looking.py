@@ -9,7 +9,6 @@ from fastapi import APIRouter, Depends
 
 from sameface.arrays import Embeddings
 from sameface.compare import Decision, squared_distances
-from sameface.manifest import Thresholds
 from sameface.service.access import Key
 from sameface.service.answers import DetectAnswer, EmbedAnswer, EmbeddedFace, IdentifyAnswer, VerifyAnswer
 from sameface.service.bodies import body_of, describe_body
@@ -19,6 +18,7 @@ from sameface.service.routing import BODY_REFUSALS, StateOf, refusals
 from sameface.service.state import State
 from sameface.service.telling import face_answer, identified_face, place_of, verify_answer
 from sameface.service.wishes import IdentifyBody, PictureBody, VerifyBody
+from sameface.thresholds import Thresholds
 
 router = APIRouter(prefix="/v1", tags=["look"])
 ERRORS = refusals(*BODY_REFUSALS)

@@ -9,7 +9,6 @@ from typing import Any, ParamSpec, TypeVar
 
 from sameface.errors import NotFoundError, UnknownPersonError
 from sameface.gallery import Gallery
-from sameface.manifest import Thresholds
 from sameface.recognizer import Recognizer
 from sameface.service.access import Access, Entry, Key, Whom, tell_person
 from sameface.service.buffer import Buffer
@@ -18,6 +17,7 @@ from sameface.service.config import ServiceConfig
 from sameface.service.inference import Inference
 from sameface.service.joblist import Jobs
 from sameface.service.metrics import Metrics
+from sameface.thresholds import Thresholds
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")

@@ -14,7 +14,7 @@ from sameface.gallery.backend import Backend, Row
 from sameface.gallery.milvus.outbox import Dialect, State
 from sameface.gallery.milvus.vectors import MOST, Vectors
 from sameface.gallery.search import PROBES, Near, Wish, rounding, scale_distances
-from sameface.manifest import Thresholds
+from sameface.thresholds import Thresholds
 
 CANDIDATES = 64
 AT_ONCE = 10_000  # values in a statement; SQLite takes 32,766, PostgreSQL 65,535

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sameface.errors import SignatureError
 from sameface.gallery.backend import Backend
 from sameface.gallery.thresholds import decode_thresholds
-from sameface.manifest import Thresholds
+from sameface.thresholds import Thresholds
 
 
 @dataclass(frozen=True, slots=True)

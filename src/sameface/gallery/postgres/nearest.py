@@ -13,7 +13,7 @@ from sameface.gallery.postgres.connections import CANDIDATES, Connections
 from sameface.gallery.postgres.rows import decode_row, encode_row
 from sameface.gallery.postgres.schema import Connection
 from sameface.gallery.search import Near, Wish
-from sameface.manifest import Thresholds
+from sameface.thresholds import Thresholds
 
 LARGEST = 16 * CANDIDATES  # faces of a search, where a few people have very many
 INDEX = """CREATE INDEX IF NOT EXISTS faces_nearest ON faces

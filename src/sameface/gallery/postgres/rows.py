@@ -13,7 +13,7 @@ from sameface.errors import SignatureError
 from sameface.gallery.postgres.schema import Connection
 from sameface.gallery.search import Rows
 from sameface.gallery.thresholds import decode_thresholds
-from sameface.manifest import Thresholds
+from sameface.thresholds import Thresholds
 
 HEADER = 4  # bytes before the numbers in what pgvector sends
 
