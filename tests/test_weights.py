@@ -118,3 +118,61 @@ def test_the_detector_answers_at_a_quarter_of_any_size(rows, columns):
     outputs = Model.load("centerface").run(np.zeros((1, rows, columns, 3), np.uint8))
     wanted = [(1, channels, rows // 4, columns // 4) for channels in (1, 2, 2, 10)]
     assert [output.shape for output in outputs] == wanted
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_a_prelu_is_written_without_one_and_gives_the_same(tools, groups):
+    import onnxruntime
+    from onnx import helper
+
+    from make_mobilefacenet import convert_nodes, read_tensors
+
+    rng = np.random.default_rng(0)
+    slopes = np.array([-1.35, 0.0, 0.25, 1.23], np.float32)[:, None, None]
+    tensors = {
+        "w1": rng.standard_normal((4, 3, 3, 3)).astype(np.float32),
+        "w2": rng.standard_normal((4, 4 // groups, 1, 1)).astype(np.float32),
+        "a": slopes,
+    }
+    tensors["w1"][0, 0, 0, 0] = 1e-40  # denormal
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["c"]),
+        helper.make_node("PRelu", ["c", "a"], ["p"]),
+        helper.make_node("Conv", ["p", "w2"], ["y"], group=groups),
+    ]
+
+    def run(nodes: list[onnx.NodeProto], tensors: dict[str, np.ndarray]) -> np.ndarray:
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy"]
+        held = [numpy_helper.from_array(values, name) for name, values in tensors.items()]
+        graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], held)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        return session.run(None, {"x": np.random.default_rng(1).standard_normal((2, 3, 8, 8)).astype("f4")})[
+            0
+        ]
+
+    source = [numpy_helper.from_array(values, name) for name, values in tensors.items()]
+    graph = helper.make_graph(nodes, "g", [], [], source)
+    read = read_tensors(graph)
+    assert read["w1"][0, 0, 0, 0] == 0
+    made = list(convert_nodes(graph, read))
+    assert [node.op_type for node in made] == ["Conv", "Relu", "Mul", "Add", "Conv"]
+    np.testing.assert_allclose(run(made, read), run(nodes, tensors), rtol=1e-5, atol=1e-5)
+
+
+def test_mobilefacenet_stores_the_projection_that_lies_in_tools(tools):
+    from make_mobilefacenet import DIRECTIONS, KEPT, WIDTH
+
+    directions = np.load(DIRECTIONS).astype(np.float64)
+    assert directions.shape == (KEPT, WIDTH)
+    assert np.abs(directions @ directions.T - np.eye(KEPT)).max() < 1e-3
+    model = Model.load("mobilefacenet")
+    crops = np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3), np.uint8)
+    assert model.run(crops)[0].shape == (3, KEPT)
+
+
+def test_mobilefacenet_says_what_is_not_known_of_it():
+    manifest = read_manifest(WEIGHTS / "mobilefacenet.toml")
+    assert manifest.licence == "MIT"
+    assert manifest.training_data.startswith("not stated, nor is the author")
+    assert "Likely, not proven" in manifest.training_data

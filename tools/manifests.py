@@ -29,7 +29,32 @@ RESNET29 = {
     },
 }
 
+MOBILEFACENET = {
+    "kind": "embedder",
+    "licence": "MIT",
+    "training_data": (
+        "not stated, nor is the author: the package says MIT and no more. Likely, not proven: the "
+        "MobileFaceNet of TreB1eN/InsightFace_Pytorch (MIT), trained on refined MS-Celeb-1M, whose "
+        "architecture, 512 numbers, normalisation and accuracy fit"
+    ),
+    "dimension": 128,
+    "input": {"size": 112, "mean": [127.5, 127.5, 127.5], "scale": 1 / 128},
+    "crop": {
+        "kind": "similarity",
+        # ArcFace's five points.
+        "template": [
+            [38.2946, 51.6963],
+            [73.5318, 51.5014],
+            [56.0252, 71.7366],
+            [41.5493, 92.3655],
+            [70.7299, 92.2041],
+        ],
+        "point_weights": [1.0, 1.0, 1.0, 1.0, 1.0],
+    },
+}
+
 FACTS: dict[str, dict[str, Any]] = {
+    "mobilefacenet": MOBILEFACENET,
     "resnet29": RESNET29,
     "resnet29-int8": RESNET29,
     "centerface": {

