@@ -359,6 +359,21 @@ def test_with_patience_a_call_is_made_again_when_the_service_says(toy_recognizer
     assert waits.slept == [error.retry_after]  # a second wait would have ended after the patience
 
 
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_an_answer_without_retry_after_is_not_asked_for_again(status: int) -> None:
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(status, json={"error": {"code": "x", "message": "x", "detail": {}}})
+
+    waits = Waits()
+    with httpx.Client(base_url="http://localhost", transport=httpx.MockTransport(answer)) as plain:
+        wire = Wire(plain, patience=100, sleep=waits.sleep, clock=lambda: waits.now)
+        refused(lambda: wire.send("GET", "/v1/model"))
+    assert (len(asked), waits.slept) == (1, [])
+
+
 def test_patience_ends_with_the_first_answer(toy_recognizer: Recognizer) -> None:
     app = create_app(toy_recognizer, None, ServiceConfig(rate_per_minute=60))
     with serve(app) as plain, Client(plain, patience=30) as client:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,8 @@ import toy
 from heads import TURN_OF
 from service_world import enroll, error_of, png, serve
 
-from sameface.challenge import GAP, SECONDS, TURNS
+import sameface.challenge as rules
+from sameface.challenge import GAP, SECONDS, TURNS, Frame
 from sameface.client import Client
 from sameface.detect import Detector
 from sameface.errors import BusyError, NotFoundError
@@ -271,10 +271,13 @@ def test_old_challenges_are_forgotten_and_of_too_many_the_next_waits(monkeypatch
     kept.begin(OWNER)
 
 
-def test_a_challenge_of_endless_pictures_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(challenges, "FRAMES", 3)
-    kept = Challenges(Clock(), random.Random(1))
-    challenge = kept.begin(OWNER)
-    challenge.frames += list(itertools.repeat(object(), 3))  # type: ignore[arg-type]
-    with pytest.raises(NotFoundError):
-        kept.find(OWNER, challenge.id)
+def test_each_frame_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = []
+    monkeypatch.setattr(rules, "is_on_the_way", lambda _wanted, frame: judged.append(frame))
+    challenge = Challenges(Clock(), random.Random(1)).begin(OWNER)
+    landmarks = np.array([[40, 40], [80, 40], [72, 60], [45, 80], [75, 80]], np.float32)  # turned
+    face = Face(np.array([20, 20, 100, 120], np.float32), landmarks, 0.9)
+    frames = [Frame(number / 100, face, toy.row_of(toy.RED)) for number in range(300)]
+    for frame in frames:
+        challenge.judge(frame.at, frame, 0.1)
+    assert judged == frames

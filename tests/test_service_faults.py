@@ -57,6 +57,25 @@ def test_an_answer_says_what_to_do_next(error: SamefaceError, status: int, heade
     assert (answer.status_code, answer.headers[header]) == (status, value)
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        errors.SignatureError,
+        errors.UpgradeError,
+        errors.KeyFileError,
+        errors.MissingKeyError,
+        errors.WrongKeyError,
+        errors.TemplateKeyError,
+        errors.EncryptionError,
+    ],
+)
+def test_a_wrong_setting_asks_nobody_to_come_again(kind: type[SamefaceError]) -> None:
+    error = kind.__new__(kind)
+    Exception.__init__(error, "a wrong setting")
+    answer = answer_fault(Request({"type": "http"}), error)
+    assert (answer.status_code, answer.headers.get("Retry-After")) == (500, None)
+
+
 def test_the_log_tells_a_fault_that_the_answer_hides(
     toy_recognizer: Recognizer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -95,33 +95,67 @@ def draw_poses(dice: random.Random) -> list[Pose]:
     return [*turns, "straight"]
 
 
-def judge_frames(poses: Sequence[Pose], frames: Sequence[Frame], *, at: float, threshold: float) -> Verdict:
-    """Tell how far the poses were taken, in order, by one person who was seen all the time.
+class Judge:
+    """Judge the frames of one challenge, each once; memory stays the same however many come.
 
     A turn counts if the face was also seen on the way there, so that pictures cannot simply be exchanged.
 
     Args:
-        poses: What was asked for, each once the one before it was taken.
+        poses: What is asked for, each once the one before it was taken.
+    """
+
+    def __init__(self, poses: Sequence[Pose]) -> None:
+        self._poses = poses
+        self._last: Frame | None = None
+        self._held = 0
+        self._on_the_way = False
+        self.verdict = Verdict(0, len(poses))
+
+    def add(self, frame: Frame, threshold: float) -> None:
+        """Judge the next frame in which a face was found, unless the challenge is over.
+
+        Args:
+            frame: What was seen.
+            threshold: The squared distance at and under which two faces are one person's.
+        """
+        if self.verdict.state != "running":
+            return
+        verdict, wanted = self.verdict, self._poses[self.verdict.met]
+        if verdict.anchor is not None:
+            assert self._last is not None
+            reason = find_fault(wanted, frame, self._last, verdict.anchor, threshold)
+            if reason is not None:
+                self.verdict = replace(verdict, reason=reason)
+                return
+        self._last = frame
+        self._on_the_way = self._on_the_way or is_on_the_way(wanted, frame)
+        self._held = self._held + 1 if frame.pose == wanted and self._on_the_way else 0
+        self.verdict = replace(verdict, too_fast=frame.pose == wanted and not self._on_the_way)
+        if self._held == HOLD:
+            self.verdict = replace(self.verdict, met=verdict.met + 1, anchor=verdict.anchor or frame)
+            self._held, self._on_the_way = 0, False
+
+    def tick(self, at: float) -> None:
+        """Fail the challenge if at `at` the time is over, or no face was seen for too long."""
+        if self.verdict.state == "running":
+            delay = find_delay(self.verdict.anchor, self._last, at)
+            self.verdict = replace(self.verdict, reason=delay)
+
+
+def judge_frames(poses: Sequence[Pose], frames: Sequence[Frame], *, at: float, threshold: float) -> Verdict:
+    """Return how far the poses were taken, in order, by one person who was seen all the time.
+
+    Args:
+        poses: What was asked for.
         frames: What was seen, in order; pictures without a face are left out.
         at: What the clock says, in seconds since the challenge began.
-        threshold: The squared distance at and under which two faces are one person's.
+        threshold: As for `Judge.add`.
     """
-    verdict, held, on_the_way = Verdict(0, len(poses)), 0, False
-    for number, frame in enumerate(frames):
-        wanted = poses[verdict.met]
-        if verdict.anchor is not None:
-            reason = find_fault(wanted, frame, frames[number - 1], verdict.anchor, threshold)
-            if reason is not None:
-                return replace(verdict, reason=reason)
-        on_the_way = on_the_way or is_on_the_way(wanted, frame)
-        held = held + 1 if frame.pose == wanted and on_the_way else 0
-        verdict = replace(verdict, too_fast=frame.pose == wanted and not on_the_way)
-        if held == HOLD:
-            verdict = replace(verdict, met=verdict.met + 1, anchor=verdict.anchor or frame)
-            held, on_the_way = 0, False
-        if verdict.state == "passed":
-            return verdict
-    return replace(verdict, reason=find_delay(verdict.anchor, frames, at))
+    judge = Judge(poses)
+    for frame in frames:
+        judge.add(frame, threshold)
+    judge.tick(at)
+    return judge.verdict
 
 
 def find_fault(wanted: Pose, frame: Frame, before: Frame, anchor: Frame, threshold: float) -> Reason | None:
@@ -143,8 +177,8 @@ def is_on_the_way(wanted: Pose, frame: Frame) -> bool:
     return STRAIGHT < (frame.turn if wanted == "left" else -frame.turn) < TURNED
 
 
-def find_delay(anchor: Frame | None, frames: Sequence[Frame], at: float) -> Reason | None:
+def find_delay(anchor: Frame | None, last: Frame | None, at: float) -> Reason | None:
     """Return whether the time is over, or the face has not been seen for too long since the first pose."""
     if at > SECONDS:
         return "late"
-    return "lost" if anchor is not None and at - frames[-1].at > GAP else None
+    return "lost" if anchor is not None and last is not None and at - last.at > GAP else None

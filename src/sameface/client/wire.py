@@ -70,7 +70,8 @@ class Wire:
                 return response
             error = refusal(response)
             wait = max(error.retry_after, 1)
-            if response.status_code not in AGAIN or self._clock() + wait > end:
+            repeat = response.status_code in AGAIN and "retry-after" in error.headers
+            if not repeat or self._clock() + wait > end:
                 raise error
             self._sleep(wait)
 

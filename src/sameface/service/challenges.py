@@ -11,12 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sameface.arrays import Embeddings
-from sameface.challenge import Frame, Pose, Verdict, draw_poses, judge_frames
+from sameface.challenge import Frame, Judge, Pose, Verdict, draw_poses
 from sameface.errors import BusyError, NotFoundError
 from sameface.service.access import Key
 
-MOST = 1000  # challenges in memory; each holds the rows of its frames
-FRAMES = 1000  # of one challenge
+MOST = 1000  # challenges in memory; each holds the rows of two frames
 KEPT_SECONDS = 180.0  # from the beginning, passed or not
 RETRY_SECONDS = 30
 LINK_FAR = 1e-2  # the part of strangers that may be taken for the person before, from one frame to the next
@@ -33,8 +32,6 @@ class Challenge:
         poses: What is asked for, one after the other.
         began: When, in seconds of the clock.
         spent: Seconds that the service itself took to look at the frames; they are not the client's.
-        frames: In which a face was seen.
-        verdict: How far they are.
         turn: One frame is looked at at a time.
     """
 
@@ -43,22 +40,27 @@ class Challenge:
     poses: list[Pose]
     began: float
     spent: float = 0.0
-    frames: list[Frame] = field(default_factory=list)
-    verdict: Verdict = field(init=False)
+    _judge: Judge = field(init=False)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
-        self.verdict = Verdict(0, len(self.poses))
+        self._judge = Judge(self.poses)
+
+    @property
+    def verdict(self) -> Verdict:
+        """How far they are."""
+        return self._judge.verdict
 
     @property
     def wanted(self) -> Pose | None:
         """What the client is to do now; None when it is over."""
         return self.poses[self.verdict.met] if self.verdict.state == "running" else None
 
-    def judge(self, at: float, frames: list[Frame], threshold: float) -> None:
-        """Take in what was seen `at` seconds after the beginning: nothing, if no face was in the picture."""
-        self.frames += frames
-        self.verdict = judge_frames(self.poses, self.frames, at=at, threshold=threshold)
+    def judge(self, at: float, frame: Frame | None, threshold: float) -> None:
+        """Judge what was seen `at` seconds after the beginning; None if no face was in the picture."""
+        if frame is not None:
+            self._judge.add(frame, threshold)
+        self._judge.tick(at)
 
 
 class Challenges:
@@ -124,11 +126,9 @@ class Challenges:
         return challenge if challenge is not None and challenge.owner == key.name else None
 
     def forget_old(self) -> None:
-        """Forget challenges that began long ago, that failed, or that have too many frames."""
+        """Forget challenges that began long ago, and those that failed."""
         self._challenges = {
             challenge.id: challenge
             for challenge in self._challenges.values()
-            if challenge.verdict.state != "failed"
-            and self._clock() - challenge.began <= KEPT_SECONDS
-            and len(challenge.frames) < FRAMES
+            if challenge.verdict.state != "failed" and self._clock() - challenge.began <= KEPT_SECONDS
         }

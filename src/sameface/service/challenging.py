@@ -52,10 +52,10 @@ async def show_challenge(
             state.challenges.find(key, challenge)  # it may have ended meanwhile
             with state.challenges.timed(asked) as at:
                 seen = await look_for_largest(state.inference, body.picture)
-                frames = []
+                frame = None
                 if seen is not None:
-                    frames = [Frame(at, seen.faces[0], (await state.inference.embed(seen))[0])]
-            asked.judge(at, frames, threshold)
+                    frame = Frame(at, seen.faces[0], (await state.inference.embed(seen))[0])
+            asked.judge(at, frame, threshold)
     verdict = asked.verdict
     if verdict.state != "running":
         outcome = {"passed": verdict.state == "passed", "reason": verdict.reason}
