@@ -7,6 +7,7 @@ import toy
 
 from sameface.gallery import Gallery, Identification
 from sameface.template import Template
+from sameface.thresholds import GalleryThreshold
 
 
 def face(colour: tuple[float, ...], picture: str = "p", left: float = 0, **more: object) -> Template:
@@ -42,5 +43,5 @@ class OneThreshold:
         self.thresholds = self
         self.distance = distance
 
-    def at_gallery(self, size: int, far: float | None) -> tuple[float, float]:
-        return self.distance, 0.01
+    def at_gallery(self, size: int, far: float | None) -> GalleryThreshold:
+        return GalleryThreshold(self.distance, 0.01, 0.01, extrapolated=False)
