@@ -1,4 +1,4 @@
-"""An encrypted gallery, and one whose rows are turned, on the command line and in the service."""
+"""An encrypted gallery on the command line and in the service."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def keys(run: Run) -> dict[str, str]:
-    """Three keys in files, by name."""
-    for name in ("one", "other", "template"):
+    """Two keys in files, by name."""
+    for name in ("one", "other"):
         assert run("gallery", "new-key", "-o", name).exit_code == 0
-    return {name: Path(name).read_text().strip() for name in ("one", "other", "template")}
+    return {name: Path(name).read_text().strip() for name in ("one", "other")}
 
 
 @pytest.fixture
@@ -138,30 +138,12 @@ def test_a_gallery_is_encrypted_its_keys_are_changed_and_it_is_decrypted(
     assert row in Path("people.db").read_bytes()
 
 
-def test_rows_are_turned_turned_anew_and_turned_back(run: Run, keys: dict[str, str]) -> None:
-    toy.save(Path("red.png"), toy.RED)
-    assert run("enroll", "Ann", "red.png", "--template-key-file", "template").exit_code == 0
-    assert toy.row_of(toy.RED).tobytes() not in Path("people.db").read_bytes()
-    assert named(identify(run, "--template-key-file", "template")) == ["Ann"]
-    refused = identify(run)
-    assert (refused.exit_code, "turned by template key" in refused.stderr) == (3, True)
-    words = ("gallery", "rekey", "people.db", "--template-key-file")
-    result = run(*words, "template", "--new-template-key-file", "other")
-    assert (result.exit_code, result.stdout) == (0, "1 row turned\n")
-    assert named(identify(run, "--template-key-file", "other")) == ["Ann"]
-    assert identify(run, "--template-key-file", "template").exit_code == 3
-    assert run(*words, "other", "--remove").exit_code == 0
-    assert named(identify(run)) == ["Ann"]
-
-
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["encrypt", "people.db"], "give --key-file"),
         (["decrypt", "people.db"], "give --key-file"),
         (["rotate-key", "people.db", "--key-file", "one"], "give --new-key-file, --data-key or both"),
-        (["rekey", "people.db"], "give one of --new-template-key-file and --remove"),
-        (["rekey", "people.db", "--remove", "--new-template-key-file", "one"], "give one of"),
     ],
 )
 def test_wrong_usage_is_told(run: Run, words: list[str], told: str) -> None:
@@ -171,7 +153,7 @@ def test_wrong_usage_is_told(run: Run, words: list[str], told: str) -> None:
 
 def test_the_doctor_tells_how_a_gallery_is_kept(run: Run, sealed: Path) -> None:
     result = run("doctor", "--gallery", "people.db", "--key-file", "one")
-    told = "gallery      people.db: 1 people, 1 faces, encrypted with AES-256-GCM, rows not turned\n"
+    told = "gallery      people.db: 1 people, 1 faces, encrypted with AES-256-GCM\n"
     assert (result.exit_code, told in result.stdout) == (0, True)
     facts = json.loads(run("doctor", "--gallery", "people.db", "--key-file", "one", "--json").stdout)
     assert facts["gallery"]["encryption"] == "encrypted with AES-256-GCM"
@@ -196,13 +178,11 @@ def test_an_encrypted_gallery_is_moved_to_other_weights(run: Run, sealed: Path) 
 
 
 @pytest.mark.slow
-def test_the_service_works_with_an_encrypted_gallery_whose_rows_are_turned(tmp_path: Path) -> None:
-    for name in ("one", "template"):
-        (tmp_path / name).touch(0o600)
-        (tmp_path / name).write_text(Key.generate().text)
+def test_the_service_works_with_an_encrypted_gallery(tmp_path: Path) -> None:
+    (tmp_path / "one").touch(0o600)
+    (tmp_path / "one").write_text(Key.generate().text)
     place = ("--gallery", tmp_path / "people.db", "--key-file", tmp_path / "one")
-    turned = ("--template-key-file", tmp_path / "template")
-    with service(*place, *turned, "--keep-crops", delay=0) as (_, address):
+    with service(*place, "--keep-crops", delay=0) as (_, address):
         with httpx.Client(base_url=address, trust_env=False, timeout=30) as client:
             made = client.post("/v1/people", data={"name": "Ann"}, files={"pictures": png(toy.RED)})
             assert made.status_code == 201

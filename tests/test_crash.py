@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import subprocess
 import sys
 from collections import Counter
 from contextlib import ExitStack
@@ -17,8 +16,7 @@ sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 import crash
 from crashing import disk, faults, model
 from crashing.child import take
-from sameface.errors import GalleryBusyError, GalleryFileError
-from sameface.gallery import database
+from sameface.errors import GalleryFileError
 from sameface.service.access import OWNER, Access
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
@@ -144,40 +142,3 @@ def test_a_failed_step_may_be_done_or_not_but_nothing_else() -> None:
         messages = [("begin", ("forget", "Ann")), ("failed", ("forget", "Ann", "full")), ("seen", seen)]
         told = faults.Told.replay(before, messages)
         assert (told.people, len(told.faults), told.gone) == (seen, wrong, set())
-
-
-# Overwrites the gaps of a gallery as `scrub.py` does, but waits for a line before it writes.
-SCRUB = """
-import sys
-from sameface.gallery import scrub
-
-def wait(*where, find=scrub.find_gaps):
-    gaps = list(find(*where))
-    print(len(gaps), flush=True)
-    input()
-    return iter(gaps)
-
-scrub.find_gaps = wait
-assert scrub.scrub_file(sys.argv[1])
-"""
-
-
-@POSIX
-def test_nobody_writes_while_free_bytes_are_overwritten_even_if_the_program_that_wanted_it_is_gone(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with sqlite3.connect(path) as db:
-        db.execute("DELETE FROM people WHERE name = 'Ann'")
-    db.close()
-    command = [sys.executable, "-c", SCRUB, str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert int(process.stdout.readline()) > 0
-        monkeypatch.setattr(database, "WAIT_SECONDS", 0.2)
-        with crash.Gallery.open(path, model.Pipeline()) as gallery, pytest.raises(GalleryBusyError):
-            take(gallery, ("enroll", "Zoe"))
-        process.communicate("\n")
-    assert process.returncode == 0
-    with crash.Gallery.open(path, model.Pipeline()) as gallery:
-        take(gallery, ("enroll", "Zoe"))
-        assert gallery._db.read("PRAGMA integrity_check") == [("ok",)]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -26,9 +24,8 @@ from sameface.arrays import Embeddings
 from sameface.compare import exact_distances
 from sameface.embed import unit_rows
 from sameface.errors import GalleryFileError
-from sameface.gallery import Gallery, codes, database, index, scan, scrub
+from sameface.gallery import Gallery, codes, database, index, scan
 from sameface.gallery.codes import TILE, CodedProbes, Coder, Codes, Frame, Tiles
-from sameface.gallery.database import Database
 from sameface.gallery.indexed import Indexed
 from sameface.gallery.indexfile import IndexAheadError, IndexFile
 from sameface.gallery.scan import Scanner
@@ -532,86 +529,28 @@ def test_who_is_forgotten_in_a_large_file_leaves_no_byte(
     assert identify_one(gallery, rows[-1]).matches[0].distance < 1e-6
 
 
-def gaps_of(path: Path) -> list[bytes]:
-    """Return what the gaps of a gallery's file hold, if anything."""
-    with path.open("rb") as file:
-        size, used = scrub.read_page_size(file)
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return [data[low:high] for low, high in scrub.find_gaps(data, size, used)]
-
-
-@pytest.mark.parametrize("scrubbed", [False, True])
-def test_secure_delete_alone_leaves_what_sqlite_has_moved_to_another_page(
-    path: Path, monkeypatch: pytest.MonkeyPatch, scrubbed: bool
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_large_file_keeps_what_sqlite_has_moved_until_it_is_compact_and_the_receipt_says_so(
+    path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
 ) -> None:
     monkeypatch.setattr(database, "LARGE_PAGES", 0)
-    if not scrubbed:
-        monkeypatch.setattr(Database, "_scrub", Database._empty_log)
     digests = [hashlib.sha256(f"1 {number}".encode()).hexdigest() for number in range(160)]
     names = [(2 * digest)[: (13, 25, 81)[number % 3]] for number, digest in enumerate(digests)]
     rows = unit_rows(np.random.default_rng(0).normal(size=(160, 128)).astype(np.float32))
     with Gallery.open(path, OneThreshold(0.1)) as gallery:
         for name, row in zip(names, rows, strict=True):
             gallery.enroll(name, [Template(name[::-1], BOX, 1, row)])
-        gallery._db.read("PRAGMA wal_checkpoint(TRUNCATE)")
-        moved = [name for name in names if any(name.encode() in gap for gap in gaps_of(path))]
-        for name in moved:
-            gallery.forget(name)
+        for name in names[:-1:2]:
+            receipt = gallery.forget(name)
+        assert receipt.erasure is not None
+        assert dict(receipt.erasure.places) == {"table": False, "log": True}
+        if whole:
+            gallery.compact()
+            assert {known.erasure.complete for known in gallery.receipts() if known.erasure} == {True}
         left = path.read_bytes()
-    assert moved
-    assert any(name.encode() in left for name in moved) != scrubbed
-
-
-def test_what_nothing_uses_in_a_large_file_is_overwritten(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = unit_rows(np.random.default_rng(0).normal(size=(300, 128)).astype(np.float32))
-    with Gallery.open(path, OneThreshold(0.1)) as gallery:
-        fill(gallery, rows, each=1)
-        with gallery._db.write() as db:
-            db.execute("DELETE FROM faces WHERE id % 3 = 0")
-    assert gaps_of(path)
-    monkeypatch.setattr(database, "LARGE_PAGES", 0)
-    monkeypatch.setattr(Database, "read", no_vacuum(Database.read))
-    with Gallery.open(path, OneThreshold(0.1)) as gallery:
-        gallery.forget_traces()
-        assert gallery._db.read("PRAGMA integrity_check") == [("ok",)]
-        found = [identify_one(gallery, row).matches[0].distance < 1e-6 for row in rows]
-        assert sum(found) == gallery.count()[1]
-    assert not gaps_of(path)
-
-
-def no_vacuum(read: Callable[..., object]) -> Callable[..., object]:
-    """Return `Database.read` with the one thing forbidden that would write the file anew."""
-
-    def checked(database: Database, query: str, *values: object) -> object:
-        assert query != "VACUUM"
-        return read(database, query, *values)
-
-    return checked
-
-
-def test_a_damaged_file_is_not_touched(tmp_path: Path) -> None:
-    for data in (b"My diary. " * 1000, b"", b"SQLite format 3\0" + b"\x10\0" + b"\1" * 4078):
-        (tmp_path / "file").write_bytes(data)
-        ran = subprocess.run(
-            [sys.executable, scrub.__file__, str(tmp_path / "file")], capture_output=True, check=False
-        )
-        assert (ran.returncode, ran.stderr) == (1, b"not laid out as a gallery\n")
-        assert (tmp_path / "file").read_bytes() == data
-
-
-def test_a_file_laid_out_in_another_way_is_written_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "LARGE_PAGES", 0)
-    db = sqlite3.connect(path)
-    db.execute("PRAGMA auto_vacuum = FULL")
-    db.execute("VACUUM")
-    db.close()
-    rows = unit_rows(np.random.default_rng(0).normal(size=(60, 128)).astype(np.float32))
-    with Gallery.open(path, OneThreshold(0.1)) as gallery:
-        fill(gallery, rows, each=1)
-        gallery.forget("person 7")
-        assert not dirty(path, rows[7])
+        assert identify_one(gallery, rows[-1]).name == names[-1]
+    assert any(name.encode() in left for name in names[:-1:2]) != whole
+    assert not any(row.tobytes() in left for row in rows[:-1:2])
 
 
 @pytest.mark.parametrize("blob", [b"", b"\0" * 60, b"\xff" * 4 * WIDTH, 7])

@@ -34,7 +34,6 @@ SamefaceError                       code
 │   ├── KeyFileError                bad_key            the key of a gallery cannot be read
 │   ├── MissingKeyError             no_key             the gallery is encrypted, and no key was given
 │   ├── WrongKeyError               wrong_key          the key is not the one that the gallery needs
-│   ├── TemplateKeyError            other_key          the rows were turned by another key, or by none
 │   ├── SealError                   bad_seal           an encrypted value is damaged, or not where it was
 │   ├── EncryptionError             bad_encryption     the gallery cannot be encrypted, or is it already
 │   ├── UnknownPersonError          unknown_person     nobody of that name or number is enrolled
@@ -453,23 +452,6 @@ class WrongKeyError(GalleryError):
 
     def __init__(self, path: str, wanted: str, given: str) -> None:
         super().__init__(f"gallery {path!r} needs key {wanted}, given {given}")
-        self.path = path
-        self.wanted = wanted
-        self.given = given
-
-
-class TemplateKeyError(GalleryError):
-    """The rows of the gallery were turned by another template key, or by none."""
-
-    code = "other_key"
-
-    def __init__(self, path: str, wanted: str | None, given: str | None) -> None:
-        made = "as the pipeline makes them" if wanted is None else f"turned by template key {wanted}"
-        have = "none was given" if given is None else f"given {given}"
-        super().__init__(
-            f"gallery {path!r} keeps rows {made}; {have}: give the right one with --template-key-file, "
-            "or change it with `sameface gallery rekey`"
-        )
         self.path = path
         self.wanted = wanted
         self.given = given

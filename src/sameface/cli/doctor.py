@@ -68,7 +68,7 @@ def doctor(
     line("signature", recognizer.signature)
     line("embedding", f"{1000 * seconds:.1f} ms per face, one at a time")
     if opened is not None:
-        line("gallery", "{path}: {people} people, {faces} faces, {encryption}, {rows}".format(**opened))
+        line("gallery", "{path}: {people} people, {faces} faces, {encryption}".format(**opened))
     click.echo("all is well")
     if tune:
         print_timings(timings, used)
@@ -109,7 +109,6 @@ def look_into(path: str, recognizer: Recognizer, keys: Keys) -> dict[str, Any]:
         "people": people,
         "faces": faces,
         "encryption": "not encrypted" if keys.encryption is None else "encrypted with AES-256-GCM",
-        "rows": "rows not turned" if keys.template is None else "rows turned by a template key",
     }
 
 

@@ -1,4 +1,4 @@
-"""Commands on what protects a gallery: gallery new-key, encrypt, decrypt, rotate-key, rekey."""
+"""Commands on what protects a gallery: gallery new-key, encrypt, decrypt, rotate-key; and compact."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from sameface.cli.output import count
-from sameface.cli.unlock import ENCRYPTION, encryption_option, find_key, key_options, key_path
+from sameface.cli.unlock import ENCRYPTION, encryption_option, find_key, key_path
+from sameface.gallery import Gallery
 from sameface.gallery.encryption import decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
-from sameface.gallery.keys import Key, KeyFile, Keys, KeySource, write_key
-from sameface.gallery.rekey import rekey_gallery
+from sameface.gallery.keys import Key, KeyFile, KeySource, write_key
 
 file_argument = click.argument("path", type=click.Path(dir_okay=False), metavar="GALLERY")
 
@@ -72,21 +72,16 @@ def rotate(*, path: str, key_file: str | None, new_key_file: str | None, data_ke
 
 
 @click.command()
-@file_argument
-@key_options
-@click.option("--new-template-key-file", type=key_path, help="The key to turn rows by from now on.")
-@click.option("--remove", is_flag=True, help="Leave rows as the weights make them.")
-def rekey(*, path: str, keys: Keys, new_template_key_file: str | None, remove: bool) -> None:
-    """Turn every row of GALLERY, a file or an address, by another template key, or for the first time.
+@click.argument("path", metavar="GALLERY")
+def compact(*, path: str) -> None:
+    """Write GALLERY, a file or an address, anew, so that no byte of what was deleted stays in it.
 
-    Rows under the old key cannot be compared with anything in the gallery any more, and programs that have
-    it are refused.
+    After a deletion this is done at once in a small file. In one of over 16 MB the rows are deleted and
+    overwritten, but copies that SQLite has made of them may stay in unused parts of its pages until this.
     """
-    if (new_template_key_file is None) != remove:
-        raise click.UsageError("give one of --new-template-key-file and --remove")
-    new = None if new_template_key_file is None else KeyFile(new_template_key_file)
-    faces = rekey_gallery(path, keys, new)
-    click.echo(f"{count(faces, 'row')} turned")
+    with Gallery.open(path, create=False) as opened:
+        opened.compact()
+    click.echo(f"{path} is compact: nothing of what was deleted is left in it")
 
 
 def need_key(path: str | None) -> KeySource:

@@ -11,7 +11,7 @@ import click
 from sameface.cli.options import Command, add_options
 from sameface.gallery.keys import KeyCommand, KeyFile, Keys, KeySource, KeyText
 
-ENCRYPTION, TEMPLATE = "SAMEFACE_GALLERY_KEY", "SAMEFACE_TEMPLATE_KEY"
+ENCRYPTION = "SAMEFACE_GALLERY_KEY"
 
 key_path = click.Path(dir_okay=False)
 encryption_option = click.option(
@@ -21,27 +21,16 @@ encryption_option = click.option(
     help=f"The key of an encrypted gallery, in a file that only you may read. Without it {ENCRYPTION} holds "
     f"the key, or {ENCRYPTION}_COMMAND says what prints it.",
 )
-template_option = click.option(
-    "--template-key-file",
-    type=key_path,
-    envvar=f"{TEMPLATE}_FILE",
-    help=f"The key that turns the rows of a gallery; or {TEMPLATE}, or {TEMPLATE}_COMMAND.",
-)
 
 
 def key_options(command: Command) -> Command:
-    """Add the options that say where keys are; the command gets them as one `keys`."""
+    """Add the option that says where the key is; the command gets it as `keys`."""
 
     @functools.wraps(command)
-    def with_keys(*, key_file: str | None, template_key_file: str | None, **choices: Any) -> Any:
-        return command(keys=take_keys(key_file, template_key_file), **choices)
+    def with_keys(*, key_file: str | None, **choices: Any) -> Any:
+        return command(keys=Keys(find_key(key_file, ENCRYPTION)), **choices)
 
-    return add_options(with_keys, (encryption_option, template_option))
-
-
-def take_keys(key_file: str | None, template_key_file: str | None) -> Keys:
-    """Return where the keys are: in the files, or as the environment says."""
-    return Keys(find_key(key_file, ENCRYPTION), find_key(template_key_file, TEMPLATE))
+    return add_options(with_keys, (encryption_option,))
 
 
 def find_key(path: str | None, variable: str) -> KeySource | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sameface.adapter import Adapter, fit_adapter
 from sameface.align import align_faces
 from sameface.arrays import Embeddings
-from sameface.cli.encrypt import decrypt, encrypt, new_key, rekey, rotate
+from sameface.cli.encrypt import compact, decrypt, encrypt, new_key, rotate
 from sameface.cli.folders import folder_argument
 from sameface.cli.options import (
     DETECTOR,
@@ -35,7 +35,6 @@ from sameface.evaluation.protocols import read_people
 from sameface.face import overlaps
 from sameface.gallery.confirm import confirm_upgrade
 from sameface.gallery.faces import SAME_PLACE
-from sameface.gallery.rotation import strip_mark
 from sameface.gallery.upgrade import PendingFace, Progress, Upgrade, discard_upgrade
 from sameface.image import find_pictures, hash_image, read_image
 from sameface.recognizer import Recognizer
@@ -56,10 +55,10 @@ def detector_choices(command: Command) -> Command:
 
 @click.group()
 def gallery() -> None:
-    """Move a gallery to other weights without enrolling anybody again; encrypt it, and turn its rows."""
+    """Move a gallery to other weights without enrolling anybody again; encrypt it, compact it."""
 
 
-for command in (new_key, encrypt, decrypt, rotate, rekey):
+for command in (new_key, encrypt, decrypt, rotate, compact):
     gallery.add_command(command)
 
 
@@ -242,10 +241,9 @@ def build(path: str, new: str, choices: dict[str, Any]) -> None:
 
 def check_adapter(adapter: Adapter, path: str, begun: Upgrade) -> None:
     """Raise unless the adapter leads from the gallery's pipeline to the new one, and knows its thresholds."""
-    source, target = strip_mark(begun.source), strip_mark(begun.target)
-    if (adapter.source, adapter.target) != (source, target):
+    if (adapter.source, adapter.target) != (begun.source, begun.target):
         given = f"from {adapter.source} to {adapter.target}"
-        raise AdapterError(path, f"it leads {given}, wanted from {source} to {target}")
+        raise AdapterError(path, f"it leads {given}, wanted from {begun.source} to {begun.target}")
     if adapter.thresholds is None:
         raise AdapterError(path, "it has no thresholds: make it with `sameface gallery fit-adapter`")
 

@@ -73,9 +73,6 @@ class Backend(Protocol):
     def write(self) -> AbstractContextManager[Statements]:
         """Hold one transaction, and nobody else writes: all of it is committed, or on an error nothing."""
 
-    def change_signature(self, db: Statements, signature: str) -> None:
-        """Give the gallery another signature, inside the transaction that gives it to all rows too."""
-
     def encode_row(self, number: int, row: Embeddings, signature: str) -> dict[str, object]:
         """Return the columns of `faces` that hold the row, `(d,) float32`, of the face `number`.
 
@@ -98,8 +95,12 @@ class Backend(Protocol):
             SignatureError: The rows are not of this pipeline.
         """
 
-    def pack(self) -> bool:
-        """Make deleted rows unreadable on the disk as far as can be; False if another program prevents it."""
+    def pack(self, *, whole: bool = False) -> bool:
+        """Make deleted rows unreadable on the disk as far as can be; False if another program prevents it.
+
+        Args:
+            whole: Write a large file anew too, however long that takes.
+        """
 
     def packed_places(self) -> dict[str, bool]:
-        """Return where `pack` goes, and whether it leaves nothing there, as in `Erasure.places`."""
+        """Return where the last `pack` went, and whether it left nothing there, as in `Erasure.places`."""

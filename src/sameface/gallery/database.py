@@ -6,8 +6,6 @@ import importlib
 import logging
 import os
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,8 +17,6 @@ import numpy as np
 
 from sameface.arrays import Embeddings, Image
 from sameface.errors import GalleryBusyError, GalleryFileError, SignatureError
-from sameface.gallery import scrub
-from sameface.gallery.backend import Statements
 from sameface.gallery.damage import stack_rows, undamaged
 from sameface.gallery.faces import decode_crop, encode_crop
 from sameface.gallery.index import Index
@@ -60,6 +56,7 @@ class Database:
         self._rows: Rows | None = None
         self._index = Index(path)
         self._scanner: Any = None
+        self._compact = False
 
     @classmethod
     def open(cls, path: str, key: KeySource | None = None, *, create: bool) -> Self:
@@ -119,10 +116,14 @@ class Database:
         with self.lock, translated(self.path), transaction(self._connection):
             yield self._connection
 
-    def pack(self) -> bool:
+    def pack(self, *, whole: bool = False) -> bool:
         """Leave nothing of deleted rows in the files; False if another program prevents it.
 
-        A small file, or one with much free space, is written anew; in a large one free bytes are overwritten.
+        A small file is written anew. In a large one rows were overwritten where they were deleted
+        (`secure_delete`), but copies that SQLite made of them may stay in unused parts of its pages.
+
+        Args:
+            whole: Write a large file anew too.
         """
         self._rows = None
         self._erase_codes()
@@ -130,10 +131,9 @@ class Database:
             with self.write() as db:
                 passed = "DELETE FROM changes WHERE id < ifnull(?, (SELECT max(id) FROM changes))"
                 db.execute(passed, (self._index.position,))
-        [(pages,)], [(free,)] = self.read("PRAGMA page_count"), self.read("PRAGMA freelist_count")
-        if pages > LARGE_PAGES and free < pages // 4:
-            return self._scrub()
-        return self.rewrite()
+        [(pages,)] = self.read("PRAGMA page_count")
+        self._compact = whole or pages <= LARGE_PAGES
+        return self.rewrite() if self._compact else self._empty_log()
 
     def rewrite(self) -> bool:
         """Write the file anew with nothing but live rows in it; False if another program prevents it."""
@@ -146,8 +146,8 @@ class Database:
         self._index.discard()
 
     def packed_places(self) -> dict[str, bool]:
-        """Return where `pack` goes; it leaves nothing."""
-        places = {"table": True, "log": True}
+        """Return where the last `pack` went, and whether it left nothing there."""
+        places = {"table": self._compact, "log": True}
         return places | ({"index": True} if self._index.path.exists() else {})
 
     def _empty_log(self) -> bool:
@@ -155,28 +155,9 @@ class Database:
         [(busy, *_)] = self.read("PRAGMA wal_checkpoint(TRUNCATE)")
         return not busy
 
-    def _scrub(self) -> bool:
-        """Overwrite all bytes of the file that nothing uses; False if another program prevents it."""
-        for _ in range(TRIES):
-            if not self._empty_log():
-                return False
-            command = [sys.executable, "-I", "-S", scrub.__file__, self.path]
-            with self.lock:  # other threads wait here, other programs for SQLite
-                code = subprocess.run(command, capture_output=True, check=False).returncode
-            if code == scrub.CHANGED:
-                continue
-            if code:
-                self.read("VACUUM")
-            return self._empty_log()
-        return False
-
     def check_key(self) -> None:
         """Raise unless embeddings can be read and written."""
         self.vault.check()
-
-    def change_signature(self, db: Statements, signature: str) -> None:
-        """Give the file another signature, which is that of its rows."""
-        db.execute("UPDATE pipeline SET signature = ?", (signature,))
 
     def encode_row(self, number: int, row: Embeddings, signature: str) -> dict[str, object]:  # noqa: ARG002
         """Return the column that holds a row; the signature is the whole file's."""

@@ -15,6 +15,7 @@ import numpy as np
 from sameface.arrays import Embeddings, Image, expect_shape
 from sameface.errors import (
     GalleryBusyError,
+    GalleryFileError,
     SignatureError,
     UnknownFaceError,
     UnknownPersonError,
@@ -55,21 +56,14 @@ from sameface.gallery.receipts import (
     write_receipt,
 )
 from sameface.gallery.records import EnrolledFace, Identification, Person, Pipeline, Reason, Receipt
-from sameface.gallery.rotation import (
-    Rotation,
-    check_rotation,
-    read_rotation,
-    sign_turned,
-    turn,
-    turn_back,
-)
-from sameface.gallery.search import Known, Wish, decide, judge
+from sameface.gallery.search import Wish, decide, judge
 from sameface.gallery.thresholds import read_thresholds, write_thresholds
 from sameface.gallery.upgrade import erase_in_upgrade
 from sameface.template import Template
 from sameface.thresholds import Thresholds
 
 SIGNATURE = "SELECT signature FROM pipeline"
+TURNED = "+turned:"  # in the signature of a gallery whose rows a template key has turned
 
 
 class Gallery:
@@ -79,7 +73,6 @@ class Gallery:
         self.path = database.path
         self._db = database
         self._pipeline = pipeline
-        self._rotation: Rotation | None = None
         self._clock = clock
 
     @classmethod
@@ -103,11 +96,11 @@ class Gallery:
             clock: Seconds since 1970, for who expires and for receipts.
 
         Raises:
-            TemplateKeyError: Another template key has turned its rows, or none.
             MissingKeyError, WrongKeyError, KeyFileError: It is encrypted, and the key is not at hand. Without
                 a pipeline no key is needed for what touches neither embeddings nor crops.
             EncryptionError: A key was given, but it is not encrypted, or cannot be.
-            GalleryFileError: It is missing, not a gallery, or of a later version.
+            GalleryFileError: It is missing, not a gallery, of a later version, or its rows are turned by a
+                template key, which versions up to 0.1.0 did.
             GalleryUnreachableError: The database does not answer, or does not let us in.
             GalleryBusyError: Another program kept it locked for 30 seconds.
             SignatureError: Its rows were made by another pipeline.
@@ -115,10 +108,10 @@ class Gallery:
         database = open_backend(os.fspath(path), keys, create=create and pipeline is not None)
         gallery = cls(database, pipeline, clock)
         try:
-            gallery._rotation = read_rotation(keys.template)
+            check_not_turned(database)
             if pipeline is not None:
                 database.check_key()
-                gallery._check_signature(gallery._sign(pipeline))
+                gallery._check_signature(pipeline.signature)
         except BaseException:
             database.close()
             raise
@@ -216,21 +209,17 @@ class Gallery:
 
         Raises:
             UnknownPersonError: Nobody of that name or number is enrolled.
-            TemplateKeyError: Another template key has turned its rows, or none.
             MissingKeyError, WrongKeyError, KeyFileError: They are encrypted, and the key is not at hand.
         """
         person = self.person(who).number
-        query = f"""SELECT (SELECT signature FROM pipeline), faces.id, {self._db.row_column}, crop,
-                    sha256, {", ".join(BOX)}, score FROM faces
+        query = f"""SELECT faces.id, {self._db.row_column}, crop, sha256, {", ".join(BOX)}, score FROM faces
                     JOIN pictures ON pictures.id = picture_id WHERE person_id = ? ORDER BY faces.id"""
         with self._db.snapshot():
             found = self._db.read(query, person)
-            if found:
-                check_rotation(self.path, str(found[0][0]), self._rotation)
-            rows = self._db.decode_rows([number for _, number, *_ in found], [row for _, _, row, *_ in found])
+            rows = self._db.decode_rows([number for number, *_ in found], [row for _, row, *_ in found])
             return [
                 self._decode_template(number, row, crop, tuple(face))
-                for (_, number, _, crop, *face), row in zip(found, rows, strict=True)
+                for (number, _, crop, *face), row in zip(found, rows, strict=True)
             ]
 
     def pictures(self, who: Who) -> list[str]:
@@ -294,7 +283,7 @@ class Gallery:
         over = None if expires is None else to_seconds(expires, self._clock())
         pipeline = self._need_pipeline()
         with self._db.write() as db:
-            self._compare_signature(db.execute(SIGNATURE).fetchall(), self._sign(pipeline))
+            self._compare_signature(db.execute(SIGNATURE).fetchall(), pipeline.signature)
             if self._db.is_trial:
                 raise UpgradeError(
                     self.path, "it is a trial: enroll in the gallery itself, or confirm it first"
@@ -309,7 +298,7 @@ class Gallery:
             if over is not None:
                 expire_person(db, person, over)
             note_clock(db, self._clock())
-            encode = partial(self._encode_face, self._sign(pipeline))
+            encode = partial(self._encode_face, pipeline.signature)
             return sum(add_face(db, person, template, encode) for template in templates)
 
     def rename(self, old: Who, new: str) -> None:
@@ -369,8 +358,9 @@ class Gallery:
     def forget(self, who: Who) -> Receipt:
         """Delete a person so that nothing of them stays in the file.
 
-        The rows are deleted and overwritten, the file is packed, and the write-ahead log is emptied; the last
-        two also if nobody has that name, so that the call can be repeated. An upgrade that was begun beside
+        The rows are deleted and overwritten, the file is packed unless it is large (`compact`), and the
+        write-ahead log is emptied; the last two also if nobody has that name, so that the call can be
+        repeated. An upgrade that was begun beside
         the file loses them too. Copies of the file, such as backups, are beyond our reach.
 
         Returns:
@@ -462,18 +452,33 @@ class Gallery:
     def forget_traces(self) -> None:
         """Pack the file and empty the write-ahead log, so that only live rows are on the disk.
 
-        That it is done is written down behind the receipts of what was deleted.
+        That it is done is written down behind the receipts of what was deleted. A file of over 16 MB is not
+        packed, since that takes long: then receipts are not complete until `compact`.
 
         Raises:
             GalleryBusyError: Another program holds an older view of the file.
         """
+        self._pack(whole=False)
+
+    def compact(self) -> None:
+        """Write the file anew, however large it is, so that no trace of what was deleted stays in it.
+
+        It takes as much memory, and as much space on the disk, as the file is large. Others who write wait.
+
+        Raises:
+            GalleryBusyError: Another program holds an older view of the file.
+        """
+        self._pack(whole=True)
+
+    def _pack(self, *, whole: bool) -> None:
+        """Remove traces, and write down where they are gone."""
         through = last_number(self._db)
-        if not self._db.pack():
+        if not self._db.pack(whole=whole):
             reason = "who was deleted leaves traces in it until another program is done: forget again"
             raise GalleryBusyError(self.path, reason)
         places = self._db.packed_places()
         if self._db.file is not None:
-            places |= erase_in_upgrade(self._db.file)
+            places |= erase_in_upgrade(self._db.file, whole=whole)
         with self._db.write() as db, undamaged(self.path, "a receipt"):
             write_erasure(db, through, places, self._clock())
 
@@ -513,8 +518,7 @@ class Gallery:
         if k < 1 or most < 1:
             raise ValueError(f"k and most must be 1 or more, got {k} and {most}")
         pipeline = self._need_pipeline()
-        known = self._load(pipeline)
-        rows = turn(self._rotation, rows)
+        known = self._db.load(pipeline.signature)
         limits = judge(pipeline.thresholds, known, far)
         if not known.faces:
             return [
@@ -529,28 +533,14 @@ class Gallery:
         with undamaged(self.path, "a receipt"):
             return write_receipt(db, reason, gone, now)
 
-    def _load(self, pipeline: Pipeline) -> Known:
-        """Return who is enrolled now."""
-        try:
-            return self._db.load(self._sign(pipeline))
-        except SignatureError as error:  # it may be the key, which another program may change at any time
-            check_rotation(self.path, error.theirs, self._rotation)
-            raise
-
     def _decode_template(self, number: int, row: Embeddings, crop: bytes | None, face: Row) -> Template:
         """Return an enrolled face from its row and its columns."""
-        embedding = turn_back(self._rotation, row[None])[0]
-        return read_template(face, embedding, None if crop is None else self._db.decode_crop(number, crop))
+        return read_template(face, row, None if crop is None else self._db.decode_crop(number, crop))
 
     def _encode_face(self, signature: str, number: int, template: Template) -> dict[str, object]:
         """Return the columns that hold the row and the crop of a face."""
-        row = turn(self._rotation, template.embedding[None])[0]
         crop = None if template.crop is None else self._db.encode_crop(number, template.crop)
-        return {**self._db.encode_row(number, row, signature), "crop": crop}
-
-    def _sign(self, pipeline: Pipeline) -> str:
-        """Return the signature of the rows that a pipeline makes and that are kept here."""
-        return sign_turned(pipeline.signature, self._rotation)
+        return {**self._db.encode_row(number, template.embedding, signature), "crop": crop}
 
     def _check_signature(self, signature: str) -> None:
         """Compare the signature with the gallery's; a new one gets it."""
@@ -565,7 +555,6 @@ class Gallery:
     def _compare_signature(self, found: Sequence[Row], signature: str) -> None:
         """Raise unless the rows are of this pipeline: an upgrade may change them at any time."""
         theirs = str(found[0][0]) if found else "none"
-        check_rotation(self.path, theirs, self._rotation)
         if theirs != signature:
             raise SignatureError(self.path, theirs, signature)
 
@@ -574,3 +563,18 @@ class Gallery:
         if self._pipeline is None:
             raise ValueError("the gallery was opened without a pipeline: Gallery.open(path, recognizer)")
         return self._pipeline
+
+
+def check_not_turned(database: Backend) -> None:
+    """Raise if a template key has turned the rows, which versions up to 0.1.0 could do.
+
+    Raises:
+        GalleryFileError: It has.
+    """
+    found = database.read(SIGNATURE)
+    if found and TURNED in str(found[0][0]):
+        reason = (
+            "its rows are turned by a template key; the last version that reads them is 0.1.0: "
+            "with it, say `sameface gallery rekey --remove`"
+        )
+        raise GalleryFileError(database.path, reason)

@@ -159,11 +159,9 @@ class Keys:
 
     Attributes:
         encryption: Opens a file that is encrypted; None for one that is not.
-        template: Turns rows and probes (`sameface.gallery.rotation`); None leaves them as they are.
     """
 
     encryption: KeySource | None = None
-    template: KeySource | None = None
 
 
 NO_KEYS = Keys()

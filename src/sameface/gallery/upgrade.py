@@ -21,7 +21,6 @@ from sameface.gallery.address import MilvusAddress, parse_address
 from sameface.gallery.database import Database
 from sameface.gallery.index import SUFFIX as SEARCHED
 from sameface.gallery.keys import NO_KEYS, Keys, KeySource
-from sameface.gallery.rotation import Rotation, check_rotation, read_rotation, sign_turned, turn, turn_back
 from sameface.gallery.vault import Vault
 from sameface.thresholds import Thresholds
 
@@ -67,11 +66,10 @@ class Upgrade:
     forgotten in the gallery meanwhile is taken over when it is opened.
     """
 
-    def __init__(self, database: Database, source: str, target: str, rotation: Rotation | None) -> None:
+    def __init__(self, database: Database, source: str, target: str) -> None:
         self.path = database.path
         self.source = source
         self.target = target
-        self._rotation = rotation
         self._db = database
 
     @classmethod
@@ -81,29 +79,24 @@ class Upgrade:
         Args:
             path: The gallery.
             target: The signature of the new pipeline.
-            keys: What opens the gallery. If it is encrypted the upgrade is too, with the same data keys; if
-                its rows are turned, those of the upgrade are by the same key.
+            keys: What opens the gallery. If it is encrypted the upgrade is too, with the same data keys.
 
         Raises:
-            TemplateKeyError: Another template key has turned its rows, or none.
             MissingKeyError, WrongKeyError, KeyFileError: It is encrypted, and the key is not at hand.
             UpgradeError: It has that signature already, or an upgrade to another one was begun.
             GalleryFileError: It is missing or not a gallery.
         """
         check_file(path)
-        rotation = read_rotation(keys.template)
         source = read_signature(os.fspath(path), keys.encryption)
-        check_rotation(os.fspath(path), source, rotation)
-        signed = sign_turned(target, rotation)
-        if source == signed:
+        if source == target:
             raise UpgradeError(os.fspath(path), f"it was made with pipeline {target} already")
         database = Database.open(upgraded_path(path), create=True)
         database.vault.source = keys.encryption
         try:
-            begin(database, source, signed)
+            begin(database, source, target)
             with attached(database, os.fspath(path)), database.write() as db:
                 take_over(db, database.vault)
-            upgrade = cls(database, source, signed, rotation)
+            upgrade = cls(database, source, target)
             upgrade._settle()
         except BaseException:
             database.close()
@@ -139,7 +132,7 @@ class Upgrade:
 
     def put(self, faces: Sequence[PendingFace], rows: Embeddings) -> None:
         """Keep the rows that the new pipeline made of these faces, `(n, d) float32`."""
-        self._replace([face.number for face in faces], turn(self._rotation, rows), adapted=False)
+        self._replace([face.number for face in faces], rows, adapted=False)
 
     def adapt(self, move: Callable[[Embeddings], Embeddings], thresholds: Thresholds) -> int:
         """Move the rows of all faces that are left; those that were moved once before stay out.
@@ -162,8 +155,7 @@ class Upgrade:
         with self._db.write() as db:
             values = (self.source, json.dumps(asdict(thresholds)))
             db.execute("INSERT OR REPLACE INTO adapted (id, source, thresholds) VALUES (1, ?, ?)", values)
-        moved = move(turn_back(self._rotation, rows))
-        self._replace(numbers, turn(self._rotation, moved), adapted=True)
+        self._replace(numbers, move(rows), adapted=True)
         return len(found)
 
     def _replace(self, numbers: Sequence[int], rows: Embeddings, *, adapted: bool) -> None:
@@ -305,8 +297,12 @@ def take_over(db: sqlite3.Connection, vault: Vault) -> None:
             db.execute("DELETE FROM pending WHERE face_id = ?", (number,))
 
 
-def erase_in_upgrade(path: str) -> dict[str, bool]:
+def erase_in_upgrade(path: str, *, whole: bool = False) -> dict[str, bool]:
     """Delete whoever is gone from a gallery from an upgrade beside it too, and overwrite their bytes.
+
+    Args:
+        path: The gallery.
+        whole: As in `Database.pack`.
 
     Returns:
         The place, as in `Erasure.places`; nothing if no upgrade was begun.
@@ -323,11 +319,11 @@ def erase_in_upgrade(path: str) -> dict[str, bool]:
             return {}
         with attached(database, path), database.write() as db:
             delete_gone(db)
-        if not database.pack():
+        if not database.pack(whole=whole):
             raise GalleryBusyError(place, "who was deleted leaves traces in it until another program is done")
+        return {"upgrade": all(database.packed_places().values())}
     finally:
         database.close()
-    return {"upgrade": True}
 
 
 def delete_gone(db: sqlite3.Connection) -> None:

@@ -97,10 +97,6 @@ class MilvusDatabase:
     def check_key(self) -> None:
         """Do nothing: people who are encrypted are not let in."""
 
-    def change_signature(self, db: Statements, signature: str) -> None:
-        """Give the database of people another signature."""
-        self._people.change_signature(db, signature)
-
     def encode_row(self, number: int, row: Embeddings, signature: str) -> dict[str, object]:
         """Return the columns that hold a row in the database of people."""
         return self._people.encode_row(number, row, signature)
@@ -125,9 +121,9 @@ class MilvusDatabase:
             self._send()
         return Distributed(self._people, self._dialect, self._vectors, state)
 
-    def pack(self) -> bool:
+    def pack(self, *, whole: bool = False) -> bool:
         """Delete what Milvus still has of who was deleted, and pack the database of people."""
-        packed = self._people.pack()
+        packed = self._people.pack(whole=whole)
         try:
             self._send()
         except GalleryUnreachableError as error:

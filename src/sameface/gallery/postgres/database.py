@@ -87,11 +87,6 @@ class PostgresDatabase:
     def check_key(self) -> None:
         """Do nothing: no key is needed."""
 
-    def change_signature(self, db: Statements, signature: str) -> None:
-        """Give the gallery another signature; until the end of the transaction rows may have the old one."""
-        db.execute("SET CONSTRAINTS ALL DEFERRED")
-        db.execute("UPDATE pipeline SET signature = ?", (signature,))
-
     def encode_row(self, number: int, row: Embeddings, signature: str) -> dict[str, object]:  # noqa: ARG002
         """Return the columns that hold a row and say which pipeline made it."""
         return {"embedding": rows.encode_row(row), "signature": signature}
@@ -123,7 +118,7 @@ class PostgresDatabase:
                 self._rows = known
             return known
 
-    def pack(self) -> bool:
+    def pack(self, *, whole: bool = False) -> bool:  # noqa: ARG002
         """Write the tables anew without deleted rows; False if another program prevents it.
 
         With an index here or in Milvus they are too many to copy: the place of deleted rows is only freed.

@@ -84,7 +84,7 @@ MIGRATIONS = (
     {CHAIN}
     CREATE TABLE receipts (number bigint PRIMARY KEY, facts text NOT NULL, hash text NOT NULL);
     """,
-    # A template key is part of the signature, and can be changed: in a transaction that says so.
+    # Up to 0.1.0 a template key was part of the signature, and could be changed.
     """
     ALTER TABLE faces DROP CONSTRAINT faces_signature_fkey;
     ALTER TABLE faces ADD CONSTRAINT faces_signature_fkey

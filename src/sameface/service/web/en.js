@@ -278,7 +278,6 @@ export default {
   "error.bad_key": "The server cannot read the key of its gallery.",
   "error.no_key": "The gallery is encrypted, and the server was started without its key.",
   "error.wrong_key": "The gallery is encrypted with another key than the server's.",
-  "error.other_key": "The faces in the gallery were stored with another template key than the server's.",
   "error.bad_seal": "Something in the encrypted gallery was changed or damaged.",
   "error.bad_encryption": "The encryption of the gallery does not allow this now.",
   "error.other_signature": "The gallery was made with another model.",

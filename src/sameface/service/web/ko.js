@@ -278,7 +278,6 @@ export default {
   "error.bad_key": "서버가 갤러리의 키를 읽을 수 없습니다.",
   "error.no_key": "갤러리가 암호화되어 있는데 서버가 키 없이 시작되었습니다.",
   "error.wrong_key": "갤러리가 서버의 키와 다른 키로 암호화되어 있습니다.",
-  "error.other_key": "갤러리의 얼굴이 서버의 것과 다른 템플릿 키로 저장되어 있습니다.",
   "error.bad_seal": "암호화된 갤러리의 내용이 바뀌었거나 손상되었습니다.",
   "error.bad_encryption": "갤러리의 암호화 상태 때문에 지금은 할 수 없습니다.",
   "error.other_signature": "다른 모델로 만든 갤러리입니다.",
