@@ -65,7 +65,6 @@ def test_an_answer_says_what_to_do_next(error: SamefaceError, status: int, heade
         errors.KeyFileError,
         errors.MissingKeyError,
         errors.WrongKeyError,
-        errors.TemplateKeyError,
         errors.EncryptionError,
     ],
 )
