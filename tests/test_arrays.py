@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sameface.arrays import expect_shape
+from sameface.arrays import are_unit_rows, expect_shape
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,23 @@ def test_a_big_endian_array_is_another_dtype():
 def test_what_is_no_array_is_refused(value):
     with pytest.raises(TypeError, match=f"rows must be a NumPy array, got {type(value).__name__}"):
         expect_shape("rows", value, ("n", "d"), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("row", "usable"),
+    [
+        ([0.6, 0.8], True),
+        ([0.0, 1.0009], True),
+        ([0.0, -0.9991], True),
+        ([0.0, 1.0011], False),
+        ([0.0, 0.9989], False),
+        ([0.0, 0.0], False),
+        ([0.0, np.nan], False),
+        ([1.0, np.inf], False),
+        ([3e38, 3e38], False),
+    ],
+)
+def test_a_unit_row_is_finite_and_has_length_1_within_a_thousandth(row: list[float], usable: bool) -> None:
+    rows = np.array([[1, 0], row, [0, 1]], np.float32)
+    assert are_unit_rows(rows).tolist() == [True, usable, True]
+    assert are_unit_rows(np.empty((0, 2), np.float32)).tolist() == []

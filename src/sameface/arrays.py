@@ -24,6 +24,8 @@ Embeddings: TypeAlias = NDArray[np.float32]
 
 Shape: TypeAlias = tuple[int | str, ...]
 
+LENGTH_TOLERANCE = 1e-3  # of an embedding, whose length is 1
+
 
 def expect_shape(name: str, array: NDArray[np.generic], shape: Shape, dtype: type[np.generic]) -> None:
     """Raise unless `array` has this shape and dtype.
@@ -47,3 +49,10 @@ def expect_shape(name: str, array: NDArray[np.generic], shape: Shape, dtype: typ
     )
     if not fits:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+
+
+def are_unit_rows(rows: Embeddings) -> NDArray[np.bool_]:
+    """Return for each of some rows, `(n, d) float32`, whether it is finite and its length 1 within 1e-3."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+        return np.abs(lengths - 1) <= LENGTH_TOLERANCE
