@@ -55,4 +55,5 @@ def are_unit_rows(rows: Embeddings) -> NDArray[np.bool_]:
     """Return for each of some rows, `(n, d) float32`, whether it is finite and its length 1 within 1e-3."""
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-        return np.abs(lengths - 1) <= LENGTH_TOLERANCE
+        usable: NDArray[np.bool_] = np.abs(lengths - 1) <= LENGTH_TOLERANCE
+    return usable
