@@ -199,7 +199,8 @@ BODIES = {
     "nothing": ({}, 415),
     "text": ({"content": "picture", "headers": {"Content-Type": "text/plain"}}, 415),
     "broken JSON": ({"content": "{", "headers": {"Content-Type": "application/json"}}, 422),
-    "deep JSON": ({"content": "[" * 100_000, "headers": {"Content-Type": "application/json"}}, 422),
+    "deep JSON": ({"content": "[" * 4000, "headers": {"Content-Type": "application/json"}}, 422),
+    "deepest JSON": ({"content": "[" * 100_000, "headers": {"Content-Type": "application/json"}}, 413),
     "no UTF-8": ({"content": b'{"picture":"\xff"}', "headers": {"Content-Type": "application/json"}}, 422),
     "half a letter": (
         {"content": '{"picture":"\\ud800"}', "headers": {"Content-Type": "application/json"}},

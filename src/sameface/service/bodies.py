@@ -15,10 +15,11 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from sameface.errors import BodyTooLargeError, RequestError
-from sameface.service.config import ServiceConfig
 from sameface.service.state import State
 from sameface.service.uploads import Upload
 
+OTHERS = 5000  # values of JSON beside the pictures; each comma counts, also one in a text
+SHOWN, SHOWN_LETTERS = 20, 100  # problems of a body in an answer, and letters of the name of a field
 SLOWEST = 1000  # bytes a second of a body, after the seconds that each piece may take
 
 FORM, JSON = "multipart/form-data", "application/json"
@@ -36,6 +37,10 @@ class FormParser(MultiPartParser):
         for file in self._files_to_close_on_error:
             file.close()
 
+    def is_full(self) -> bool:
+        """Return whether there are more files than may be."""
+        return self._current_files > self.max_files
+
 
 def body_of(model: type[Body], *, album: bool = False) -> Callable[[Request], AsyncIterator[Body]]:
     """Return a dependency that reads the body of a request; its bytes count as long as the request lasts.
@@ -47,17 +52,21 @@ def body_of(model: type[Body], *, album: bool = False) -> Callable[[Request], As
 
     async def read(request: Request) -> AsyncIterator[Body]:
         state: State = request.app.state.sameface
-        limit = state.config.album_bytes if album else state.config.request_bytes
+        config = state.config
+        limit = config.album_bytes if album else config.request_bytes
+        pictures = config.album_pictures if album else config.request_pictures
         with state.buffer.held() as held:
             request.state.held = held
-            stream = read_within(request, limit, state.config.wait_seconds, held.take)
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind == FORM:
-                yield await read_form(request, stream, model, state.config)
+                take = lambda size: held.take(2 * size)  # noqa: E731, the files of the form, and the pictures
+                stream = read_within(request, limit, config.wait_seconds, take)
+                yield await read_form(request, stream, model, pictures)
             elif kind == JSON:
+                stream = read_within(request, limit, config.wait_seconds, held.take)
                 data = b"".join([chunk async for chunk in stream])
-                held.take(2 * len(data))  # for its strings, and the pictures in them
-                yield await asyncio.to_thread(parse_json, data, model)
+                held.take(size_of_strings(data))
+                yield await asyncio.to_thread(parse_json, data, model, pictures)
             else:
                 raise HTTPException(415, f"the body must be {FORM} or {JSON}, it is {kind or 'neither'!r}")
 
@@ -93,22 +102,22 @@ async def read_within(
 
 
 async def read_form(
-    request: Request, stream: AsyncGenerator[bytes, None], model: type[Body], config: ServiceConfig
+    request: Request, stream: AsyncGenerator[bytes, None], model: type[Body], pictures: int
 ) -> Body:
-    """Return what a form holds."""
-    parser = FormParser(
-        request.headers, stream, max_files=config.album_pictures, max_fields=config.request_pictures + 50
-    )
+    """Return what a form with at most so many pictures holds."""
+    parser = FormParser(request.headers, stream, max_files=pictures, max_fields=pictures + 50)
     try:
         form = await parser.parse()
-        return await asyncio.to_thread(parse_form, form, model)
+        return await asyncio.to_thread(parse_form, form, model, pictures)
     except MultiPartException as error:
+        if parser.is_full():
+            raise BodyTooLargeError("pictures", pictures) from error
         raise RequestError(f"not a form: {error.message}") from error
     finally:
         parser.close()
 
 
-def parse_form(form: FormData, model: type[Body]) -> Body:
+def parse_form(form: FormData, model: type[Body], pictures: int) -> Body:
     """Return the fields of a form; only fields that are lists may come several times."""
     lists = {name for name, field in model.model_fields.items() if get_origin(field.annotation) is list}
     values: dict[str, Any] = {}
@@ -119,25 +128,50 @@ def parse_form(form: FormData, model: type[Body]) -> Body:
         elif name in values:
             raise RequestError("the body does not hold what it must", [(name, "given twice")])
         else:
-            values[name] = parse_text_list(name, item) if name in lists else item
-    return check(model, values, strict=False)
+            values[name] = (
+                parse_text_list(name, item, pictures) if name in lists and isinstance(item, str) else item
+            )
+    return check(model, values, pictures, strict=False)
 
 
-def parse_text_list(name: str, text: Any) -> Any:
+def parse_text_list(name: str, text: str, pictures: int) -> Any:
     """Return the list that a field of a form holds as JSON."""
+    refuse_many_values(text.encode(), pictures)
     try:
         return from_json(text, allow_inf_nan=False)
     except ValueError as error:
         raise RequestError("the body does not hold what it must", [(name, f"not JSON: {error}")]) from error
 
 
-def parse_json(data: bytes, model: type[Body]) -> Body:
-    """Return what a JSON body holds."""
+def size_of_strings(data: bytes) -> int:
+    """Return how many bytes the strings of a JSON text, and the pictures in them, take at most.
+
+    A string with one letter beyond Latin-1 takes 4 bytes for every letter.
+    """
+    return (2 if data.isascii() and b"\\u" not in data else 5) * len(data)
+
+
+def refuse_many_values(data: bytes, pictures: int) -> None:
+    """Refuse a JSON text with more values than a body may hold, before it is parsed.
+
+    Every value but the first stands behind a comma or a bracket; a parsed one takes up to 30 times its text.
+
+    Raises:
+        BodyTooLargeError: There may be more.
+    """
+    limit = pictures + OTHERS
+    if sum(map(data.count, (b",", b"[", b"{"))) > limit:
+        raise BodyTooLargeError("values", limit)
+
+
+def parse_json(data: bytes, model: type[Body], pictures: int) -> Body:
+    """Return what a JSON body with at most so many pictures holds."""
+    refuse_many_values(data, pictures)
     try:
         values = from_json(data, allow_inf_nan=False)
     except ValueError as error:
         raise RequestError(f"the body is not JSON: {error}") from error
-    body = check(model, values, strict=True)
+    body = check(model, values, pictures, strict=True)
     for name, value in body:
         if isinstance(value, list):
             name_uploads(name, value)
@@ -151,19 +185,36 @@ def name_uploads(field: str, items: list[Any]) -> None:
             item.name = f"{field}[{number}]"
 
 
-def check(model: type[Body], values: Any, *, strict: bool) -> Body:
-    """Return the values as a model, or say what is wrong with each."""
+def check(model: type[Body], values: Any, pictures: int, *, strict: bool) -> Body:
+    """Return the values as a model, or say what is wrong with the first that are wrong."""
+    if isinstance(values, dict):
+        refuse_long_lists(model, values, pictures)
     try:
         return model.model_validate(values, strict=strict)
     except ValidationError as error:
-        raise RequestError("the body does not hold what it must", list_problems(error.errors())) from error
+        problems = list_problems(error.errors(include_url=False, include_input=False))
+        raise RequestError("the body does not hold what it must", problems) from error
+
+
+def refuse_long_lists(model: type[Body], values: dict[str, Any], pictures: int) -> None:
+    """Refuse many unknown fields, and lists of more items than pictures may be, before validation."""
+    unknown = [name for name in values if name not in model.model_fields]
+    if len(unknown) > SHOWN:
+        problems = [{"loc": (name,), "msg": "Extra inputs are not permitted"} for name in unknown[:SHOWN]]
+        raise RequestError("the body does not hold what it must", list_problems(problems))
+    for name, value in values.items():
+        if isinstance(value, list) and len(value) > pictures:
+            raise BodyTooLargeError(name, pictures)
 
 
 def list_problems(errors: Any) -> list[tuple[str, str]]:
     """Return where each problem is, and what."""
     return [
-        (".".join(str(part) for part in error["loc"] if part != "body") or "body", str(error["msg"]))
-        for error in errors[:20]
+        (
+            ".".join(str(part)[:SHOWN_LETTERS] for part in error["loc"] if part != "body") or "body",
+            error["msg"],
+        )
+        for error in errors[:SHOWN]
     ]
 
 

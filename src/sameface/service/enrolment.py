@@ -9,7 +9,6 @@ from datetime import datetime
 from functools import partial
 
 from sameface.errors import (
-    BodyTooLargeError,
     FaceTakenError,
     NothingEnrolledError,
     PersonExistsError,
@@ -44,13 +43,12 @@ async def enroll_pictures(state: State, key: Key, who: str | int, body: FacesBod
         body: The pictures.
 
     Raises:
-        BodyTooLargeError, PersonExistsError, UnknownPersonError, BadNameError, BadNoteError, BadExpiryError:
-            Nothing was looked at.
+        PersonExistsError, UnknownPersonError, BadNameError, BadNoteError, BadExpiryError: Nothing was
+            looked at.
         NothingEnrolledError: No picture can be used.
         BusyError: Too much is waiting; nothing was looked at.
     """
     gallery = state.gallery
-    check_count(body.pictures, state.config.request_pictures)
     if body.consent is not None:
         clean_note(body.consent)
     expires = read_expiry(state, body.expire_after, new=isinstance(who, str))
@@ -93,12 +91,6 @@ def read_expiry(state: State, words: str | None, *, new: bool) -> datetime | Non
     if words is None and new and days is not None:
         words = f"{days}d"
     return None if words is None else parse_moment(words, time.time())
-
-
-def check_count(uploads: list[Upload], limit: int) -> None:
-    """Refuse more pictures than one request may hold."""
-    if len(uploads) > limit:
-        raise BodyTooLargeError("pictures", limit)
 
 
 def check_person(gallery: Gallery, who: str | int) -> None:

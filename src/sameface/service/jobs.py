@@ -12,7 +12,6 @@ from sameface.errors import SamefaceError
 from sameface.service.answers import AlbumAnswer, ErrorBody, JobAnswer
 from sameface.service.bodies import body_of, describe_body
 from sameface.service.edge import BUG
-from sameface.service.enrolment import check_count
 from sameface.service.faults import told
 from sameface.service.guard import Reader
 from sameface.service.joblist import Job
@@ -45,7 +44,6 @@ async def cluster(
     body: Annotated[ClusterBody, Depends(body_of(ClusterBody, album=True))],
 ) -> JobAnswer:
     """Begin to sort pictures into groups of one person each; the answer is a job to ask for."""
-    check_count(body.pictures, state.config.album_pictures)
     threshold = (await state.ask(state.thresholds)).at(body.far)
     uploads = list(body.pictures)
     body.pictures.clear()  # the job lets go of them one by one

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 
 from sameface.service.uploads import Upload
 
@@ -41,6 +41,7 @@ Expiry = Annotated[
         description="When the person is to be deleted: `365d`, `2027-01-31` (UTC); `never` where it changes.",
     ),
 ]
+Pictures = Annotated[list[Upload], FailFast()]
 
 
 class Wish(BaseModel):
@@ -90,8 +91,10 @@ class FacesBody(Wish):
         json_schema_extra={"example": {"pictures": [BASE64, BASE64], "faces": ["only", 0]}}
     )
 
-    pictures: list[Upload] = Field(min_length=1, description="Up to `request_pictures` of /v1/model.")
-    faces: list[Choice] = Field([], description="Which face of each picture; empty means the only one.")
+    pictures: Pictures = Field(min_length=1, description="Up to `request_pictures` of /v1/model.")
+    faces: Annotated[list[Choice], FailFast()] = Field(
+        [], description="Which face of each picture; empty means the only one."
+    )
     consent: Note = None
     expire_after: Expiry = None
 
@@ -131,5 +134,5 @@ class ClusterBody(Wish):
 
     model_config = ConfigDict(json_schema_extra={"example": {"pictures": [BASE64, BASE64], "far": 0.0003}})
 
-    pictures: list[Upload] = Field(min_length=1, description="Up to `album_pictures` of /v1/model.")
+    pictures: Pictures = Field(min_length=1, description="Up to `album_pictures` of /v1/model.")
     far: Far = Field(3e-4, description="How near the faces of one person must be.")
