@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sameface.arrays import are_unit_rows, expect_shape
+from sameface.arrays import are_unit_rows, expect_shape, expect_unit_rows
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,18 @@ def test_a_unit_row_is_finite_and_has_length_1_within_a_thousandth(row: list[flo
     rows = np.array([[1, 0], row, [0, 1]], np.float32)
     assert are_unit_rows(rows).tolist() == [True, usable, True]
     assert are_unit_rows(np.empty((0, 2), np.float32)).tolist() == []
+
+
+WRONG_ROWS = {
+    "longer": (np.array([[1, 0], [1.3, 0]], np.float32), "row 1 has length 1.3"),
+    "just too long": (np.array([[1.0011, 0]], np.float32), "row 0 has length 1.0011"),
+    "zeros": (np.zeros((1, 2), np.float32), "row 0 has length 0"),
+    "not a number": (np.array([[1, 0], [0, 1], [np.nan, 0]], np.float32), "row 2 has a number that is not"),
+    "infinite": (np.array([[np.inf, 0]], np.float32), "row 0 has a number that is not finite"),
+}
+
+
+@pytest.mark.parametrize(("rows", "words"), WRONG_ROWS.values(), ids=WRONG_ROWS)
+def test_rows_that_are_no_embeddings_are_refused_by_number(rows, words):
+    with pytest.raises(ValueError, match=words):
+        expect_unit_rows("rows", rows)

@@ -142,7 +142,7 @@ def test_none_one_and_two_rows(count: int, labels: list[int]) -> None:
 
 
 def test_rows_whose_distances_would_not_fit_in_memory_have_no_tree() -> None:
-    rows = np.zeros((cluster.MAX_ROWS + 1, 1), np.float32)
+    rows = np.ones((cluster.MAX_ROWS + 1, 1), np.float32)
     with pytest.raises(ValueError, match=r"rows must be 20,000 or fewer, got 20,001"):
         link_rows(rows)
 
@@ -333,3 +333,16 @@ def test_a_label_under_0_and_a_label_too_few_are_refused() -> None:
         extend_clusters(rows, known=rows, labels=np.array([0, -1, 2]), threshold=1)
     with pytest.raises(ValueError, match=r"labels must have shape \(3,\), got \(2,\)"):
         extend_clusters(rows, known=rows, labels=np.array([0, 1]), threshold=1)
+
+
+@pytest.mark.parametrize("length", [1.3, 0.0, np.nan])
+def test_rows_that_are_no_embeddings_are_not_grouped(length: float) -> None:
+    rows = random_rows(0, 5)
+    rows[3] *= np.float32(length)
+    with pytest.raises(ValueError, match="row 3 has"):
+        cluster_embeddings(rows, threshold=1)
+    known, labels = random_rows(1, 2), np.zeros(2, np.int64)
+    with pytest.raises(ValueError, match="row 3 has"):
+        extend_clusters(rows, known=known, labels=labels, threshold=1)
+    with pytest.raises(ValueError, match="known must be finite"):
+        extend_clusters(known, known=rows, labels=np.zeros(5, np.int64), threshold=1)

@@ -39,7 +39,7 @@ def test_no_rows_give_an_empty_table(n: int, m: int):
 
 
 def test_rows_of_two_widths_are_refused():
-    with pytest.raises(ValueError, match=r"b must have shape \('m', 64\), got \(1, 128\)"):
+    with pytest.raises(ValueError, match=r"b must have shape \('n', 64\), got \(1, 128\)"):
         squared_distances(random_rows(1, 64), random_rows(1, 128))
 
 
@@ -54,3 +54,10 @@ def test_a_distance_on_the_threshold_is_the_same_person():
 
 def test_a_distance_just_over_the_threshold_is_another_person():
     assert not Decision(distance=np.nextafter(0.25, 1), threshold=0.25, far=1e-3).same
+
+
+def test_rows_that_are_no_embeddings_are_not_compared():
+    rows = random_rows(3, 8)
+    rows[1] *= np.float32(1.3)
+    with pytest.raises(ValueError, match=r"b must be finite and of length 1, row 1 has length 1\.3"):
+        squared_distances(random_rows(2, 8), rows)

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sameface.arrays import Image
-from sameface.compare import squared_distances
 from sameface.errors import TooFewPairsError
 from sameface.evaluation.cache import Cache
 from sameface.evaluation.degradations import (
@@ -268,7 +267,7 @@ def test_distances_are_those_of_the_rows_and_missing_where_a_face_is():
     rows = pictures.rows.copy()
     rows[3] = 0
     scores = score_pairs(pictures, rows)
-    every = squared_distances(rows, rows)
+    every = 2 - 2 * rows @ rows.T
     wanted = {}
     for a, b in pictures.pairs.tolist():
         wanted.setdefault(3 in (a, b), []).append(every[a, b])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -428,10 +429,24 @@ def test_a_far_that_the_calibration_does_not_reach_is_refused(gallery: Gallery) 
     assert identify_one(gallery, turned(0), far=2e-4).threshold == pytest.approx(0.01, abs=1e-4)
 
 
+@pytest.mark.parametrize("length", [1.3, 0.0, np.nan])
+def test_rows_that_are_no_embeddings_are_neither_enrolled_nor_identified(
+    gallery: Gallery, length: float
+) -> None:
+    gallery.enroll("Red", [face(toy.RED)])
+    row = toy.row_of(toy.BLUE) * np.float32(length)
+    with pytest.raises(ValueError, match="embedding must be finite and of length 1"):
+        gallery.enroll("Blue", [replace(face(toy.BLUE, "b"), embedding=row)])
+    assert gallery.people() == [Person("Red", 1)]
+    for closed_set in (False, True):
+        with pytest.raises(ValueError, match="rows must be finite and of length 1, row 1"):
+            gallery.identify(np.stack([toy.row_of(toy.RED), row]), closed_set=closed_set)
+
+
 def test_probes_of_another_width_are_refused(gallery: Gallery) -> None:
     gallery.enroll("Red", [face(toy.RED)])
     with pytest.raises(ValueError, match="must have shape"):
-        gallery.identify(np.zeros((1, 4), np.float32))
+        gallery.identify(np.eye(1, 4, dtype=np.float32))
     with pytest.raises(TypeError, match="rows must be float32"):
         gallery.identify(np.zeros((1, 3)))
     with pytest.raises(ValueError, match="rows must have shape"):
@@ -532,7 +547,7 @@ def test_without_a_pipeline_people_are_managed_but_not_enrolled_or_identified(
         with pytest.raises(ValueError, match="opened without a pipeline"):
             gallery.enroll("Red", [face(toy.RED)])
         with pytest.raises(ValueError, match="opened without a pipeline"):
-            gallery.identify(np.zeros((1, 3), np.float32))
+            gallery.identify(toy.row_of(toy.RED)[None])
 
 
 def test_a_closed_gallery_says_so(place: str, toy_recognizer: Recognizer) -> None:

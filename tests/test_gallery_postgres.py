@@ -488,8 +488,9 @@ def test_kept_thresholds_are_seen_by_other_programs(
 def test_rows_come_back_bit_for_bit(gallery: Gallery, width: int) -> None:
     rng = np.random.default_rng(width)
     rows = [unit_rows(rng.normal(size=(1, width)).astype(np.float32))[0] for _ in range(20)]
-    rows[0][0] = -0.0
-    rows[1][0] = np.float32(1e-42)  # with fewer digits than the others
+    for row, odd in zip(rows, (-0.0, 1e-42), strict=False):  # the second has fewer digits than the others
+        row[0] = odd if width > 1 else row[0]
+        row /= np.linalg.norm(row)
     box = np.array([0, 0, 9, 9], np.float32)
     gallery.enroll("Red", [Template(str(number), box, 0.1, row) for number, row in enumerate(rows)])
     found = gallery.templates("Red")

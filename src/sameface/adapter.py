@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.arrays import Embeddings, expect_shape
+from sameface.arrays import Embeddings, expect_shape, expect_unit_rows
 from sameface.atomic import replace_file
 from sameface.embed import unit_rows
 from sameface.errors import AdapterError
@@ -92,7 +92,7 @@ class Adapter:
         Raises:
             ValueError: Rows of another width.
         """
-        expect_shape("rows", rows, ("n", len(self.bends)), np.float32)
+        expect_unit_rows("rows", rows, len(self.bends))
         moved = np.zeros((len(rows), self.matrix.shape[1]), np.float32)
         for start in range(0, len(rows), BLOCK):
             part = slice(start, start + BLOCK)

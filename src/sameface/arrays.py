@@ -9,6 +9,8 @@
   Euclidean distance, 0 to 4, lower is nearer** (FaceNet, section 3); there is no other measure.
 - Letters: `n` faces, `m` the other side, `d` the width of an embedding, `h w` a picture, `k` neighbours.
 - Nothing is a number: no face is `[]` or an array with `n = 0`, never `None`.
+- The truth value of an answer is its yes: `bool(decision)` is `decision.same`, that of an identification
+  is whether somebody is named, that of a verdict whether it is passed or intact.
 """
 
 from __future__ import annotations
@@ -57,3 +59,27 @@ def are_unit_rows(rows: Embeddings) -> NDArray[np.bool_]:
         lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
         usable: NDArray[np.bool_] = np.abs(lengths - 1) <= LENGTH_TOLERANCE
     return usable
+
+
+def expect_unit_rows(name: str, rows: Embeddings, width: int | str = "d") -> None:
+    """Raise unless `rows` are embeddings: finite, and each of length 1 to within `LENGTH_TOLERANCE`.
+
+    Args:
+        name: What the array is called in the message.
+        rows: Any array.
+        width: A number where the width is fixed.
+
+    Raises:
+        TypeError: It is no array of `float32`.
+        ValueError: The shape differs, or a row is not finite or not of length 1; the first such row is named.
+    """
+    expect_shape(name, rows, ("n", width), np.float32)
+    usable = are_unit_rows(rows)
+    if not usable.all():
+        first = int(usable.argmin())
+        length = float(np.linalg.norm(rows[first].astype(np.float64)))
+        found = f"length {length:.6g}" if np.isfinite(length) else "a number that is not finite"
+        raise ValueError(
+            f"{name} must be finite and of length 1, row {first} has {found}: "
+            "divide each row by its length, and leave out rows of zeros"
+        )

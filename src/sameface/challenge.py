@@ -60,7 +60,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdict:
-    """How far somebody is with a challenge.
+    """How far somebody is with a challenge; true once it is passed.
 
     Attributes:
         met: How many poses were taken.
@@ -76,6 +76,10 @@ class Verdict:
     anchor: Frame | None = None
     too_fast: bool = False
     reason: Reason | None = None
+
+    def __bool__(self) -> bool:
+        """Whether the challenge is passed."""
+        return self.state == "passed"
 
     @property
     def state(self) -> Literal["running", "passed", "failed"]:

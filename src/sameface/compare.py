@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.arrays import Embeddings, expect_shape
+from sameface.arrays import Embeddings, expect_unit_rows
 from sameface.manifest import Logistic
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether two faces are the same person's.
+    """Whether two faces are the same person's; true if they are.
 
     Attributes:
         distance: The squared Euclidean distance of the two embeddings, 0 to 4.
@@ -26,6 +26,10 @@ class Decision:
     threshold: float
     far: float
     logistic: Logistic | None = None
+
+    def __bool__(self) -> bool:
+        """Whether the two are the same person, as `same`."""
+        return self.same
 
     @property
     def same(self) -> bool:
@@ -59,10 +63,15 @@ def squared_distances(a: Embeddings, b: Embeddings) -> NDArray[np.float32]:
         `(n, m) float32`.
 
     Raises:
-        ValueError: The two widths differ.
+        ValueError: The two widths differ, or a row is not finite or not of length 1.
     """
-    expect_shape("a", a, ("n", "d"), np.float32)
-    expect_shape("b", b, ("m", a.shape[1]), np.float32)
+    expect_unit_rows("a", a)
+    expect_unit_rows("b", b, a.shape[1])
+    return unit_distances(a, b)
+
+
+def unit_distances(a: Embeddings, b: Embeddings) -> NDArray[np.float32]:
+    """Return what `squared_distances` does, of rows that are known to be unit rows of one width."""
     distances = a @ b.T  # (n, m)
     distances *= -2
     distances += 2

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from sameface.adapter import ARCHIVE_ERRORS
+from sameface.arrays import expect_unit_rows
 from sameface.atomic import replace_file
 from sameface.cli import BadInputError
 from sameface.cli.options import far_option, json_option, recognizer_options
@@ -110,6 +111,10 @@ def read_faces(path: Path, signature: str, wanted: tuple[str, ...]) -> Columns:
     except ARCHIVE_ERRORS as error:
         told = "damaged, or not written by `sameface embed` or `sameface group`"
         raise BadInputError(f"cannot use {str(path)!r}: {told} ({error})") from error
+    try:
+        expect_unit_rows("embedding", columns["embedding"])
+    except (TypeError, ValueError) as error:
+        raise BadInputError(f"cannot use {str(path)!r}: {error}") from error
     if theirs != signature:
         way = "use the weights and options that it was made with"
         raise BadInputError(f"{str(path)!r} was made with pipeline {theirs}; this is {signature}: {way}")

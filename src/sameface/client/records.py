@@ -46,7 +46,7 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verification:
-    """Whether two pictures show the same person.
+    """Whether two pictures show the same person; true if they do.
 
     Attributes:
         distance: The squared Euclidean distance of the two embeddings, 0 to 4.
@@ -69,6 +69,10 @@ class Verification:
     b: Face
     live: bool | None = None
 
+    def __bool__(self) -> bool:
+        """Whether the two are the same person, as `same`."""
+        return self.same
+
     @property
     def same(self) -> bool:
         """Whether the distance is at or under the threshold."""
@@ -77,7 +81,7 @@ class Verification:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Identified:
-    """Who the faces of a picture are.
+    """Who the faces of a picture are; true if somebody is named.
 
     Attributes:
         width: Of the upright picture, in pixels.
@@ -92,6 +96,10 @@ class Identified:
     faces: tuple[Face, ...]
     answers: tuple[Identification, ...]
     live: tuple[bool | None, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether any face is named."""
+        return any(self.answers)
 
     @property
     def names(self) -> list[str | None]:
@@ -118,7 +126,7 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChallengeStep:
-    """How far somebody before a camera is.
+    """How far somebody before a camera is; true once the challenge is passed.
 
     Attributes:
         state: Whether it is over.
@@ -137,6 +145,10 @@ class ChallengeStep:
     total: int
     too_fast: bool
     face: Face | None
+
+    def __bool__(self) -> bool:
+        """Whether the challenge is passed."""
+        return self.state == "passed"
 
 
 @dataclass(frozen=True, slots=True)

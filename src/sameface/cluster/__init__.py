@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.arrays import Embeddings, expect_shape
+from sameface.arrays import Embeddings, expect_shape, expect_unit_rows
 from sameface.cluster.merge import Merging
 from sameface.cluster.near import Told
 from sameface.cluster.pairs import check_pairs, same_picture_pairs
@@ -47,12 +47,13 @@ def cluster_embeddings(
         that is near no other is a group by itself.
 
     Raises:
-        ValueError: A threshold outside 0 to 4; a pair that names a row which is not there, or one row twice.
+        ValueError: Rows that are not unit rows; a threshold outside 0 to 4; a pair that names a row which is
+            not there, or one row twice.
     """
     check_threshold(threshold)
     if len(rows) <= FEW:
         return cut_tree(link_rows(rows, cannot_link=cannot_link), threshold, len(rows))
-    expect_shape("rows", rows, ("n", "d"), np.float32)
+    expect_unit_rows("rows", rows)
     forbidden = check_pairs(cannot_link, len(rows))
     merging = Merging(rows.copy(), np.ones(len(rows), np.int64), threshold=threshold)
     return number_groups(merging.run(forbidden, told))
@@ -87,8 +88,8 @@ def extend_clusters(
         ValueError: As `cluster_embeddings`; a label under 0; known and labels differ in number.
     """
     check_threshold(threshold)
-    expect_shape("rows", rows, ("n", "d"), np.float32)
-    expect_shape("known", known, ("m", rows.shape[1]), np.float32)
+    expect_unit_rows("rows", rows)
+    expect_unit_rows("known", known, rows.shape[1])
     expect_shape("labels", labels, (len(known),), np.int64)
     if labels.min(initial=0) < 0:
         raise ValueError(f"labels must be 0 or more, got {labels.min()}")

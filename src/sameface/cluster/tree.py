@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.arrays import Embeddings, expect_shape
+from sameface.arrays import Embeddings, expect_unit_rows
 from sameface.cluster.pairs import check_pairs
-from sameface.compare import squared_distances
+from sameface.compare import unit_distances
 
 MAX_ROWS = 20_000  # the distances of every pair take 8 bytes each: 1.6 GB here
 
@@ -28,7 +28,7 @@ def link_rows(rows: Embeddings, *, cannot_link: Iterable[tuple[int, int]] = ()) 
         ValueError: Over 20,000 rows, whose distances would not fit in memory; a pair that names a row which
             is not there, or one row twice.
     """
-    expect_shape("rows", rows, ("n", "d"), np.float32)
+    expect_unit_rows("rows", rows)
     count = len(rows)
     if count > MAX_ROWS:
         raise ValueError(f"rows must be {MAX_ROWS:,} or fewer, got {count:,}: cluster a part at a time")
@@ -51,7 +51,7 @@ def pair_distances(rows: Embeddings) -> NDArray[np.float64]:
     start = 0
     for first in range(count - 1):
         stop = start + count - 1 - first
-        distances[start:stop] = squared_distances(rows[first : first + 1], rows[first + 1 :])[0]
+        distances[start:stop] = unit_distances(rows[first : first + 1], rows[first + 1 :])[0]
         start = stop
     return distances
 

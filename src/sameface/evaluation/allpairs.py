@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings
-from sameface.compare import squared_distances
+from sameface.compare import unit_distances
 
 BLOCK = 1 << 22  # distances at a time: 16 MB, and 32 MB for their bins
 BEYOND = 5.0  # no distance: a pair of one person, or one that was counted already
@@ -85,7 +85,7 @@ def impostor_blocks(rows: Embeddings, person: Numbers64) -> Iterator[tuple[int, 
     start = 0
     while start < len(rows):
         stop = min(start + max(BLOCK // (len(rows) - start), 1), len(rows))
-        distances = squared_distances(rows[start:stop], rows[start:])
+        distances = unit_distances(rows[start:stop], rows[start:])
         near = int(np.searchsorted(person, person[stop - 1], side="right"))
         # Rows stand in the order of their people: a later person is a pair that was not seen yet.
         old = person[start:stop, None] >= person[None, start:near]
@@ -170,7 +170,7 @@ def own_blocks(rows: Embeddings, person: Numbers64) -> Iterator[tuple[int, Dista
         step = max(BLOCK // (high - low), 1)
         for start in range(low, high - 1, step):
             stop = min(start + step, high)
-            distances = squared_distances(rows[start:stop], rows[start:high])
+            distances = unit_distances(rows[start:stop], rows[start:high])
             later = np.arange(high - start)[None, :] > np.arange(stop - start)[:, None]
             yield int(person[low]), distances[later]
 

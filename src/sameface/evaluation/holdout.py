@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.arrays import Embeddings, expect_shape
+from sameface.arrays import Embeddings, expect_unit_rows
 from sameface.evaluation.allpairs import BINS, SHIFT, Own, Tail, count_impostors, find_own, find_tails
 from sameface.evaluation.bootstrap import REPEATS, Estimate, draw_people, interval
 from sameface.evaluation.pairs import FARS
@@ -79,7 +79,7 @@ def evaluate_holdout(
     Raises:
         ValueError: `person` is not in order, or not as long as `rows`.
     """
-    expect_shape("rows", rows, ("n", "d"), np.float32)
+    expect_unit_rows("rows", rows)
     if len(person) != len(rows) or (np.diff(person) < 0).any():
         raise ValueError("person must have one number for each row, in order")
     counts = count_impostors(rows, person)

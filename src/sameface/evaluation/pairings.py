@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.arrays import Embeddings, expect_shape
-from sameface.compare import squared_distances
+from sameface.arrays import Embeddings, expect_shape, expect_unit_rows
+from sameface.compare import unit_distances
 from sameface.errors import TooFewPairsError
 from sameface.evaluation.allpairs import BINS, BLOCK, SHIFT, bins_of
 from sameface.evaluation.calibration import FEWEST, RATES
@@ -88,12 +88,14 @@ def compare_pipelines(probes: Embeddings, enrolled: Embeddings, person: NDArray[
         person: `(n,) int64` whose each is.
     """
     expect_shape("person", person, (len(probes),), np.int64)
+    expect_unit_rows("probes", probes)
+    expect_unit_rows("enrolled", enrolled, probes.shape[1])
     expect_shape("enrolled", enrolled, (len(probes), "d"), np.float32)
     counts = np.zeros((2, BINS), np.int64)
     step = max(BLOCK // max(len(enrolled), 1), 1)
     for start in range(0, len(probes), step):
         part = slice(start, start + step)
-        bins = bins_of(squared_distances(probes[part], enrolled)).reshape(-1, len(enrolled))
+        bins = bins_of(unit_distances(probes[part], enrolled)).reshape(-1, len(enrolled))
         own = person[part, None] == person[None, :]
         counts[1] += np.bincount(bins[~own], minlength=BINS)
         own[np.arange(len(own)), start + np.arange(len(own))] = False  # a picture and itself

@@ -9,8 +9,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.arrays import Embeddings, expect_shape
-from sameface.compare import squared_distances
+from sameface.arrays import Embeddings, expect_unit_rows
+from sameface.compare import unit_distances
 from sameface.evaluation.roc import Flags, Numbers
 
 Labels: TypeAlias = NDArray[np.int64] | NDArray[np.str_] | Sequence[str] | Sequence[int]
@@ -106,7 +106,7 @@ def rank_probes(rows: Embeddings, people: Labels, split: Split, *, faces: int) -
     Raises:
         ValueError: The pictures of a person do not stand together in the gallery.
     """
-    expect_shape("rows", rows, ("n", "d"), np.float32)
+    expect_unit_rows("rows", rows)
     _, numbers = np.unique(np.asarray(people), return_inverse=True)
     owners = numbers[split.gallery]
     person = numbers[split.probes]
@@ -118,7 +118,7 @@ def rank_probes(rows: Embeddings, people: Labels, split: Split, *, faces: int) -
     distance = np.full((len(truth), faces), np.inf)
     named = np.full((len(truth), faces), STRANGER)
     for part in blocks(len(truth), len(owners)):
-        block = squared_distances(rows[split.probes[part]], rows[split.gallery])  # (b, m)
+        block = unit_distances(rows[split.probes[part]], rows[split.gallery])  # (b, m)
         rank[part] = rank_own(block, owners[starts], starts, truth[part])
         distance[part], nearest = pick_nearest(block, faces)
         named[part] = count_votes(owners[nearest], faces)

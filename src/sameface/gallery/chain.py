@@ -61,7 +61,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of looking at a chain.
+    """What came of looking at a chain; true if it is intact.
 
     Attributes:
         entries: How many there are, up to the first that does not fit.
@@ -74,6 +74,10 @@ class Verdict:
     head: str
     fault: str | None
     unseen: frozenset[str]
+
+    def __bool__(self) -> bool:
+        """Whether every entry fits, and no expected hash is missing."""
+        return self.fault is None and not self.unseen
 
 
 def hash_link(before: str, number: int, facts: Mapping[str, Any]) -> str:

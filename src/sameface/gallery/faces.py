@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from sameface.arrays import Embeddings, Image, expect_shape
+from sameface.arrays import Embeddings, Image, expect_shape, expect_unit_rows
 from sameface.errors import FaceTakenError
 from sameface.face import overlaps
 from sameface.gallery.backend import Row, Statements
@@ -107,6 +107,7 @@ def check_width(db: Statements, templates: Sequence[Template]) -> None:
     (width,) = db.execute("SELECT dimension FROM pipeline").fetchone()
     for template in templates:
         expect_shape("embedding", template.embedding, (width or "d",), np.float32)
+        expect_unit_rows("embedding", template.embedding[None])
         if width is None:
             width = len(template.embedding)
             db.execute("UPDATE pipeline SET dimension = ?", (width,))

@@ -10,9 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-
-from sameface.arrays import Embeddings, Image, expect_shape
+from sameface.arrays import Embeddings, Image, expect_unit_rows
 from sameface.errors import (
     GalleryBusyError,
     GalleryFileError,
@@ -512,9 +510,10 @@ class Gallery:
 
         Raises:
             ThresholdError: The calibration does not reach to this `far` in a gallery of this size.
-            ValueError: `k` or `most` under 1, rows of another width, or no pipeline.
+            ValueError: `k` or `most` under 1, rows of another width or length, or no pipeline.
         """
-        expect_shape("rows", rows, ("n", "d"), np.float32)
+        pipeline = self._need_pipeline()
+        expect_unit_rows("rows", rows)
         if k < 1 or most < 1:
             raise ValueError(f"k and most must be 1 or more, got {k} and {most}")
         pipeline = self._need_pipeline()

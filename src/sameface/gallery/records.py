@@ -83,7 +83,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Identification:
-    """Who a probe is.
+    """Who a probe is; true if somebody is named.
 
     Attributes:
         matches: The nearest people and the one who is named, the nearest first; empty if nobody is
@@ -99,6 +99,10 @@ class Identification:
     far: float
     ambiguous: bool
     closed_set: bool
+
+    def __bool__(self) -> bool:
+        """Whether somebody is named."""
+        return self.named is not None
 
     @property
     def name(self) -> str | None:

@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.arrays import Embeddings
-from sameface.compare import exact_distances, squared_distances
+from sameface.arrays import Embeddings, expect_shape
+from sameface.compare import exact_distances, unit_distances
 from sameface.gallery.records import Identification, Match
 from sameface.gallery.vote import nearest_faces, rank_people
 from sameface.thresholds import Thresholds
@@ -148,10 +148,11 @@ class Rows:
 
     def measure(self, probes: Embeddings, factor: float, wish: Wish) -> Iterator[Near]:
         """Yield the faces that can count for each probe, with their exact distances."""
+        expect_shape("rows", probes, ("n", self.matrix.shape[1]), np.float32)
         hidden = np.flatnonzero(among(self.owners, wish.hidden))
         for start in range(0, len(probes), PROBES):
             block = probes[start : start + PROBES]
-            for probe, measured in zip(block, squared_distances(block, self.matrix), strict=True):
+            for probe, measured in zip(block, unit_distances(block, self.matrix), strict=True):
                 rough = scale_distances(measured, self.adapted, factor)
                 rough[hidden] = np.inf
                 order = nearest_faces(rough, self.owners, faces=wish.k, people=wish.people)

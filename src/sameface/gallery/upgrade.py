@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.arrays import Embeddings, expect_shape
+from sameface.arrays import Embeddings, expect_shape, expect_unit_rows
 from sameface.errors import GalleryBusyError, UpgradeError
 from sameface.gallery.address import MilvusAddress, parse_address
 from sameface.gallery.database import Database
@@ -161,6 +161,7 @@ class Upgrade:
     def _replace(self, numbers: Sequence[int], rows: Embeddings, *, adapted: bool) -> None:
         """Put new rows in the place of the old ones, all of them or none."""
         expect_shape("rows", rows, (len(numbers), "d"), np.float32)
+        expect_unit_rows("rows", rows)
         if not numbers:
             return
         with self._db.write() as db:
