@@ -516,7 +516,6 @@ class Gallery:
         expect_unit_rows("rows", rows)
         if k < 1 or most < 1:
             raise ValueError(f"k and most must be 1 or more, got {k} and {most}")
-        pipeline = self._need_pipeline()
         known = self._db.load(pipeline.signature)
         limits = judge(pipeline.thresholds, known, far)
         if not known.faces:
