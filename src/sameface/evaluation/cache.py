@@ -43,6 +43,7 @@ class Cache:
         """
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = sqlite3.connect(Path(path))
+        connection.execute("PRAGMA temp_store = MEMORY")  # else VACUUM leaves rows in the temporary folder
         try:
             [(owner,)] = connection.execute("PRAGMA application_id").fetchall()
             [(tables,)] = connection.execute("SELECT count(*) FROM sqlite_master").fetchall()

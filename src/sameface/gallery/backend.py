@@ -7,9 +7,12 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias
 
 from sameface.arrays import Embeddings, Image
+from sameface.errors import GalleryFileError
 from sameface.gallery.search import Known
 
 Row: TypeAlias = tuple[Any, ...]
+
+TURNED = "+turned:"  # in the signature of a gallery whose rows a template key has turned
 
 
 class Answer(Protocol):
@@ -104,3 +107,21 @@ class Backend(Protocol):
 
     def packed_places(self) -> dict[str, bool]:
         """Return where the last `pack` went, and whether it left nothing there, as in `Erasure.places`."""
+
+
+def check_not_turned(path: str, signatures: Sequence[Row]) -> None:
+    """Raise if a template key has turned the rows, which versions up to 0.1.0 could do.
+
+    Args:
+        path: The gallery.
+        signatures: The rows of the table `pipeline`, before any table is changed.
+
+    Raises:
+        GalleryFileError: It has.
+    """
+    if any(TURNED in str(signature) for (signature,) in signatures):
+        reason = (
+            "its rows are turned by a template key; the last version that reads them is 0.1.0: "
+            "with it, say `sameface gallery rekey --remove`"
+        )
+        raise GalleryFileError(path, reason)

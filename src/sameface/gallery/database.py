@@ -17,6 +17,7 @@ import numpy as np
 
 from sameface.arrays import Embeddings, Image
 from sameface.errors import GalleryBusyError, GalleryFileError, SignatureError
+from sameface.gallery.backend import check_not_turned
 from sameface.gallery.damage import stack_rows, undamaged
 from sameface.gallery.faces import decode_crop, encode_crop
 from sameface.gallery.index import Index
@@ -113,8 +114,9 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """Hold one transaction: all of it is committed, or on an error nothing."""
-        with self.lock, translated(self.path), transaction(self._connection):
-            yield self._connection
+        with self._writing() as connection:
+            self._check_version()
+            yield connection
 
     def pack(self, *, whole: bool = False) -> bool:
         """Leave nothing of deleted rows in the files; False if another program prevents it.
@@ -296,10 +298,25 @@ class Database:
         """Return whether nobody was ever enrolled, and nobody has decided to encrypt it."""
         return not self.vault.is_sealed and not self.read("SELECT 1 FROM pipeline")
 
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Hold one transaction, whatever version the tables have."""
+        with self.lock, translated(self.path), transaction(self._connection):
+            yield self._connection
+
+    def _check_version(self) -> None:
+        """Raise if another program has given the file newer tables since it was opened."""
+        [(version,)] = self.read("PRAGMA user_version")
+        if version != len(MIGRATIONS):
+            reason = f"another sameface gave it version {version}, this one writes {len(MIGRATIONS)}"
+            raise GalleryFileError(self.path, reason)
+
     def _migrate(self) -> None:
         """Bring the tables to this version."""
-        if self._version_of_tables() < len(MIGRATIONS):
-            with self.write() as db:
+        version = self._version_of_tables()
+        check_not_turned(self.path, self.read("SELECT signature FROM pipeline") if version else [])
+        if version < len(MIGRATIONS):
+            with self._writing() as db:
                 for number in range(self._version_of_tables(), len(MIGRATIONS)):
                     migrate(db, number)
 
@@ -389,6 +406,9 @@ def connect(path: str) -> sqlite3.Connection:
     db = sqlite3.connect(uri, uri=True, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
         db.execute(f"PRAGMA {pragma}")
+    db.execute(
+        "PRAGMA temp_store = MEMORY"
+    )  # VACUUM would leave the gallery in the system's temporary folder
     return db
 
 

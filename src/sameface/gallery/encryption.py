@@ -73,11 +73,13 @@ def decrypt_gallery(path: str | os.PathLike[str], source: KeySource) -> int:
     with closing(Database.open(os.fspath(path), source, create=False)) as sealed:
         with sealed.write() as db:
             check_alone(db, sealed.path)
+            for (number,) in db.execute("SELECT number FROM data_keys").fetchall():
+                sealed.vault.sealer(number)  # stays in memory
+            db.execute("DELETE FROM data_keys")  # as long as there are any, no plain value is let in
             faces = 0
             for page in read_pages(db):
                 db.executemany(UPDATE, [(*values, number) for number, *values in open_values(sealed, page)])
                 faces += len(page)
-            db.execute("DELETE FROM data_keys")
         sealed.rewrite()  # what stays if another program reads just now is encrypted
     return faces
 
@@ -185,9 +187,9 @@ def read_pages(db: sqlite3.Connection) -> Iterator[list[Face]]:
 def open_values(database: Database, page: Sequence[Face]) -> Iterator[Face]:
     """Yield faces with what was sealed in them."""
     numbers = [number for number, *_ in page]
-    embeddings = database.vault.open("embedding", numbers, [embedding for _, embedding, _ in page])
+    embeddings = database.vault.open_sealed("embedding", numbers, [embedding for _, embedding, _ in page])
     for (number, _, crop), embedding in zip(page, embeddings, strict=True):
-        plain = None if crop is None else database.vault.open("crop", [number], [crop])[0]
+        plain = None if crop is None else database.vault.open_sealed("crop", [number], [crop])[0]
         yield number, embedding, plain
 
 

@@ -13,7 +13,6 @@ from typing import Self
 from sameface.arrays import Embeddings, Image, expect_unit_rows
 from sameface.errors import (
     GalleryBusyError,
-    GalleryFileError,
     SignatureError,
     UnknownFaceError,
     UnknownPersonError,
@@ -61,7 +60,6 @@ from sameface.template import Template
 from sameface.thresholds import Thresholds
 
 SIGNATURE = "SELECT signature FROM pipeline"
-TURNED = "+turned:"  # in the signature of a gallery whose rows a template key has turned
 
 
 class Gallery:
@@ -106,7 +104,6 @@ class Gallery:
         database = open_backend(os.fspath(path), keys, create=create and pipeline is not None)
         gallery = cls(database, pipeline, clock)
         try:
-            check_not_turned(database)
             if pipeline is not None:
                 database.check_key()
                 gallery._check_signature(pipeline.signature)
@@ -561,18 +558,3 @@ class Gallery:
         if self._pipeline is None:
             raise ValueError("the gallery was opened without a pipeline: Gallery.open(path, recognizer)")
         return self._pipeline
-
-
-def check_not_turned(database: Backend) -> None:
-    """Raise if a template key has turned the rows, which versions up to 0.1.0 could do.
-
-    Raises:
-        GalleryFileError: It has.
-    """
-    found = database.read(SIGNATURE)
-    if found and TURNED in str(found[0][0]):
-        reason = (
-            "its rows are turned by a template key; the last version that reads them is 0.1.0: "
-            "with it, say `sameface gallery rekey --remove`"
-        )
-        raise GalleryFileError(database.path, reason)

@@ -88,5 +88,18 @@ MIGRATIONS = (
     # The moment of the last change, in seconds since 1970: a clock that jumps ahead is told by it.
     """
     ALTER TABLE numbers ADD COLUMN clock INTEGER;
-    """,
+    """
+    # A program that began before the file was encrypted may still write plain values. A sealed value begins
+    # with the byte 1 and the number of a data key (`seal.HEAD`).
+    + "".join(
+        f"""
+    CREATE TRIGGER face_sealed_{event.split()[0].lower()} BEFORE {event} ON faces
+        WHEN EXISTS (SELECT 1 FROM data_keys) AND EXISTS (
+            SELECT 1 FROM (SELECT NEW.embedding AS value UNION ALL SELECT NEW.crop) WHERE value IS NOT NULL
+            AND hex(substr(value, 1, 5)) NOT IN (SELECT printf('01%08X', number) FROM data_keys)
+        )
+        BEGIN SELECT RAISE(ABORT, 'the gallery is encrypted, and a value is not: open it again'); END;
+    """
+        for event in ("INSERT", "UPDATE OF embedding, crop")
+    ),
 )

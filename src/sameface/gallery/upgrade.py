@@ -260,7 +260,6 @@ def begin(database: Database, source: str, target: str) -> None:
 @contextmanager
 def attached(database: Database, path: str) -> Iterator[None]:
     """Let a connection see a second file as `other`."""
-    database.read("PRAGMA temp_store = MEMORY")
     database.read("ATTACH ? AS other", f"{Path(path).absolute().as_uri()}?mode=rw")
     try:
         yield

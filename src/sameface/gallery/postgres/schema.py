@@ -9,6 +9,7 @@ from psycopg import sql
 
 from sameface.errors import GalleryFileError
 from sameface.gallery.address import Address
+from sameface.gallery.backend import check_not_turned
 from sameface.gallery.chain import TABLE as CHAIN
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
@@ -110,6 +111,9 @@ def prepare(connection: Connection, address: Address, *, create: bool) -> None:
     if not version and not create:
         reason = f"there is no gallery in schema {address.schema!r}: enroll someone first"
         raise GalleryFileError(address.shown, reason)
+    if version:
+        pipeline = sql.SQL("SELECT signature FROM {}").format(sql.Identifier(address.schema, "pipeline"))
+        check_not_turned(address.shown, connection.execute(pipeline).fetchall())
     if version < len(MIGRATIONS):
         # Before the transaction: one that began while another made the tables might not see them.
         connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
