@@ -1,8 +1,9 @@
-"""Connections: who does not finish the head of a request is not waited for."""
+"""Connections: their number is limited, and a client that neither sends nor reads is not waited for."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import threading
 import time
@@ -18,6 +19,7 @@ from sameface.recognizer import Recognizer
 from sameface.service import server
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
+from sameface.service.edge import PIECE
 from sameface.service.server import Place, configure, listen
 
 HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -133,3 +135,121 @@ def test_the_service_lives_on(port: int) -> None:
             connection.sendall(HEAD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
             assert read_all(connection).startswith(b"HTTP/1.1 200 ")
         assert all(read_all(connection).startswith(b"HTTP/1.1 400 ") for connection in half)
+
+
+def ask(connection: socket.socket) -> bytes:
+    """Ask for the health on a connection that stays open, and return the answer; nothing if it is closed."""
+    connection.sendall(HEAD)
+    answer = b""
+    while not answer.endswith(b"}") and (piece := connection.recv(65536)):
+        answer += piece
+    return answer
+
+
+def is_open(connection: socket.socket) -> bool:
+    """Return whether the service has not closed a connection."""
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def read_metrics(port: int) -> str:
+    """Return the counters of the service."""
+    with connected(port) as connection:
+        connection.sendall(
+            HEAD.replace(b"/health", b"/metrics").replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+        )
+        return read_all(connection).decode()
+
+
+@pytest.fixture
+def small(toy_recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A service that lets an address have ten connections."""
+    monkeypatch.setattr(server, "CONNECTIONS", 20)
+    with running(create_app(toy_recognizer, None, ServiceConfig()), Place("127.0.0.1", 0)) as port:
+        yield port
+
+
+def test_idle_connections_make_room_for_working_ones(small: int, caplog: pytest.LogCaptureFixture) -> None:
+    with contextlib.ExitStack() as stack, caplog.at_level("INFO"):
+        worker = stack.enter_context(connected(small))
+        assert ask(worker).startswith(b"HTTP/1.1 200 ")
+        caplog.clear()
+        idle = [stack.enter_context(connected(small)) for _ in range(50)]
+        assert ask(worker).startswith(b"HTTP/1.1 200 ")  # it has sent a request before: it is closed last
+        with connected(small) as new:
+            assert ask(new).startswith(b"HTTP/1.1 200 ")
+        time.sleep(0.2)
+        assert sum(map(is_open, idle)) <= 10
+        lines = [each for each in caplog.records if each.name != "uvicorn.access"]
+        assert {each.getMessage() for each in lines} == {"request"}  # and none for a closed connection
+        assert 'sameface_connections_dropped_total{reason="full"} 4' in read_metrics(small)
+
+
+def test_without_an_idle_connection_the_new_one_is_closed(small: int) -> None:
+    head = b"POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with contextlib.ExitStack() as stack:
+        busy = [stack.enter_context(connected(small)) for _ in range(10)]
+        for connection in busy:
+            connection.sendall(head + b"Content-Length: 1000\r\n\r\n{")
+        time.sleep(0.3)
+        with connected(small) as new, contextlib.suppress(ConnectionResetError):
+            assert ask(new) == b""
+        assert all(map(is_open, busy))
+
+
+@pytest.mark.parametrize(("name", "pause"), [("READ_SECONDS", 100.0), ("ANSWER_SECONDS", 0.05)])
+def test_a_slow_reader_is_closed(
+    toy_recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, name: str, pause: float
+) -> None:
+    monkeypatch.setattr(server, name, DEADLINE)
+    with running(create_app(toy_recognizer, None, ServiceConfig()), Place("127.0.0.1", 0)) as port:
+        with contextlib.ExitStack() as stack:
+            readers = [stack.enter_context(slow_reader(port)) for _ in range(5)]
+            end, closed = time.monotonic() + 20, 0
+            while closed < 5 and time.monotonic() < end:
+                time.sleep(min(pause, 0.1))
+                if pause < 1:
+                    drip(readers)
+                told = read_metrics(port).partition('dropped_total{reason="slow"} ')[2]
+                closed = int(float(told.split()[0])) if told else 0
+        assert closed == 5
+        assert "sameface_answer_bytes 0.0" in read_metrics(port)
+
+
+@contextlib.contextmanager
+def slow_reader(port: int) -> Iterator[socket.socket]:
+    """Ask for far more than a connection holds, and read nothing."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(HEAD.replace(b"/health", b"/openapi.json") * 300)
+        yield connection
+
+
+def drip(readers: list[socket.socket]) -> None:
+    """Read a little on each connection."""
+    for reader in readers:
+        with contextlib.suppress(OSError):
+            reader.settimeout(0.05)
+            reader.recv(100)
+
+
+def test_a_large_answer_comes_whole_and_is_refused_where_the_memory_is_full(
+    toy_recognizer: Recognizer,
+) -> None:
+    close = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    answers = []
+    for room in (1_000_000, 1000):
+        app = create_app(toy_recognizer, None, ServiceConfig(answer_bytes=room))
+        with running(app, Place("127.0.0.1", 0)) as port, connected(port) as connection:
+            connection.sendall(close)
+            answers.append(read_all(connection))
+    assert json.loads(answers[0].partition(b"\r\n\r\n")[2])["openapi"]
+    assert len(answers[0]) > PIECE
+    assert answers[1].startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: 1" in answers[1].lower()

@@ -1,4 +1,4 @@
-"""How many bytes of requests are in memory."""
+"""How many bytes of requests and answers are in memory."""
 
 from __future__ import annotations
 
@@ -52,6 +52,6 @@ class Buffer:
     def add(self, size: int) -> None:
         """Count bytes, or refuse them."""
         if size > 0 and self._size + size > self._limit:
-            raise BusyError("the pictures of other requests fill the memory")
+            raise BusyError("other requests fill the memory")
         self._size += size
         self._gauge.set(self._size)

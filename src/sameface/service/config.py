@@ -33,6 +33,7 @@ class ServiceConfig:
         faces: Faces that may wait to be embedded; while there are more, no further picture is decoded.
         wait_seconds: How long a picture may wait for its turn, and a client for the body of its request.
         buffer_bytes: All bodies of requests together that are in memory; over it the answer is 503.
+        answer_bytes: All large answers together that are not read yet; over it the answer is 503.
         picture_bytes: One picture.
         picture_pixels: Width times height of one picture.
         request_bytes: The body of a request that is no album.
@@ -60,6 +61,7 @@ class ServiceConfig:
     faces: int = 256
     wait_seconds: float = 30.0
     buffer_bytes: int = 512_000_000
+    answer_bytes: int = 256_000_000
     picture_bytes: int = 20_000_000
     picture_pixels: int = 50_000_000
     request_bytes: int = 60_000_000

@@ -14,12 +14,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sameface.errors import ForbiddenError
+from sameface.errors import BusyError, ForbiddenError
+from sameface.service.buffer import Held
 from sameface.service.faults import answer_fault
 from sameface.service.state import State
 
 logger = logging.getLogger(__name__)
 
+PIECE = 65_536  # bytes of an answer that are handed to the connection at once
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -47,7 +49,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = Marked(send, request_id(Headers(scope=scope)))
+        answer = Marked(send, request_id(Headers(scope=scope)), self._state)
         scope.setdefault("state", {})["request_id"] = answer.request_id
         start = time.perf_counter()
         try:
@@ -83,22 +85,56 @@ class Edge:
 
 
 class Marked:
-    """Sends an answer with the headers that every answer has, and remembers its status."""
+    """Sends an answer with the headers that every answer has, and remembers its status.
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    A large body goes out in pieces, each when the client has read the one before, and is counted until then.
+    """
+
+    def __init__(self, send: Send, request_id: str, state: State) -> None:
         self._send = send
+        self._answers = state.answers
+        self._start: Message | None = None
         self.request_id = request_id
         self.status = 0
 
     async def send(self, message: Message) -> None:
-        """Send a part of the answer."""
+        """Send a part of the answer; the start waits for the first part of the body."""
         if message["type"] == "http.response.start":
-            self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-ID"] = self.request_id
-            for name, value in HEADERS.items():
-                headers.setdefault(name, value)
-            headers.setdefault("Cache-Control", "no-store")
+            self._start = message
+            return
+        body = message.get("body", b"")
+        with self._answers.held() as held:
+            if self._start is not None:
+                body = self._count(held, body)
+                await self._send_start(self._start)
+                self._start = None
+            for start in range(0, len(body) or 1, PIECE):
+                more = message.get("more_body", False) or start + PIECE < len(body)
+                piece = body[start : start + PIECE]
+                await self._send({"type": "http.response.body", "body": piece, "more_body": more})
+
+    def _count(self, held: Held, body: bytes) -> bytes:
+        """Count a large body, and return it; if there is no room for it, make the answer an error."""
+        if len(body) <= PIECE:
+            return body
+        try:
+            held.take(len(body))
+        except BusyError as error:
+            refusal = answer_fault(Request({"type": "http"}), error)
+            self._start = {
+                "type": "http.response.start", "status": refusal.status_code, "headers": refusal.raw_headers,
+            }  # fmt: skip
+            return bytes(refusal.body)
+        return body
+
+    async def _send_start(self, message: Message) -> None:
+        """Send the status and the headers."""
+        self.status = message["status"]
+        headers = MutableHeaders(scope=message)
+        headers["X-Request-ID"] = self.request_id
+        for name, value in HEADERS.items():
+            headers.setdefault(name, value)
+        headers.setdefault("Cache-Control", "no-store")
         await self._send(message)
 
 

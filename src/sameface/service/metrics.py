@@ -40,6 +40,16 @@ class Metrics:
             "sameface_pictures_accepted", "Pictures accepted and not done.", registry=self.registry
         )
         self.buffered = Gauge("sameface_buffered_bytes", "Bytes of bodies in memory.", registry=self.registry)
+        self.answers = Gauge(
+            "sameface_answer_bytes", "Bytes of large answers that are not read yet.", registry=self.registry
+        )
+        self.connections = Gauge("sameface_connections", "Open connections.", registry=self.registry)
+        self.dropped = Counter(
+            "sameface_connections_dropped",
+            "Connections closed because there were too many, or the client read too slowly.",
+            ("reason",),
+            registry=self.registry,
+        )
         self.batch = Histogram(
             "sameface_batch_faces", "Faces embedded together.", buckets=SIZES, registry=self.registry
         )

@@ -8,19 +8,24 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import h11
 import uvicorn
-from starlette.types import ASGIApp
+from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-BACKLOG = 2048
+from sameface.service.metrics import Metrics
+
+BACKLOG = 100
+CONNECTIONS = 512  # at once; half of the files that the process may open, if those are fewer
 GRACE_SECONDS = 60  # for what was accepted before the service ends
 HEAD_SECONDS = 30.0  # for the head of a request, from the connection or its first byte on
 # In which nothing comes on a connection until it is closed: longer than clients (5) and proxies (60) keep
 # theirs, or a request that they send on it at that moment is lost.
 IDLE_SECONDS = 75
+READ_SECONDS = 30.0  # for the client to take a piece of an answer
+ANSWER_SECONDS = 300.0  # for the client to take a whole answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +45,90 @@ class Place:
     private_key: str | None = None
 
 
-class HeadInTime(H11Protocol):
-    """HTTP/1.1 as uvicorn speaks it, but a client has only so long for the head of a request."""
+def most_connections() -> int:
+    """Return how many connections may be open at once; one address may have half of them."""
+    try:
+        import resource  # Windows has none
+    except ImportError:
+        return CONNECTIONS
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS if files == resource.RLIM_INFINITY else min(CONNECTIONS, files // 2)
+
+
+class LimitedProtocol(H11Protocol):
+    """HTTP/1.1 as uvicorn speaks it, with limits on connections, heads and slow readers.
+
+    Over the limit for all connections, or for those of one address, the one that has been idle for longest is
+    closed, first among those that never sent a request. If none is idle, the new one is closed.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._deadline: asyncio.TimerHandle | None = None
+        self._read_deadline: asyncio.TimerHandle | None = None
+        self._answer: tuple[object, float] = (
+            None,
+            0.0,
+        )  # the cycle whose answer is read slowly, and when it must be read
+        self._active = 0.0
+        self._metrics: Metrics = self.config.app.state.sameface.metrics  # type: ignore[union-attr]
+
+    @property
+    def address(self) -> str:
+        """The address at the other end: behind a proxy, that of the proxy."""
+        return self.client[0] if self.client else ""
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is under way and nothing is left to be read."""
+        answered = self.cycle is None or self.cycle.response_complete
+        return answered and self.transport.get_write_buffer_size() == 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait."""
+        """Begin to wait for a head, and make room for this connection."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # so that every byte that is not read counts as a pause
+        self._active = self.loop.time()
         self._wait()
+        self._make_room()
+        self._metrics.connections.set(len(self.connections))
+
+    def _make_room(self) -> None:
+        """Close a connection if there are too many."""
+        everyone = cast("set[LimitedProtocol]", self.connections)
+        here, most = [each for each in everyone if each.address == self.address], most_connections()
+        crowd = here if len(here) > most // 2 else everyone
+        if crowd is everyone and len(everyone) <= most:
+            return
+        idle = [each for each in crowd if each is not self and each.idle]
+        last = min(idle, key=lambda each: (each.cycle is not None, each._active), default=self)
+        last._drop("full")
+
+    def _drop(self, reason: str) -> None:
+        """Close at once, without what was not read yet."""
+        self._metrics.dropped.labels(reason).inc()
+        self.connections.discard(self)
+        self.transport.abort()
+
+    def pause_writing(self) -> None:
+        """Begin to wait for a client that does not read."""
+        super().pause_writing()
+        now = self.loop.time()
+        if self._answer[0] is not self.cycle:
+            self._answer = (self.cycle, now + ANSWER_SECONDS)
+        wait = min(READ_SECONDS, self._answer[1] - now)
+        self._read_deadline = self.loop.call_later(wait, self._drop, "slow")
+
+    def resume_writing(self) -> None:
+        """Wait no longer: the client has read everything."""
+        super().resume_writing()
+        if self._read_deadline is not None:
+            self._read_deadline.cancel()
+            self._read_deadline = None
 
     def data_received(self, data: bytes) -> None:
         """Wait on if the head is not whole yet."""
+        self._active = self.loop.time()
         super().data_received(data)
         self._wait()
 
@@ -61,6 +136,8 @@ class HeadInTime(H11Protocol):
         """Wait no longer."""
         super().connection_lost(exc)
         self._wait_no_longer()
+        self.resume_writing()
+        self._metrics.connections.set(len(self.connections))
 
     def _wait(self) -> None:
         """Set the deadline where a head is due and none is set; drop it where the head came."""
@@ -110,7 +187,7 @@ def address_of(place: Place, listening: socket.socket) -> str:
     return f"{scheme}://{host}:{listening.getsockname()[1]}"
 
 
-def run(app: ASGIApp, place: Place, listening: socket.socket) -> None:
+def run(app: FastAPI, place: Place, listening: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT, and finish what was accepted.
 
     Raises:
@@ -120,11 +197,11 @@ def run(app: ASGIApp, place: Place, listening: socket.socket) -> None:
     uvicorn.Server(configure(app, place)).run(sockets=[listening])
 
 
-def configure(app: ASGIApp, place: Place) -> uvicorn.Config:
+def configure(app: FastAPI, place: Place) -> uvicorn.Config:
     """Return how uvicorn is to serve."""
     return uvicorn.Config(
         app,
-        http=HeadInTime,
+        http=LimitedProtocol,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -36,6 +36,7 @@ class State:
         self.access = access
         self.metrics = Metrics()
         self.buffer = Buffer(config.buffer_bytes, self.metrics.buffered)
+        self.answers = Buffer(config.answer_bytes, self.metrics.answers)
         self.inference = Inference(recognizer, config, self.metrics)
         self.jobs = Jobs(config, self.metrics)
         self.challenges = Challenges()
