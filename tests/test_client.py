@@ -171,7 +171,14 @@ def test_people_are_renamed_merged_and_forgotten(client: Client) -> None:
     assert (gone.person, gone.faces, gone.crops, gone.pictures) == (rosa.number, 2, 2, 2)
     assert gone.erasure is not None
     assert gone.erasure.complete
-    assert list(client.receipts()) == [gone]
+    merged, last = client.receipts()
+    assert (merged.reason, merged.person, merged.into, merged.faces) == (
+        "merge",
+        other.number,
+        rosa.number,
+        1,
+    )
+    assert last == gone
     assert list(client.people()) == []
 
 

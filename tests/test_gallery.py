@@ -235,7 +235,7 @@ def test_rename_to_a_taken_name_is_refused(gallery: Gallery) -> None:
 def test_merge_moves_every_face(gallery: Gallery) -> None:
     gallery.enroll("Red", [face(toy.RED, "a"), face(toy.RED, "b")])
     gallery.enroll("Rouge", [face(toy.REDDISH, "c")])
-    assert gallery.merge("Red", "Rouge") == 2
+    assert gallery.merge("Red", "Rouge").faces == 2
     assert gallery.people() == [Person("Rouge", 3)]
     assert identify_one(gallery, toy.row_of(toy.RED)).name == "Rouge"
 

@@ -157,7 +157,7 @@ def test_two_numbers_become_one_person(gallery: Gallery) -> None:
     gallery.enroll("Rosa", [face("a")])
     gallery.enroll("Rosie", [face("b")])
     one, two = (gallery.person(name).number for name in ("Rosa", "Rosie"))
-    assert gallery.merge(one, two) == 1
+    assert gallery.merge(one, two).faces == 1
     assert gallery.people() == [Person("Rosie", 2)]
     with pytest.raises(BadNameError):
         gallery.merge(two, "Rosie")

@@ -30,7 +30,10 @@ def audit() -> None:
 @click.option("--last", default=MOST, type=click.IntRange(min=1), help="Only so many; all by default.")
 @json_option
 def list_entries(*, gallery_path: str, access_path: str | None, last: int, as_json: bool) -> None:
-    """List what was done with the service, the latest first; people stand there by number."""
+    """List what was done with the service, the latest first; people stand there by number.
+
+    An entry `intent` is of an act that is under way or was interrupted: nobody knows whether it was done.
+    """
     need_file(gallery_path, access_path)
     with opened(gallery_path, access_path) as access:
         entries = access.entries(last)
@@ -86,8 +89,9 @@ def verify(
     """Say whether the audit log and the receipts of the gallery FILE are as they were written.
 
     Each entry carries a hash over the one before and itself. Changed, removed, inserted and reordered entries
-    are found, and the command ends with 1. Whoever may write the files can make whole chains anew: keep the
-    last hashes where they cannot, and give them as --expect later.
+    are found, and the command ends with 1. Acts that are under way or were interrupted are named. Whoever may
+    write the files can make whole chains anew: keep the last hashes where they cannot, and give them as
+    --expect later.
     """
     place = gallery_path if file is None else file
     verdicts = verify_both(place, access_path, expected)
@@ -95,7 +99,9 @@ def verify(
     for name, verdict in verdicts.items():
         if as_json:
             facts = {"entries": verdict.entries, "holds": verdict.fault is None, "fault": verdict.fault}
-            print_json({"chain": name} | facts | {"head": verdict.head})
+            print_json(
+                {"chain": name} | facts | {"head": verdict.head, "unfinished": list(verdict.unfinished)}
+            )
         else:
             click.echo(f"{name}: {in_words(verdict)}")
     for hashed in sorted(unseen):
@@ -136,5 +142,7 @@ def in_words(verdict: Verdict) -> str:
     """Return what came of a chain, for people."""
     entries = count(verdict.entries, "entry", "entries")
     if verdict.fault is None:
-        return f"{entries}, chain holds; last hash {verdict.head}"
+        numbers = ", ".join(map(str, verdict.unfinished))
+        open_intents = f"; under way or interrupted: {numbers}" if numbers else ""
+        return f"{entries}, chain holds; last hash {verdict.head}{open_intents}"
     return f"{verdict.fault}; the {entries} before it hold up to {verdict.head}"

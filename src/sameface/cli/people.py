@@ -210,5 +210,5 @@ def rename(*, old: str, new: str, gallery_path: str) -> None:
 def merge(*, source: str, into: str, gallery_path: str) -> None:
     """Move the faces of the person SOURCE to the person INTO; SOURCE is no more."""
     with Gallery.open(gallery_path) as gallery:
-        moved = gallery.merge(source, into)
-    click.echo(f"{source} is now {into}: {count(moved, 'face')} moved")
+        receipt = gallery.merge(source, into)
+    click.echo(f"{source} is now {into}: {count(receipt.faces, 'face')} moved")

@@ -43,7 +43,8 @@ class Client:
 
     Args:
         http: Knows the address and the key; for proxies, certificates and the like. It is closed with this.
-        patience: How many seconds in all a call may go on trying while the service is busy.
+        patience: How many seconds in all a call may go on trying while the service is busy; for deletions
+            and merges, whose repetitions get the receipt of the first, also when no answer came.
     """
 
     def __init__(self, http: httpx.Client, *, patience: float = 0.0) -> None:
@@ -216,7 +217,7 @@ class Client:
     def merge(self, number: int, into: int) -> Person:
         """Move every face of a person to another, who is returned; the first is no more."""
         path = place("people", number, "merge")
-        return self._wire.ask(reading.read_person, "POST", path, json={"into": into})
+        return self._wire.ask_once(reading.read_person, "POST", path, json={"into": into})
 
     def expire(self, number: int, expire_after: str) -> Person:
         """Say when a person is to be deleted: `365d`, `2030-01-31` (that day begins in UTC) or `never`."""
@@ -229,7 +230,7 @@ class Client:
 
     def forget(self, number: int) -> Receipt:
         """Delete a person with every face, for good."""
-        return self._wire.ask(reading.read_receipt, "DELETE", place("people", number))
+        return self._wire.ask_once(reading.read_receipt, "DELETE", place("people", number))
 
     def receipts(self) -> Iterator[Receipt]:
         """Yield what was deleted, the oldest first, page after page."""
@@ -245,7 +246,8 @@ class Client:
 
     def forget_face(self, number: int, face: int) -> Receipt:
         """Delete one face of a person, for good; the last one only goes with the person."""
-        return self._wire.ask(reading.read_receipt, "DELETE", place("people", number, "faces", face))
+        path = place("people", number, "faces", face)
+        return self._wire.ask_once(reading.read_receipt, "DELETE", path)
 
     def cluster(self, pictures: Sequence[Picture], *, far: float = 3e-4) -> Job:
         """Begin to sort pictures into groups of one person each.

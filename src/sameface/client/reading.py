@@ -104,7 +104,7 @@ def read_enrolled_face(answer: Json) -> EnrolledFace:
 
 def read_receipt(answer: Json) -> Receipt:
     """Return that something was deleted."""
-    names = ("number", "gallery", "reason", "person", "face", "faces", "crops", "pictures", "hash")
+    names = ("number", "gallery", "reason", "person", "face", "into", "faces", "crops", "pictures", "hash")
     erasure = answer["erasure"]
     return Receipt(
         **{name: answer[name] for name in names},

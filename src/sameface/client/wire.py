@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any, BinaryIO, TypeAlias, TypeVar
@@ -17,6 +18,7 @@ from sameface.image import MAX_BYTES, name_of, read_bytes
 
 Picture: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO
 Answer = TypeVar("Answer")
+IDEMPOTENCY_KEY = "Idempotency-Key"
 AGAIN = (429, 503)  # nothing was done, and the service says when to come again
 
 
@@ -61,16 +63,27 @@ class Wire:
         except (ValueError, KeyError, TypeError) as error:
             raise StrangeAnswerError(str(response.url), response.status_code) from error
 
+    def ask_once(self, read: Callable[[Any], Answer], method: str, path: str, **parts: Any) -> Answer:
+        """Send a request whose repetitions the service tells from others, else as `ask`.
+
+        All of them carry one idempotency key, so that the request is also repeated when no answer came.
+        """
+        return self.ask(read, method, path, headers={IDEMPOTENCY_KEY: uuid.uuid4().hex}, **parts)
+
     def send(self, method: str, path: str, **parts: Any) -> httpx.Response:
         """Send a request, again and again while the service is busy, and return its answer."""
         end = self._clock() + self._patience
         while True:
-            response = self._send_once(method, path, parts)
-            if response.is_success:
-                return response
-            error = refusal(response)
-            wait = max(error.retry_after, 1)
-            repeat = response.status_code in AGAIN and "retry-after" in error.headers
+            error: RefusedError | UnreachableError
+            try:
+                response = self._send_once(method, path, parts)
+                if response.is_success:
+                    return response
+                error = refusal(response)
+                wait = max(error.retry_after, 1)
+                repeat = response.status_code in AGAIN and "retry-after" in error.headers
+            except UnreachableError as lost:
+                error, wait, repeat = lost, 1, IDEMPOTENCY_KEY in parts.get("headers", {})
             if not repeat or self._clock() + wait > end:
                 raise error
             self._sleep(wait)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,12 +68,14 @@ class Verdict:
         head: The hash of the last that fits: what to keep elsewhere.
         fault: Which entry does not fit, in words; None if all do.
         unseen: The hashes that were expected and are not in the chain.
+        unfinished: The numbers of intents that have no outcome, in an audit log.
     """
 
     entries: int
     head: str
     fault: str | None
     unseen: frozenset[str]
+    unfinished: tuple[int, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether every entry fits, and no expected hash is missing."""
@@ -97,14 +99,17 @@ def append_link(db: Statements, facts: Mapping[str, Any]) -> Link:
     return link
 
 
-def verify_links(ends: Ends, links: Iterable[Link], expected: Collection[str] = ()) -> Verdict:
+def verify_links(
+    read_ends: Callable[[], Ends], links: Iterable[Link], expected: Collection[str] = ()
+) -> Verdict:
     """Return whether entries are those that were written, as far as their hashes tell.
 
     Args:
-        ends: Where they begin and end.
+        read_ends: Returns where they begin and end; called before the first and after the last.
         links: The entries, by number.
         expected: Hashes that were kept elsewhere, and must be in the chain.
     """
+    ends = read_ends()
     number, head, entries = ends.first, ends.anchor, 0
     unseen = set(expected) - {ends.anchor}
     for link in links:
@@ -113,7 +118,7 @@ def verify_links(ends: Ends, links: Iterable[Link], expected: Collection[str] = 
             return Verdict(entries, head, fault, frozenset(unseen))
         number, head, entries = link.number, link.hash, entries + 1
         unseen.discard(head)
-    fault = None
+    fault, ends = None, read_ends()
     if (number, head) != (ends.last, ends.head):
         fault = f"entry {ends.last}, the last, is not where the chain ends: it was taken away, or some put in"
     return Verdict(entries, head, fault, frozenset(unseen))

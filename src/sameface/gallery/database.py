@@ -380,10 +380,10 @@ def translated(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """Hold one transaction that writes: all of it is committed, or on an error nothing."""
+def transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    """Hold one transaction: all of it is committed, or on an error nothing; `BEGIN` only reads."""
     try:
-        db.execute("BEGIN IMMEDIATE")
+        db.execute(begin)
         yield
         db.execute("COMMIT")
     except BaseException:

@@ -86,7 +86,10 @@ def crop_name(face: EnrolledFace) -> str:
 
 def first_enrolled(entries: Iterable[Mapping[str, Any]]) -> str | None:
     """Return when a person was first enrolled, as far as the log knows."""
-    return next((str(entry["time"]) for entry in entries if entry["action"] == "enroll"), None)
+    enrolments = (
+        entry for entry in entries if entry["action"] == "enroll" and "failed" not in entry["detail"]
+    )
+    return next((str(entry["time"]) for entry in enrolments), None)
 
 
 def describe_face(face: EnrolledFace, template: Template) -> dict[str, Any]:

@@ -50,6 +50,7 @@ from sameface.gallery.receipts import (
     read_receipts,
     verify_receipts,
     write_erasure,
+    write_merge,
     write_receipt,
 )
 from sameface.gallery.records import EnrolledFace, Identification, Person, Pipeline, Reason, Receipt
@@ -334,21 +335,35 @@ class Gallery:
             expire_person(db, find_person(db, who), over)
             note_clock(db, self._clock())
 
-    def merge(self, source: Who, into: Who) -> int:
+    def merge(self, source: Who, into: Who) -> Receipt:
         """Move every face of the person `source` to the person `into`; `source` is no more.
 
         The note on the consent of `into` stays; where there is none, that of `source` moves too. Of two days
         on which they expire, the earlier holds.
 
         Returns:
-            How many faces moved.
+            The receipt, which is kept in the gallery, without names; `faces` says how many moved.
 
         Raises:
             UnknownPersonError: One of the two is not enrolled.
             BadNameError: Both are the same person.
         """
         with self._db.write() as db:
-            return merge_people(db, source, into)
+            merged = merge_people(db, source, into)
+            with undamaged(self.path, "a receipt"):
+                number = write_merge(db, merged, self._clock())
+        return read_receipt(self._db, number)
+
+    def find_receipt(
+        self, reasons: Collection[Reason], person: int, face: int | None = None
+    ) -> Receipt | None:
+        """Return the receipt of what was done to a person, or to a face of theirs; None if there is none."""
+        same = (
+            receipt
+            for receipt in self.receipts()
+            if (receipt.person, receipt.face) == (person, face) and receipt.reason in reasons
+        )
+        return next(same, None)
 
     def forget(self, who: Who) -> Receipt:
         """Delete a person so that nothing of them stays in the file.
@@ -384,7 +399,9 @@ class Gallery:
         """
         check_expiry(self._db, self._clock())
 
-    def forget_expired(self, *, confirmed: bool = False) -> list[Receipt]:
+    def forget_expired(
+        self, *, confirmed: bool = False, people: Collection[int] | None = None
+    ) -> list[Receipt]:
         """Delete everybody whose time is over, as `forget` does, and return the receipts.
 
         If an earlier deletion left traces, they are deleted. The gallery notes the moment of each change, and
@@ -392,6 +409,7 @@ class Gallery:
 
         Args:
             confirmed: Also where `check_expiry` raises.
+            people: The numbers of those who may be deleted, of `expired`; None for all.
 
         Raises:
             MassExpiryError: As in `check_expiry`; nobody is deleted.
@@ -408,8 +426,9 @@ class Gallery:
         with self._db.write() as db:
             if not confirmed:
                 check_expiry(self._db, now)
-            people = [person for (person,) in db.execute(EXPIRED, (now,)).fetchall()]
-            numbers = [self._write_receipt(db, "expire", delete_person(db, person), now) for person in people]
+            expired = [person for (person,) in db.execute(EXPIRED, (now,)).fetchall()]
+            gone = [person for person in expired if people is None or person in people]
+            numbers = [self._write_receipt(db, "expire", delete_person(db, person), now) for person in gone]
             note_clock(db, now)
         self.forget_traces()
         before = min(numbers, default=1) - 1

@@ -20,7 +20,7 @@ from sameface.gallery.backend import Backend, Row, Statements
 from sameface.gallery.damage import undamaged
 from sameface.gallery.faces import BOX, next_number
 from sameface.gallery.names import clean_name
-from sameface.gallery.receipts import Deletion
+from sameface.gallery.receipts import Deletion, Merge
 from sameface.gallery.records import EnrolledFace, Person
 
 Who: TypeAlias = str | int  # a person by name or by number
@@ -147,7 +147,7 @@ def expire_person(db: Statements, person: int, expires: int | None) -> None:
     db.execute("UPDATE people SET expires = ? WHERE id = ?", (expires, person))
 
 
-def merge_people(db: Statements, source: Who, into: Who) -> int:
+def merge_people(db: Statements, source: Who, into: Who) -> Merge:
     """Move every face of a person to another, with the note on their consent where the other has none.
 
     Of two days on which they expire, the earlier holds.
@@ -166,7 +166,7 @@ def merge_people(db: Statements, source: Who, into: Who) -> int:
         earlier = "UPDATE people SET expires = ? WHERE id = ? AND (expires IS NULL OR expires > ?)"
         db.execute(earlier, (over, new, over))
     db.execute("DELETE FROM people WHERE id = ?", (old,))
-    return moved
+    return Merge(old, new, moved)
 
 
 def delete_person(db: Statements, who: Who) -> Deletion:

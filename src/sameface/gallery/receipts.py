@@ -1,4 +1,4 @@
-"""Receipts: what was deleted, written in the very transaction that deletes it, as a chain without names."""
+"""Receipts: what was deleted or merged, written in the transaction that does it, as a chain without names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOT_COVERED = (
     "the memory of other programs, until they search again",
     "the pictures themselves",
 )
-DELETION, ERASURE = "deletion", "erasure"  # the kinds of entries
+DELETION, ERASURE, MERGE = "deletion", "erasure", "merge"  # the kinds of entries
 COLUMNS = "number, facts, hash"
 
 
@@ -47,10 +47,34 @@ class Deletion:
     pictures: int
 
 
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """What a transaction merged.
+
+    Attributes:
+        person: The number of the person who is no more.
+        into: The number of the person who has the faces now.
+        faces: How many faces moved.
+    """
+
+    person: int
+    into: int
+    faces: int
+
+
 def write_receipt(db: Statements, reason: Reason, gone: Deletion, now: float) -> int:
     """Write down what the open transaction deletes, and return the number of the entry."""
     (origin,) = db.execute("SELECT origin FROM numbers").fetchone()
     return append(db, {"kind": DELETION, "reason": reason, "gallery": origin, "time": now, **asdict(gone)})
+
+
+def write_merge(db: Statements, merge: Merge, now: float) -> int:
+    """Write down that the open transaction merges two people, and return the number of the entry."""
+    (origin,) = db.execute("SELECT origin FROM numbers").fetchone()
+    none = {"face": None, "crops": 0, "pictures": 0}
+    return append(
+        db, {"kind": MERGE, "reason": MERGE, "gallery": origin, "time": now, **none, **asdict(merge)}
+    )
 
 
 def write_erasure(db: Statements, through: int, places: Mapping[str, bool], now: float) -> None:
@@ -66,7 +90,7 @@ def write_erasure(db: Statements, through: int, places: Mapping[str, bool], now:
     if found is None:
         return
     facts = json.loads(found[0])
-    if facts["kind"] == DELETION or facts["places"] != places:
+    if facts["kind"] != ERASURE or facts["places"] != places:
         append(db, {"kind": ERASURE, "time": now, "through": through, "places": dict(places)})
 
 
@@ -87,10 +111,10 @@ def last_number(database: Backend) -> int:
 
 
 def is_unfinished(database: Backend) -> bool:
-    """Return whether the last entry is a deletion whose bytes are not known to be gone."""
+    """Return whether bytes of the last deletion or merge are not known to be gone."""
     found = database.read("SELECT facts FROM receipts ORDER BY number DESC LIMIT 1")
     with undamaged(database.path, "a receipt"):
-        return bool(found) and json.loads(found[0][0])["kind"] == DELETION
+        return bool(found) and json.loads(found[0][0])["kind"] != ERASURE
 
 
 def read_receipts(database: Backend, after: int = 0) -> list[Receipt]:
@@ -102,7 +126,7 @@ def read_receipts(database: Backend, after: int = 0) -> list[Receipt]:
 
 
 def join_erasures(links: Sequence[Link]) -> Iterator[Receipt]:
-    """Yield the deletions among entries, the last first, each with what is known of its bytes.
+    """Yield the deletions and merges among entries, the last first, each with what is known of its bytes.
 
     That is the next complete erasure that speaks of it, or else the last one.
     """
@@ -111,7 +135,7 @@ def join_erasures(links: Sequence[Link]) -> Iterator[Receipt]:
     for link in reversed(links):
         facts = dict(link.facts)
         kind, moment = facts.pop("kind"), datetime.fromtimestamp(facts.pop("time"), UTC)
-        if kind == DELETION:
+        if kind != ERASURE:
             nearest = itertools.chain(reversed(complete), newest)
             known = next((erasure for through, erasure in nearest if through >= link.number), None)
             yield Receipt(number=link.number, time=moment, hash=link.hash, erasure=known, **facts)
@@ -152,7 +176,7 @@ def verify_receipts(database: Backend, expected: Collection[str] = ()) -> Verdic
     found = database.read(query)
     links = (read_link(*row[4:]) for row in found if row[4] is not None)
     with undamaged(database.path, "where the receipts end"):
-        return chain.verify_links(Ends(*found[0][:4]), links, expected)
+        return chain.verify_links(lambda: Ends(*found[0][:4]), links, expected)
 
 
 def read_link(number: int, words: Any, hashed: str) -> Link:

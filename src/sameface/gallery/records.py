@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sameface.thresholds import Thresholds
 
-Reason = Literal["forget", "forget_face", "expire"]
+Reason = Literal["forget", "forget_face", "expire", "merge"]
 
 
 class Pipeline(Protocol):
@@ -142,20 +142,21 @@ class Erasure:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """That a person, or a face of theirs, was deleted: an entry in a chain, without a name.
+    """That a person or a face was deleted, or a person merged: an entry in a chain, without a name.
 
     Attributes:
         number: Of the entry, rising.
         time: When the rows were deleted.
         gallery: Whose numbers are meant: its `origin`.
-        reason: `forget`, `forget_face`, or `expire` for who was deleted because their time was over.
+        reason: `forget`, `forget_face`, `expire` for who was deleted because their time was over, or `merge`.
         person: The number of the person; nobody else gets it.
         face: The number of the face that was deleted alone; None if all were.
-        faces: How many faces were deleted.
+        faces: How many faces were deleted, or moved by a merge.
         crops: How many of them had been kept as pictures.
         pictures: How many hashes of pictures that showed nobody else.
         hash: SHA-256 over the entry before and this one.
         erasure: That the bytes are gone too; None as long as they are not.
+        into: The person that the faces moved to; None for a deletion.
     """
 
     number: int
@@ -169,3 +170,4 @@ class Receipt:
     pictures: int
     hash: str
     erasure: Erasure | None = None
+    into: int | None = None

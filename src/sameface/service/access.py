@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import json
 import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, get_args
 
-from sameface.errors import AccessFileError, GalleryFileError
+from sameface.errors import AccessFileError, GalleryFileError, RequestError
 from sameface.gallery import chain
 from sameface.gallery.chain import Ends, Link, Verdict
 from sameface.gallery.database import connect, make_private_file, transaction
@@ -44,6 +46,20 @@ MIGRATIONS = (
     """,
     # The entries that are there get their hashes from `link_entries`.
     f"ALTER TABLE audit ADD COLUMN hash TEXT NOT NULL DEFAULT ''; {chain.TABLE.rstrip().rstrip(';')}",
+    # `intents`: the entries of acts that have no outcome yet. `requests`: idempotency keys of the last day.
+    # `expiries`: which key set the moment at which a person expires.
+    """
+    CREATE INDEX audit_by_person ON audit (gallery, person) WHERE person IS NOT NULL;
+    CREATE TABLE intents (entry INTEGER PRIMARY KEY);
+    CREATE TABLE requests (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,
+        key TEXT, target TEXT NOT NULL, time REAL NOT NULL
+    );
+    CREATE TABLE expiries (
+        gallery TEXT NOT NULL, person INTEGER NOT NULL, moment INTEGER NOT NULL, key TEXT,
+        PRIMARY KEY (gallery, person)
+    )
+    """,
 )
 LINKED = 3  # the version from which on entries are a chain
 IN_MEMORY = ":memory:"
@@ -52,6 +68,12 @@ DAY = 86_400
 COLUMNS = "id, time, key, action, gallery, person, detail, hash"
 FACTS = ("time", "key", "action", "gallery", "person", "detail")  # of an entry, as the chain has them
 MOST_ENTRIES = 1_000_000
+MOST_REQUESTS = 100_000  # idempotency keys that are remembered
+REQUEST_SECONDS = DAY  # and for how long
+SLICE = 1000  # entries that are read or deleted at a time, so that writes get their turn in between
+INTENT = "intent"  # the action of the entry that is written before an act
+# An intent is listed as long as the act has no outcome.
+LISTED = f"(action <> '{INTENT}' OR id IN (SELECT entry FROM intents))"
 
 Role = Literal["read", "enroll", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)  # each may do what those before it may
@@ -108,8 +130,56 @@ class Entry:
         return datetime.fromtimestamp(self.time, UTC).isoformat(timespec="milliseconds")
 
 
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Something that is about to be done.
+
+    Attributes:
+        key: Whose request it is.
+        action: Such as `enroll`.
+        person: To whom; None for nobody in particular.
+        detail: Numbers that are known before.
+    """
+
+    key: Key
+    action: str
+    person: Whom | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestId:
+    """The idempotency key of a request: a client sends the same one with every repetition.
+
+    Attributes:
+        id: As the client sent it.
+        target: Method, path and what else tells the request from others.
+    """
+
+    id: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """The entry of an act that has no outcome yet.
+
+    Attributes:
+        act: What is about to be done.
+        number: Of the entry.
+        repeated: The request was begun before, with the same idempotency key.
+    """
+
+    act: Act
+    number: int
+    repeated: bool
+
+
 class Access:
     """The keys and the audit log of a service. Threads may share it, and programs the file.
+
+    An act that changes something has two entries: `begin` writes the intent before it, `finish` the outcome.
+    Both stay in the chain. An intent without outcome means an act that is under way or was interrupted.
 
     Only the SHA-256 of a key is kept. A key is 256 random bits, not a password: nobody can try them all, so
     that a slow hash with salt would protect nothing more, and would make every request slow.
@@ -156,10 +226,11 @@ class Access:
         token = PREFIX + secrets.token_urlsafe(32)
         values = (clean_name(name), role, hash_token(token), time.time())
         try:
-            self._run("INSERT INTO keys (name, role, hash, made) VALUES (?, ?, ?, ?)", *values)
+            with self._write() as db:
+                db.execute("INSERT INTO keys (name, role, hash, made) VALUES (?, ?, ?, ?)", values)
+                self._append(db, OWNER, "add_key", None, {"name": name, "role": role})
         except sqlite3.IntegrityError as error:
             raise AccessFileError(self.path, f"there is a key named {name!r}: revoke it first") from error
-        self.record(OWNER, "add_key", [], {"name": name, "role": role})
         return token
 
     def keys(self) -> list[Key]:
@@ -172,62 +243,155 @@ class Access:
         Raises:
             AccessFileError: There is none of this name.
         """
-        if not self._run("DELETE FROM keys WHERE name = ? RETURNING id", name):
-            raise AccessFileError(self.path, f"there is no key named {name!r}")
-        self.record(OWNER, "revoke_key", [], {"name": name})
+        with self._write() as db:
+            if not db.execute("DELETE FROM keys WHERE name = ?", (name,)).rowcount:
+                raise AccessFileError(self.path, f"there is no key named {name!r}")
+            self._append(db, OWNER, "revoke_key", None, {"name": name})
 
     def find_key(self, token: str) -> Key | None:
         """Return the key that this is, or None."""
         found = self._run("SELECT name, role, made FROM keys WHERE hash = ?", hash_token(token))
         return Key(*found[0]) if found else None
 
-    def record(self, key: Key, action: str, people: Sequence[Whom], detail: dict[str, Any]) -> None:
-        """Write down what was done to each of these people, or, with none, in general."""
-        whom: list[tuple[str | None, int | None]] = [*people] or [(None, None)]
+    def record(self, key: Key, action: str, people: Sequence[Whom], detail: Mapping[str, Any]) -> None:
+        """Write down what was done to each of these people, or in general."""
+        everyone: Sequence[Whom | None] = people or [None]
         with self._write() as db:
-            self._read_ends(db)
-            for person in whom:
-                values = (time.time(), key.name, action, *person, json.dumps(detail))
-                link = chain.append_link(db, dict(zip(FACTS, values, strict=True)))
-                insert = f"INSERT INTO audit ({COLUMNS}) VALUES ({', '.join('?' * 8)})"
-                db.execute(insert, (link.number, *values, link.hash))
+            for person in everyone:
+                self._append(db, key, action, person, detail)
+
+    def begin(self, act: Act, request: RequestId | None = None) -> Intent:
+        """Write down what is about to be done, and return what `finish` wants.
+
+        Raises:
+            RequestError: The idempotency key came with another request before.
+        """
+        with self._write() as db:
+            repeated = request is not None and remember_request(db, act.key, request)
+            number = self._append(db, act.key, INTENT, act.person, {"action": act.action, **act.detail})
+            db.execute("INSERT INTO intents VALUES (?)", (number,))
+        return Intent(act, number, repeated)
+
+    def finish(
+        self,
+        intent: Intent,
+        outcomes: Sequence[tuple[Whom | None, Mapping[str, Any]]],
+        expires: int | None = None,
+    ) -> None:
+        """Write down what came of an act.
+
+        Args:
+            intent: Of the act.
+            outcomes: To whom, and numbers; one entry each, at least one.
+            expires: The moment at which these people expire, if the act set it; seconds since 1970.
+        """
+        key, action = intent.act.key, intent.act.action
+        with self._write() as db:
+            for person, detail in outcomes:
+                self._append(db, key, action, person, {**detail, INTENT: intent.number})
+                if person is not None and expires is not None:
+                    db.execute(
+                        "INSERT OR REPLACE INTO expiries VALUES (?, ?, ?, ?)", (*person, expires, key.name)
+                    )
+            db.execute("DELETE FROM intents WHERE entry = ?", (intent.number,))
+
+    def move_expiry(self, source: Whom, into: Whom, moment: int) -> None:
+        """Remember for `into` who set the moment at which `source` expired, if it is this moment."""
+        query = "UPDATE OR REPLACE expiries SET person = ? WHERE gallery = ? AND person = ? AND moment = ?"
+        self._run(query, into[1], *source, moment)
+
+    def expiry_key(self, whom: Whom, moment: int) -> str | None:
+        """Return the name of the key that set this moment for a person; None if none of this file did."""
+        query = "SELECT key FROM expiries WHERE gallery = ? AND person = ? AND moment = ?"
+        found = self._run(query, *whom, moment)
+        return found[0][0] if found else None
 
     def entries(self, limit: int, before: int | None = None) -> list[Entry]:
-        """Return what was done, the latest first; `before` is the number of an entry to go on from."""
-        query = f"SELECT {COLUMNS} FROM audit WHERE id < ? ORDER BY id DESC LIMIT ?"
-        rows = self._run(query, 2**63 - 1 if before is None else before, limit)
-        return [read_entry(row) for row in rows]
+        """Return what was done, the latest first; `before` is the number of an entry to go on from.
+
+        The intent of an act is among them as long as the act has no outcome.
+        """
+        query = f"SELECT {COLUMNS} FROM audit WHERE id < ? AND {LISTED} ORDER BY id DESC LIMIT ?"
+        rows = self._slices(query, (), 2**63 - 1 if before is None else before)
+        return [read_entry(row) for row in itertools.islice(rows, limit)]
 
     def entries_of(self, person: Whom) -> list[Entry]:
         """Return what was done to a person, the first entry first."""
-        query = f"SELECT {COLUMNS} FROM audit WHERE gallery = ? AND person = ? ORDER BY id"
-        return [read_entry(row) for row in self._run(query, *person)]
+        query = f"""SELECT {COLUMNS} FROM audit
+                    WHERE gallery = ? AND person = ? AND id > ? AND {LISTED} ORDER BY id LIMIT ?"""
+        return [read_entry(row) for row in self._slices(query, person, 0)]
 
     def forget_entries(self, days: int) -> None:
         """Delete what was done longer ago, and all but the last million entries; the rest stays a chain.
 
         An entry behind which a younger one stands stays as long as that one.
         """
+        now = time.time()
+        while self._forget_slice(now - days * DAY):
+            pass
+        self._run("DELETE FROM requests WHERE time < ?", now - REQUEST_SECONDS)
+        self._run("DELETE FROM expiries WHERE moment < ?", now - days * DAY)
+
+    def _forget_slice(self, before: float) -> bool:
+        """Delete a slice of the entries from before a moment, and return whether there may be more."""
+        query = """SELECT id, hash, time < ? OR id <= (SELECT max(id) FROM audit) - ? FROM audit
+                   ORDER BY id LIMIT ?"""
         with self._write() as db:
-            query = "SELECT ifnull(min(id), ?) FROM audit WHERE time >= ?"
-            (kept,) = db.execute(query, (2**63 - 1, time.time() - days * DAY)).fetchone()
-            query = """SELECT id, hash FROM audit WHERE id < ? OR id <= (SELECT max(id) FROM audit) - ?
-                       ORDER BY id DESC LIMIT 1"""
-            gone = db.execute(query, (kept, MOST_ENTRIES)).fetchone()
-            if gone is not None:
-                db.execute("DELETE FROM audit WHERE id <= ?", gone[:1])
-                db.execute("UPDATE chain SET first = ?, anchor = ?", gone)
+            rows = db.execute(query, (before, MOST_ENTRIES, SLICE)).fetchall()
+            old = [*itertools.takewhile(lambda row: row[2], rows)]
+            if old:
+                last, hashed, _ = old[-1]
+                db.execute("DELETE FROM audit WHERE id <= ?", (last,))
+                db.execute("DELETE FROM intents WHERE entry <= ?", (last,))
+                db.execute("UPDATE chain SET first = ?, anchor = ?", (last, hashed))
+        return len(old) == SLICE
+
+    def head(self) -> tuple[int, str]:
+        """Return the number and the hash of the last entry."""
+        with self._lock, translated(self.path):
+            ends = self._read_ends(self._db)
+        return ends.last, ends.head
 
     def verify(self, expected: Collection[str] = ()) -> Verdict:
         """Return whether the log is as it was written, as far as its hashes tell.
 
+        It is read in slices, so that who writes meanwhile waits for one of them at most.
+
         Args:
             expected: Hashes that were kept elsewhere, and must be in it.
         """
-        with self._write() as db:  # so that nobody adds to it meanwhile
-            ends = self._read_ends(db)
-            found = db.execute(f"SELECT {COLUMNS} FROM audit ORDER BY id")
-            return chain.verify_links(ends, map(read_link, found), expected)
+        while True:
+            reading = Reading(self._read_slice)
+            verdict = chain.verify_links(reading.ends, map(read_link, reading), expected)
+            if verdict.fault is None or self._read_slice(0)[0].first == reading.first:
+                return replace(verdict, unfinished=tuple(sorted(reading.unfinished)))
+            # else entries went by age meanwhile
+
+    def _read_slice(self, after: int) -> tuple[Ends, list[tuple[Any, ...]]]:
+        """Return where the chain begins and ends, and the entries behind `after`, as of one moment."""
+        query = f"SELECT {COLUMNS} FROM audit WHERE id > ? ORDER BY id LIMIT ?"
+        with self._lock, translated(self.path), transaction(self._db, "BEGIN"):
+            return self._read_ends(self._db), self._db.execute(query, (after, SLICE)).fetchall()
+
+    def _slices(self, query: str, values: Sequence[object], after: int) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query that ends with the number to go on from and a limit, slice by slice."""
+        while True:
+            rows = self._run(query, *values, after, SLICE)
+            yield from rows
+            if len(rows) < SLICE:
+                return
+            after = rows[-1][0]
+
+    def _append(
+        self, db: sqlite3.Connection, key: Key, action: str, person: Whom | None, detail: Mapping[str, Any]
+    ) -> int:
+        """Add an entry to the chain in the open transaction, and return its number."""
+        self._read_ends(db)
+        values = (time.time(), key.name, action, *(person or (None, None)), json.dumps(detail))
+        link = chain.append_link(db, dict(zip(FACTS, values, strict=True)))
+        insert = f"INSERT INTO audit ({COLUMNS}) VALUES ({', '.join('?' * 8)})"
+        db.execute(insert, (link.number, *values, link.hash))
+        return link.number
 
     def _read_ends(self, db: sqlite3.Connection) -> Ends:
         """Return where the chain of the log begins and ends.
@@ -261,6 +425,62 @@ class Access:
         if version < len(MIGRATIONS):
             with self._write() as db:
                 migrate(db)
+
+
+class Reading:
+    """The entries of the log, read slice by slice, and what is known once the last one is read.
+
+    Attributes:
+        unfinished: The intents without an outcome among the entries so far.
+    """
+
+    def __init__(self, read: Callable[[int], tuple[Ends, list[tuple[Any, ...]]]]) -> None:
+        self._read = read
+        self._ends, self._rows = read(-(2**63))
+        self.first = self._ends.first
+        self.unfinished: set[int] = set()
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        while True:
+            for row in self._rows:
+                self._follow(*row)
+                yield row
+            if len(self._rows) < SLICE:
+                return
+            self._ends, self._rows = self._read(self._rows[-1][0])
+
+    def ends(self) -> Ends:
+        """Return where the chain begins and ends, as of the slice that was read last."""
+        return self._ends
+
+    def _follow(self, number: int, *facts: Any) -> None:
+        """Take the intent that an entry is or finishes."""
+        _, _, action, _, _, detail, _ = facts
+        if action == INTENT:
+            self.unfinished.add(number)
+        elif isinstance(detail, str) and f'"{INTENT}"' in detail:
+            with contextlib.suppress(ValueError, TypeError, KeyError):  # changed by somebody else
+                self.unfinished.discard(json.loads(detail)[INTENT])
+
+
+def remember_request(db: sqlite3.Connection, key: Key, request: RequestId) -> bool:
+    """Keep an idempotency key, and return whether it was there already.
+
+    Raises:
+        RequestError: It came with another request, or with that of another key.
+    """
+    since = time.time() - REQUEST_SECONDS
+    query = "SELECT key, target FROM requests WHERE id = ? AND time >= ?"
+    found = db.execute(query, (request.id, since)).fetchone()
+    if found is None:
+        values = (request.id, key.name, request.target, time.time())
+        insert = "INSERT OR REPLACE INTO requests (id, key, target, time) VALUES (?, ?, ?, ?)"
+        number = db.execute(insert, values).lastrowid or 0
+        db.execute("DELETE FROM requests WHERE number <= ?", (number - MOST_REQUESTS,))
+        return False
+    if found != (key.name, request.target):
+        raise RequestError("this Idempotency-Key was sent with another request: take a new one for each")
+    return True
 
 
 def migrate(db: sqlite3.Connection) -> None:

@@ -221,16 +221,17 @@ class ErasureAnswer(Answer):
 
 
 class ReceiptAnswer(Answer):
-    """That a person or a face was deleted. It is kept without the name."""
+    """That a person or a face was deleted, or a person merged. It is kept without names."""
 
     model_config = shown(examples.RECEIPT)
 
     number: int = Field(description="Of the entry in the chain of receipts.")
     time: str = Field(description="ISO 8601, UTC.")
     gallery: str = Field(description="Whose numbers are meant.")
-    reason: Literal["forget", "forget_face", "expire"]
+    reason: Literal["forget", "forget_face", "expire", "merge"]
     person: int
     face: int | None = Field(description="The face that was deleted alone; null if all were.")
+    into: int | None = Field(description="The person that the faces moved to; null for a deletion.")
     faces: int
     crops: int = Field(description="Faces of which a picture had been kept.")
     pictures: int = Field(description="Hashes of pictures that showed nobody else.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,7 +13,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from sameface import __version__
-from sameface.errors import AccessFileError, GalleryError, MassExpiryError
+from sameface.errors import MassExpiryError, UnknownPersonError
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
 from sameface.service import answers, challenging, jobs, looking, pages, people, status
@@ -75,7 +76,13 @@ def create_app(
             CORSMiddleware,
             allow_origins=config.cors_origins,
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "If-None-Match", "X-Request-ID"],
+            allow_headers=[
+                "Authorization",
+                "Content-Type",
+                "Idempotency-Key",
+                "If-None-Match",
+                "X-Request-ID",
+            ],
             expose_headers=["ETag", "Location", "Retry-After", "X-Request-ID"],
         )
     app.add_middleware(Edge, state=state)
@@ -102,34 +109,62 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def forget_expired(state: State) -> None:
-    """Delete people whose time is over, and write it down."""
+    """Delete people whose time is over, and write down whom, and which key had set the moment."""
     gallery = state.gallery_or_none
     if gallery is None:
         return
+    people = await state.ask(gallery.expired)
+    if not people:
+        state.metrics.expiry_refused.set(0)
+        await state.ask(gallery.forget_expired, people=people)  # only traces that an earlier deletion left
+        return
     try:
-        receipts = await state.ask(gallery.forget_expired)
+        await state.ask(gallery.check_expiry)
     except MassExpiryError as error:
         state.metrics.expiry_refused.set(error.people)
         logger.error("%s", error)  # noqa: TRY400, the message says everything
         return
-    except GalleryError:
-        logger.exception("people whose time is over, or traces of them, stay until the next try")
-        return
     state.metrics.expiry_refused.set(0)
-    for gone in receipts:
-        facts = {"faces": gone.faces, **receipt_facts(gone)}
-        await state.record(OWNER, "expire", [gone.person], facts)
+    set_by = {person: await find_expiry_key(state, gallery, person) for person in people}
+    async with state.audited(OWNER, "expire", detail={"people": len(people)}) as outcome:
+        try:
+            await state.ask(gallery.forget_expired, people=people)
+        finally:  # of an error too: who was deleted may have left traces
+            receipts = await state.ask(gallery.receipts)
+            outcome.entries = [
+                (gone.person, {"faces": gone.faces, "set_by": set_by[gone.person], **receipt_facts(gone)})
+                for gone in receipts
+                if gone.reason == "expire" and gone.person in set_by
+            ]
+
+
+async def find_expiry_key(state: State, gallery: Gallery, number: int) -> str | None:
+    """Return the name of the key that set when a person expires, or None."""
+    try:
+        person = await state.ask(gallery.person, number)
+    except UnknownPersonError:  # deleted meanwhile
+        return None
+    return await state.expiry_key(number, person.expires)
 
 
 async def clean(state: State) -> None:
     """Forget old entries of the audit log, old jobs, and people whose time is over, again and again."""
-    while True:
-        try:
-            await state.ask_access(state.access.forget_entries, state.config.audit_days)
-        except AccessFileError:
-            logger.exception("the audit log keeps old entries")
-        for _ in range(CLEANINGS):
+    for turn in itertools.count():
+        if turn % CLEANINGS == 0:
+            async with logged("the audit log keeps old entries"):
+                await state.ask_access(state.access.forget_entries, state.config.audit_days)
+        async with logged("people whose time is over, or traces of them, stay until the next try"):
             await forget_expired(state)
+        async with logged("old jobs and challenges stay until the next try"):
             state.jobs.forget_old()
             state.challenges.forget_old()
-            await asyncio.sleep(CLEAN_SECONDS)
+        await asyncio.sleep(CLEAN_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def logged(words: str) -> AsyncIterator[None]:
+    """Log every error of a cleaning, so that the next one comes."""
+    try:
+        yield
+    except Exception:
+        logger.exception(words)

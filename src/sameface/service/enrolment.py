@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -16,7 +15,7 @@ from sameface.errors import (
     SamefaceError,
     UnknownPersonError,
 )
-from sameface.gallery import Gallery, Person
+from sameface.gallery import Gallery
 from sameface.gallery.expiry import parse_moment
 from sameface.gallery.names import clean_name, clean_note
 from sameface.image import hash_image
@@ -24,6 +23,7 @@ from sameface.recognizer import Choice
 from sameface.service.access import Key
 from sameface.service.answers import EnrollAnswer
 from sameface.service.faults import skipped_picture
+from sameface.service.guard import check_expiry_role
 from sameface.service.state import State
 from sameface.service.telling import person_answer
 from sameface.service.uploads import Upload
@@ -52,6 +52,8 @@ async def enroll_pictures(state: State, key: Key, who: str | int, body: FacesBod
     if body.consent is not None:
         clean_note(body.consent)
     expires = read_expiry(state, body.expire_after, new=isinstance(who, str))
+    if isinstance(who, int):
+        check_expiry_role(key, expires)
     await state.ask(check_person, gallery, who)
     choices: list[Choice] = list(body.faces) or ["only"] * len(body.pictures)
     if len(choices) != len(body.pictures):
@@ -73,14 +75,13 @@ async def enroll_pictures(state: State, key: Key, who: str | int, body: FacesBod
         if isinstance(found, Template)
     }
     enroll = partial(gallery.enroll, who, new=isinstance(who, str), consent=body.consent, expires=expires)
-    person, added = await state.ask(enroll_usable, gallery, who, templates, faults, enroll)
-    facts = {
-        "faces": added,
-        "skipped": len(faults),
-        "consent": body.consent is not None,
-        "expires": expires is not None,
-    }
-    await state.record(key, "enroll", [person.number], facts)
+    usable = await state.ask(find_usable, gallery, who, templates, faults)
+    known = {"consent": body.consent is not None, "expires": expires is not None, "skipped": len(faults)}
+    async with state.audited(key, "enroll", who if isinstance(who, int) else None, known) as outcome:
+        added = await state.ask(enroll, usable)
+        person = await state.ask(gallery.person, who)
+        outcome.entries = [(person.number, {"faces": added, **known})]
+        outcome.expires = None if expires is None else int(expires.timestamp())
     skipped = [skipped_picture(name, number, fault) for number, name, fault in faults]
     return EnrollAnswer(person=person_answer(person), enrolled=added, skipped=skipped)
 
@@ -121,24 +122,19 @@ async def make_template(
     return Template(picture, face.box, face.score, rows[0], crop if state.config.keep_crops else None)
 
 
-def enroll_usable(
-    gallery: Gallery,
-    who: str | int,
-    templates: dict[int, tuple[str, Template]],
-    faults: list[Fault],
-    enroll: Callable[[Sequence[Template]], int],
-) -> tuple[Person, int]:
-    """Enroll all faces but those that are enrolled as somebody else's, which are added to the faults.
+def find_usable(
+    gallery: Gallery, who: str | int, templates: dict[int, tuple[str, Template]], faults: list[Fault]
+) -> list[Template]:
+    """Return all faces but those that are enrolled as somebody else's, which are added to the faults.
 
     Args:
         gallery: Where to.
         who: A new name, or the number of a person.
         templates: By the number of the picture, with the name of its file.
         faults: What is wrong with the other pictures.
-        enroll: Enrolls faces of the person, and returns how many were added.
 
-    Returns:
-        The person, and how many faces were added.
+    Raises:
+        NothingEnrolledError: No face is left.
     """
     name = clean_name(who) if isinstance(who, str) else gallery.person(who).name
     usable = []
@@ -151,5 +147,4 @@ def enroll_usable(
     faults.sort(key=lambda fault: fault[0])
     if not usable:
         raise NothingEnrolledError([(file, fault) for _, file, fault in faults])
-    added = enroll(usable)
-    return gallery.person(name if isinstance(who, str) else who), added
+    return usable

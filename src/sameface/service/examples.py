@@ -82,6 +82,7 @@ RECEIPT: Example = {
     "reason": "forget",
     "person": 17,
     "face": None,
+    "into": None,
     "faces": 3,
     "crops": 3,
     "pictures": 2,

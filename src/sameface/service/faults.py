@@ -185,7 +185,8 @@ def answer_invalid(request: Request, error: Exception) -> JSONResponse:
     """Answer a wrong value in the address."""
     assert isinstance(error, RequestValidationError)
     return answer_fault(
-        request, RequestError("the address does not hold what it must", list_problems(error.errors()))
+        request,
+        RequestError("the address or a header does not hold what it must", list_problems(error.errors())),
     )
 
 

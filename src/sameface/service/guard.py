@@ -6,16 +6,28 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import Depends, Request, Security
+from fastapi import Depends, Header, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from sameface.errors import ForbiddenError, RateLimitedError, UnauthorizedError
-from sameface.service.access import OWNER, Key, Role
+from sameface.service.access import DAY, OWNER, Key, RequestId, Role
 from sameface.service.state import State
 
 BUCKETS = 10_000  # keys and addresses that are remembered
+
+DELETER: Role = "admin"  # the role that may delete people
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="The same for every repetition of a request, such as a UUID: a repetition within a day "
+        "gets the receipt of what the first did.",
+    ),
+]
 
 bearer = HTTPBearer(auto_error=False, scheme_name="key", description="A key of `sameface keys add`.")
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
@@ -85,6 +97,26 @@ async def find_key(state: State, credentials: HTTPAuthorizationCredentials | Non
     return None if state.config.keys_required else OWNER
 
 
+def check_expiry_role(key: Key, expires: datetime | None) -> None:
+    """Raise if somebody who is enrolled expires within a day, unless the key may delete them.
+
+    Raises:
+        ForbiddenError: It may not.
+    """
+    if expires is None or expires.timestamp() - time.time() > DAY or key.may(DELETER):
+        return
+    reason = f"to let a person expire within a day needs the role {DELETER!r}, the key {key.name!r} has"
+    raise ForbiddenError(f"{reason} {key.role!r}: give a later day")
+
+
+def request_id_of(request: Request, idempotency_key: IdempotencyKey = None) -> RequestId | None:
+    """Return what tells a repetition of a request from another one; None if the client sends nothing."""
+    if idempotency_key is None:
+        return None
+    return RequestId(idempotency_key, f"{request.method} {request.url.path}")
+
+
+RequestIdOf = Annotated[RequestId | None, Depends(request_id_of)]
 Reader = Annotated[Key, need("read")]
 Enroller = Annotated[Key, need("enroll")]
 Admin = Annotated[Key, need("admin")]

@@ -51,9 +51,9 @@ async def cluster(
     async def work(job: Job) -> AlbumAnswer:
         return await sort_album(state, job, uploads, threshold=threshold, far=body.far)
 
+    await state.record(key, "cluster", [], {"pictures": len(uploads)})
     job = state.jobs.start(key, len(uploads), work)
     job.when_ended(request.state.held.keep())
-    await state.record(key, "cluster", [], {"pictures": job.total})
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return job_answer(job)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from fastapi import APIRouter, Depends
 
 from sameface.arrays import Embeddings
 from sameface.compare import Decision, squared_distances
+from sameface.gallery import Identification
 from sameface.service.access import Key
 from sameface.service.answers import DetectAnswer, EmbedAnswer, EmbeddedFace, IdentifyAnswer, VerifyAnswer
 from sameface.service.bodies import body_of, describe_body
@@ -89,14 +91,22 @@ async def identify(
     wish: dict[str, Any] = {"far": body.far, "closed_set": body.closed_set, "most": body.most}
     found = await state.ask(gallery.identify, np.ascontiguousarray(rows), k=body.k, **wish)
     live = find_live(state, key, body.challenge, await state.ask(state.thresholds), rows)
+    found = [near_enough(answer) for answer in found] if key.role == "read" else found
     named = [answer.named.number for answer in found if answer.named is not None]
+    near = [match.number for answer in found for match in near_enough(answer).matches]
     facts = {"faces": len(found), "named": len(named)}
-    await state.record(key, "identify", named, facts | told_live(*live))
+    await state.record(key, "identify", [*dict.fromkeys(near)], facts | told_live(*live))
     faces = [
         identified_face(face, answer, live=lives)
         for face, answer, lives in zip(seen.faces, found, live, strict=True)
     ]
     return IdentifyAnswer(width=seen.width, height=seen.height, faces=faces)
+
+
+def near_enough(answer: Identification) -> Identification:
+    """Return an answer without the people beyond the threshold, except who is named."""
+    near = (match for match in answer.matches if match.distance <= answer.threshold or match == answer.named)
+    return dataclasses.replace(answer, matches=tuple(near))
 
 
 def find_live(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import time
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Annotated, Any
 
 import PIL.Image
@@ -12,16 +14,17 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from sameface.arrays import Image
-from sameface.errors import GalleryBusyError, NotFoundError, UnknownPersonError
-from sameface.gallery import Gallery, Person, export
+from sameface.errors import NotFoundError, SamefaceError, UnknownFaceError, UnknownPersonError
+from sameface.gallery import Gallery, Person, Receipt, export
 from sameface.gallery.expiry import parse_expiry
 from sameface.gallery.names import clean_note
+from sameface.gallery.records import Reason
 from sameface.service.answers import EnrollAnswer, FacesAnswer, PeopleAnswer, PersonAnswer, ReceiptAnswer
 from sameface.service.bodies import body_of, describe_body
 from sameface.service.enrolment import enroll_pictures
-from sameface.service.guard import Admin, Enroller, Reader
+from sameface.service.guard import Admin, Enroller, Reader, RequestIdOf, check_expiry_role
 from sameface.service.routing import BODY_REFUSALS, StateOf, answer_with_etag, cut_page, refusals
-from sameface.service.state import find_name
+from sameface.service.state import Outcome, State
 from sameface.service.telling import enrolled_face, person_answer, receipt_answer, receipt_facts
 from sameface.service.wishes import LARGEST_ID, EnrollBody, FacesBody, MergeBody, PersonBody
 
@@ -32,6 +35,8 @@ BODY_ERRORS = refusals(*BODY_REFUSALS, 404, 409)
 Id = Annotated[int, Path(ge=1, le=LARGEST_ID, description="The person.", examples=[17])]
 FaceId = Annotated[int, Path(ge=1, le=LARGEST_ID, description="The face.", examples=[18])]
 Limit = Annotated[int, Query(ge=1, le=500)]
+DELETIONS: tuple[Reason, ...] = ("forget", "expire")  # of a whole person
+FACE_DELETIONS: tuple[Reason, ...] = ("forget_face",)
 NOT_CHANGED: dict[int | str, dict[str, Any]] = {
     304: {"description": "The client has this already (If-None-Match)"}
 }
@@ -100,15 +105,18 @@ async def change_person(
     if body.consent is not None:
         clean_note(body.consent)  # before anything is changed
     expires = None if body.expire_after is None else parse_expiry(body.expire_after, time.time())
+    check_expiry_role(key, expires)
+    await state.ask(gallery.person, person)
     if body.name is not None:
-        await state.ask(gallery.rename, person, body.name)
-        await state.record(key, "rename", [person], {})
+        async with state.audited(key, "rename", person):
+            await state.ask(gallery.rename, person, body.name)
     if body.consent is not None:
-        await state.ask(gallery.note_consent, person, body.consent)
-        await state.record(key, "note_consent", [person], {})
+        async with state.audited(key, "note_consent", person):
+            await state.ask(gallery.note_consent, person, body.consent)
     if body.expire_after is not None:
-        await state.ask(gallery.expire, person, expires)
-        await state.record(key, "set_expiry", [person], {"never": expires is None})
+        async with state.audited(key, "set_expiry", person, {"never": expires is None}) as outcome:
+            await state.ask(gallery.expire, person, expires)
+            outcome.expires = None if expires is None else int(expires.timestamp())
     return person_answer(await state.ask(gallery.person, person))
 
 
@@ -119,13 +127,30 @@ async def change_person(
     openapi_extra=describe_body(MergeBody),
 )
 async def merge_people(
-    key: Enroller, state: StateOf, person: Id, body: Annotated[MergeBody, Depends(body_of(MergeBody))]
+    key: Enroller,
+    state: StateOf,
+    person: Id,
+    body: Annotated[MergeBody, Depends(body_of(MergeBody))],
+    request: RequestIdOf,
 ) -> PersonAnswer:
-    """Move every face of a person to another; the first is no more."""
-    gallery = state.gallery
-    moved = await state.ask(gallery.merge, person, body.into)
-    await state.record(key, "merge", [person], {"into": body.into, "faces": moved})
-    return person_answer(await state.ask(gallery.person, body.into))
+    """Move every face of a person to another; the first is no more. The gallery keeps a receipt."""
+    gallery, into = state.gallery, body.into
+    for number in (person, into):  # the earlier of two days holds after a merge
+        either = await state.ask(find_person, gallery, number)
+        check_expiry_role(key, None if either is None else either.expires)
+    once = request and replace(request, target=f"{request.target} {into}")
+    async with state.audited(key, "merge", person, {"into": into}, once) as outcome:
+        try:
+            merged = await state.ask(gallery.merge, person, into)
+        except UnknownPersonError:
+            found = await repeated_receipt(state, outcome, ["merge"], person)
+            if found is None:
+                raise
+            merged = found
+        outcome.facts = {"faces": merged.faces, **receipt_facts(merged)}
+    stays = await state.ask(gallery.person, into)
+    await state.move_expiry(person, into, stays.expires)
+    return person_answer(stays)
 
 
 @router.get(
@@ -143,21 +168,13 @@ async def export_person(key: Admin, state: StateOf, person: Id) -> Response:
 
 
 @router.delete("/{person}", operation_id="delete_person", responses=ERRORS)
-async def delete_person(key: Admin, state: StateOf, person: Id) -> ReceiptAnswer:
+async def delete_person(key: Admin, state: StateOf, person: Id, request: RequestIdOf) -> ReceiptAnswer:
     """Delete a person with every face, for good: rows, free pages and log are overwritten.
 
     The answer is the receipt, which the gallery keeps too.
     """
-    gallery = state.gallery
-    whose = await state.ask(find_name, gallery, person)
-    try:
-        gone = await state.ask(gallery.forget, person)
-    except GalleryBusyError:
-        if whose is not None and await state.ask(find_name, gallery, person) is None:
-            await state.record(key, "delete_person", [person], {"traces": True})  # they go with the next try
-        raise
-    facts = {"faces": gone.faces, **receipt_facts(gone)}
-    await state.record(key, "delete_person", [person], facts)
+    async with state.audited(key, "delete_person", person, request=request) as outcome:
+        gone = await delete(state, outcome, person)
     return receipt_answer(gone)
 
 
@@ -206,19 +223,51 @@ async def get_crop(_key: Reader, state: StateOf, person: Id, face: FaceId) -> Re
 
 
 @router.delete("/{person}/faces/{face}", operation_id="delete_face", responses=refusals(404, 409))
-async def delete_face(key: Admin, state: StateOf, person: Id, face: FaceId) -> ReceiptAnswer:
+async def delete_face(
+    key: Admin, state: StateOf, person: Id, face: FaceId, request: RequestIdOf
+) -> ReceiptAnswer:
     """Delete one face of a person for good; the last one only with the person. The answer is the receipt."""
-    gallery = state.gallery
-    try:
-        gone = await state.ask(gallery.forget_face, person, face)
-    except GalleryBusyError:
-        left = await state.ask(gallery.faces, person)
-        if face not in [each.number for each in left]:
-            await state.record(key, "delete_face", [person], {"face": face, "traces": True})
-        raise
-    facts = {"face": face, **receipt_facts(gone)}
-    await state.record(key, "delete_face", [person], facts)
+    async with state.audited(key, "delete_face", person, {"face": face}, request) as outcome:
+        gone = await delete(state, outcome, person, face)
     return receipt_answer(gone)
+
+
+async def delete(state: State, outcome: Outcome, person: int, face: int | None = None) -> Receipt:
+    """Delete a person or a face of theirs; for a repeated request return the receipt of the first."""
+    gallery, reasons = state.gallery, DELETIONS if face is None else FACE_DELETIONS
+    try:
+        if face is None:
+            gone = await state.ask(gallery.forget, person)
+        else:
+            gone = await state.ask(gallery.forget_face, person, face)
+    except (UnknownPersonError, UnknownFaceError):
+        found = await repeated_receipt(state, outcome, reasons, person, face)
+        if found is None:
+            raise
+        gone = found
+    except SamefaceError:
+        if await state.ask(gallery.find_receipt, reasons, person, face) is not None:
+            outcome.facts = {"traces": True}  # which go with the next try
+        raise
+    outcome.facts = {"faces": gone.faces, **receipt_facts(gone)}
+    return gone
+
+
+async def repeated_receipt(
+    state: State, outcome: Outcome, reasons: Collection[Reason], person: int, face: int | None = None
+) -> Receipt | None:
+    """Return the receipt of what a request did that is repeated now; None if it did nothing yet."""
+    if not outcome.repeated:
+        return None
+    return await state.ask(state.gallery.find_receipt, reasons, person, face)
+
+
+def find_person(gallery: Gallery, number: int) -> Person | None:
+    """Return the person of this number, or None."""
+    try:
+        return gallery.person(number)
+    except UnknownPersonError:
+        return None
 
 
 def find_people(gallery: Gallery, name: str) -> list[Person]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
 
-from sameface.errors import NotFoundError, UnknownPersonError
+from sameface.errors import AccessFileError, NotFoundError, SamefaceError, UnknownPersonError
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
-from sameface.service.access import Access, Entry, Key, Whom, tell_person
+from sameface.service.access import Access, Act, Entry, Intent, Key, RequestId, Whom, tell_person
 from sameface.service.buffer import Buffer
 from sameface.service.challenges import Challenges
 from sameface.service.config import ServiceConfig
@@ -23,6 +27,26 @@ Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 ASKERS = 4  # threads that wait for SQLite; it lets one of them in at a time
+NOTHING: Mapping[str, Any] = {}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Outcome:
+    """What an act did, filled in while it is done.
+
+    Attributes:
+        repeated: The request was begun before, with the same idempotency key.
+        facts: Numbers for the one entry of the act.
+        entries: In its place, entries of other people: their numbers, and facts.
+        expires: The moment that the act set, in seconds since 1970.
+    """
+
+    repeated: bool
+    facts: dict[str, Any] = field(default_factory=dict)
+    entries: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    expires: int | None = None
 
 
 class State:
@@ -44,6 +68,7 @@ class State:
         self._origin = "" if gallery is None else gallery.origin
         self._askers = ThreadPoolExecutor(ASKERS, "gallery")
         self._doorkeeper = ThreadPoolExecutor(1, "access")  # never waits for the gallery
+        self._log_reader = ThreadPoolExecutor(1, "audit")
 
     @property
     def gallery(self) -> Gallery:
@@ -62,9 +87,67 @@ class State:
         return self.recognizer.thresholds if gallery is None else gallery.thresholds
 
     async def record(self, key: Key, action: str, people: Iterable[int], detail: dict[str, Any]) -> None:
-        """Write into the audit log what was done, to people by number."""
+        """Write into the audit log what is answered, about people by number, before it is answered."""
         whom = [(self._origin, person) for person in people]
         await self.ask_access(self.access.record, key, action, whom, detail)
+
+    @asynccontextmanager
+    async def audited(
+        self,
+        key: Key,
+        action: str,
+        person: int | None = None,
+        detail: Mapping[str, Any] = NOTHING,
+        request: RequestId | None = None,
+    ) -> AsyncIterator[Outcome]:
+        """Write an intent into the audit log, let the block do the act, and write its outcome.
+
+        Without the intent the block does not run. The act stands if the outcome cannot be written: the log of
+        the service says so, and the audit log shows an intent without outcome, as after a killed process.
+
+        Args:
+            key: Whose request it is.
+            action: Such as `enroll`.
+            person: Whom it is done to; None for who is not enrolled yet.
+            detail: What is known before.
+            request: Tells a repetition of the request.
+        """
+        whom = None if person is None else (self._origin, person)
+        intent = await self.ask_access(self.access.begin, Act(key, action, whom, detail), request)
+        outcome = Outcome(intent.repeated)
+        try:
+            yield outcome
+        except SamefaceError as error:
+            await self._finish(intent, outcome, failed=error.code)
+            raise
+        await self._finish(intent, outcome)
+
+    async def _finish(self, intent: Intent, outcome: Outcome, **failed: str) -> None:
+        """Write down what came of an act, as far as that is possible."""
+        facts = {**intent.act.detail, **outcome.facts}
+        entries: list[tuple[Whom | None, dict[str, Any]]] = [
+            ((self._origin, person), {**found, **failed}) for person, found in outcome.entries
+        ]
+        entries = entries or [(intent.act.person, {**facts, **failed})]
+        try:
+            await self.ask_access(self.access.finish, intent, entries, outcome.expires)
+        except AccessFileError:
+            logger.exception(
+                "the outcome of %s is not in the audit log, only entry %s", intent.act.action, intent.number
+            )
+
+    async def expiry_key(self, person: int, expires: datetime | None) -> str | None:
+        """Return the name of the key that set when a person expires; None if no key of this service did."""
+        if expires is None:
+            return None
+        moment = int(expires.timestamp())
+        return await self.ask_access(self.access.expiry_key, (self._origin, person), moment)
+
+    async def move_expiry(self, source: int, into: int, expires: datetime | None) -> None:
+        """Remember who set the moment that a merged person brought along."""
+        if expires is not None:
+            people = (self._origin, source), (self._origin, into)
+            await self.ask_access(self.access.move_expiry, *people, int(expires.timestamp()))
 
     def names_of(self, entries: Iterable[Entry]) -> dict[Whom, str]:
         """Return what the people of these entries are called now, those who are enrolled here."""
@@ -75,7 +158,7 @@ class State:
 
     async def read_log(self, person: int) -> list[dict[str, Any]]:
         """Return what the audit log says to a person about themselves."""
-        entries = await self.ask_access(self.access.entries_of, (self._origin, person))
+        entries = await self.read_access(self.access.entries_of, (self._origin, person))
         return [tell_person(entry) for entry in entries]
 
     async def ask(
@@ -90,11 +173,18 @@ class State:
         """Call what waits for the keys or the audit log."""
         return await asyncio.wrap_future(self._doorkeeper.submit(function, *args, **kwargs))
 
+    async def read_access(
+        self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
+    ) -> Result:
+        """Call what reads many entries of the audit log, while others write into it."""
+        return await asyncio.wrap_future(self._log_reader.submit(function, *args, **kwargs))
+
     def close(self) -> None:
         """Finish what was begun, and end the threads."""
         self.inference.close()
         self._askers.shutdown()
         self._doorkeeper.shutdown()
+        self._log_reader.shutdown()
 
 
 def find_name(gallery: Gallery, person: int) -> str | None:
