@@ -112,12 +112,12 @@ def test_the_actions_in_the_docs_are_those_that_are_written_down(folder: Path) -
     with sqlite3.connect(folder / "people.db.access") as database:
         done = {action for (action,) in database.execute("SELECT DISTINCT action FROM audit")}
     database.close()
-    assert done == {"enroll", "identify", "verify", "cluster", "delete_person"}
+    assert done == {"intent", "enroll", "identify", "verify", "cluster", "delete_person"}
     assert done <= set(told)
     source = Path(__file__).parent.parent / "src" / "sameface" / "service"
     text = "".join(path.read_text("utf-8") for path in source.glob("*.py"))
-    written = re.findall(r'\brecord\(\s*\w+, "(\w+)"', text)
-    assert sorted(set(written)) == sorted(set(told) - {"detect", "embed"})
+    written = re.findall(r'(?:record|audited|_append)\(\s*(?:db, )?\w+, "(\w+)"', text)
+    assert sorted({"intent", *written}) == sorted(set(told) - {"detect", "embed"})
 
 
 def test_the_times_in_the_docs_are_those_of_the_service() -> None:
