@@ -87,7 +87,7 @@ class LimitedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head, and make room for this connection."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # so that every byte that is not read counts as a pause
+        transport.set_write_buffer_limits(high=1, low=0)  # whatever is not read pauses; TLS cannot do 0
         self._active = self.loop.time()
         self._wait()
         self._make_room()
