@@ -94,7 +94,7 @@ def service(
     gallery: Path, *words: str, errors: IO[bytes] | int = subprocess.DEVNULL
 ) -> Iterator[tuple[str, int]]:
     """Run `sameface serve`, and give its address and the number of its process; Ctrl-C is not for it."""
-    command = [SAMEFACE, "serve", "--port", "0", "--gallery", str(gallery), *words]
+    command = [SAMEFACE, "serve", "--no-token", "--port", "0", "--gallery", str(gallery), *words]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
     ) as process:

@@ -32,7 +32,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory, samples: dict[str, Path]) 
 def shared(recognizer: Recognizer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Gallery]]:
     """The service that the tests share, and its gallery."""
     path = tmp_path_factory.mktemp("gallery") / "people.db"
-    with Gallery.open(path, recognizer) as gallery, world.serve(recognizer, gallery, keep_crops=True) as base:
+    with (
+        Gallery.open(path, recognizer) as gallery,
+        world.serve(recognizer, gallery, keep_crops=True, token=world.TOKEN) as base,
+    ):
         yield base, gallery
 
 
@@ -47,7 +50,7 @@ def gallery(shared: tuple[str, Gallery]) -> Gallery:
 @pytest.fixture
 def context(browser: Browser, shared: tuple[str, Gallery], gallery: Gallery) -> Iterator[BrowserContext]:
     """A browser of its own in English; at the end nothing may have failed in it, or left the machine."""
-    with world.watched(browser, shared[0]) as fresh:
+    with world.watched(browser, shared[0], token=True) as fresh:
         yield fresh
 
 

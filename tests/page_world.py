@@ -28,6 +28,7 @@ from sameface.service.config import ServiceConfig
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 INSTALL = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium")
+TOKEN = "the-start-up-token-of-the-tests"
 WAIT = 15_000  # milliseconds; the machine may be busy
 EVIL = "<img src=x onerror=alert(1)>"
 # What the browser says of an answer that the page expects.
@@ -119,7 +120,9 @@ def show_to_camera(film: Path) -> list[str]:
 
 
 @contextmanager
-def watched(browser: Browser, base: str, **options: object) -> Iterator[BrowserContext]:
+def watched(
+    browser: Browser, base: str, *, token: bool = False, **options: object
+) -> Iterator[BrowserContext]:
     """Yield a browser of its own; at the end nothing may have failed in it, nor been asked elsewhere."""
     still = {"locale": "en-US", "viewport": {"width": 1200, "height": 900}, "reduced_motion": "reduce"}
     options = still | options
@@ -131,11 +134,21 @@ def watched(browser: Browser, base: str, **options: object) -> Iterator[BrowserC
     context.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
     context.on("request", lambda request: faults.append(request.url))
     try:
+        if token:
+            log_in(context)
         yield context
     finally:
         context.close()
     expected = (base, "blob:", "data:", REFUSED, OFFLINE)
     assert [fault for fault in faults if not fault.startswith(expected)] == []
+
+
+def log_in(context: BrowserContext) -> None:
+    """Open the address that `sameface serve` prints: it becomes a cookie, and is gone from the address."""
+    page = context.new_page()
+    page.goto(f"/?token={TOKEN}")
+    assert "token" not in page.url
+    page.close()
 
 
 def enroll(gallery: Gallery, recognizer: Recognizer, name: str, *pictures: Path, crops: bool = True) -> None:

@@ -87,7 +87,7 @@ def test_the_theme_follows_the_system_until_it_is_switched(
     browser: Browser, shared: tuple[str, Gallery], scheme: str
 ) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
-    with world.watched(browser, shared[0], color_scheme=scheme) as context:
+    with world.watched(browser, shared[0], token=True, color_scheme=scheme) as context:
         page = context.new_page()
         world.open_view(page, "compare")
         first = page.evaluate(ground)
@@ -110,7 +110,7 @@ def test_a_phone_gets_its_language_and_nothing_scrolls_sideways(
     phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
     wide = "document.documentElement.scrollWidth"
     for locale in ("en-US", "ko-KR"):
-        with world.watched(browser, shared[0], locale=locale, **phone) as context:
+        with world.watched(browser, shared[0], token=True, locale=locale, **phone) as context:
             page = context.new_page()
             widths = {}
             for view in VIEWS:
@@ -138,7 +138,7 @@ def test_axe_finds_nothing_in_any_view(
     found: dict[str, list[str]] = {}
     # Light and dark differ in their colours only.
     rules = {"runOnly": ["color-contrast"]} if scheme == "dark" else {}
-    with world.watched(browser, shared[0], color_scheme=scheme) as context:
+    with world.watched(browser, shared[0], token=True, color_scheme=scheme) as context:
         page = context.new_page()
 
         def check(name: str) -> None:
@@ -281,3 +281,20 @@ def test_no_file_of_the_page_makes_markup_of_text_or_is_long() -> None:
         assert len(text.splitlines()) < (400 if name in ("en.js", "ko.js") else 300), (
             name
         )  # words are no code
+
+
+def test_the_printed_address_lets_the_page_in_and_no_other_does(
+    browser: Browser, shared: tuple[str, Gallery]
+) -> None:
+    with world.watched(browser, shared[0]) as context:
+        page = context.new_page()
+        page.goto("/?token=not-the-start-up-token#/people")
+        expect(page.get_by_label("API key")).to_be_visible()
+        page.goto(f"/?token={world.TOKEN}#/people")
+        expect(page.get_by_role("button", name="Add a person")).to_be_visible()
+        assert world.TOKEN not in page.url
+        assert page.evaluate("document.cookie") == ""
+        [cookie] = context.cookies()
+        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+        page.reload()
+        expect(page.get_by_role("button", name="Add a person")).to_be_visible()

@@ -21,6 +21,7 @@ from sameface.service.access import APPLICATION_ID, MIGRATIONS, ROLES, Access, K
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
 from sameface.service.guard import BUCKETS, Rates
+from sameface.service.start_token import make_token
 
 
 @pytest.fixture
@@ -388,3 +389,63 @@ def test_without_a_key_nothing_is_served_to_others(run: Callable[..., Result]) -
         refused = run("serve", *words, "--port", "0")
         assert refused.exit_code == 3
         assert "there is no key yet: make one with `sameface keys add NAME --role admin" in refused.stderr
+
+
+TOKEN = "a-token-of-the-tests"
+
+
+@pytest.fixture
+def local(toy_recognizer: Recognizer, tmp_path: Path) -> Iterator[tuple[httpx.Client, str]]:
+    """A service without keys but with a start-up token, and a key that it knows all the same."""
+    access = Access.open()
+    key = access.make_key("reader", "read")
+    with Gallery.open(tmp_path / "people.db", toy_recognizer) as gallery:
+        app = create_app(toy_recognizer, gallery, ServiceConfig(token=TOKEN), access=access)
+        with serve(app) as client:
+            yield client, key
+    access.close()
+
+
+def test_without_the_token_no_operation_is_done(local: tuple[httpx.Client, str]) -> None:
+    client, _ = local
+    for name, path in client.get("/openapi.json").json()["paths"].items():
+        for method in path:
+            answer = client.request(method, name.replace("{", "").replace("}", ""))
+            assert answer.status_code == (200 if name in ("/health", "/ready") else 401), (method, name)
+    wrong = {"Authorization": "Bearer a-token-of-the-test"}
+    assert client.get("/v1/people", headers=wrong).status_code == 401
+    assert client.get("/v1/people", headers={"Cookie": "sameface=" + TOKEN}).status_code == 401
+    assert client.get(f"/v1/people?token={TOKEN}").status_code == 401
+    assert "printed" in client.get("/v1/people").json()["error"]["message"]
+
+
+def test_the_token_counts_as_a_header_as_a_cookie_and_beside_keys(local: tuple[httpx.Client, str]) -> None:
+    client, key = local
+    for word in (TOKEN, key):
+        headers = {"Authorization": f"Bearer {word}"}
+        assert client.get("/v1/people", headers=headers).status_code == 200
+    refused = client.delete("/v1/people/1", headers={"Authorization": f"Bearer {key}"})
+    assert error_of(refused) == (403, "forbidden")
+    assert client.get("/?token=wrong-wrong-wrong").status_code == 200
+    assert not client.cookies
+    answer = client.get(f"/?token={TOKEN}")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/")
+    assert client.get("/v1/people").status_code == 200  # with the cookie
+
+
+def test_a_page_on_another_port_gets_nothing_with_the_cookie(local: tuple[httpx.Client, str]) -> None:
+    client, _ = local
+    client.get(f"/?token={TOKEN}")
+    for site in ("same-site", "cross-site"):
+        answer = client.get("/v1/people", headers={"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors"})
+        assert error_of(answer) == (403, "forbidden")
+
+
+def test_a_short_token_of_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMEFACE_TOKEN", "secret")
+    with pytest.raises(ValueError, match="16 to 200"):
+        make_token()
+    monkeypatch.setenv("SAMEFACE_TOKEN", TOKEN)
+    assert make_token() == TOKEN
+    monkeypatch.delenv("SAMEFACE_TOKEN")
+    assert make_token() != make_token()

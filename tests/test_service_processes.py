@@ -52,12 +52,16 @@ sameface.cli.main(["serve", *sys.argv[2:]])
 
 
 @contextmanager
-def service(*words: str | Path, delay: int | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def service(
+    *words: str | Path, delay: int | None = None, token: bool = False
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run `sameface serve` on a free port, and give it with its address; a delay runs it in the toy world."""
     start = ["-c", SERVER, str(delay)]
     if delay is None:
         start = ["-c", "import sameface.cli; sameface.cli.main()", "serve"]
     command = [sys.executable, *start, "--port", "0", *map(str, words)]
+    if not token:
+        command.append("--no-token")
     places = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     with subprocess.Popen(
         command,
@@ -325,6 +329,38 @@ def test_keys_are_wanted_where_others_can_reach_the_service(tmp_path: Path) -> N
         with httpx.Client(base_url=local, trust_env=False) as client:
             assert client.get("/v1/model").status_code == 401
             assert client.get("/v1/model", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+
+
+def test_on_this_machine_the_printed_token_is_wanted(tmp_path: Path) -> None:
+    with service("--gallery", tmp_path / "people.db", delay=0, token=True) as (process, printed):
+        address, _, token = printed.partition("/?token=")
+        with httpx.Client(base_url=address, trust_env=False) as client:
+            assert client.get("/v1/model").status_code == 401
+            assert client.get("/v1/model", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+            assert client.get(f"/?token={token}").status_code == 303
+        assert len(token) > 40
+    assert token not in "".join(process.log)  # type: ignore[attr-defined]
+
+
+def test_the_words_of_a_missing_key_say_why_one_is_wanted(tmp_path: Path) -> None:
+    code = "import sys, sameface.cli; sameface.cli.main(sys.argv[1:])"
+    said = []
+    for words in (["--require-keys"], ["--host", "0.0.0.0"]):
+        command = [
+            sys.executable,
+            "-c",
+            code,
+            "serve",
+            "--port",
+            "0",
+            "--gallery",
+            str(tmp_path / "a.db"),
+            *words,
+        ]
+        said.append(subprocess.run(command, capture_output=True, text=True, check=False).stderr)
+    assert "--require-keys wants a key of every request" in said[0]
+    assert "others than this machine" not in said[0]
+    assert "others than this machine can reach 0.0.0.0" in said[1]
 
 
 def test_without_the_extra_the_command_says_what_to_install() -> None:

@@ -22,6 +22,7 @@ try:
     from sameface.service.config import LOCAL_HOSTS, ServiceConfig
     from sameface.service.logs import start_log
     from sameface.service.server import Place, address_of, is_local, listen, run
+    from sameface.service.start_token import make_token
 except ModuleNotFoundError as error:
     raise click.UsageError(f"this needs {error.name}: pip install 'sameface[serve]'") from error
 
@@ -43,7 +44,10 @@ file_path = click.Path(exists=True, dir_okay=False)
 )
 @click.option("--tls-cert", type=file_path, help="Serve HTTPS with this certificate (PEM).")
 @click.option("--tls-key", type=file_path, help="The certificate's private key, if it is in another file.")
-@click.option("--require-keys", is_flag=True, help="Want a key also of this machine, as behind a proxy.")
+@click.option(
+    "--require-keys", is_flag=True, help="Want a key of every request, also on 127.0.0.1: behind a proxy."
+)
+@click.option("--no-token", is_flag=True, help="Let every user of this machine in, without a start-up token.")
 @click.option(
     "--rate",
     type=click.IntRange(min=1),
@@ -84,8 +88,10 @@ def serve(
 ) -> None:
     """Serve REST under /v1 and the page at /, until interrupted.
 
-    On an address that only this machine can reach no key is needed: whoever is on it may do everything. On
-    any other one is, and so it is with --require-keys: make one with `sameface keys add NAME --role admin`.
+    On an address that only this machine can reach no key is needed, but the start-up token in the printed
+    address: whoever has it may do everything. Programs send it as they would a key; SAMEFACE_TOKEN sets it.
+    On any other address a key is needed, and so it is with --require-keys: make one with `sameface keys add
+    NAME --role admin`.
     The log goes to stderr, one JSON object per line.
     """
     place = Place(host, port, choices.pop("tls_cert"), choices.pop("tls_key"))
@@ -96,25 +102,43 @@ def serve(
         if config.keys_required and not access.keys():
             raise AccessFileError(
                 access.path,
-                f"others than this machine can reach {host}, and there is no key yet: make one with "
-                f"`sameface keys add NAME --role admin --gallery {gallery.path}`, or serve on 127.0.0.1",
+                f"{why_keys(host)}, and there is no key yet: make one with "
+                f"`sameface keys add NAME --role admin --gallery {gallery.path}`, or serve on 127.0.0.1 "
+                "without --require-keys",
             )
         app = create_app(recognizer, gallery, config, access=access)
         listening = stack.enter_context(listen(place))
         start_log(sys.stderr)
-        click.echo(f"sameface serves at {address_of(place, listening)}")
+        token = "" if config.token is None else f"/?token={config.token}"
+        click.echo(f"sameface serves at {address_of(place, listening)}{token}")
         sys.stdout.flush()
         run(app, place, listening)
+
+
+def why_keys(host: str) -> str:
+    """Return why a service wants keys."""
+    if is_local(host):
+        return "--require-keys wants a key of every request"
+    return f"others than this machine can reach {host}"
+
+
+def read_token(*, wanted: bool) -> str | None:
+    """Return the start-up token, or None where none is wanted."""
+    try:
+        return make_token() if wanted else None
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def read_config(choices: dict[str, Any], *, local: bool) -> ServiceConfig:
     """Return the service's choices from those of the command line; what is not given stays as it is."""
     keys_required = choices.pop("require_keys") or not local
-    rate = choices.pop("rate")
+    rate, no_token = choices.pop("rate"), choices.pop("no_token")
     given = {name: value for name, value in choices.items() if value is not None}
     given["batching"] = not given.pop("no_batching")
     return ServiceConfig(
         keys_required=keys_required,
+        token=read_token(wanted=not (keys_required or no_token)),
         hosts=LOCAL_HOSTS,
         rate_per_minute=RATE if rate is None and keys_required else rate,
         **given,

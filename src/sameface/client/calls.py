@@ -58,7 +58,7 @@ class Client:
 
         Args:
             address: Such as `http://127.0.0.1:8000`; what comes before `/v1`.
-            key: Of `sameface keys add`; None where the service wants none.
+            key: Of `sameface keys add`, or the start-up token; None where the service wants neither.
             timeout: How many seconds to wait for anything to come.
             patience: How many seconds in all a call may go on trying while the service is busy.
         """

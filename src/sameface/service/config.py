@@ -21,6 +21,7 @@ class ServiceConfig:
 
     Attributes:
         keys_required: Refuse requests without an API key.
+        token: What a request without an API key must carry where none is required; None for nothing.
         hosts: The names that a request may call the service by; empty means any. It protects a service
             without keys against pages that point a name of theirs at this machine (DNS rebinding).
         cors_origins: Other origins whose pages may call the service, such as `https://intranet.example`.
@@ -50,6 +51,7 @@ class ServiceConfig:
     """
 
     keys_required: bool = False
+    token: str | None = field(default=None, repr=False)
     hosts: tuple[str, ...] = LOCAL_HOSTS
     cors_origins: tuple[str, ...] = ()
     rate_per_minute: int | None = None

@@ -161,7 +161,7 @@ def foreign(headers: Headers, scope: Scope, state: State) -> str | None:
     if origin is not None and origin not in (f"{scope['scheme']}://{host}", *config.cors_origins):
         return f"without keys this service takes no requests of {origin!r}: start it with --require-keys"
     a_link = headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
-    if origin is None and headers.get("sec-fetch-site") == "cross-site" and not a_link:
+    if origin is None and headers.get("sec-fetch-site") in ("cross-site", "same-site") and not a_link:
         return "without keys this service takes no requests of other pages: start it with --require-keys"
     return None
 

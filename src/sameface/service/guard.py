@@ -14,6 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from sameface.errors import ForbiddenError, RateLimitedError, UnauthorizedError
 from sameface.service.access import DAY, OWNER, Key, RequestId, Role
+from sameface.service.start_token import has_cookie, is_token
 from sameface.service.state import State
 
 BUCKETS = 10_000  # keys and addresses that are remembered
@@ -76,12 +77,11 @@ def need(role: Role) -> Any:
     async def check(request: Request, credentials: Credentials) -> Key:
         state: State = request.app.state.sameface
         rates: Rates = request.app.state.rates
-        key = await find_key(state, credentials)
+        key = await find_key(request, credentials)
         address = request.client.host if request.client else ""
         rates.take(f"address {address}" if key is None or key.name is None else f"key {key.name}")
         if key is None:
-            reason = "this service wants a key" if credentials is None else "this key does not hold"
-            raise UnauthorizedError(reason)
+            raise UnauthorizedError(why_refused(state, credentials))
         request.state.key_name = key.name
         if not key.may(role):
             raise ForbiddenError(f"this needs the role {role!r}, the key {key.name!r} has {key.role!r}")
@@ -90,11 +90,26 @@ def need(role: Role) -> Any:
     return Security(check, scopes=[role])  # the scopes are only told in the description
 
 
-async def find_key(state: State, credentials: HTTPAuthorizationCredentials | None) -> Key | None:
+async def find_key(request: Request, credentials: HTTPAuthorizationCredentials | None) -> Key | None:
     """Return whose request it is, or None."""
+    state: State = request.app.state.sameface
+    token = None if state.config.keys_required else state.config.token
     if credentials is not None:
+        if token is not None and is_token(credentials.credentials, token):
+            return OWNER
         return await state.ask_access(state.access.find_key, credentials.credentials)
-    return None if state.config.keys_required else OWNER
+    if state.config.keys_required:
+        return None
+    return OWNER if token is None or has_cookie(request, token) else None
+
+
+def why_refused(state: State, credentials: HTTPAuthorizationCredentials | None) -> str:
+    """Return why a request is refused, and the way out."""
+    if credentials is not None:
+        return "this key does not hold"
+    if state.config.keys_required or state.config.token is None:
+        return "this service wants a key"
+    return "this service wants the token of the address that it printed when it started, or a key"
 
 
 def check_expiry_role(key: Key, expires: datetime | None) -> None:

@@ -11,6 +11,8 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
+from sameface.service.start_token import is_token, set_cookie
+
 WEB = Path(__file__).parent / "web"
 POLICY = "; ".join(
     [
@@ -39,7 +41,10 @@ router = APIRouter(include_in_schema=False)
 
 @router.api_route("/", methods=["GET", "HEAD"])
 async def page(request: Request) -> Response:
-    """Return the page."""
+    """Return the page; with the token in the address, a cookie in its place."""
+    token = request.app.state.sameface.config.token
+    if token is not None and is_token(request.query_params.get("token"), token):
+        return set_cookie(request, token)
     response = await web.get_response("index.html", request.scope)
     response.headers.update(HEADERS)
     return response

@@ -252,7 +252,7 @@ export default {
   "about.forget_key": "Forget the key",
 
   "key.title": "This server wants a key",
-  "key.words": "Ask whoever runs the server for one. It begins with sf_.",
+  "key.words": "Open the address that sameface serve printed, or enter the token in it. Where the server wants keys, ask whoever runs it for one; it begins with sf_.",
   "key.refused": "That key was not accepted.",
   "key.label": "API key",
   "key.kept": "The key is kept in this tab only, and is gone when you close it.",

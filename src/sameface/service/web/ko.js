@@ -252,7 +252,7 @@ export default {
   "about.forget_key": "키 지우기",
 
   "key.title": "이 서버를 쓰려면 키가 필요합니다",
-  "key.words": "서버 운영자에게 요청하세요. 키는 sf_로 시작합니다.",
+  "key.words": "sameface serve가 출력한 주소를 열거나 그 주소의 토큰을 입력하세요. 키가 필요한 서버라면 서버 운영자에게 요청하세요. 키는 sf_로 시작합니다.",
   "key.refused": "키가 맞지 않습니다.",
   "key.label": "API 키",
   "key.kept": "키는 이 탭에만 보관되며 탭을 닫으면 사라집니다.",

@@ -53,7 +53,7 @@ export function createTransport(askKey) {
 async function fetchAnswer(path, options, blob) {
   let response;
   try {
-    response = await fetch(path, { ...options, cache: "no-store", credentials: "omit" });
+    response = await fetch(path, { ...options, cache: "no-store", credentials: "same-origin" });
   } catch (error) {
     throw new ApiError(error.name === "AbortError" ? "aborted" : "offline");
   }
