@@ -553,7 +553,7 @@ def test_a_large_file_keeps_what_sqlite_has_moved_until_it_is_compact_and_the_re
     assert not any(row.tobytes() in left for row in rows[:-1:2])
 
 
-@pytest.mark.parametrize("blob", [b"", b"\0" * 60, b"\xff" * 4 * WIDTH, 7])
+@pytest.mark.parametrize("blob", [b"", b"\0" * 60, 7])
 def test_a_damaged_row_is_an_error(gallery: Gallery, blob: object) -> None:
     rows = make_rows(19, 30)
     fill(gallery, rows)

@@ -1,4 +1,4 @@
-"""Write a file or a folder whole or not at all."""
+"""Write a file or a folder whole or not at all, and see whether others may read it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+OTHERS = 0o077  # the rights of everybody but the owner
 
 
 @contextmanager
@@ -44,3 +46,11 @@ def make_folder(path: Path) -> Iterator[Path]:
 def beside(path: Path) -> Path:
     """Return a free name in the same folder."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+
+def may_others(path: str) -> bool:
+    """Return whether a file is there that others than its owner may read or write."""
+    try:
+        return os.name == "posix" and bool(Path(path).stat().st_mode & OTHERS)
+    except (OSError, ValueError):
+        return False

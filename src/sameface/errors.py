@@ -34,6 +34,7 @@ SamefaceError                       code
 │   ├── KeyFileError                bad_key            the key of a gallery cannot be read
 │   ├── MissingKeyError             no_key             the gallery is encrypted, and no key was given
 │   ├── WrongKeyError               wrong_key          the key is not the one that the gallery needs
+│   ├── BackupError                 bad_backup         a gallery cannot be backed up or restored
 │   ├── SealError                   bad_seal           an encrypted value is damaged, or not where it was
 │   ├── EncryptionError             bad_encryption     the gallery cannot be encrypted, or is it already
 │   ├── UnknownPersonError          unknown_person     nobody of that name or number is enrolled
@@ -455,6 +456,17 @@ class WrongKeyError(GalleryError):
         self.path = path
         self.wanted = wanted
         self.given = given
+
+
+class BackupError(GalleryError):
+    """A gallery cannot be backed up, or a backup cannot be restored; nothing is changed."""
+
+    code = "bad_backup"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"cannot back up or restore {path!r}: {reason}")
+        self.path = path
+        self.reason = reason
 
 
 class SealError(GalleryError):

@@ -29,7 +29,7 @@ COMMANDS = {
     "expire": ("forget", "Say when people are to be deleted."),
     "forget": ("forget", "Delete a person for good, and give a receipt."),
     "audit": ("audit", "Read who did what and what was deleted, and verify that nobody changed it."),
-    "gallery": ("upgrade", "Move a gallery to other weights, encrypt it, change its keys."),
+    "gallery": ("upgrade", "Back up, restore and check a gallery, move it to other weights, encrypt it."),
     "cluster": ("album", "Sort an album into one folder per person."),
     "group": ("group", "Group the embeddings that `embed` wrote into people; let new ones join."),
     "serve": ("serve", "Serve REST and the page."),

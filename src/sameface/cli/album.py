@@ -21,7 +21,7 @@ from sameface.arrays import Embeddings
 from sameface.batch import Finder, Result, count_pictures, embed_pictures, is_packed, open_pictures
 from sameface.cli import BadInputError
 from sameface.cli.batch import Tally, batch_options, check_sources, follow, unfinished
-from sameface.cli.options import far_option, json_option
+from sameface.cli.options import far_option, json_option, warn_of_others
 from sameface.cli.output import count, finish, print_json
 from sameface.cli.unlock import key_options
 from sameface.cluster import cluster_embeddings, same_picture_pairs
@@ -35,7 +35,13 @@ MOST = 100_000  # faces of an album, whose thumbnails are in memory: 400 MB
 @click.argument("album", type=click.Path(exists=True))
 @click.option("-o", "--output", required=True, type=click.Path(), help="The folder to make.")
 @click.option("--copy", is_flag=True, help="Copy the pictures instead of linking to them.")
-@click.option("--gallery", "gallery_path", envvar="SAMEFACE_GALLERY", help="Name the people known there.")
+@click.option(
+    "--gallery",
+    "gallery_path",
+    envvar="SAMEFACE_GALLERY",
+    callback=warn_of_others,
+    help="Name the people known there.",
+)
 @key_options
 @far_option
 @json_option

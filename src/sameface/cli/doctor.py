@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 import sameface
-from sameface.cli.options import json_option, recognizer_options
+from sameface.cli.options import json_option, recognizer_options, warn_of_others
 from sameface.cli.output import print_json
 from sameface.cli.tune import print_timings, record_timings, time_embedders, time_embedding
 from sameface.cli.unlock import key_options
@@ -30,7 +30,12 @@ PACKAGES = (
 
 @click.command()
 @click.option("--tune", is_flag=True, help="Time every embedder on 1, 2, 4 ... cores; say what is fastest.")
-@click.option("--gallery", "gallery_path", help="Also open a gallery, with the keys that it needs.")
+@click.option(
+    "--gallery",
+    "gallery_path",
+    callback=warn_of_others,
+    help="Also open a gallery, with the keys that it needs.",
+)
 @key_options
 @json_option
 @recognizer_options

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import click
 
+from sameface.cli.options import gallery_argument, gallery_file_argument
 from sameface.cli.output import count
 from sameface.cli.unlock import ENCRYPTION, encryption_option, find_key, key_path
 from sameface.gallery import Gallery
 from sameface.gallery.encryption import decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
 from sameface.gallery.keys import Key, KeyFile, KeySource, write_key
-
-file_argument = click.argument("path", type=click.Path(dir_okay=False), metavar="GALLERY")
 
 
 @click.command("new-key")
@@ -28,7 +27,7 @@ def new_key(*, output: Path) -> None:
 
 
 @click.command()
-@file_argument
+@gallery_file_argument
 @encryption_option
 def encrypt(*, path: str, key_file: str | None) -> None:
     """Encrypt the embeddings and crops in the file GALLERY, with AES-256-GCM.
@@ -41,7 +40,7 @@ def encrypt(*, path: str, key_file: str | None) -> None:
 
 
 @click.command()
-@file_argument
+@gallery_file_argument
 @encryption_option
 def decrypt(*, path: str, key_file: str | None) -> None:
     """Take the encryption of the file GALLERY away."""
@@ -50,7 +49,7 @@ def decrypt(*, path: str, key_file: str | None) -> None:
 
 
 @click.command("rotate-key")
-@file_argument
+@gallery_file_argument
 @encryption_option
 @click.option("--new-key-file", type=key_path, help="The key that opens the gallery from now on.")
 @click.option("--data-key", is_flag=True, help="Also encrypt every row anew with another data key.")
@@ -72,7 +71,7 @@ def rotate(*, path: str, key_file: str | None, new_key_file: str | None, data_ke
 
 
 @click.command()
-@click.argument("path", metavar="GALLERY")
+@gallery_argument
 def compact(*, path: str) -> None:
     """Write GALLERY, a file or an address, anew, so that no byte of what was deleted stays in it.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import click
 
+from sameface.atomic import may_others
 from sameface.detect import Detector
 from sameface.draw import writable
 from sameface.embed import Embedder
@@ -16,6 +18,15 @@ from sameface.model import Model
 from sameface.recognizer import Choice, Recognizer
 
 Command: TypeAlias = Callable[..., Any]
+
+
+def warn_of_others(_ctx: click.Context, _param: click.Parameter, path: str | None) -> str | None:
+    """Return where a gallery is, with a warning if others may read or write the file."""
+    if path is not None and may_others(path):
+        words = f"warning: others than you may read or write {path!r}: chmod 600 {shlex.quote(path)}"
+        click.echo(words, err=True)
+    return path
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 cache_option = click.option(
@@ -32,7 +43,12 @@ gallery_option = click.option(
     default="people.db",
     show_default=True,
     envvar="SAMEFACE_GALLERY",
+    callback=warn_of_others,
     help="The gallery: a file, postgresql://user@host/database, or milvus://host/collection?people=PLACE.",
+)
+gallery_argument = click.argument("path", metavar="GALLERY", callback=warn_of_others)
+gallery_file_argument = click.argument(
+    "path", type=click.Path(dir_okay=False), metavar="GALLERY", callback=warn_of_others
 )
 every_option = click.option(
     "--every",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sameface.adapter import Adapter, fit_adapter
 from sameface.align import align_faces
 from sameface.arrays import Embeddings
+from sameface.cli.backup import backup, check, restore
 from sameface.cli.encrypt import compact, decrypt, encrypt, new_key, rotate
 from sameface.cli.folders import folder_argument
 from sameface.cli.options import (
@@ -20,6 +21,7 @@ from sameface.cli.options import (
     Command,
     add_options,
     cache_option,
+    gallery_file_argument,
     json_option,
     load_embedder,
     take_detector,
@@ -44,7 +46,6 @@ FAR = 1e-3  # of the table, as in the paper
 HIDDEN = 2000
 ENOUGH = 2000  # pairs: with fewer a linear map is better
 
-path_argument = click.argument("path", type=click.Path(dir_okay=False), metavar="GALLERY")
 existing = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -55,10 +56,10 @@ def detector_choices(command: Command) -> Command:
 
 @click.group()
 def gallery() -> None:
-    """Move a gallery to other weights without enrolling anybody again; encrypt it, compact it."""
+    """Back up and check a gallery, move it to other weights, encrypt it."""
 
 
-for command in (new_key, encrypt, decrypt, rotate, compact):
+for command in (check, backup, restore, new_key, encrypt, decrypt, rotate, compact):
     gallery.add_command(command)
 
 
@@ -176,7 +177,7 @@ def val_or_none(pairing: Pairing) -> float | None:
 
 
 @gallery.command()
-@path_argument
+@gallery_file_argument
 @click.option("--to", "new", help="The weights to go to.")
 @click.option("--no-flip", is_flag=True, help="Go to rows without the mirror image.")
 @click.option(

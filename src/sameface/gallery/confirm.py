@@ -6,8 +6,8 @@ import os
 import sqlite3
 
 from sameface.errors import GalleryBusyError, UpgradeError
-from sameface.gallery.database import Database
-from sameface.gallery.upgrade import FACES, PLACE, Progress, attached, count_faces, delete_files, find_upgrade
+from sameface.gallery.database import Database, delete_files
+from sameface.gallery.upgrade import FACES, PLACE, Progress, attached, count_faces, find_upgrade
 
 
 def confirm_upgrade(path: str | os.PathLike[str], *, drop_rest: bool = False) -> Progress:

@@ -11,8 +11,6 @@ from sameface.arrays import Embeddings
 from sameface.errors import GalleryFileError
 from sameface.image import DECODER_ERRORS
 
-LENGTH_ROUNDING = 1e-3  # of a stored row's squared length
-
 
 @contextmanager
 def undamaged(path: str, what: str) -> Iterator[None]:
@@ -42,14 +40,4 @@ def stack_rows(path: str, blobs: Sequence[bytes], width: int) -> Embeddings:
         for blob in blobs:
             if len(blob) != 4 * width:
                 raise ValueError(f"an embedding must have {width} numbers, got {len(blob)} bytes")
-        rows = np.frombuffer(b"".join(blobs), np.float32).reshape(len(blobs), width)
-        check_lengths(rows)
-    return rows
-
-
-def check_lengths(matrix: Embeddings) -> None:
-    """Raise unless every row has a length up to 1; 0 is that of a network that saw nothing."""
-    with np.errstate(over="ignore"):
-        longest = np.einsum("ij,ij->i", matrix, matrix).max(initial=0)
-    if not longest <= 1 + LENGTH_ROUNDING:
-        raise ValueError(f"rows must have length 1, got {longest}")
+        return np.frombuffer(b"".join(blobs), np.float32).reshape(len(blobs), width)

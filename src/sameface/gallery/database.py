@@ -20,12 +20,13 @@ from sameface.errors import GalleryBusyError, GalleryFileError, SignatureError
 from sameface.gallery.backend import check_not_turned
 from sameface.gallery.damage import stack_rows, undamaged
 from sameface.gallery.faces import decode_crop, encode_crop
+from sameface.gallery.index import SUFFIX as INDEX
 from sameface.gallery.index import Index
-from sameface.gallery.indexfile import IndexAheadError, IndexFile, await_others
+from sameface.gallery.indexfile import NEW, IndexAheadError, IndexFile, await_others
 from sameface.gallery.keys import KeySource
 from sameface.gallery.layout import UnusableIndexError
 from sameface.gallery.schema import APPLICATION_ID, MIGRATIONS
-from sameface.gallery.search import Known, Rows
+from sameface.gallery.search import Known, Rows, leave_out_unusable
 from sameface.gallery.thresholds import parse_thresholds, read_thresholds
 from sameface.gallery.vault import Vault, add_data_key
 
@@ -86,6 +87,7 @@ class Database:
             if key is not None:
                 database._open_vault(key)
             database._erase_codes()  # of whom a killed program has forgotten
+            delete_files(restoring_path(path))  # which a killed program has left: none restores what is open
         except BaseException:
             database.close()
             raise
@@ -146,6 +148,16 @@ class Database:
         """Delete the index beside the file, and one that another program is making."""
         await_others(self._index.path)
         self._index.discard()
+
+    def find_index_fault(self) -> str | None:
+        """Return where the index beside the file differs from the table; None if it is right or missing."""
+        found = self.read("SELECT signature FROM pipeline")
+        if self._index.hidden or not found or not self._index.path.exists():
+            return None
+        for _ in range(TRIES):
+            with suppress(IndexAheadError), self.snapshot():
+                return self._index.find_fault(self, str(found[0][0]))
+        return None  # other programs are faster, and the index is theirs
 
     def packed_places(self) -> dict[str, bool]:
         """Return where the last `pack` went, and whether it left nothing there."""
@@ -355,7 +367,8 @@ def read_rows(database: Database, version: tuple[int, int]) -> Rows:
         moved.append(adapted)
     matrix = database.stack_rows(faces, blobs, width or 0)
     with undamaged(database.path, "a face"):
-        numbers, adapted = np.array(owners, np.int64), np.array(moved, bool)
+        matrix, numbers = leave_out_unusable(matrix, np.array(owners, np.int64))
+        adapted = np.array(moved, bool)
     mixed = parse_thresholds(database, "adapted") if adapted.any() else None
     return Rows(version, names, numbers, matrix, adapted, read_thresholds(database), mixed)
 
@@ -366,6 +379,8 @@ def translated(path: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_DBMOVED:
+            raise GalleryBusyError(path, "a backup has just taken its place: open it again") from error
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in BUSY_CODES:
             raise GalleryBusyError(path, f"waited {WAIT_SECONDS:.0f} s for another program") from error
@@ -398,6 +413,23 @@ def make_private_file(path: str) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
     except OSError as error:
         raise GalleryFileError(path, f"cannot make it: {error.strerror}") from error
+
+
+def restoring_path(path: str) -> str:
+    """Return where a backup is prepared to take the place of a gallery."""
+    return f"{path}.restoring"
+
+
+def delete_files(path: str) -> None:
+    """Delete a database with its log and its index."""
+    delete_companions(path)
+    Path(path).unlink(missing_ok=True)
+
+
+def delete_companions(path: str) -> None:
+    """Delete the log and the index of a database."""
+    for ending in ("-wal", "-shm", "-journal", INDEX, INDEX + NEW):
+        Path(path + ending).unlink(missing_ok=True)
 
 
 def connect(path: str) -> sqlite3.Connection:

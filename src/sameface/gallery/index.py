@@ -9,14 +9,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.arrays import Embeddings
+from sameface.arrays import Embeddings, are_unit_rows
 from sameface.gallery.backend import Row
-from sameface.gallery.codes import Coder, Errors, Frame
+from sameface.gallery.codes import REST, Coder, Codes, Errors, Frame
 from sameface.gallery.indexfile import IndexAheadError, IndexFile, await_others, sign
 from sameface.gallery.layout import BLOCK, Cursor, Header, UnusableIndexError
 
 SUFFIX = "-codes"
 PAGE = 32_768  # rows that are read at once
+CODE_ROUNDING = 1  # steps that rows coded together or alone may differ by
 SAMPLES, SAMPLE = 64, 512  # rows from which the directions are found
 LATEST = "SELECT id, stamp FROM changes ORDER BY id DESC LIMIT 1"
 ROWS = "SELECT id, embedding FROM faces WHERE id > ? ORDER BY id LIMIT ?"
@@ -107,6 +108,19 @@ class Index:
         except UnusableIndexError:
             self.discard()
 
+    def find_fault(self, gallery: Snapshot, signature: str) -> str | None:
+        """Return where the index, brought up to the snapshot, differs from its rows; None if nowhere.
+
+        An index that would be made anew by the next search has no fault.
+
+        Raises:
+            IndexAheadError: The snapshot is too old for it.
+        """
+        try:
+            return compare_codes(self.catch_up(gallery, signature), gallery)
+        except UnusableIndexError:
+            return None
+
     def discard(self) -> None:
         """Delete the index."""
         self.close()
@@ -166,14 +180,42 @@ def renew_rows(file: IndexFile, gallery: Snapshot, numbers: list[int]) -> None:
     kept = [number for number, rows in found.items() if rows]
     if kept:
         rows = gallery.stack_rows(kept, [found[number][0][0] for number in kept], file.header.width)
-        codes, errors = file.coder.encode(rows)
+        codes, errors = encode_usable(file.coder, rows)
         file.rewrite([places[number] for number in kept], codes, errors)
 
 
 def append_rows(file: IndexFile, gallery: Snapshot) -> None:
     """Code the rows of the faces behind the last in the index."""
     for numbers, rows in read_pages(gallery, file.last_number):
-        file.append(numbers, *file.coder.encode(rows))
+        file.append(numbers, *encode_usable(file.coder, rows))
+
+
+def encode_usable(coder: Coder, rows: Embeddings) -> tuple[Codes, Errors]:
+    """Code rows; those that no search may find get zeros, as those of deleted faces."""
+    usable = are_unit_rows(rows)
+    codes = np.zeros((len(rows), coder.width), np.int8)
+    codes[usable], errors = coder.encode(rows[usable])
+    return codes, errors
+
+
+def compare_codes(file: IndexFile, gallery: Snapshot) -> str | None:
+    """Return where the codes of an index differ from those of the rows."""
+    codes = np.concatenate([tiles.transpose(0, 2, 1).reshape(-1, file.coder.width) for tiles in file.tiles()])
+    live = int(np.count_nonzero(codes[: file.header.count, REST]))
+    wanted = 0
+    for numbers, rows in read_pages(gallery, 0):
+        usable = are_unit_rows(rows)
+        found = file.find(numbers.tolist())
+        places = np.array([found.get(number, -1) for number in numbers[usable].tolist()], np.int64)
+        if (places < 0).any():
+            return f"face {numbers[usable][int(places.argmin())]} is not in it: delete {str(file.path)!r}"
+        right, _ = file.coder.encode(rows[usable])
+        wrong = np.abs(codes[places].astype(np.int16) - right).max(axis=1, initial=0) > CODE_ROUNDING
+        if wrong.any():
+            return f"face {numbers[usable][wrong][0]} has another code in it: delete {str(file.path)!r}"
+        wanted += len(places)
+    extra = f"{live - wanted} faces are in it that are not enrolled: delete {str(file.path)!r}"
+    return None if live == wanted else extra
 
 
 def fit_coder(gallery: Snapshot) -> Coder:
@@ -182,7 +224,7 @@ def fit_coder(gallery: Snapshot) -> Coder:
     frame = Frame.fit(rows)
     farthest = frame.turn(rows).farthest
     for _, rows in read_pages(gallery, 0):
-        farthest = np.maximum(farthest, frame.turn(rows).farthest)
+        farthest = np.maximum(farthest, frame.turn(rows[are_unit_rows(rows)]).farthest)
     return Coder.fit(frame, farthest)
 
 
@@ -190,7 +232,8 @@ def sample_rows(gallery: Snapshot) -> Embeddings:
     """Return rows from all over the gallery, some of them twice if there are few."""
     [(last,)] = gallery.read("SELECT ifnull(max(id), 0) FROM faces")
     starts = np.linspace(0, last, SAMPLES, endpoint=False, dtype=np.int64)
-    return np.concatenate([read_page(gallery, start, SAMPLE)[1] for start in starts.tolist()])
+    rows = np.concatenate([read_page(gallery, start, SAMPLE)[1] for start in starts.tolist()])
+    return rows[are_unit_rows(rows)]
 
 
 def read_pages(gallery: Snapshot, last: int) -> Iterator[tuple[NDArray[np.int64], Embeddings]]:

@@ -15,7 +15,7 @@ from sameface.gallery.codes import CodedProbes
 from sameface.gallery.index import Snapshot
 from sameface.gallery.indexfile import IndexFile
 from sameface.gallery.scan import Candidates, Scanner
-from sameface.gallery.search import PROBES, Near, Wish, scale_distances
+from sameface.gallery.search import PROBES, Near, Wish, leave_out_unusable, scale_distances
 from sameface.thresholds import Thresholds
 
 SPARE = 4  # times as many faces as people are looked for, since one person may have several
@@ -86,6 +86,6 @@ class Indexed:
         owners = np.array([owner for _, owner, *_ in found], np.int64)
         names = {owner: name for _, owner, name, *_ in found}
         faces, kept = [face for face, *_ in found], [embedding for *_, embedding in found]
-        rows = self.gallery.stack_rows(faces, kept, file.header.width)
+        rows, owners = leave_out_unusable(self.gallery.stack_rows(faces, kept, file.header.width), owners)
         adapted = np.array([moved for *_, moved, _ in found], bool)
         return Near(scale_distances(exact_distances(probe, rows), adapted, factor), owners, names)

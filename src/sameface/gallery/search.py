@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,13 +10,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.arrays import Embeddings, expect_shape
+from sameface.arrays import Embeddings, are_unit_rows, expect_shape
 from sameface.compare import exact_distances, unit_distances
 from sameface.gallery.records import Identification, Match
 from sameface.gallery.vote import nearest_faces, rank_people
 from sameface.thresholds import Thresholds
 
+logger = logging.getLogger(__name__)
+
 PROBES = 64  # at once, so that the distances of a thousand probes to a million faces need no 4 GB
+NOBODY = 0  # owns the rows that no search may find; people have numbers from 1
 FARTHEST = float(np.finfo(np.float32).max)  # what is hidden is farther
 
 
@@ -71,10 +75,8 @@ class Near:
     names: Mapping[int, str]
 
     def without(self, hidden: frozenset[int]) -> Near:
-        """Return the faces of all but some people."""
-        if not hidden:
-            return self
-        kept = ~among(self.owners, hidden)
+        """Return the faces of all but some people, and of nobody."""
+        kept = ~among(self.owners, hidden | {NOBODY})
         return Near(self.distances[kept], self.owners[kept], self.names)
 
     def edge(self, *, faces: int, people: int) -> float:
@@ -127,7 +129,7 @@ class Rows:
         version: The gallery's content that they were read from.
         names: The name of each person by number.
         owners: `(m,) int64` whose face each row is.
-        matrix: `(m, d) float32` unit rows, in the order of enrolment.
+        matrix: `(m, d) float32` unit rows, in the order of enrolment; zeros where the owner is `NOBODY`.
         adapted: `(m,) bool` which of them an adapter moved here from another pipeline; None for none.
         own: The thresholds that the gallery keeps, or None.
         mixed: Those for the adapted rows, or None.
@@ -149,7 +151,7 @@ class Rows:
     def measure(self, probes: Embeddings, factor: float, wish: Wish) -> Iterator[Near]:
         """Yield the faces that can count for each probe, with their exact distances."""
         expect_shape("rows", probes, ("n", self.matrix.shape[1]), np.float32)
-        hidden = np.flatnonzero(among(self.owners, wish.hidden))
+        hidden = np.flatnonzero(among(self.owners, wish.hidden | {NOBODY}))
         for start in range(0, len(probes), PROBES):
             block = probes[start : start + PROBES]
             for probe, measured in zip(block, unit_distances(block, self.matrix), strict=True):
@@ -161,6 +163,21 @@ class Rows:
                 distances = exact_distances(probe, self.matrix[near])
                 adapted = None if self.adapted is None else self.adapted[near]
                 yield Near(scale_distances(distances, adapted, factor), self.owners[near], self.names)
+
+
+def leave_out_unusable(rows: Embeddings, owners: NDArray[np.int64]) -> tuple[Embeddings, NDArray[np.int64]]:
+    """Give the rows that are not finite or not of length 1 to `NOBODY`, as zeros, and log that there are any.
+
+    A row like that is damaged, or was enrolled before such rows were refused. Its distances mean nothing.
+    """
+    usable = are_unit_rows(rows)
+    if usable.all():
+        return rows, owners
+    logger.warning(
+        "%d embeddings are not of length 1, and no search finds them: `sameface gallery check` names them",
+        int((~usable).sum()),
+    )
+    return np.where(usable[:, None], rows, np.float32(0)), np.where(usable, owners, NOBODY)
 
 
 def among(owners: NDArray[np.int64], people: frozenset[int]) -> NDArray[np.bool_]:

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from sameface.arrays import Embeddings, expect_shape, expect_unit_rows
 from sameface.errors import GalleryBusyError, UpgradeError
 from sameface.gallery.address import MilvusAddress, parse_address
-from sameface.gallery.database import Database
-from sameface.gallery.index import SUFFIX as SEARCHED
+from sameface.gallery.database import Database, delete_files
 from sameface.gallery.keys import NO_KEYS, Keys, KeySource
 from sameface.gallery.vault import Vault
 from sameface.thresholds import Thresholds
@@ -354,9 +353,3 @@ def count_faces(db: sqlite3.Connection, schema: str) -> Progress:
                        count(face_id)
                 FROM {schema}faces LEFT JOIN {schema}pending ON face_id = id"""
     return Progress(*db.execute(query).fetchone())
-
-
-def delete_files(place: str) -> None:
-    """Delete a database with its log and its index."""
-    for ending in ("-wal", "-shm", SEARCHED, ""):
-        Path(place + ending).unlink(missing_ok=True)

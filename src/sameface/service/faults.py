@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse
 from sameface.errors import (
     AccessFileError,
     AdapterError,
+    BackupError,
     BadExpiryError,
     BadNameError,
     BadNoteError,
@@ -101,6 +102,7 @@ STATUS: dict[type[SamefaceError], int] = {
     AccessFileError: 500,
     WeightsError: 500,
     AdapterError: 500,
+    BackupError: 500,
     EvaluationError: 500,
     TrainingError: 500,
     VideoError: 500,

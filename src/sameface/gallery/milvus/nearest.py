@@ -13,7 +13,7 @@ from sameface.compare import exact_distances
 from sameface.gallery.backend import Backend, Row
 from sameface.gallery.milvus.outbox import Dialect, State
 from sameface.gallery.milvus.vectors import MOST, Vectors
-from sameface.gallery.search import PROBES, Near, Wish, rounding, scale_distances
+from sameface.gallery.search import PROBES, Near, Wish, leave_out_unusable, rounding, scale_distances
 from sameface.thresholds import Thresholds
 
 CANDIDATES = 64
@@ -88,9 +88,10 @@ class Distributed:
         rows = self._read_rows(sorted(numbers.tolist()))
         kept = [row for *_, row in rows]
         matrix = np.array(self.people.decode_rows([face for *_, face, _ in rows], kept), np.float32)
-        distances = exact_distances(probe, matrix.reshape(len(rows), len(probe)))
-        moved = np.array([adapted for _, _, adapted, *_ in rows], bool)
         owners = np.array([owner for owner, *_ in rows], np.int64)
+        matrix, owners = leave_out_unusable(matrix.reshape(len(rows), len(probe)), owners)
+        distances = exact_distances(probe, matrix)
+        moved = np.array([adapted for _, _, adapted, *_ in rows], bool)
         names = {owner: name for owner, name, *_ in rows}
         return Near(scale_distances(distances, moved, factor), owners, names)
 

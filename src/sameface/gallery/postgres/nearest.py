@@ -12,7 +12,7 @@ from sameface.compare import exact_distances
 from sameface.gallery.postgres.connections import CANDIDATES, Connections
 from sameface.gallery.postgres.rows import decode_row, encode_row
 from sameface.gallery.postgres.schema import Connection
-from sameface.gallery.search import Near, Wish
+from sameface.gallery.search import Near, Wish, leave_out_unusable
 from sameface.thresholds import Thresholds
 
 LARGEST = 16 * CANDIDATES  # faces of a search, where a few people have very many
@@ -65,6 +65,6 @@ class Indexed:
 
         found = self.connections.run(ask)
         matrix = np.array([decode_row(sent) for *_, sent in found], np.float32).reshape(len(found), -1)
-        owners = np.array([owner for _, owner, _, _ in found], np.int64)
+        matrix, owners = leave_out_unusable(matrix, np.array([owner for _, owner, _, _ in found], np.int64))
         names = {owner: name for _, owner, name, _ in found}
         return Near(exact_distances(probe, matrix), owners, names)

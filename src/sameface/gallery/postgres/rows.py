@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sameface.arrays import Embeddings
 from sameface.errors import SignatureError
 from sameface.gallery.postgres.schema import Connection
-from sameface.gallery.search import Rows
+from sameface.gallery.search import Rows, leave_out_unusable
 from sameface.gallery.thresholds import decode_thresholds
 from sameface.thresholds import Thresholds
 
@@ -99,6 +99,8 @@ def append_rows(connection: Connection, known: Rows, state: State) -> Rows:
         for place, (owner, sent) in enumerate(found, known.faces):
             owners[place] = owner
             matrix[place] = np.frombuffer(sent, ">f4", offset=HEADER)
+    new = slice(known.faces, count)
+    matrix[new], owners[new] = leave_out_unusable(matrix[new], owners[new])
     version = (state.revision, int(last))
     return Rows(version, {**known.names, **names}, owners[:count], matrix[:count], None, state.own, None)
 

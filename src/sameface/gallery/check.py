@@ -1,0 +1,219 @@
+"""Check a gallery: its file, tables, rows, index and receipts."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sameface.arrays import are_unit_rows
+from sameface.atomic import may_others
+from sameface.errors import MissingKeyError, SealError
+from sameface.gallery.address import parse_address
+from sameface.gallery.backend import Backend
+from sameface.gallery.database import Database, connect, migrate, translated
+from sameface.gallery.index import SUFFIX as INDEX
+from sameface.gallery.keys import NO_KEYS, Keys
+from sameface.gallery.opening import open_backend
+from sameface.gallery.receipts import verify_receipts
+from sameface.image import DECODER_ERRORS
+
+PAGE = 2000  # faces that are read at once
+MOST = 20  # lines of SQLite's own checks
+FILES = ("", "-wal", "-shm", INDEX, ".upgraded", ".access")  # endings of what lies beside a gallery
+OBJECTS = (
+    "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' AND name NOT LIKE '%milvus%'"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something in a gallery that must not be.
+
+    Attributes:
+        check: What found it: `integrity`, `references`, `schema`, `numbers`, `row`, `receipts`, `index` or
+            `mode`.
+        text: What is wrong, and what to do.
+        person: The number of the person whose row it is, or None.
+        face: The number of the face, or None.
+    """
+
+    check: str
+    text: str
+    person: int | None = None
+    face: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of a check.
+
+    Attributes:
+        people: How many people are enrolled.
+        faces: How many faces.
+        faults: Everything that is wrong.
+        unchecked: What could not be checked, and why.
+    """
+
+    people: int
+    faces: int
+    faults: tuple[Fault, ...]
+    unchecked: tuple[str, ...] = ()
+
+
+def check_gallery(place: str | os.PathLike[str], keys: Keys = NO_KEYS) -> Report:
+    """Check everything that is known of a gallery; it may be in use.
+
+    Args:
+        place: A file or an address.
+        keys: What opens it. Rows that are encrypted are checked only with the key.
+
+    Raises:
+        GalleryFileError: It is missing, not a gallery, or too damaged to be opened.
+        WrongKeyError, KeyFileError: The key is not the one that it needs.
+        GalleryUnreachableError: The database does not answer.
+    """
+    path = os.fspath(place)
+    faults: list[Fault] = []
+    if parse_address(path) is None and Path(path).exists():
+        faults = [*check_modes(path)]
+        with translated(path), closing(connect(path)) as db:
+            damages = check_file(db)
+        if damages:
+            return Report(0, 0, (*damages, *faults))
+    with closing(open_backend(path, keys, create=False)) as database:
+        found = check_tables(database)
+        return Report(found.people, found.faces, (*found.faults, *faults), found.unchecked)
+
+
+def check_tables(database: Backend) -> Report:
+    """Check what a database holds: tables, numbers, rows, receipts and, of a file, the index."""
+    faults = [*check_numbers(database), *check_receipts(database)]
+    if isinstance(database, Database):
+        faults += check_schema(database)
+        wrong = database.find_index_fault()
+        faults += [] if wrong is None else [Fault("index", wrong)]
+    unchecked: tuple[str, ...] = ()
+    try:
+        database.check_key()
+        faults += check_rows(database)
+    except MissingKeyError as error:
+        unchecked = (f"rows: {error}",)
+    [(people, faces)] = database.read("SELECT (SELECT count(*) FROM people), (SELECT count(*) FROM faces)")
+    return Report(int(people), int(faces), tuple(faults), unchecked)
+
+
+def check_file(db: sqlite3.Connection) -> list[Fault]:
+    """Return what SQLite finds wrong with a file: damaged pages, and rows that refer to nothing."""
+    try:
+        damages = [words for (words,) in db.execute(f"PRAGMA integrity_check({MOST})") if words != "ok"]
+    except sqlite3.DatabaseError as error:
+        damages = [str(error)]
+    if damages:
+        return [Fault("integrity", f"{words}: restore a backup") for words in damages]
+    loose = db.execute("PRAGMA foreign_key_check").fetchmany(MOST)
+    return [
+        Fault("references", f"row {row} of {table!r} has no {parent!r}") for table, row, parent, _ in loose
+    ]
+
+
+def check_schema(database: Database) -> Iterator[Fault]:
+    """Yield what differs from the tables that this version makes."""
+    [(version,)] = database.read("PRAGMA user_version")
+    found, wanted = describe_schema(database.read(OBJECTS)), make_schema(int(version))
+    for kind, name in sorted(wanted.keys() - found.keys()):
+        yield Fault("schema", f"{kind} {name!r} is missing: restore a backup")
+    for kind, name in sorted(found.keys() - wanted.keys()):
+        yield Fault("schema", f"{kind} {name!r} is not one that sameface makes")
+    for key in sorted(found.keys() & wanted.keys()):
+        if found[key] != wanted[key]:
+            yield Fault("schema", f"{key[0]} {key[1]!r} is not as sameface makes it")
+
+
+def make_schema(version: int) -> dict[tuple[str, str], str]:
+    """Return what a new file of a version holds."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        for number in range(version):
+            migrate(db, number)
+        return describe_schema(db.execute(OBJECTS).fetchall())
+
+
+def describe_schema(objects: Sequence[tuple[Any, ...]]) -> dict[tuple[str, str], str]:
+    """Return the statement that makes each table, index and trigger, by its kind and name."""
+    return {(kind, name): " ".join(str(sql).split()) for kind, name, sql in objects}
+
+
+def check_numbers(database: Backend) -> Iterator[Fault]:
+    """Yield a fault if the next number may be one that somebody has."""
+    query = """SELECT last, greatest((SELECT coalesce(max(id), 0) FROM people),
+                                     (SELECT coalesce(max(id), 0) FROM faces)) FROM numbers"""
+    if database.file is not None:
+        query = query.replace("greatest", "max")
+    [(last, highest)] = database.read(query)
+    if last < highest:
+        yield Fault("numbers", f"the last number is {last}, but {highest} is in use")
+
+
+def check_receipts(database: Backend) -> Iterator[Fault]:
+    """Yield a fault if the chain of receipts does not hold."""
+    fault = verify_receipts(database).fault
+    if fault is not None:
+        yield Fault("receipts", fault)
+
+
+def check_rows(database: Backend) -> Iterator[Fault]:
+    """Yield the embeddings that no search can use: damaged, not finite, or not of length 1."""
+    query = f"""SELECT faces.id, person_id, name, {database.row_column} FROM faces
+                JOIN people ON people.id = person_id WHERE faces.id > ? ORDER BY faces.id LIMIT {PAGE}"""
+    [(width,)] = database.read("SELECT dimension FROM pipeline") or [(None,)]
+    last = 0
+    while True:
+        with database.snapshot():
+            found = database.read(query, last)
+            reasons = judge_page(database, found, width)
+        for (face, person, name, _), reason in zip(found, reasons, strict=True):
+            if reason is not None:
+                text = f"face {face} of person {person} ({name!r}): {reason}; no search finds it"
+                yield Fault("row", f"{text}: delete it with forget --face", person, face)
+        if not found:
+            return
+        last = found[-1][0]
+
+
+def judge_page(database: Backend, found: Sequence[tuple[Any, ...]], width: int | None) -> list[str | None]:
+    """Return why no search can use the row of each face, or None."""
+    try:
+        rows = database.decode_rows([face for face, *_ in found], [row for *_, row in found])
+        if not found or (len(rows[0]) == width and are_unit_rows(np.stack(rows)).all()):
+            return [None] * len(found)
+    except (*DECODER_ERRORS, SealError):
+        pass  # one of them is to blame
+    return [judge_row(database, face, kept, width) for face, _, _, kept in found]
+
+
+def judge_row(database: Backend, face: int, kept: Any, width: int | None) -> str | None:
+    """Return why no search can use what is kept of a row, or None."""
+    try:
+        [row] = database.decode_rows([face], [kept])
+    except (*DECODER_ERRORS, SealError) as error:
+        return f"its embedding cannot be read ({error})"
+    if len(row) != width:
+        return f"its embedding has {len(row)} numbers, wanted {width}"
+    if not np.isfinite(row).all():
+        return "its embedding is not finite"
+    if not are_unit_rows(row[None]).all():
+        return f"its embedding has length {np.linalg.norm(row.astype(np.float64)):.4g}, wanted 1"
+    return None
+
+
+def check_modes(path: str) -> Iterator[Fault]:
+    """Yield the files of a gallery that others may read or write."""
+    for file in (path + ending for ending in FILES):
+        if may_others(file):
+            yield Fault("mode", f"others may read or write {file!r}: chmod 600")
