@@ -130,7 +130,7 @@ class Acts(RuleBasedStateMachine):
             self.refuse(BadNameError, act)
         else:
             gone = self.people[source]
-            assert act() == len(gone.faces)
+            assert act().faces == len(gone.faces)
             kept = self.people[into]
             kept.faces |= gone.faces
             kept.consent = gone.consent if kept.consent is None else kept.consent

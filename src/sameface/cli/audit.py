@@ -15,6 +15,7 @@ from sameface.gallery import Gallery
 from sameface.gallery.address import parse_address
 from sameface.gallery.chain import Verdict
 from sameface.gallery.receipts import describe
+from sameface.service.witness import read_heads
 
 MOST = 1_000_000
 
@@ -82,18 +83,31 @@ def list_receipts(*, gallery_path: str, as_json: bool) -> None:
     metavar="HASH",
     help="A hash that was kept elsewhere, and must be in one of the chains; may be repeated.",
 )
+@click.option(
+    "--witness",
+    metavar="FILE|URL",
+    help="Where `serve --witness` sent the hashes of the audit log: each must be in it.",
+)
 @json_option
 def verify(
-    *, file: str | None, gallery_path: str, access_path: str | None, expected: tuple[str, ...], as_json: bool
+    *,
+    file: str | None,
+    gallery_path: str,
+    access_path: str | None,
+    expected: tuple[str, ...],
+    witness: str | None,
+    as_json: bool,
 ) -> None:
     """Say whether the audit log and the receipts of the gallery FILE are as they were written.
 
     Each entry carries a hash over the one before and itself. Changed, removed, inserted and reordered entries
     are found, and the command ends with 1. Acts that are under way or were interrupted are named. Whoever may
-    write the files can make whole chains anew: keep the last hashes where they cannot, and give them as
-    --expect later.
+    write the files can make whole chains anew: keep the last hashes where they cannot, by `serve --witness`, or
+    give them as --expect later. Hashes of entries that went by age are only counted.
     """
     place = gallery_path if file is None else file
+    if witness is not None:
+        expected += compare_witness(place, access_path, witness, as_json=as_json)
     verdicts = verify_both(place, access_path, expected)
     unseen = frozenset(expected).intersection(*(verdict.unseen for verdict in verdicts.values()))
     for name, verdict in verdicts.items():
@@ -110,6 +124,23 @@ def verify(
             err=True,
         )
     finish([], 1 if unseen or any(verdict.fault for verdict in verdicts.values()) else 0)
+
+
+def compare_witness(place: str, access_path: str | None, witness: str, *, as_json: bool) -> tuple[str, ...]:
+    """Return the hashes of a witness that must be in the audit log, and tell how many are too old."""
+    need_file(place, access_path)
+    with opened(place, access_path) as access:
+        first = access.ends().first
+    heads = [head for head in read_heads(witness) if head.number > 0]
+    compared = [head for head in heads if head.number >= first]
+    aged = [head for head in heads if head.number < first]
+    newest = max((head.time for head in aged), default=None)
+    if as_json:
+        print_json({"witness": witness, "compared": len(compared), "aged": len(aged), "newest_aged": newest})
+    else:
+        gone = f", {len(aged)} of entries that went by age, the newest of {newest}" if aged else ""
+        click.echo(f"witness {witness}: {count(len(compared), 'hash', 'hashes')} to compare{gone}")
+    return tuple(head.hash for head in compared)
 
 
 def verify_both(place: str, access_path: str | None, expected: tuple[str, ...]) -> dict[str, Verdict]:

@@ -71,6 +71,11 @@ file_path = click.Path(exists=True, dir_okay=False)
     "--audit-days", type=click.IntRange(min=1), help="How long the log of who did what is kept; 90."
 )
 @click.option(
+    "--witness",
+    metavar="FILE|URL",
+    help="Send the hash of each entry of the log there: a line of a file, or a POST.",
+)
+@click.option(
     "--expire-days",
     type=click.IntRange(1, MOST_DAYS),
     help="Delete who is enrolled after so many days, unless the request says when.",

@@ -346,11 +346,10 @@ class Access:
                 db.execute("UPDATE chain SET first = ?, anchor = ?", (last, hashed))
         return len(old) == SLICE
 
-    def head(self) -> tuple[int, str]:
-        """Return the number and the hash of the last entry."""
+    def ends(self) -> Ends:
+        """Return where the chain of the log begins and ends."""
         with self._lock, translated(self.path):
-            ends = self._read_ends(self._db)
-        return ends.last, ends.head
+            return self._read_ends(self._db)
 
     def verify(self, expected: Collection[str] = ()) -> Verdict:
         """Return whether the log is as it was written, as far as its hashes tell.
@@ -363,7 +362,7 @@ class Access:
         while True:
             reading = Reading(self._read_slice)
             verdict = chain.verify_links(reading.ends, map(read_link, reading), expected)
-            if verdict.fault is None or self._read_slice(0)[0].first == reading.first:
+            if verdict.fault is None or self.ends().first == reading.first:
                 return replace(verdict, unfinished=tuple(sorted(reading.unfinished)))
             # else entries went by age meanwhile
 

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from sameface import __version__
-from sameface.errors import MassExpiryError, UnknownPersonError
+from sameface.errors import AccessFileError, MassExpiryError, UnknownPersonError
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
 from sameface.service import answers, challenging, jobs, looking, pages, people, status
@@ -24,11 +24,13 @@ from sameface.service.faults import HANDLERS
 from sameface.service.guard import Rates
 from sameface.service.state import State
 from sameface.service.telling import receipt_facts
+from sameface.service.witness import read_head, write_head
 
 logger = logging.getLogger(__name__)
 
 CLEAN_SECONDS = 60.0
 CLEANINGS = 60  # of jobs for one of the log
+WITNESS_SECONDS = 30.0  # until the next try, if the witness took nothing
 
 ABOUT = """Find faces, tell whose they are, enroll people and sort albums.
 
@@ -101,10 +103,16 @@ def with_examples(description: dict[str, Any]) -> dict[str, Any]:
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Run until the server ends; then finish what was accepted."""
     state: State = app.state.sameface
-    cleaning = asyncio.create_task(clean(state))
+    witness = state.config.witness
+    tasks = [asyncio.create_task(clean(state))]
+    if witness is not None:
+        tasks.append(asyncio.create_task(keep_witness(state, witness)))
     yield
-    cleaning.cancel()
+    for task in tasks:
+        task.cancel()
     await state.jobs.close()
+    if witness is not None:
+        await send_head(state, witness)
     state.close()
 
 
@@ -168,3 +176,26 @@ async def logged(words: str) -> AsyncIterator[None]:
         yield
     except Exception:
         logger.exception(words)
+
+
+async def keep_witness(state: State, place: str) -> None:
+    """Send the head to a witness whenever it has changed; where entries come faster, the newest."""
+    while True:
+        state.log_changed.clear()
+        if await send_head(state, place):
+            await state.log_changed.wait()
+        else:
+            await asyncio.sleep(WITNESS_SECONDS)
+
+
+async def send_head(state: State, place: str) -> bool:
+    """Send the head to a witness, and return whether it was taken; if not, that is logged and counted."""
+    try:
+        head = await state.ask_access(read_head, state.access)
+        await asyncio.to_thread(write_head, place, head)
+    except (OSError, AccessFileError):
+        logger.exception("the witness %s did not take the last hash of the audit log", place)
+        state.metrics.witness_failing.set(1)
+        return False
+    state.metrics.witness_failing.set(0)
+    return True

@@ -46,6 +46,7 @@ class ServiceConfig:
         jobs_kept: Finished jobs whose results are kept.
         job_seconds: How long they are kept.
         audit_days: How long the audit log remembers.
+        witness: A file or URL that keeps the last hash of the audit log; None for nobody.
         expire_days: After how many days a person who is enrolled is deleted, unless the request says when;
             None for never.
     """
@@ -75,6 +76,7 @@ class ServiceConfig:
     jobs_kept: int = 8
     job_seconds: float = 3600.0
     audit_days: int = 90
+    witness: str | None = None
     expire_days: int | None = None
 
     def __post_init__(self) -> None:

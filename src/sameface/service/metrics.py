@@ -61,6 +61,12 @@ class Metrics:
         )
         self.jobs = Gauge("sameface_jobs", "Jobs by state.", ("state",), registry=self.registry)
 
+        self.witness_failing = Gauge(
+            "sameface_witness_failing",
+            "The witness did not take the last hash of the audit log.",
+            registry=self.registry,
+        )
+
     def write(self) -> bytes:
         """Return everything in the text format of Prometheus."""
         return generate_latest(self.registry)

@@ -65,6 +65,7 @@ class State:
         self.jobs = Jobs(config, self.metrics)
         self.challenges = Challenges()
         self.gallery_or_none = gallery
+        self.log_changed = asyncio.Event()  # entries came into the audit log
         self._origin = "" if gallery is None else gallery.origin
         self._askers = ThreadPoolExecutor(ASKERS, "gallery")
         self._doorkeeper = ThreadPoolExecutor(1, "access")  # never waits for the gallery
@@ -89,7 +90,7 @@ class State:
     async def record(self, key: Key, action: str, people: Iterable[int], detail: dict[str, Any]) -> None:
         """Write into the audit log what is answered, about people by number, before it is answered."""
         whom = [(self._origin, person) for person in people]
-        await self.ask_access(self.access.record, key, action, whom, detail)
+        await self._write_log(self.access.record, key, action, whom, detail)
 
     @asynccontextmanager
     async def audited(
@@ -113,7 +114,7 @@ class State:
             request: Tells a repetition of the request.
         """
         whom = None if person is None else (self._origin, person)
-        intent = await self.ask_access(self.access.begin, Act(key, action, whom, detail), request)
+        intent = await self._write_log(self.access.begin, Act(key, action, whom, detail), request)
         outcome = Outcome(intent.repeated)
         try:
             yield outcome
@@ -130,7 +131,7 @@ class State:
         ]
         entries = entries or [(intent.act.person, {**facts, **failed})]
         try:
-            await self.ask_access(self.access.finish, intent, entries, outcome.expires)
+            await self._write_log(self.access.finish, intent, entries, outcome.expires)
         except AccessFileError:
             logger.exception(
                 "the outcome of %s is not in the audit log, only entry %s", intent.act.action, intent.number
@@ -172,6 +173,14 @@ class State:
     ) -> Result:
         """Call what waits for the keys or the audit log."""
         return await asyncio.wrap_future(self._doorkeeper.submit(function, *args, **kwargs))
+
+    async def _write_log(
+        self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
+    ) -> Result:
+        """Call what writes into the audit log, and wake who waits for new entries."""
+        result = await self.ask_access(function, *args, **kwargs)
+        self.log_changed.set()
+        return result
 
     async def read_access(
         self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
