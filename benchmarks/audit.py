@@ -2,9 +2,9 @@
 
     python benchmarks/audit.py FOLDER [--entries N] [--seconds S]
 
-FOLDER keeps the log, which is made anew. An entry is written every 10 ms, for S seconds (10 unless given)
-while nothing else happens, while threads of the same process or another process verify the log or list the
-entries of a person, and while old entries are deleted. Printed is how long a write took, and how long the reader.
+FOLDER keeps the log, which is made anew. An entry is written every 10 ms, for S seconds (5 unless given):
+while nothing else happens, while a thread or another process verifies the log, while the entries of a person
+and all entries are listed, and while half of the log goes by age. Printed is how long it all took.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
 from report import print_table
 from sameface.gallery import chain
 from sameface.service.access import COLUMNS, FACTS, OWNER, Access
@@ -96,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--entries", type=int, default=1_000_000)
-    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--seconds", type=float, default=5)
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     for file in given.folder.glob("people.db.access*"):
@@ -109,7 +110,7 @@ def main() -> None:
     print_table(
         ["beside", "reader, s", "writes", "median, ms", "99 %, ms", "longest, ms"],
         [
-            [name, f"{reader:.2f}", len(took), *(f"{x:.1f}" for x in np.percentile(took, [50, 99, 100]))]
+            [name, f"{reader:.2f}", str(len(took)), *(f"{x:.1f}" for x in np.percentile(took, [50, 99, 100]))]
             for name, (took, reader) in found.items()
         ],
     )

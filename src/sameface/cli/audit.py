@@ -102,8 +102,8 @@ def verify(
 
     Each entry carries a hash over the one before and itself. Changed, removed, inserted and reordered entries
     are found, and the command ends with 1. Acts that are under way or were interrupted are named. Whoever may
-    write the files can make whole chains anew: keep the last hashes where they cannot, by `serve --witness`, or
-    give them as --expect later. Hashes of entries that went by age are only counted.
+    write the files can make whole chains anew: keep the last hashes where they cannot, by `serve --witness`,
+    or give them as --expect later. Hashes of entries that went by age are only counted.
     """
     place = gallery_path if file is None else file
     if witness is not None:
