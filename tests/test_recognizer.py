@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
+import toy
 
 from sameface import Detector, Embedder, Model, Recognizer, read_image
 from sameface.errors import ImageError, NoFaceError, NoSuchFaceError, SeveralFacesError, ThresholdError
@@ -196,3 +201,25 @@ def test_the_search_settings_do_not_change_the_signature(recognizer):
 def test_one_thread_gives_the_same_rows(recognizer, samples):
     _, row = Recognizer.load(threads=1).embed_face(samples["joe-biden"])
     assert row == pytest.approx(recognizer.embed_face(samples["joe-biden"])[1], abs=1e-5)
+
+
+OPENS = """
+import sys
+from sameface.recognizer import Recognizer
+import toy
+
+path, opened = sys.argv[1], []
+recognizer = toy.make_recognizer()
+sys.addaudithook(lambda event, facts: opened.append(facts[0]) if event == "open" else None)
+recognizer.template(path)
+print(sum(str(each) == path for each in opened))
+"""
+
+
+def test_a_template_reads_its_file_once_so_that_hash_and_pixels_are_of_the_same_bytes(tmp_path):
+    path = tmp_path / "red.png"
+    PIL.Image.fromarray(toy.paint(toy.RED)).save(path)
+    command = [sys.executable, "-c", OPENS, str(path)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == "1\n"

@@ -109,6 +109,29 @@ def hash_image(source: ImageSource) -> str:
     return hashlib.sha256(read_bytes(source, name_of(source), MAX_BYTES)).hexdigest()
 
 
+class BufferedPicture(io.BytesIO):
+    """The bytes of a picture's file in memory, with the name that messages call it."""
+
+    def __init__(self, data: bytes, name: object) -> None:
+        super().__init__(data)
+        self.name = name
+
+
+def buffer_image(source: ImageSource) -> ImageSource:
+    """Return a picture whose file was read, so that `hash_image` and `read_image` see the same bytes.
+
+    Args:
+        source: Whatever `read_image` takes; an array or bytes are handed back.
+
+    Raises:
+        ImageError: The file cannot be read.
+    """
+    if isinstance(source, np.ndarray | bytes):
+        return source
+    path = source if isinstance(source, str | os.PathLike) else getattr(source, "name", None)
+    return BufferedPicture(read_bytes(source, name_of(source), MAX_BYTES), path)
+
+
 def find_pictures(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield the pictures below `folder` in a fixed order, told by their names; hidden ones are left out."""
     for place, folders, files in os.walk(folder):

@@ -18,7 +18,7 @@ from sameface.detect import Detector
 from sameface.embed import Embedder
 from sameface.errors import NoFaceError, NoSuchFaceError, SeveralFacesError
 from sameface.face import Face
-from sameface.image import ImageSource, hash_image, name_of, read_image
+from sameface.image import ImageSource, buffer_image, hash_image, name_of, read_image
 from sameface.model import Model
 from sameface.quality import require_quality
 from sameface.template import Template
@@ -159,9 +159,10 @@ class Recognizer:
             ImageError, FaceError: As in `embed_face`.
             PoorFaceError: The face has less quality.
         """
-        chosen, crops = self._crop_face(image, face, min_quality=min_quality)
+        picture = buffer_image(image)
+        chosen, crops = self._crop_face(picture, face, min_quality=min_quality)
         return Template(
-            picture=hash_image(image),
+            picture=hash_image(picture),
             box=chosen.box,
             score=chosen.score,
             embedding=self.embedder.embed(crops)[0],

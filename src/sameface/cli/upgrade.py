@@ -38,7 +38,7 @@ from sameface.face import overlaps
 from sameface.gallery.confirm import confirm_upgrade
 from sameface.gallery.faces import SAME_PLACE
 from sameface.gallery.upgrade import PendingFace, Progress, Upgrade, discard_upgrade
-from sameface.image import find_pictures, hash_image, read_image
+from sameface.image import ImageSource, buffer_image, find_pictures, hash_image, read_image
 from sameface.recognizer import Recognizer
 
 HELD_OUT = 0.1  # of the people, to measure on
@@ -253,7 +253,8 @@ def embed_again(begun: Upgrade, recognizer: Recognizer, folder: Path, failures: 
     """Embed every face whose picture is found."""
     pending = begun.pending()
 
-    def work(picture: Path) -> None:
+    def work(path: Path) -> None:
+        picture = buffer_image(path)
         faces = pending.pop(hash_image(picture), [])
         if faces:
             begun.put(*find_again(recognizer, picture, faces))
@@ -263,7 +264,7 @@ def embed_again(begun: Upgrade, recognizer: Recognizer, folder: Path, failures: 
 
 
 def find_again(
-    recognizer: Recognizer, picture: Path, wanted: Sequence[PendingFace]
+    recognizer: Recognizer, picture: ImageSource, wanted: Sequence[PendingFace]
 ) -> tuple[list[PendingFace], Embeddings]:
     """Return those of the wanted faces that are found at their place in a picture, and their rows."""
     image = read_image(picture)

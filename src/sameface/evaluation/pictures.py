@@ -18,7 +18,7 @@ from sameface.evaluation.cache import Cache
 from sameface.evaluation.protocols import Pair
 from sameface.evaluation.roc import Numbers
 from sameface.face import Face
-from sameface.image import find_pictures, hash_image, read_image
+from sameface.image import buffer_image, find_pictures, hash_image, read_image
 from sameface.recognizer import Recognizer
 
 FacePolicy: TypeAlias = Literal["central", "largest"]
@@ -114,15 +114,16 @@ class Enroller:
 
     def _enroll(self, path: str, change: Change | None, name: str) -> Enrolled:
         try:
-            sha256 = hash_image(path)
+            picture = buffer_image(path)
         except ImageError as error:
             return Enrolled(path, "", NOTHING, NOTHING, error.reason, computed=False)
+        sha256 = hash_image(picture)
         key = f"{sha256}/{name}" if name else sha256
         known = self._cache.get(self.pipeline, key)
         if known is not None:
             return made(path, sha256, *known, computed=False)
         try:
-            image = read_image(path)
+            image = read_image(picture)
         except ImageError as error:
             return Enrolled(path, sha256, NOTHING, NOTHING, error.reason, computed=True)
         if change is not None:
