@@ -444,8 +444,8 @@ def test_face_is_not_given_three_times(run: Run) -> None:
 
 def test_verify_tells_the_probability_of_calibrated_weights(run: Run) -> None:
     result = run("verify", "red.png", "reddish.png", "--weights", "calibrated", "--far", "0.01")
-    # The log odds are 4 - 20 x 0.1026 = 1.948.
-    told = "probability 0.8752, if a pair is as often one person as not"
+    # The log odds are 20 x (0.2 - 0.1026) = 1.948.
+    told = "probability 0.8752, one half at the threshold"
     assert (result.exit_code, result.stdout.splitlines()[1]) == (0, told)
 
 
@@ -453,9 +453,9 @@ def test_a_probability_outside_the_calibrated_range_says_so(run: Run) -> None:
     result = run("verify", "red.png", "blue.png", "--weights", "calibrated")
     told = "outside the calibrated range, 0.0500 to 0.3000: the nearer end's was taken"
     assert (result.exit_code, result.stdout.endswith(f"{told}\n")) == (1, True)
-    assert "probability 0.1192, " in result.stdout  # the log odds at 0.3 are -2
+    assert "probability 0.0067, " in result.stdout  # the log odds fall by 5 from 0.05, the threshold, to 0.3
     [record] = records(run("verify", "red.png", "blue.png", "--weights", "calibrated", "--json"))
-    assert record["probability"] == pytest.approx(0.1192, abs=1e-4)
+    assert record["probability"] == pytest.approx(0.0067, abs=1e-4)
     assert record["probability_in_range"] is False
 
 
@@ -669,7 +669,7 @@ def test_far_lets_more_or_fewer_through(run: Run, team: Path) -> None:
 def test_a_far_that_cannot_be_held_is_bad_input(run: Run, team: Path) -> None:
     result = run("identify", "red.png", "--far", "0.0001")
     assert result.exit_code == 3
-    assert "no threshold is known for a gallery of 2 faces and a rate of 0.0001" in result.stderr
+    assert "no threshold is known for a gallery of 2 and a rate of 0.0001" in result.stderr
 
 
 def test_a_closed_set_names_everyone(run: Run, team: Path, tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ def test_thresholds_come_from_people_and_replace_those_of_the_draft(added, peopl
     assert kept.thresholds.far == (0.3,)
     assert kept.thresholds.impostor_pairs == 112
     assert kept.thresholds.calibrated_on == "20 pictures of 3 people in people"
-    assert kept.logistic.pairs == 112 + 66 + 6 + 6
+    assert kept.curve.pairs == 112 + 66 + 6 + 6
     assert sorted(path.name for path in Path().iterdir()) == ["draft.toml", "home", "people"]  # no cache
 
 

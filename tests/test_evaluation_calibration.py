@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import scipy.optimize
 import scipy.stats
+import sklearn.isotonic
 from test_evaluation_holdout import all_pairs, draw_rows
 
 from sameface.errors import TooFewPairsError
@@ -13,14 +13,14 @@ from sameface.evaluation.calibration import (
     bin_distances,
     calibrate,
     check_reliability,
-    fit_logistic,
+    fit_curve,
     imply_fpir,
     measure_reliability,
     odds_interval,
     split_people,
     wilson,
 )
-from sameface.manifest import Logistic
+from sameface.manifest import ProbabilityCurve
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_one_person_alone_cannot_be_calibrated():
 
 def test_strangers_alone_give_a_threshold_but_no_chances():
     found = calibrate(*draw_rows([1] * 60), far=0.1, words="", repeats=2)
-    assert found.logistic is None
+    assert found.curve is None
 
 
 @pytest.mark.parametrize(("accepted", "pairs"), [(0, 10), (30, 3000), (5, 5), (1, 1_000_000)])
@@ -76,33 +76,40 @@ def test_the_rate_in_a_gallery_is_that_of_any_of_its_comparisons_failing(found):
     assert imply_fpir(found, 50).value == pytest.approx(1 - (1 - far) ** 50)
 
 
-def test_the_chances_are_the_likeliest_logistic_curve(found, people):
+def test_the_chances_are_those_of_isotonic_regression(found, people):
     distance, same = all_pairs(*people)
     weight = np.where(same, 1 / same.sum(), 1 / (~same).sum())
+    isotonic = sklearn.isotonic.IsotonicRegression(increasing=False, out_of_bounds="clip")
+    isotonic.fit(distance, same.astype(float), sample_weight=weight)
+    places = np.quantile(distance[same], np.linspace(0.02, 0.98, 20))
+    assert found.curve.chances(places) == pytest.approx(isotonic.predict(places), abs=0.1)
 
-    def loss(beta):
-        odds = beta[0] + beta[1] * distance
-        return (weight * np.logaddexp(0, np.where(same, -odds, odds))).sum()
 
-    best = scipy.optimize.minimize(loss, [0.0, -1.0]).x
-    assert found.logistic.offset == pytest.approx(best[0], rel=0.02)
-    assert found.logistic.slope == pytest.approx(best[1], rel=0.02)
+def test_where_hardly_any_pair_is_one_persons_the_chance_says_so():
+    # Two in a thousand are one person's at 1.5, as where a few labels are wrong: a logistic curve said 0.16.
+    counts = np.zeros((2, len(bin_distances())), np.int64)
+    place = np.searchsorted(bin_distances(), [0.3, 0.6, 1.0, 1.5, 1.9])
+    counts[0, place] = [60_000, 30_000, 9_000, 600, 400]
+    counts[1, place] = [3, 300, 29_697, 300_000, 669_999_999 // 1000]
+    chances = fit_curve(counts).chances(bin_distances()[place])
+    own, others = counts[:, place] / counts.sum(axis=1, keepdims=True)
+    assert chances == pytest.approx(own / (own + others), rel=0.2)
 
 
 def test_kinds_that_do_not_overlap_still_give_finite_chances():
     counts = np.zeros((2, len(bin_distances())), np.int64)
     counts[0, np.searchsorted(bin_distances(), 0.1)] = 5
     counts[1, np.searchsorted(bin_distances(), 1.0)] = 50
-    fitted = fit_logistic(counts)
+    fitted = fit_curve(counts)
     near, far = fitted.chances(np.array([0.0, 4.0]))
     assert 0.5 < near < 1
     assert 0 < far < 0.5
     with pytest.raises(ValueError, match="both kinds"):
-        fit_logistic(counts * [[1], [0]])
+        fit_curve(counts * [[1], [0]])
 
 
 def test_past_its_range_a_chance_stays_what_it_is_at_the_end():
-    curve = Logistic(4.0, -8.0, low=0.2, high=0.9, pairs=10)
+    curve = ProbabilityCurve.from_facts({"offset": 4, "slope": -8, "low": 0.2, "high": 0.9, "pairs": 10})
     assert curve.chances(np.array([0.5])) == pytest.approx(0.5)
     assert (curve.chances(np.array([0.0, 4.0])) == curve.chances(np.array([0.2, 0.9]))).all()
     assert [curve.covers(distance) for distance in (0.1, 0.2, 0.9, 0.91)] == [False, True, True, False]
@@ -112,7 +119,7 @@ def test_reliability_is_the_part_of_one_person_among_pairs_of_like_chance():
     counts = np.zeros((2, len(bin_distances())), np.int64)
     place = np.searchsorted(bin_distances(), [0.2, 0.5, 0.8])
     counts[0, place], counts[1, place] = [60, 30, 10], [1, 3, 6]
-    curve = Logistic(4.0, -8.0, low=0.0, high=4.0, pairs=1)
+    curve = ProbabilityCurve.from_facts({"offset": 4, "slope": -8, "low": 0, "high": 4, "pairs": 1})
     found = measure_reliability(counts, curve)
     assert [one.pairs for one in found] == [16, 33, 61]
     assert [one.true for one in found] == pytest.approx([0.1 / 0.7, 0.3 / 0.6, 0.6 / 0.7])
@@ -139,7 +146,6 @@ def test_reliability_is_measured_on_other_people_than_it_was_fitted_to(people):
         chosen = part[person]
         halves.append((rows[chosen], (np.cumsum(part) - 1)[person[chosen]]))
     bins = check_reliability(halves)
-    # Drawn from bell curves of nearly equal width, the logistic curve is nearly right.
     weight = np.array([one.pairs for one in bins])
     assert len(bins) == 10
     assert max(abs(one.stated - one.true) for one in bins) < 0.25

@@ -15,13 +15,13 @@ from sameface.compare import Decision
 from sameface.errors import WeightsError
 from sameface.evaluation.save import save_weights
 from sameface.gallery import Gallery
-from sameface.manifest import Logistic, read_manifest
+from sameface.manifest import ProbabilityCurve, read_manifest
 from sameface.model import find_weights
 from sameface.recognizer import Recognizer
 from sameface.thresholds import GalleryThreshold, Thresholds
 
 OWN = Thresholds((0.5, 0.005), (1.5, 0.3), (3000, 30), 6000, 'our "door"\n\u00e9\x7f')
-CURVE = Logistic(8.0, -40.0, 0.05, 0.35, 1000)
+CURVE = ProbabilityCurve.from_facts({"offset": 8, "slope": -40, "low": 0.05, "high": 0.35, "pairs": 1000})
 
 
 def test_a_copy_of_the_weights_has_the_new_thresholds_and_all_else(tmp_path):
@@ -31,11 +31,9 @@ def test_a_copy_of_the_weights_has_the_new_thresholds_and_all_else(tmp_path):
         read_manifest(tmp_path / "door.toml"),
     )
     assert ours.embedding.thresholds == OWN
-    assert ours.embedding.logistic == CURVE
+    assert ours.embedding.curve == CURVE
     assert (
-        replace(
-            ours, embedding=replace(ours.embedding, thresholds=theirs.embedding.thresholds, logistic=None)
-        )
+        replace(ours, embedding=replace(ours.embedding, thresholds=theirs.embedding.thresholds, curve=None))
         == theirs
     )
     assert (tmp_path / "door.onnx").read_bytes() == find_weights("resnet29").read_bytes()
@@ -46,7 +44,7 @@ def test_saving_again_replaces_the_tables(tmp_path):
     other = replace(OWN, distance=(1.0, 0.2))
     save_weights(str(tmp_path / "a.onnx"), tmp_path / "b.onnx", other, None)
     found = read_manifest(tmp_path / "b.toml").embedding
-    assert (found.thresholds, found.logistic) == (other, None)
+    assert (found.thresholds, found.curve) == (other, None)
     assert list(tomllib.loads((tmp_path / "b.toml").read_text())).count("thresholds") == 1
 
 
@@ -65,7 +63,8 @@ def test_saved_weights_keep_the_signature_and_tell_a_probability(tmp_path, recog
     pair = (samples["barack-obama-1"], samples["barack-obama-2"])
     decision = ours.verify(*pair, far=0.005)
     assert decision.threshold == 0.3
-    assert decision.probability == pytest.approx(1 / (1 + np.exp(-(8 - 40 * max(decision.distance, 0.05)))))
+    odds = 40 * (decision.threshold - max(decision.distance, 0.05))
+    assert decision.probability == pytest.approx(1 / (1 + np.exp(-odds)))
     assert recognizer.verify(*pair).probability is None
 
 
@@ -80,6 +79,13 @@ def test_a_decision_outside_the_range_takes_the_nearer_end_and_says_so():
     assert near.probability == Decision(0.05, 0.2, 1e-3, CURVE).probability
     assert inside.probability == pytest.approx(0.5)
     assert far.probability == Decision(0.35, 0.2, 1e-3, CURVE).probability
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.05, 0.12, 0.3, 0.35, 1.0])
+def test_a_probability_never_says_otherwise_than_the_decision(threshold):
+    for distance in np.linspace(0, 0.5, 101):
+        decision = Decision(float(distance), threshold, 1e-3, CURVE)
+        assert decision.probability >= 0.5 if decision.same else decision.probability <= 0.5
 
 
 def test_a_gallery_keeps_its_thresholds_and_uses_them(tmp_path, toy_recognizer):
@@ -142,5 +148,5 @@ def test_calibrate_saves_a_copy_of_the_weights_with_its_thresholds(run, tmp_path
     kept = read_manifest(tmp_path / "door.toml").embedding
     assert kept.thresholds.calibrated_on.startswith("20 pictures of 5 people in people")
     assert kept.thresholds.far[0] >= 0.25
-    assert kept.logistic is not None
+    assert kept.curve is not None
     assert (tmp_path / "door.onnx").read_bytes() == find_weights("resnet29").read_bytes()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sameface.arrays import Image
 from sameface.detect import Detector
 from sameface.embed import Embedder
-from sameface.manifest import CropRule, DetectionSpec, EmbeddingSpec, Logistic, Manifest
+from sameface.manifest import CropRule, DetectionSpec, EmbeddingSpec, Manifest, ProbabilityCurve
 from sameface.model import Model, Tensor
 from sameface.recognizer import Recognizer
 from sameface.thresholds import Thresholds
@@ -162,7 +162,9 @@ class CalibratedColour(SeeColour):
             crop=CropRule("box", 8),
             dimension=3,
             thresholds=THRESHOLDS,
-            logistic=Logistic(offset=4, slope=-20, low=0.05, high=0.3, pairs=1_000),
+            curve=ProbabilityCurve.from_facts(
+                {"offset": 4, "slope": -20, "low": 0.05, "high": 0.3, "pairs": 1_000}
+            ),
         ),
     )
 

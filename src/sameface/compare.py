@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, expect_unit_rows
-from sameface.manifest import Logistic
+from sameface.manifest import ProbabilityCurve, to_chances
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +19,13 @@ class Decision:
         distance: The squared Euclidean distance of the two embeddings, 0 to 4.
         threshold: The distance at and under which they count as the same.
         far: The part of the pairs of different people that this threshold accepts.
-        logistic: What the distance says of the chance, or None without such a calibration.
+        curve: What the distance says of the chance, or None without such a calibration.
     """
 
     distance: float
     threshold: float
     far: float
-    logistic: Logistic | None = None
+    curve: ProbabilityCurve | None = None
 
     def __bool__(self) -> bool:
         """Whether the two are the same person, as `same`."""
@@ -38,16 +38,22 @@ class Decision:
 
     @property
     def probability(self) -> float | None:
-        """The chance of one person, where a pair is as often one person as not; None if not calibrated.
+        """The chance of one person, one half at the threshold; None if not calibrated.
 
-        Outside the calibrated range (`in_range`) it is the chance at the nearer end of that range.
+        A threshold is the break-even point of some prior chance: of two people as often the same as not for
+        a loose one, of rarer pairs for a strict one. This is the chance under the prior of the threshold in
+        use, so that it never says otherwise than `same`. Outside the calibrated range (`in_range`) it is the
+        chance at the nearer end of that range.
         """
-        return None if self.logistic is None else float(self.logistic.chances(np.float64(self.distance)))
+        if self.curve is None:
+            return None
+        at_distance, at_threshold = self.curve.log_odds(np.array([self.distance, self.threshold]))
+        return float(to_chances(at_distance - at_threshold))
 
     @property
     def in_range(self) -> bool:
         """Whether the calibration of the probability saw pairs of both kinds about this distance."""
-        return self.logistic is not None and self.logistic.covers(self.distance)
+        return self.curve is not None and self.curve.covers(self.distance)
 
 
 def squared_distances(a: Embeddings, b: Embeddings) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from sameface.errors import WeightsError
 from sameface.thresholds import Thresholds
 
 CropKind = Literal["similarity", "box"]
+
+SURE = 1e-15  # a chance that no calibration is as sure of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,32 +50,64 @@ class CropRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Logistic:
+class ProbabilityCurve:
     """How likely two faces at a distance are one person's, where a pair is as often one person as not.
 
+    Between two knots the log odds are linear in the distance; past either end the chance stays as it is.
+
     Attributes:
-        offset: The log odds at distance 0.
-        slope: What a distance of 1 adds to them; negative.
-        low: The smallest distance at which the calibration saw a pair of different people.
-        high: The largest at which it saw a pair of one person.
+        distance: Squared distances, rising: the knots.
+        chance: The chance of one person at each, above 0 and under 1, never rising.
         pairs: How many pairs it was fitted to.
     """
 
-    offset: float
-    slope: float
-    low: float
-    high: float
+    distance: tuple[float, ...]
+    chance: tuple[float, ...]
     pairs: int
 
+    def __post_init__(self) -> None:
+        if not len(self.distance) == len(self.chance) >= 1:
+            raise ValueError("distance and chance must have the same length, one or more")
+        if not all(0 < chance < 1 for chance in self.chance):
+            raise ValueError("chance must lie between 0 and 1")
+        rises = any(np.diff(self.chance) > 0)
+        if rises or any(np.diff(self.distance) <= 0):
+            raise ValueError("distance must rise, and chance must not")
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> Self:
+        """Return a curve from the fields by name, as TOML and JSON hold them.
+
+        Up to version 0.1.0 it was a logistic curve with `offset`, `slope`, `low` and `high`: two knots.
+        """
+        if "offset" not in facts:
+            distance, chance = (tuple(map(float, facts[name])) for name in ("distance", "chance"))
+            return cls(distance, chance, int(facts["pairs"]))
+        ends = sorted({float(facts["low"]), float(facts["high"])})
+        odds = float(facts["offset"]) + float(facts["slope"]) * np.array(ends)
+        chances = np.clip(to_chances(odds), SURE, 1 - SURE).tolist()
+        return cls(tuple(ends), tuple(chances), int(facts["pairs"]))
+
+    def log_odds(self, distance: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
+        """Return the logarithm of the odds that each distance is one person's."""
+        chances = np.array(self.chance)
+        odds: NDArray[np.float64] = np.interp(distance, self.distance, np.log(chances) - np.log1p(-chances))
+        return odds
+
     def chances(self, distance: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
-        """Return the chance that each distance is one person's; past either end it stays what it is there."""
-        odds = self.offset + self.slope * np.clip(distance, self.low, self.high)
-        chances: NDArray[np.float64] = np.asarray(1 / (1 + np.exp(-odds)))
-        return chances
+        """Return the chance that each distance is one person's."""
+        return to_chances(self.log_odds(distance))
 
     def covers(self, distance: float) -> bool:
-        """Return whether the calibration saw both kinds of pairs on either side of a distance."""
-        return self.low <= distance <= self.high
+        """Return whether the calibration saw pairs about a distance."""
+        return self.distance[0] <= distance <= self.distance[-1]
+
+
+def to_chances(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the chances that have these log odds."""
+    with np.errstate(over="ignore"):
+        chances: NDArray[np.float64] = np.asarray(1 / (1 + np.exp(-log_odds)))
+    return chances
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +118,14 @@ class EmbeddingSpec:
         crop: How a face is cut out for it.
         dimension: How many numbers an embedding has.
         thresholds: Which distance means "same", for the population that counts unless another is chosen.
-        logistic: From a distance to the chance that it is one person; None where that was not calibrated.
+        curve: From a distance to the chance that it is one person; None where that was not calibrated.
         others: Thresholds for other populations.
     """
 
     crop: CropRule
     dimension: int
     thresholds: Thresholds
-    logistic: Logistic | None = None
+    curve: ProbabilityCurve | None = None
     others: tuple[Thresholds, ...] = ()
 
     def choose_thresholds(self, population: str) -> Thresholds:
@@ -226,7 +260,7 @@ def parse_embedding(table: Mapping[str, Any]) -> EmbeddingSpec:
         crop=CropRule(size=size, template=points, point_weights=weights, margin=margin, **crop),
         dimension=operator.index(table["dimension"]),
         thresholds=parse_thresholds(first),
-        logistic=Logistic(**table["probability"]) if "probability" in table else None,
+        curve=ProbabilityCurve.from_facts(table["probability"]) if "probability" in table else None,
         others=tuple(map(parse_thresholds, others)),
     )
 

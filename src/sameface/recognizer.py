@@ -189,11 +189,21 @@ class Recognizer:
             ThresholdError: The calibration does not reach to this `far`.
             ImageError, FaceError: As in `embed_face`, for either picture.
         """
-        threshold = self.thresholds.at(far)
+        threshold = self.thresholds.at(far)  # before any work
         of_a, of_b = face if isinstance(face, tuple) else (face, face)
         rows = np.stack([self.embed_face(a, face=of_a)[1], self.embed_face(b, face=of_b)[1]])  # (2, d)
+        return self.decide(rows, threshold, far)
+
+    def decide(self, rows: Embeddings, threshold: float, far: float) -> Decision:
+        """Return whether two embeddings are the same person's.
+
+        Args:
+            rows: `(2, d) float32` unit rows.
+            threshold: The squared distance at and under which they are.
+            far: The part of the pairs of different people that this threshold accepts.
+        """
         distance = float(squared_distances(rows[:1], rows[1:])[0, 0])
-        return Decision(distance, threshold, far, self.embedder.spec.logistic)
+        return Decision(distance, threshold, far, self.embedder.spec.curve)
 
     def _crop_face(self, image: ImageSource, choice: Choice, *, min_quality: float = 0) -> tuple[Face, Crops]:
         """Return the chosen face of a picture with its crop, `(1, size, size, 3)`."""

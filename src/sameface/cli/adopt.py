@@ -17,7 +17,7 @@ from sameface.compare import squared_distances
 from sameface.embed import Embedder, unit_rows
 from sameface.errors import WeightsError
 from sameface.image import find_pictures
-from sameface.manifest import Logistic, Manifest, check_manifest, read_manifest, read_table
+from sameface.manifest import Manifest, ProbabilityCurve, check_manifest, read_manifest, read_table
 from sameface.model import Model, list_shipped, open_session
 from sameface.recognizer import Recognizer
 from sameface.runtime import onnxruntime
@@ -174,7 +174,9 @@ def check_samples(recognizer: Recognizer, folder: Path) -> tuple[float, float]:
     return farthest, nearest
 
 
-def calibrated(table: dict[str, Any], thresholds: Thresholds, logistic: Logistic | None) -> dict[str, Any]:
+def calibrated(
+    table: dict[str, Any], thresholds: Thresholds, curve: ProbabilityCurve | None
+) -> dict[str, Any]:
     """Return the tables of a manifest with a calibration in them."""
     columns: Sequence[tuple[float, float, int]] = list(
         zip(thresholds.far, thresholds.distance, thresholds.pairs, strict=True)
@@ -186,8 +188,8 @@ def calibrated(table: dict[str, Any], thresholds: Thresholds, logistic: Logistic
             "rows": [{"far": far, "distance": distance, "pairs": pairs} for far, distance, pairs in columns],
         }
     }
-    if logistic is not None:
-        measured["probability"] = asdict(logistic)
+    if curve is not None:
+        measured["probability"] = asdict(curve)
     return table | measured
 
 

@@ -62,7 +62,7 @@ def keep(run: Run, found: Calibration, target: str, keys: Keys) -> None:
     """Save the thresholds in a copy of the weights or in a gallery."""
     if target.endswith(".onnx"):
         weights, copy = click.get_current_context().params["weights"], Path(target)
-        save_weights(weights, copy, found.thresholds, found.logistic)
+        save_weights(weights, copy, found.thresholds, found.curve)
         click.echo(f"saved: {copy} and {copy.with_suffix('.toml').name}", err=True)
         return
     with Gallery.open(target, run.recognizer, create=False, keys=keys) as gallery:

@@ -45,7 +45,7 @@ from sameface.detect import Detector
 from sameface.draw import draw_faces, save_picture
 from sameface.face import Face
 from sameface.image import read_image
-from sameface.manifest import Logistic
+from sameface.manifest import ProbabilityCurve
 from sameface.model import rule_of_weights
 from sameface.quality import Quality, measure_quality
 from sameface.recognizer import Choice, Recognizer
@@ -196,15 +196,15 @@ def verify(
             f"{answer}: distance {decision.distance:.4f} {sign} {decision.threshold:.4f} "
             f"(false-accept rate {decision.far:g})"
         )
-        if decision.logistic is not None:
-            click.echo(describe_probability(decision.logistic, decision))
+        if decision.curve is not None:
+            click.echo(describe_probability(decision.curve, decision))
     finish([], 0 if decision.same else 1)
 
 
-def describe_probability(logistic: Logistic, decision: Decision) -> str:
+def describe_probability(curve: ProbabilityCurve, decision: Decision) -> str:
     """Return the chance of one person, and say where it is not to be trusted."""
-    told = f"probability {decision.probability:.4f}, if a pair is as often one person as not"
+    told = f"probability {decision.probability:.4f}, one half at the threshold"
     if decision.in_range:
         return told
-    ends = f"{logistic.low:.4f} to {logistic.high:.4f}"
+    ends = f"{curve.distance[0]:.4f} to {curve.distance[-1]:.4f}"
     return f"{told}; the distance is outside the calibrated range, {ends}: the nearer end's was taken"

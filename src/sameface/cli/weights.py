@@ -157,7 +157,7 @@ def add(*, network: Path, draft: Path, people: Path | None, far: float, replace:
     failures: list[str] = []
     if people is not None:
         found, failures = calibrate(recognizer, people, far)
-        table = calibrated(table, found.thresholds, found.logistic)
+        table = calibrated(table, found.thresholds, found.curve)
         click.echo(f"thresholds: down to {found.thresholds.far[-1]:g}", err=True)
     kept = keep_weights(data, table, folder)
     click.echo(f"added: --weights {manifest.name} ({kept})")

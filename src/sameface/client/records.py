@@ -52,8 +52,7 @@ class Verification:
         distance: The squared Euclidean distance of the two embeddings, 0 to 4.
         threshold: The distance at and under which they count as the same.
         far: The part of the pairs of different people that this threshold accepts.
-        probability: The chance of one person, where a pair is as often one person as not; None if not
-            calibrated.
+        probability: The chance of one person, one half at the threshold; None if not calibrated.
         in_range: The calibration of the probability saw pairs about this distance.
         a: The face in the first picture.
         b: The face in the second.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +17,17 @@ from sameface.evaluation.allpairs import BINS, SHIFT
 from sameface.evaluation.bootstrap import REPEATS, Estimate
 from sameface.evaluation.holdout import HoldoutRate, HoldoutResult, evaluate_holdout
 from sameface.evaluation.roc import Numbers
-from sameface.manifest import Logistic
+from sameface.manifest import ProbabilityCurve
 from sameface.thresholds import Thresholds, over
 
 # Enough accepted pairs for a rate to be known to within a third (the rule of 30, ISO/IEC 19795-1).
 FEWEST = 30
 RATES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6)
 Z = 1.959963984540054  # of 95 %
-STEPS = 100
+KNOTS = 64  # of the curve of chances
+
+Pool: TypeAlias = tuple[float, float, float]  # a distance, pairs of one person, pairs of different people
+
 RELIABILITY_BINS = 10
 
 
@@ -37,7 +42,7 @@ class Calibration:
         impostors: Pairs of different people.
         genuine: Pairs of one person.
         thresholds: For every rate that the pairs support.
-        logistic: From a distance to the chance that it is one person; None where one of the two kinds is
+        curve: From a distance to the chance that it is one person; None where one of the two kinds is
             missing.
         counts: `(2, BINS) int64` pairs of one person and of different people, by distance.
     """
@@ -48,7 +53,7 @@ class Calibration:
     impostors: int
     genuine: int
     thresholds: Thresholds
-    logistic: Logistic | None
+    curve: ProbabilityCurve | None
     counts: NDArray[np.int64]
 
 
@@ -105,7 +110,7 @@ def calibrate(
         impostors=result.impostors,
         genuine=result.genuine,
         thresholds=make_thresholds(result, words),
-        logistic=fit_logistic(result.counts) if result.genuine else None,
+        curve=fit_curve(result.counts) if result.genuine else None,
         counts=result.counts,
     )
 
@@ -147,11 +152,11 @@ def bin_distances() -> Numbers:
     return (edges[1:] + edges[:-1]) / 2
 
 
-def fit_logistic(counts: NDArray[np.int64]) -> Logistic:
-    """Fit the chance of "one person" to the distance by maximum likelihood (Platt, 1999).
+def fit_curve(counts: NDArray[np.int64]) -> ProbabilityCurve:
+    """Fit the chance of "one person" to the distance by isotonic regression (pool adjacent violators).
 
-    Both kinds weigh alike, so that the chance holds where a pair is as often one person as not. It is fitted
-    by Newton's method; a small pull to 0 keeps it finite where the two kinds do not overlap.
+    Both kinds weigh alike, so that the chance holds where a pair is as often one person as not. Half a pair
+    of each kind is added to every pool, so that no chance is 0 or 1 (Krichevsky and Trofimov, 1981).
 
     Args:
         counts: `(2, BINS) int64` pairs of one person and of different people, by distance.
@@ -163,55 +168,61 @@ def fit_logistic(counts: NDArray[np.int64]) -> Logistic:
     if not totals.all():
         raise ValueError("a calibration needs pairs of both kinds")
     used = np.flatnonzero(counts.sum(axis=0))
-    x = bin_distances()[used]
-    centre, scale = float(x.mean()), float(x.std()) or 1.0
-    design = np.column_stack([np.ones(len(used)), (x - centre) / scale])
-    weights = counts[:, used] / totals[:, None]
-    offset, slope = newton(design, weights[0], weights.sum(axis=0))
-    own = np.flatnonzero(counts[0])
-    others = np.flatnonzero(counts[1])
-    low, high = float(bin_distances()[others[0]]), float(bin_distances()[own[-1]])
-    return Logistic(
-        offset=offset - slope * centre / scale,
-        slope=slope / scale,
-        low=min(low, high),
-        high=max(low, high),
-        pairs=int(totals.sum()),
-    )
+    pools = pool_adjacent(bin_distances()[used], counts[:, used].astype(np.float64))
+    kept = thin_pools(np.array(pools), KNOTS)
+    odds = (kept[:, 1:] + 0.5) / totals  # (k, 2) of one person, of different people
+    chance = np.minimum.accumulate(odds[:, 0] / odds.sum(axis=1))
+    return ProbabilityCurve(tuple(kept[:, 0].tolist()), tuple(chance.tolist()), int(totals.sum()))
 
 
-def newton(design: Numbers, own: Numbers, total: Numbers) -> tuple[float, float]:
-    """Return offset and slope of the likeliest logistic curve.
+def pool_adjacent(distance: Numbers, counts: Numbers) -> list[Pool]:
+    """Return the pools of neighbouring distances in which the part of one person falls with the distance.
 
     Args:
-        design: `(k, 2)` a column of ones and the distances.
-        own: `(k,)` the weight of the pairs of one person at each.
-        total: `(k,)` the weight of all pairs.
+        distance: `(k,)` rising.
+        counts: `(2, k)` pairs of one person and of different people at each.
+
+    Returns:
+        For each pool its mean distance and its pairs of both kinds.
     """
-    pull = 1e-4
-    beta = np.zeros(2)
-    for _ in range(STEPS):
-        chance = 1 / (1 + np.exp(-design @ beta))
-        gradient = design.T @ (own - total * chance) - pull * beta
-        curvature = (design * (total * chance * (1 - chance))[:, None]).T @ design + pull * np.eye(2)
-        step = np.linalg.solve(curvature, gradient)
-        beta = beta + step * min(1.0, 2 / float(np.abs(step).max() + 1e-300))
-        if np.abs(step).max() < 1e-10:
-            break
-    return float(beta[0]), float(beta[1])
+    pools: list[Pool] = []
+    for place, own, others in zip(distance.tolist(), *counts.tolist(), strict=True):
+        pool = (place, own, others)
+        while pools and rises(pools[-1], pool):
+            pool = join_pools(pools.pop(), pool)
+        pools.append(pool)
+    return pools
+
+
+def rises(near: Pool, far: Pool) -> bool:
+    """Return whether the part of one person does not fall from one pool to the next."""
+    return far[1] * near[2] >= near[1] * far[2]
+
+
+def join_pools(near: Pool, far: Pool) -> Pool:
+    """Return two pools as one, at the mean distance of their pairs."""
+    sizes = (near[1] + near[2], far[1] + far[2])
+    place = (near[0] * sizes[0] + far[0] * sizes[1]) / sum(sizes)
+    return place, near[1] + far[1], near[2] + far[2]
+
+
+def thin_pools(pools: Numbers, most: int) -> Numbers:
+    """Return so few pools: neighbours are joined, in order, `(k, 3)`."""
+    parts = np.array_split(pools, min(most, len(pools)))
+    return np.array([reduce(join_pools, map(tuple, part.tolist())) for part in parts])
 
 
 def measure_reliability(
-    counts: NDArray[np.int64], logistic: Logistic, *, bins: int = RELIABILITY_BINS
+    counts: NDArray[np.int64], curve: ProbabilityCurve, *, bins: int = RELIABILITY_BINS
 ) -> tuple[ReliabilityBin, ...]:
     """Return how often pairs that are given a chance really are one person; both kinds weigh alike.
 
     Args:
         counts: `(2, BINS) int64` pairs of people that the curve was not fitted to.
-        logistic: The curve.
+        curve: What gives the chances.
         bins: How many equal ranges of the chance.
     """
-    chance = logistic.chances(bin_distances())
+    chance = curve.chances(bin_distances())
     place = np.minimum((chance * bins).astype(int), bins - 1)
     totals = np.maximum(counts.sum(axis=1), 1)
     found = []
@@ -257,4 +268,4 @@ def check_reliability(
     fitted, tested = (evaluate_holdout(*part, fars=(), repeats=1).counts for part in parts)
     if not fitted.sum(axis=1).all() or not tested.sum(axis=1).all():
         return ()
-    return measure_reliability(tested, fit_logistic(fitted))
+    return measure_reliability(tested, fit_curve(fitted))

@@ -34,9 +34,9 @@ def report_calibration(
     charts = [counts_chart(found.counts, threshold=found.rate.threshold.value)]
     if reliability:
         tables.append(reliability_table(reliability))
-        curve = np.array([(one.stated, one.true, one.low, one.high) for one in reliability]).T
-        charts.append(reliability_chart({"measured": (curve[0], curve[1], curve[2], curve[3])}))
-    logistic = found.logistic
+        bins = np.array([(one.stated, one.true, one.low, one.high) for one in reliability]).T
+        charts.append(reliability_chart({"measured": (bins[0], bins[1], bins[2], bins[3])}))
+    curve = found.curve
     data = {
         "far": found.far,
         "threshold": found.rate.threshold,
@@ -48,9 +48,7 @@ def report_calibration(
             zip(map("{:g}".format, found.thresholds.far), found.thresholds.distance, strict=True)
         ),
         "fpir": None if gallery_size is None else imply_fpir(found, gallery_size),
-        "logistic": None
-        if logistic is None
-        else [logistic.offset, logistic.slope, logistic.low, logistic.high],
+        "curve": None if curve is None else list(zip(curve.distance, curve.chance, strict=True)),
         "reliability": [[one.stated, one.true, one.pairs] for one in reliability],
     }
     return Report("calibration", facts, tuple(tables), tuple(charts), data, warnings=people.warnings)
@@ -69,9 +67,11 @@ def summary_table(found: Calibration, gallery_size: int | None) -> Table:
         fpir = imply_fpir(found, gallery_size)
         told = f"{fpir.value:.3g} ({fpir.low:.3g} to {fpir.high:.3g})"
         rows.append((f"FPIR in a gallery of {gallery_size:,} faces, if comparisons were independent", told))
-    logistic = found.logistic
-    if logistic is not None:
-        rows.append(("chances are calibrated for distances", f"{logistic.low:.4f} to {logistic.high:.4f}"))
+    curve = found.curve
+    if curve is not None:
+        rows.append(
+            ("chances are calibrated for distances", f"{curve.distance[0]:.4f} to {curve.distance[-1]:.4f}")
+        )
     return Table(f"Threshold for a false-accept rate of {found.far:g}", ("", ""), tuple(rows))
 
 

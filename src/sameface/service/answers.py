@@ -93,7 +93,7 @@ class VerifyAnswer(Answer):
     threshold: float = Field(examples=[0.21])
     far: float = Field(description="The part of pairs of different people that the threshold accepts.")
     probability: float | None = Field(
-        description="The chance of one person where a pair is as often one as not; null if not calibrated."
+        description="The chance of one person, one half at the threshold; null if not calibrated."
     )
     in_range: bool = Field(description="The calibration of the probability saw pairs about this distance.")
     a: FaceAnswer

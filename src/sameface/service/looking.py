@@ -9,7 +9,7 @@ import numpy as np
 from fastapi import APIRouter, Depends
 
 from sameface.arrays import Embeddings
-from sameface.compare import Decision, squared_distances
+from sameface.compare import squared_distances
 from sameface.gallery import Identification
 from sameface.service.access import Key
 from sameface.service.answers import DetectAnswer, EmbedAnswer, EmbeddedFace, IdentifyAnswer, VerifyAnswer
@@ -66,10 +66,9 @@ async def verify(
             await state.inference.look(upload, choice)
             for upload, choice in ((body.a, body.face_a), (body.b, body.face_b))
         ]
-        rows = [await state.inference.embed(side) for side in sides]
-    distance = float(squared_distances(rows[0], rows[1])[0, 0])
-    decision = Decision(distance, threshold, body.far, state.recognizer.embedder.spec.logistic)
-    (live,) = find_live(state, key, body.challenge, thresholds, rows[0])
+        rows = np.concatenate([await state.inference.embed(side) for side in sides])  # (2, d)
+    decision = state.recognizer.decide(rows, threshold, body.far)
+    (live,) = find_live(state, key, body.challenge, thresholds, rows[:1])
     await state.record(key, "verify", [], {"same": decision.same, "far": body.far} | told_live(live))
     return verify_answer(decision, sides[0].faces[0], sides[1].faces[0], live=live)
 
