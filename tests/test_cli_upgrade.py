@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 import toy
 from click.testing import Result
+from gallery_world import face
 
 import sameface.cli.options
 from sameface.adapter import Adapter
@@ -296,3 +300,27 @@ def test_rows_that_were_adapted_once_are_not_adapted_again(
 )
 def test_what_cannot_be_meant_is_wrong_usage(run: Run, enrolled: Path, words: list[str]) -> None:
     assert upgrade(run, *words).exit_code == 2
+
+
+FULL = """
+import resource, sys
+from sameface.gallery.upgrade import Upgrade
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+Upgrade.open(sys.argv[1], "another pipeline")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no such limit")
+@pytest.mark.parametrize("most", [40_000, 100_000, 300_000])
+def test_an_upgrade_that_cannot_be_begun_leaves_nothing(
+    tmp_path: Path, toy_recognizer: Recognizer, most: int
+) -> None:
+    path, crop = tmp_path / "people.db", np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    with Gallery.open(path, toy_recognizer) as gallery:
+        gallery.enroll("Red", [face(toy.RED, str(number), crop=crop) for number in range(3)])
+    command = [sys.executable, "-c", FULL, str(path), str(most)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "GalleryFileError" in ran.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["people.db"]
+    with Upgrade.open(path, "another pipeline") as begun:
+        assert begun.progress.left == 3

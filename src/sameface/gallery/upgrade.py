@@ -83,23 +83,24 @@ class Upgrade:
         Raises:
             MissingKeyError, WrongKeyError, KeyFileError: It is encrypted, and the key is not at hand.
             UpgradeError: It has that signature already, or an upgrade to another one was begun.
-            GalleryFileError: It is missing or not a gallery.
+            GalleryFileError: It is missing or not a gallery; or the disk is full, and nothing is left there.
         """
         check_file(path)
         source = read_signature(os.fspath(path), keys.encryption)
         if source == target:
             raise UpgradeError(os.fspath(path), f"it was made with pipeline {target} already")
-        database = Database.open(upgraded_path(path), create=True)
-        database.vault.source = keys.encryption
-        try:
-            begin(database, source, target)
-            with attached(database, os.fspath(path)), database.write() as db:
-                take_over(db, database.vault)
-            upgrade = cls(database, source, target)
-            upgrade._settle()
-        except BaseException:
-            database.close()
-            raise
+        with removed_on_error(upgraded_path(path)):
+            database = Database.open(upgraded_path(path), create=True)
+            database.vault.source = keys.encryption
+            try:
+                begin(database, source, target)
+                with attached(database, os.fspath(path)), database.write() as db:
+                    take_over(db, database.vault)
+                upgrade = cls(database, source, target)
+                upgrade._settle()
+            except BaseException:
+                database.close()
+                raise
         return upgrade
 
     def close(self) -> None:
@@ -178,6 +179,18 @@ class Upgrade:
         signature = UNFINISHED + self.target if self.progress.left else self.target
         with self._db.write() as db:
             db.execute("UPDATE pipeline SET signature = ? WHERE signature <> ?", (signature, signature))
+
+
+@contextmanager
+def removed_on_error(place: str) -> Iterator[None]:
+    """Delete a file that could not be made whole, as on a full disk; one that was there before stays."""
+    new = not Path(place).exists()
+    try:
+        yield
+    except BaseException:
+        if new:
+            delete_files(place)
+        raise
 
 
 def discard_upgrade(path: str | os.PathLike[str]) -> None:
