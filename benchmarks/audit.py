@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,24 +25,29 @@ from sameface.gallery import chain
 from sameface.service.access import COLUMNS, FACTS, OWNER, Access
 
 PEOPLE = 1000
+GALLERY = "a" * 32
 PAUSE = 0.01
 VERIFY = """import sys
 from sameface.service.access import Access
 assert Access.open(sys.argv[1]).verify().fault is None"""
 
 
-def fill(access: Access, entries: int) -> None:
-    """Write many entries in one transaction."""
-    insert = f"INSERT INTO audit ({COLUMNS}) VALUES ({', '.join('?' * 8)})"
-    head, now, rows = chain.START, time.time(), []
+def make_rows(entries: int) -> Iterator[tuple[object, ...]]:
+    """Yield the rows of a chain of entries, the first half of them two days old."""
+    head, now = chain.START, time.time()
+    detail = json.dumps({"faces": 1, "named": 1})
     for number in range(1, entries + 1):
         when = now - 2 * 86_400 if number <= entries // 2 else now
-        values = (when, None, "identify", "a" * 32, number % PEOPLE, json.dumps({"faces": 1, "named": 1}))
+        values = (when, None, "identify", GALLERY, number % PEOPLE, detail)
         head = chain.hash_link(head, number, dict(zip(FACTS, values, strict=True)))
-        rows.append((number, *values, head))
+        yield (number, *values, head)
+
+
+def fill(access: Access, entries: int) -> None:
+    """Write many entries in one transaction."""
     with access._write() as db:
-        db.executemany(insert, rows)
-        db.execute("UPDATE chain SET last = ?, head = ?", (entries, head))
+        db.executemany(f"INSERT INTO audit ({COLUMNS}) VALUES ({', '.join('?' * 8)})", make_rows(entries))
+        db.execute("UPDATE chain SET (last, head) = (SELECT id, hash FROM audit ORDER BY id DESC LIMIT 1)")
 
 
 def write_while(access: Access, reading: Callable[[], bool], seconds: float) -> list[float]:
@@ -86,7 +91,7 @@ def measure(access: Access, seconds: float) -> dict[str, tuple[list[float], floa
         "nothing else": (write_while(access, lambda: True, seconds), 0.0),
         "verify in a thread": beside_thread(access, access.verify, seconds),
         "verify in another process": beside_process(access, seconds),
-        "the entries of a person": beside_thread(access, lambda: access.entries_of(("a" * 32, 7)), seconds),
+        "the entries of a person": beside_thread(access, lambda: access.entries_of((GALLERY, 7)), seconds),
         "all entries": beside_thread(access, lambda: access.entries(10**9), seconds),
         "half of the log goes by age": beside_thread(access, lambda: access.forget_entries(1), seconds),
     }

@@ -136,8 +136,11 @@ def test_a_killed_service_loses_nothing_that_it_acknowledged(
         assert every <= {person.name for person in people}
     access = Access.open(f"{path}.access")
     told = {entry.person for entry in access.entries(10_000) if entry.action == "enroll"}
+    verdict = access.verify()
     access.close()
     assert {numbers[name] for name in every} <= told
+    assert len(set(numbers.values()) - told) <= len(verdict.unfinished)  # the rest was under way
+    assert verdict.fault is None
 
 
 def enroll_and_forget(address: str, first: int) -> set[str]:
