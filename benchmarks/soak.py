@@ -6,8 +6,10 @@
 Clients enroll, identify, verify, detect, embed, rename, merge, forget, sort albums, send broken pictures
 and wrong bodies, and hang up in the middle, so many a second as long as no more than 16 are waiting. The
 pictures are made from the samples. Every answer is compared with what the library said of the same pictures
-beforehand and with a plain record of who is enrolled. Memory, file handles and threads of the service are
-looked at every few seconds; of six equal parts of the time, the last must be like the second. In the end the
+beforehand and with a plain record of who is enrolled. Beside them 1,000 idle clients, 150
+that read slowly and 64 that ask for small things hold connections. Memory, file handles and threads of the
+service are looked at every few seconds; of six equal parts of the time, the last must be like the second.
+In the end the
 service is stopped, and its gallery file must hold who is on record, and no trace of a name that is not.
 Exit code 1 if something
 was wrong. Ctrl-C ends it early, with what there is. Linux only.
@@ -36,6 +38,7 @@ from sameface.recognizer import Recognizer
 from service import resident, service
 from soaking import acts, changes, rude
 from soaking.acts import Act, World
+from soaking.crowd import Crowd
 from soaking.pictures import Album
 from soaking.truth import Truth, expect
 
@@ -44,6 +47,7 @@ HOUR = 3600.0
 GROWTH = 5.0  # percent that memory may grow from the second part to the last
 EARLY_GROWTH = 10.0  # in less than an hour, when the largest batches are still to come
 HANDLES, THREADS = 4, 1  # that may come on top; connections of clients come and go
+HEALTH = 1.0  # seconds that /health may take beside the crowd
 BUSY = 16  # acts at once
 SHOWN = 50  # wrong answers that are printed
 VARIANTS, DAMAGED = 14, 40  # pictures of each sample photograph, and files that are damaged
@@ -110,11 +114,13 @@ class Record:
         samples: Of the service.
         seconds: Of every act, by its name.
         faults: What was wrong.
+        crowd: Idle, slow and small clients beside the acts.
     """
 
     samples: list[Sample] = field(default_factory=list)
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     faults: list[str] = field(default_factory=list)
+    crowd: Crowd | None = None
 
     @property
     def acts(self) -> int:
@@ -184,11 +190,17 @@ async def watch(world: World, record: Record, process: int, every: float) -> Non
 
 async def soak(world: World, record: Record, process: int, seconds: float, rate: float) -> None:
     """Ask and watch until the time is over."""
-    watching = asyncio.create_task(watch(world, record, process, min(5, seconds / 60)))
+    watching = [asyncio.create_task(watch(world, record, process, min(5, seconds / 60)))]
+    if record.crowd is not None:
+        watching.append(asyncio.create_task(record.crowd.run()))
     try:
         await keep_asking(world, record, seconds, rate)
     finally:
-        watching.cancel()
+        ended = [task.exception() for task in watching if task.done() and not task.cancelled()]
+        record.faults += [f"the crowd or the watch ended: {fault!r}" for fault in ended]
+        for task in watching:
+            task.cancel()
+        await asyncio.wait(watching)
         await world.client.aclose()
 
 
@@ -232,8 +244,17 @@ def print_record(record: Record, world: World) -> int:
             Target("growth of the memory, last part over second", growth, limit, "%"),
             Target("more file handles", middle(last, "handles") - middle(second, "handles"), HANDLES + 1),
             Target("more threads", middle(last, "threads") - middle(second, "threads"), THREADS + 1),
+            *health_target(record),
         ]
     )
+
+
+def health_target(record: Record) -> list[Target]:
+    """Return the target for /health beside a crowd."""
+    if record.crowd is None:
+        return []
+    print(f"the crowd asked {record.crowd.asked} times and was hung up on {record.crowd.closed} times")
+    return [Target("slowest /health", max(record.crowd.health), HEALTH, "s")]
 
 
 def middle(part: list[Sample], what: str) -> float:
@@ -251,7 +272,7 @@ def part_cells(number: int, part: list[Sample]) -> list[str]:
 
 
 def run(
-    folder: Path, log: Path, *, seconds: float, rate: float, variants: int = VARIANTS
+    folder: Path, log: Path, *, seconds: float, rate: float, variants: int = VARIANTS, crowd: bool = False
 ) -> tuple[Record, World]:
     """Soak a service.
 
@@ -261,6 +282,7 @@ def run(
         seconds: How long.
         rate: Acts a second.
         variants: Pictures made from each sample photograph.
+        crowd: With a crowd of idle, slow and small clients.
     """
     recognizer = Recognizer.load(threads=1)
     album = Album.record(recognizer, variants=variants, damaged=DAMAGED)
@@ -269,6 +291,7 @@ def run(
     path, truth, record = folder / "people.db", Truth(album, recognizer.thresholds), Record()
     with log.open("wb") as errors, service(path, "--threads", "1", errors=errors) as (address, process):
         client = httpx.AsyncClient(base_url=address, timeout=120, trust_env=False)
+        record.crowd = Crowd(client.base_url, record.blame) if crowd else None
         world = World(client, truth, recognizer, random.Random(0), log)
         try:
             asyncio.run(soak(world, record, process, seconds, rate))
@@ -286,10 +309,12 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--rate", type=float, default=2.5, help="acts a second")
     parser.add_argument("--log", type=Path, help="where the service's log is kept")
+    parser.add_argument("--no-crowd", action="store_true", help="leave out the idle, slow and small clients")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile() as file:
         log = Path(file.name) if given.log is None else given.log
-        record, world = run(Path(folder), log, seconds=60 * given.minutes, rate=given.rate)
+        seconds, crowd = 60 * given.minutes, not given.no_crowd
+        record, world = run(Path(folder), log, seconds=seconds, rate=given.rate, crowd=crowd)
     return print_record(record, world)
 
 
