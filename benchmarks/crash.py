@@ -11,7 +11,11 @@ step, and the program is halted now and then. Then it is killed (SIGKILL).
 After each kill the file must be sound (`integrity_check`), hold what was acknowledged and nothing else but,
 whole or not at all, what was in hand, and answer as a comparison with every face does; the index must hold
 the faces of the table; the audit log must be a whole chain; and no byte may be left of the name, the hash of
-a picture or the row of anybody whose deletion was acknowledged. Exit code 1 if one of this fails. POSIX only.
+a picture or the row of anybody whose deletion was acknowledged.
+
+Other programs encrypt and decrypt a gallery, change its keys and move it to other pipelines (`--only keys`).
+After each kill exactly one key opens it and all rows are right; a step that was told as a failure must not be
+done. Exit code 1 if one of this fails. POSIX only.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -37,6 +41,7 @@ from typing import Any
 from crashing import disk
 from crashing.child import live, make_templates, take
 from crashing.faults import Told, find_faults
+from crashing.keys import KeyRecord, State, find_state, live_with_keys, make_gallery
 from crashing.model import CROWD, CROWDS, EACH, People, Pipeline, pictures_of
 from report import print_table
 from sameface.errors import SamefaceError
@@ -79,14 +84,40 @@ class Place:
         return self.folder / "people.db"
 
 
+@dataclass
+class KeyPlace:
+    """A gallery whose keys are changed and which is moved to other pipelines, as `Place`.
+
+    Attributes:
+        folder: Where nothing else is.
+        longest: Seconds until a program is killed.
+        on_disk: The folder is a disk of its own.
+        state: The key that opens it, and its pipeline.
+    """
+
+    folder: Path
+    longest: float = LONGEST
+    on_disk: bool = False
+    state: State = field(default_factory=State)
+
+    @property
+    def path(self) -> Path:
+        """The gallery."""
+        return self.folder / "people.db"
+
+
 class Life:
     """A program that is alive, and what it tells."""
 
-    def __init__(self, place: Place, seed: int) -> None:
+    def __init__(self, place: Place | KeyPlace, seed: int) -> None:
         context = multiprocessing.get_context("forkserver")  # which forks before any thread is started
-        context.set_forkserver_preload(["crashing.child", "fastcluster"])  # which takes longer than a life
+        context.set_forkserver_preload(
+            ["crashing.child", "crashing.keys", "fastcluster"]
+        )  # which takes longer than a life
         self._pipe, theirs = context.Pipe(duplex=False)
-        self._process = context.Process(target=live, args=(place.path, place.people, seed, theirs))
+        target: Callable[..., None] = live_with_keys if isinstance(place, KeyPlace) else live
+        known = place.state if isinstance(place, KeyPlace) else place.people
+        self._process = context.Process(target=target, args=(place.path, known, seed, theirs))
         self._process.start()
         theirs.close()
         self.messages: list[Message] = []
@@ -132,7 +163,7 @@ def receive(pipe: Connection) -> Iterator[Message]:
         return
 
 
-def kill_one(place: Place, seed: int) -> tuple[list[Message], list[str]]:
+def kill_one(place: Place | KeyPlace, seed: int) -> tuple[list[Message], list[str]]:
     """Let a program live for a while; return what it told, and what was wrong meanwhile."""
     rng, faults = random.Random(-seed), list[str]()
     life = Life(place, seed)
@@ -158,6 +189,14 @@ def run_one(place: Place, seed: int) -> tuple[list[str], Counter[str]]:
         faults += try_read_only(place)
     place.people, found = find_faults(place.path, told.allowed, place.gone, told.gone)
     return faults + told.faults + found, told.counts
+
+
+def run_keys(place: KeyPlace, seed: int) -> tuple[list[str], Counter[str]]:
+    """Kill one program that changes keys; return as `run_one` does."""
+    messages, faults = kill_one(place, seed)
+    record = KeyRecord.replay(place.state, messages)
+    place.state, found = find_state(place.path, record)
+    return faults + record.faults + found, record.counts
 
 
 def try_read_only(place: Place) -> list[str]:
@@ -189,6 +228,20 @@ def make_crowd(path: Path) -> People:
     return people
 
 
+def make_key_places(folder: Path, stack: ExitStack) -> list[KeyPlace]:
+    """Return where programs that change keys are killed, in turn; without small disks only the first."""
+    places = [KeyPlace(folder / "keys")]
+    places[0].folder.mkdir()
+    try:
+        where = stack.enter_context(disk.small_disk(folder / "keys-disk", SMALL_DISK))
+        places.append(KeyPlace(where, on_disk=True))
+    except OSError as error:
+        print(f"without full disks: {error}", flush=True)
+    for place in places:
+        make_gallery(place.path)
+    return places
+
+
 def make_places(folder: Path, stack: ExitStack) -> list[Place]:
     """Return where programs are killed, in turn; without small disks those on them are left out."""
     places = [Place(folder / name) for name in ("small", "large")]
@@ -207,16 +260,20 @@ def make_places(folder: Path, stack: ExitStack) -> list[Place]:
     return places
 
 
-def run(runs: int, folder: Path) -> tuple[list[str], dict[str, Counter[str]]]:
+def run(runs: int, folder: Path, only: str) -> tuple[list[str], dict[str, Counter[str]]]:
     """Kill so many programs; return every fault, and what was done and cut in each place."""
     faults: list[str] = []
     counts: dict[str, Counter[str]] = {}
     with ExitStack() as stack:
-        places = make_places(folder, stack)
-        turns = [*[places[0]] * 7, *places[1:]]
+        turns: list[Place | KeyPlace] = []
+        if only != "keys":
+            places = make_places(folder, stack)
+            turns += [*[places[0]] * 7, *places[1:]]
+        if only != "people":
+            turns += make_key_places(folder, stack) * 2
         for seed in range(runs):
             place = turns[seed % len(turns)]
-            wrong, steps = run_one(place, seed)
+            wrong, steps = run_keys(place, seed) if isinstance(place, KeyPlace) else run_one(place, seed)
             counts.setdefault(place.folder.name, Counter()).update(steps)
             counts[place.folder.name]["kills"] += 1
             faults += wrong
@@ -243,9 +300,12 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument(
+        "--only", default="", choices=["", "people", "keys"], help="Kill only these programs."
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        faults, counts = run(given.runs, Path(folder))
+        faults, counts = run(given.runs, Path(folder), given.only)
     print_counts(counts)
     print(f"{given.runs} kills, {len(faults)} faults")
     return 1 if faults else 0

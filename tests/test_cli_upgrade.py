@@ -257,6 +257,31 @@ def test_nobody_is_enrolled_in_a_trial(run: Run, enrolled: Path, turned: Recogni
         trial.enroll("Green", [turned.template(toy.paint(toy.GREEN))])
 
 
+def test_nobody_is_changed_or_deleted_in_a_trial_alone(run: Run, enrolled: Path, turned: Recognizer) -> None:
+    upgrade(run, "--to", "turned", "--pictures", "pictures")
+    with Gallery.open("people.db.upgraded", turned) as trial:
+        face = trial.faces("Red")[0].number
+        acts = (
+            lambda: trial.forget("Red"),
+            lambda: trial.forget_face("Red", face),
+            lambda: trial.rename("Red", "Crimson"),
+            lambda: trial.merge("Red", "Blue"),
+            lambda: trial.note_consent("Red", "on paper"),
+            lambda: trial.expire("Red", None),
+        )
+        for act in acts:
+            with pytest.raises(UpgradeError, match="it is a trial: change the gallery itself"):
+                act()
+        assert trial.forget_expired() == []
+        assert trial.receipts() == []
+
+
+def test_an_upgrade_that_was_killed_before_it_began_can_be_discarded(run: Run, enrolled: Path) -> None:
+    Path("people.db.upgraded").touch()
+    assert upgrade(run, "--discard").exit_code == 0
+    assert not Path("people.db.upgraded").exists()
+
+
 def test_an_upgrade_to_where_it_is_or_to_two_places_is_refused(run: Run, enrolled: Path) -> None:
     same = upgrade(run, "--to", "resnet29")
     assert same.exit_code == 3

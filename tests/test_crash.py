@@ -14,7 +14,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
 import crash
-from crashing import disk, faults, model
+from crashing import disk, faults, keys, model
 from crashing.child import take
 from sameface.errors import GalleryFileError
 from sameface.service.access import OWNER, Access
@@ -73,6 +73,33 @@ def test_on_a_disk_that_was_full_programs_go_on(tmp_path: Path) -> None:
         wrong, counts = kill_again_and_again(crash.Place(folder, on_disk=True), 3)
     assert wrong == []
     assert counts["enroll"] > 0
+
+
+@POSIX
+def test_after_kills_one_key_opens_a_gallery_and_its_rows_are_right(tmp_path: Path) -> None:
+    wrong, counts = list[str](), Counter[str]()
+    with ExitStack() as stack:
+        places = crash.make_key_places(tmp_path, stack)
+        for seed in range(6):
+            found, steps = crash.run_keys(places[seed % len(places)], seed)
+            wrong += found
+            counts += steps
+    assert wrong == []
+    assert sum(counts.values()) >= 6
+
+
+def test_a_key_change_that_failed_and_is_done_is_a_fault() -> None:
+    before, after = keys.State(0), keys.State(1)
+    for seen, wrong in ((before, 0), (after, 1)):
+        messages = [("begin", ("rotate-key", after)), ("failed", ("rotate-key", "full")), ("seen", seen)]
+        record = keys.KeyRecord.replay(before, messages)
+        assert (record.state, len(record.faults)) == (seen, wrong)
+
+
+def test_a_gallery_in_neither_state_is_a_fault(tmp_path: Path) -> None:
+    keys.make_gallery(tmp_path / "people.db")
+    for state, wrong in ((keys.State(), 0), (keys.State(0), 1), (keys.State(None, 1), 1)):
+        assert len(keys.find_state(tmp_path / "people.db", keys.KeyRecord(state))[1]) == wrong
 
 
 def test_on_a_disk_that_is_read_only_the_error_says_what_is_wanted(tmp_path: Path) -> None:

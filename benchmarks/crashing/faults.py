@@ -17,13 +17,14 @@ from crashing.model import WIDTH, People, Pipeline, Step, apply, find_nearest, r
 from sameface.embed import unit_rows
 from sameface.gallery import Gallery
 from sameface.gallery.codes import REST
-from sameface.gallery.database import LARGE
+from sameface.gallery.database import LARGE, LARGE_PAGES
 from sameface.gallery.index import SUFFIX
 from sameface.gallery.indexfile import IndexFile
 from sameface.service.access import Access
 
 STEP = 1  # of a code, which rows that are coded together or alone may differ by
 REACH = 1e-5  # what one sum of products may differ from another by
+PAGE = 4096  # bytes
 PIECE = 8  # numbers of a row, which no other row has
 NAMES = re.compile(rb"person-\d+-\d+-\d{9}")
 
@@ -96,6 +97,8 @@ def find_faults(
         found = see(gallery)
         faults = check_people(found, allowed) + check_answers(gallery, found)
         faults += check_index(path)
+        if path.stat().st_size > LARGE_PAGES * PAGE:  # until then its receipts are not complete
+            gallery.compact()
     return found, faults + check_file(path) + check_log(path) + find_traces(path.parent, gone, fresh)
 
 

@@ -18,7 +18,7 @@ from sameface.thresholds import Thresholds
 People: TypeAlias = dict[str, frozenset[str]]  # the pictures of each person, one face in each
 Step: TypeAlias = tuple[str, ...]  # what to do, and with whom
 
-WIDTH = 256  # of a row: with it 20,000 faces are a file that is overwritten in place, not written anew
+WIDTH = 256  # of a row: with it 20,000 faces are a file that a deletion does not write anew
 AXES = 8  # directions that rows lie about; who is grouped with whom is plain
 NOISE = 0.01  # of each number
 GROUPED = 0.4  # the distance up to which faces are grouped; those about one axis are nearer, others farther

@@ -7,10 +7,16 @@ from pathlib import Path
 import click
 
 from sameface.cli.options import gallery_argument, gallery_file_argument
-from sameface.cli.output import count
+from sameface.cli.output import count, warn
 from sameface.cli.unlock import ENCRYPTION, encryption_option, find_key, key_path
 from sameface.gallery import Gallery
-from sameface.gallery.encryption import decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
+from sameface.gallery.encryption import (
+    KeyChange,
+    decrypt_gallery,
+    encrypt_gallery,
+    rotate_data_key,
+    rotate_key,
+)
 from sameface.gallery.keys import Key, KeyFile, KeySource, write_key
 
 
@@ -35,8 +41,8 @@ def encrypt(*, path: str, key_file: str | None) -> None:
     No plain one stays in the file, its log or its index. Names, boxes, hashes of pictures and notes stay
     readable. An encrypted gallery is only written anew, as after a command that another program disturbed.
     """
-    faces = encrypt_gallery(path, need_key(key_file))
-    click.echo(f"{path} is encrypted: {count(faces, 'face')} changed")
+    done = encrypt_gallery(path, need_key(key_file))
+    tell(f"{path} is encrypted: {count(done.faces, 'face')} changed", done)
 
 
 @click.command()
@@ -44,8 +50,8 @@ def encrypt(*, path: str, key_file: str | None) -> None:
 @encryption_option
 def decrypt(*, path: str, key_file: str | None) -> None:
     """Take the encryption of the file GALLERY away."""
-    faces = decrypt_gallery(path, need_key(key_file))
-    click.echo(f"{path} is not encrypted any more: {count(faces, 'face')} changed")
+    done = decrypt_gallery(path, need_key(key_file))
+    tell(f"{path} is not encrypted any more: {count(done.faces, 'face')} changed", done)
 
 
 @click.command("rotate-key")
@@ -63,11 +69,11 @@ def rotate(*, path: str, key_file: str | None, new_key_file: str | None, data_ke
         raise click.UsageError("give --new-key-file, --data-key or both")
     old = need_key(key_file)
     if data_key:
-        faces = rotate_data_key(path, old)
-        click.echo(f"{count(faces, 'face')} encrypted anew, the old data key is destroyed")
+        done = rotate_data_key(path, old)
+        tell(f"{count(done.faces, 'face')} encrypted anew, the old data key is destroyed", done)
     if new_key_file is not None:
-        rotate_key(path, old, KeyFile(new_key_file))
-        click.echo(f"{path} is opened by the key in {new_key_file} now")
+        done = rotate_key(path, old, KeyFile(new_key_file))
+        tell(f"{path} is opened by the key in {new_key_file} now", done)
 
 
 @click.command()
@@ -81,6 +87,12 @@ def compact(*, path: str) -> None:
     with Gallery.open(path, create=False) as opened:
         opened.compact()
     click.echo(f"{path} is compact: nothing of what was deleted is left in it")
+
+
+def tell(words: str, done: KeyChange) -> None:
+    """Print what was done, and on stderr what could not be cleaned up after it."""
+    click.echo(words)
+    warn(done.warning)
 
 
 def need_key(path: str | None) -> KeySource:

@@ -105,3 +105,9 @@ def face_record(number: int, face: Face) -> dict[str, Any]:
         "landmarks": [[round(float(x), 2), round(float(y), 2)] for x, y in face.landmarks],
         "score": round(face.score, 4),
     }
+
+
+def warn(warning: str | None) -> None:
+    """Print a warning, if there is one, on stderr."""
+    if warning is not None:
+        click.echo(f"warning: {warning}", err=True)

@@ -26,7 +26,7 @@ from sameface.cli.options import (
     load_embedder,
     take_detector,
 )
-from sameface.cli.output import count, each, finish, print_json, print_table, progress
+from sameface.cli.output import count, each, finish, print_json, print_table, progress, warn
 from sameface.cli.unlock import key_options
 from sameface.errors import AdapterError, TooFewPairsError
 from sameface.evaluation.cache import Cache
@@ -211,6 +211,7 @@ def upgrade(
     elif confirm:
         done = confirm_upgrade(path, drop_rest=drop_rest)
         tell(done, "deleted" if drop_rest else "left", as_json=choices["as_json"])
+        warn(done.warning)
     else:
         build(path, str(new), choices)
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
+from dataclasses import replace
 
-from sameface.errors import GalleryBusyError, UpgradeError
+from sameface.errors import UpgradeError
 from sameface.gallery.database import Database, delete_files
 from sameface.gallery.upgrade import FACES, PLACE, Progress, attached, count_faces, find_upgrade
+from sameface.gallery.vacuum import check_space, clean_up
 
 
 def confirm_upgrade(path: str | os.PathLike[str], *, drop_rest: bool = False) -> Progress:
     """Put the new rows into the gallery in one transaction, and delete the file of the upgrade.
 
     Thresholds that the gallery kept were for the old rows: they give way to those of the upgrade, if it has
-    any. Old rows are overwritten.
+    any. Old rows are overwritten; where that fails the answer has a warning, and the upgrade is done.
 
     Args:
         path: The gallery.
@@ -22,21 +25,19 @@ def confirm_upgrade(path: str | os.PathLike[str], *, drop_rest: bool = False) ->
 
     Raises:
         UpgradeError: None was begun, faces have no new row, or faces were enrolled since.
-        GalleryBusyError: Another program writes, and nothing is changed; or it holds an older view of the
-            file: then the gallery is moved, but traces of the old rows stay until `forget_traces` succeeds.
+        GalleryFileError, GalleryBusyError: The disk is full, or another program writes; nothing is changed.
     """
     place = find_upgrade(path)
-    gallery = Database.open(os.fspath(path), create=False)
-    try:
+    with closing(Database.open(os.fspath(path), create=False)) as gallery:
+        check_space(gallery.path)
         with attached(gallery, place), gallery.write() as db:
             progress = swap_rows(db, os.fspath(path), drop_rest=drop_rest)
-        delete_files(place)
-        if not gallery.pack():
-            reason = "the upgrade is done, but old rows leave traces in its log until another program is done"
-            raise GalleryBusyError(os.fspath(path), reason)
-    finally:
-        gallery.close()
-    return progress
+
+        def finish() -> bool:
+            delete_files(place)
+            return gallery.pack()
+
+        return replace(progress, warning=clean_up(finish, "old rows stay in its free space or log"))
 
 
 def swap_rows(db: sqlite3.Connection, path: str, *, drop_rest: bool) -> Progress:

@@ -7,14 +7,17 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from sameface.errors import EncryptionError, GalleryBusyError
+from sameface.errors import EncryptionError
 from sameface.gallery.address import parse_address
 from sameface.gallery.database import Database
 from sameface.gallery.keys import KeySource
 from sameface.gallery.upgrade import upgraded_path
+from sameface.gallery.vacuum import check_space, clean_up
 from sameface.gallery.vault import KEPT, add_data_key, unwrap, wrap
 
 Face: TypeAlias = tuple[int, bytes, bytes | None]  # number, embedding and crop
@@ -27,7 +30,20 @@ BEHIND = """SELECT count(*) FROM faces WHERE substr(embedding, 1, 5) <> ?1
             OR (crop IS NOT NULL AND substr(crop, 1, 5) <> ?1)"""
 
 
-def encrypt_gallery(path: str | os.PathLike[str], source: KeySource) -> int:
+@dataclass(frozen=True, slots=True)
+class KeyChange:
+    """A change of a gallery's encryption that is done.
+
+    Attributes:
+        faces: How many faces were encrypted or decrypted.
+        warning: What could not be cleaned up after it, and what to do; None if nothing of the kind is left.
+    """
+
+    faces: int = 0
+    warning: str | None = None
+
+
+def encrypt_gallery(path: str | os.PathLike[str], source: KeySource) -> KeyChange:
     """Encrypt embeddings and crops of a file, so that no plain one stays in it, its log or its index.
 
     It is one transaction. A file that is encrypted already is only rewritten: what could not be done because
@@ -38,16 +54,16 @@ def encrypt_gallery(path: str | os.PathLike[str], source: KeySource) -> int:
         source: The key that will open it from then on.
 
     Returns:
-        How many faces were encrypted.
+        What was done. Where it warns, plain rows stay in unused parts of the file, its log or its index.
 
     Raises:
         EncryptionError: It is in a database, searched by Milvus, or an upgrade of it was begun.
-        GalleryBusyError: Another program writes, and nothing is changed; or it holds an older view of the
-            file: then it is encrypted, but plain rows stay in its log until this is called again.
+        GalleryFileError, GalleryBusyError: The disk is full, or another program writes; nothing is changed.
     """
     check_file(path)
     with closing(Database.open(os.fspath(path), create=False)) as plain:
         key = source.read()
+        check_space(plain.path)
         with plain.write() as db:
             faces = 0
             plain.vault.source = source
@@ -55,22 +71,28 @@ def encrypt_gallery(path: str | os.PathLike[str], source: KeySource) -> int:
                 check_alone(db, plain.path)
                 add_data_key(db, plain.path, key)
                 faces = sum(keep(db, plain, page) for page in read_pages(db))
-        plain.vault.check()
-        settle(plain, "plain rows stay")
-        plain.discard_index()
-    return faces
+            plain.vault.check()
+        warning = clean_up(partial(forget_plain, plain), "plain rows stay in its free space, log or index")
+    return KeyChange(faces, warning)
 
 
-def decrypt_gallery(path: str | os.PathLike[str], source: KeySource) -> int:
-    """Take the encryption of a file away, in one transaction, and return how many faces it had.
+def forget_plain(database: Database) -> bool:
+    """Leave no plain row in file, log and index; False if another program prevents it."""
+    database.discard_index()
+    return database.rewrite()
+
+
+def decrypt_gallery(path: str | os.PathLike[str], source: KeySource) -> KeyChange:
+    """Take the encryption of a file away, in one transaction.
 
     Raises:
         EncryptionError: It is not encrypted, or an upgrade of it was begun.
         WrongKeyError, KeyFileError, SealError: It cannot be read; nothing is changed.
-        GalleryBusyError: Another program writes; nothing is changed.
+        GalleryFileError, GalleryBusyError: The disk is full, or another program writes; nothing is changed.
     """
     check_file(path)
     with closing(Database.open(os.fspath(path), source, create=False)) as sealed:
+        check_space(sealed.path)
         with sealed.write() as db:
             check_alone(db, sealed.path)
             for (number,) in db.execute("SELECT number FROM data_keys").fetchall():
@@ -80,32 +102,37 @@ def decrypt_gallery(path: str | os.PathLike[str], source: KeySource) -> int:
             for page in read_pages(db):
                 db.executemany(UPDATE, [(*values, number) for number, *values in open_values(sealed, page)])
                 faces += len(page)
-        sealed.rewrite()  # what stays if another program reads just now is encrypted
-    return faces
+        return KeyChange(faces, clean_up(sealed.rewrite, "encrypted rows stay in its free space or log"))
 
 
-def rotate_key(path: str | os.PathLike[str], old: KeySource, new: KeySource) -> None:
+def rotate_key(path: str | os.PathLike[str], old: KeySource, new: KeySource) -> KeyChange:
     """Let another key open a file, at once: its data keys are wrapped anew, and no row changes.
 
     Programs that have it open go on, since they have its data keys.
 
+    Returns:
+        That it is done. Where it warns, what the old key opens stays in the file's free space or log.
+
     Raises:
-        EncryptionError: It is not encrypted.
+        EncryptionError: It is not encrypted, or an upgrade of it was begun, which the old key would open.
         WrongKeyError, KeyFileError, SealError: The old key does not open it; nothing is changed.
-        GalleryBusyError: Another program writes, and nothing is changed; or it holds an older view of the
-            file: then the new key opens it, but what the old one opens stays in its log until it is packed.
+        GalleryFileError, GalleryBusyError: The disk is full, or another program writes; nothing is changed.
     """
     check_file(path)
     with closing(Database.open(os.fspath(path), old, create=False)) as sealed:
         was, key = old.read(), new.read()
+        check_space(sealed.path)
         with sealed.write() as db:
+            check_alone(db, sealed.path)
             for number, *kept in db.execute(KEPT).fetchall():
                 sealer = unwrap(sealed.path, number, (kept[0], kept[1]), was)
                 wrap(db, sealer, key)
-        settle(sealed, "what the old key opens stays")
+        return KeyChange(
+            warning=clean_up(sealed.rewrite, "what the old key opens stays in its free space or log")
+        )
 
 
-def rotate_data_key(path: str | os.PathLike[str], source: KeySource) -> int:
+def rotate_data_key(path: str | os.PathLike[str], source: KeySource) -> KeyChange:
     """Encrypt every value of a file anew with a new data key, and destroy the old one.
 
     It goes a page at a time, each in a transaction of its own, so that others search and write meanwhile.
@@ -116,16 +143,18 @@ def rotate_data_key(path: str | os.PathLike[str], source: KeySource) -> int:
         source: The key that opens it.
 
     Returns:
-        How many faces were encrypted anew by this call.
+        How many faces were encrypted anew by this call. Where it warns, values of the old data key stay.
 
     Raises:
-        EncryptionError: It is not encrypted.
+        EncryptionError: It is not encrypted, or an upgrade of it was begun, which has the old data key.
         WrongKeyError, KeyFileError, SealError: It cannot be read.
-        GalleryBusyError: Another program writes; or, as in `rotate_key`, old values stay in the log.
+        GalleryFileError, GalleryBusyError: The disk is full, or another program writes: call it again.
     """
     check_file(path)
     with closing(Database.open(os.fspath(path), source, create=False)) as sealed:
+        check_space(sealed.path)
         with sealed.write() as db:
+            check_alone(db, sealed.path)
             [(keys,)] = db.execute("SELECT count(*) FROM data_keys").fetchall()
             if keys == 1:  # else it was interrupted
                 add_data_key(db, sealed.path, source.read())
@@ -134,8 +163,8 @@ def rotate_data_key(path: str | os.PathLike[str], source: KeySource) -> int:
             for count in seal_anew(sealed):
                 faces += count
                 time.sleep(PAUSE_SECONDS)  # others who write get their turns
-        settle(sealed, "values of the old data key stay")
-    return faces
+        warning = clean_up(sealed.rewrite, "values of the old data key stay in its free space or log")
+    return KeyChange(faces, warning)
 
 
 def seal_anew(sealed: Database) -> Iterator[int]:
@@ -170,6 +199,7 @@ def newest_head(sealed: Database) -> bytes:
 def drop_old_keys(sealed: Database) -> bool:
     """Destroy all data keys but the newest, if nothing needs them any more, and return whether."""
     with sealed.write() as db:
+        check_alone(db, sealed.path)
         (behind,) = db.execute(BEHIND, (newest_head(sealed),)).fetchone()
         if not behind:
             db.execute("DELETE FROM data_keys WHERE turn < (SELECT max(turn) FROM data_keys)")
@@ -216,16 +246,10 @@ def check_alone(db: sqlite3.Connection, path: str) -> None:
     if Path(upgraded_path(path)).exists():
         reason = f"an upgrade was begun in {upgraded_path(path)!r}: confirm it or --discard it first"
         raise EncryptionError(path, reason)
+    if db.execute("SELECT 1 FROM upgrade").fetchone():
+        raise EncryptionError(
+            path, "it is an upgrade that is not confirmed: change the key of the gallery itself"
+        )
     if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'milvus_index'").fetchone():
         reason = "its faces are in Milvus in plain: encrypt the disks, or copy its people into another file"
         raise EncryptionError(path, reason)
-
-
-def settle(database: Database, left: str) -> None:
-    """Leave nothing of what was before in file and log."""
-    if not database.rewrite():
-        reason = (
-            f"it is done, but {left} in its log until another program is done: say then "
-            "`sameface gallery encrypt`, which writes an encrypted file anew"
-        )
-        raise GalleryBusyError(database.path, reason)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from types import TracebackType
@@ -278,12 +279,8 @@ class Gallery:
         note = None if consent is None else clean_note(consent)
         over = None if expires is None else to_seconds(expires, self._clock())
         pipeline = self._need_pipeline()
-        with self._db.write() as db:
+        with self._change() as db:
             self._compare_signature(db.execute(SIGNATURE).fetchall(), pipeline.signature)
-            if self._db.is_trial:
-                raise UpgradeError(
-                    self.path, "it is a trial: enroll in the gallery itself, or confirm it first"
-                )
             check_width(db, templates)
             if not templates:
                 return 0
@@ -306,7 +303,7 @@ class Gallery:
             BadNameError: `new` is empty, too long or not text.
         """
         clean = clean_name(new)
-        with self._db.write() as db:
+        with self._change() as db:
             rename_person(db, old, clean)
 
     def note_consent(self, who: Who, note: str) -> None:
@@ -317,7 +314,7 @@ class Gallery:
             BadNoteError: It is empty, too long or not text.
         """
         clean = clean_note(note)
-        with self._db.write() as db:
+        with self._change() as db:
             note_consent(db, find_person(db, who), clean)
 
     def expire(self, who: Who, expires: datetime | None) -> None:
@@ -331,7 +328,7 @@ class Gallery:
             ValueError: It has no time zone.
         """
         over = None if expires is None else to_seconds(expires, self._clock())
-        with self._db.write() as db:
+        with self._change() as db:
             expire_person(db, find_person(db, who), over)
             note_clock(db, self._clock())
 
@@ -348,7 +345,7 @@ class Gallery:
             UnknownPersonError: One of the two is not enrolled.
             BadNameError: Both are the same person.
         """
-        with self._db.write() as db:
+        with self._change() as db:
             merged = merge_people(db, source, into)
             with undamaged(self.path, "a receipt"):
                 number = write_merge(db, merged, self._clock())
@@ -382,7 +379,7 @@ class Gallery:
                 file: then the person is deleted, but traces stay until `forget` or `forget_traces` succeeds.
         """
         try:
-            with self._db.write() as db:
+            with self._change() as db:
                 number = self._write_receipt(db, "forget", delete_person(db, who), self._clock())
         except UnknownPersonError:
             self.forget_traces()
@@ -416,6 +413,8 @@ class Gallery:
             GalleryBusyError: As in `forget`; the receipts of who was deleted are among `receipts`.
         """
         now = self._clock()
+        if self._db.is_trial:
+            return []  # whoever goes from the gallery beside it goes from here too
         if not self._db.read(EXPIRED, now):
             if needs_note(self._db, now):
                 with self._db.write() as db:
@@ -455,7 +454,7 @@ class Gallery:
             GalleryBusyError: As in `forget`.
         """
         try:
-            with self._db.write() as db:
+            with self._change() as db:
                 number = self._write_receipt(db, "forget_face", delete_face(db, who, face), self._clock())
         except UnknownFaceError:
             self.forget_traces()
@@ -541,6 +540,19 @@ class Gallery:
             ]
         wish = Wish(k, most, closed_set, frozenset(self.expired()))
         return [decide(near, limits, wish) for near in known.measure(rows, limits.factor, wish)]
+
+    @contextmanager
+    def _change(self) -> Iterator[Statements]:
+        """Hold one transaction that changes people or their faces.
+
+        Raises:
+            UpgradeError: It is an upgrade that nobody confirmed yet: the gallery beside it would not change.
+        """
+        with self._db.write() as db:
+            if self._db.is_trial:
+                reason = "it is a trial: change the gallery itself, or confirm it first"
+                raise UpgradeError(self.path, reason)
+            yield db
 
     def _write_receipt(self, db: Statements, reason: Reason, gone: Deletion, now: float) -> int:
         """Write down what was deleted, in the transaction that deletes it; return the receipt's number."""

@@ -38,11 +38,13 @@ class Progress:
         embedded: Faces that were embedded anew from their pictures.
         adapted: Faces whose rows an adapter moved.
         left: Faces that are neither yet.
+        warning: Of a confirmed upgrade, what could not be cleaned up after it; None if all was.
     """
 
     embedded: int
     adapted: int
     left: int
+    warning: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -232,8 +234,9 @@ def find_upgrade(path: str | os.PathLike[str]) -> str:
         raise UpgradeError(os.fspath(path), f"none was begun: there is no {place!r}")
     database = Database.open(place, create=False)
     begun = database.read("SELECT 1 FROM upgrade")
+    used = database.read("SELECT 1 FROM pipeline")  # else a program was killed before it began
     database.close()
-    if not begun:
+    if used and not begun:
         raise UpgradeError(os.fspath(path), f"{place!r} is a gallery of its own: move it out of the way")
     return place
 
