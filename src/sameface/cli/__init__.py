@@ -82,6 +82,10 @@ class Commands(click.Group):
         except OSError as error:
             place = "" if error.filename is None else f"{error.filename}: "
             raise BadInputError(f"{place}{error.strerror or error}") from error
+        except ModuleNotFoundError as error:
+            if str(error).startswith("No module"):  # else it is an extra that is missing, and says which
+                raise
+            raise click.UsageError(str(error)) from error
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(130)

@@ -24,6 +24,7 @@ from sameface.cli.unlock import key_options
 from sameface.face import Face
 from sameface.gallery import Gallery, Identification
 from sameface.recognizer import Recognizer
+from sameface.video.ffmpeg import import_av
 
 ENDINGS = "mp4 m4v mov mkv webm avi mpg mpeg ts mts m2ts wmv flv 3gp ogv"
 VIDEOS = frozenset(f".{ending}" for ending in ENDINGS.split())
@@ -72,6 +73,7 @@ def identify(
     if videos and choices["k"] > 1:
         raise click.UsageError("-k is for pictures: in a video the nearest face decides")
     if videos:
+        import_av()  # a missing extra is told before the gallery is opened
         tell_videos = importlib.import_module("sameface.cli.video").tell_videos
     failures: list[str] = []
     with Gallery.open(gallery_path, recognizer, create=False, keys=choices["keys"]) as gallery:

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack
+import importlib
 from typing import Any
 
 import click
 
-from sameface.cli.keys import access_option, opened
+from sameface.cli.keys import access_option
 from sameface.cli.options import gallery_option, quality_option, recognizer_options
 from sameface.cli.unlock import key_options
-from sameface.errors import AccessFileError
-from sameface.gallery import Gallery
 from sameface.gallery.expiry import MOST_DAYS
-from sameface.gallery.keys import Keys
-from sameface.recognizer import Recognizer
 
-try:
-    from sameface.service.app import create_app
-    from sameface.service.config import LOCAL_HOSTS, ServiceConfig
-    from sameface.service.logs import start_log
-    from sameface.service.server import Place, address_of, is_local, listen, run
-    from sameface.service.start_token import make_token
-except ModuleNotFoundError as error:
-    raise click.UsageError(f"this needs {error.name}: pip install 'sameface[serve]'") from error
-
-RATE = 600  # requests of a key in a minute, where others than this machine can reach the service
 file_path = click.Path(exists=True, dir_okay=False)
 
 
@@ -51,7 +36,7 @@ file_path = click.Path(exists=True, dir_okay=False)
 @click.option(
     "--rate",
     type=click.IntRange(min=1),
-    help=f"Requests that a key may make in a minute; {RATE} by default where keys are wanted.",
+    help="Requests that a key may make in a minute; 600 by default where keys are wanted.",
 )
 @click.option(
     "--cors-origin", "cors_origins", multiple=True, help="Let pages of this origin call the service."
@@ -81,16 +66,7 @@ file_path = click.Path(exists=True, dir_okay=False)
     help="Delete who is enrolled after so many days, unless the request says when.",
 )
 @recognizer_options
-def serve(
-    *,
-    recognizer: Recognizer,
-    gallery_path: str,
-    keys: Keys,
-    access_path: str | None,
-    host: str,
-    port: int,
-    **choices: Any,
-) -> None:
+def serve(**choices: Any) -> None:
     """Serve REST under /v1 and the page at /, until interrupted.
 
     On an address that only this machine can reach no key is needed, but the start-up token in the printed
@@ -99,52 +75,5 @@ def serve(
     NAME --role admin`.
     The log goes to stderr, one JSON object per line.
     """
-    place = Place(host, port, choices.pop("tls_cert"), choices.pop("tls_key"))
-    config = read_config(choices, local=is_local(host))
-    with ExitStack() as stack:
-        gallery = stack.enter_context(Gallery.open(gallery_path, recognizer, keys=keys))
-        access = stack.enter_context(opened(gallery_path, access_path))
-        if config.keys_required and not access.keys():
-            raise AccessFileError(
-                access.path,
-                f"{why_keys(host)}, and there is no key yet: make one with "
-                f"`sameface keys add NAME --role admin --gallery {gallery.path}`, or serve on 127.0.0.1 "
-                "without --require-keys",
-            )
-        app = create_app(recognizer, gallery, config, access=access)
-        listening = stack.enter_context(listen(place))
-        start_log(sys.stderr)
-        token = "" if config.token is None else f"/?token={config.token}"
-        click.echo(f"sameface serves at {address_of(place, listening)}{token}")
-        sys.stdout.flush()
-        run(app, place, listening)
-
-
-def why_keys(host: str) -> str:
-    """Return why a service wants keys."""
-    if is_local(host):
-        return "--require-keys wants a key of every request"
-    return f"others than this machine can reach {host}"
-
-
-def read_token(*, wanted: bool) -> str | None:
-    """Return the start-up token, or None where none is wanted."""
-    try:
-        return make_token() if wanted else None
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
-
-
-def read_config(choices: dict[str, Any], *, local: bool) -> ServiceConfig:
-    """Return the service's choices from those of the command line; what is not given stays as it is."""
-    keys_required = choices.pop("require_keys") or not local
-    rate, no_token = choices.pop("rate"), choices.pop("no_token")
-    given = {name: value for name, value in choices.items() if value is not None}
-    given["batching"] = not given.pop("no_batching")
-    return ServiceConfig(
-        keys_required=keys_required,
-        token=read_token(wanted=not (keys_required or no_token)),
-        hosts=LOCAL_HOSTS,
-        rate_per_minute=RATE if rate is None and keys_required else rate,
-        **given,
-    )
+    # The command's help must not need the web framework, which is an extra.
+    importlib.import_module("sameface.cli.serving").serve_until_interrupted(**choices)

@@ -24,21 +24,18 @@ from sameface.errors import VideoError
 from sameface.gallery import Gallery
 from sameface.gallery.keys import Keys
 from sameface.recognizer import Recognizer
-
-try:
-    from sameface.video import (
-        Frame,
-        Timeline,
-        Track,
-        Video,
-        VideoSearch,
-        Watcher,
-        annotate_video,
-        identify_video,
-    )
-    from sameface.video.annotate import FORMATS, writable
-except ModuleNotFoundError as error:
-    raise click.UsageError(str(error)) from error
+from sameface.video import (
+    Frame,
+    Timeline,
+    Track,
+    Video,
+    VideoSearch,
+    Watcher,
+    annotate_video,
+    identify_video,
+)
+from sameface.video.annotate import FORMATS, writable
+from sameface.video.ffmpeg import import_av
 
 COLUMNS = (
     "{task.description}",
@@ -207,6 +204,7 @@ def watch(
     A line is printed when somebody comes into sight, when better views change the name, and when they have
     been out of sight for a second. The exit code is 1 if nobody at all was named.
     """
+    import_av()
     named = False
     with (
         Gallery.open(gallery_path, recognizer, create=False, keys=keys) as gallery,

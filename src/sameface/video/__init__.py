@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-try:
-    from sameface.video.source import Frame, Video
-except ModuleNotFoundError as error:
-    needed = f"videos need {error.name}: pip install 'sameface[video]'"
-    raise ModuleNotFoundError(needed, name=error.name) from error
 from sameface.video.annotate import annotate_video
 from sameface.video.identify import Timeline, Track, VideoSearch, Watcher, identify_video
+from sameface.video.source import Frame, Video
 
 __all__ = [
     "Frame",

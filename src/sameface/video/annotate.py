@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
-import av
 import numpy as np
-from av.container import OutputContainer
-from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
 from sameface.arrays import Image
 from sameface.atomic import replace_file
 from sameface.draw import draw_faces
 from sameface.face import Face
+from sameface.video.ffmpeg import av
 from sameface.video.identify import Follow, Timeline, Track
 from sameface.video.source import Video
+
+if TYPE_CHECKING:
+    from av.container import OutputContainer
+    from av.video.stream import VideoStream
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 ENCODERS = ("libx264", "mpeg4")  # the first that FFmpeg was built with
@@ -88,7 +90,7 @@ class VideoWriter:
             self._stream = self._begin(width, height)
         if height % 2 or width % 2:  # H.264 wants even sides
             image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        frame = VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p", threads=2)
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p", threads=2)
         self._latest = max(round(time / CLOCK), self._latest + 1)
         frame.pts, frame.time_base = self._latest, CLOCK
         self._container.mux(self._stream.encode(frame))
@@ -101,8 +103,7 @@ class VideoWriter:
     def _begin(self, width: int, height: int) -> VideoStream:
         """Return the stream, for pictures of this size."""
         encoder = next(name for name in ENCODERS if name in av.codecs_available)
-        stream = self._container.add_stream(encoder, rate=30, options=OPTIONS[encoder])
-        assert isinstance(stream, VideoStream)
+        stream = cast("VideoStream", self._container.add_stream(encoder, rate=30, options=OPTIONS[encoder]))
         stream.width, stream.height = width + width % 2, height + height % 2
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = CLOCK

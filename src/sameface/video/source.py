@@ -1,4 +1,4 @@
-"""Videos and cameras, frame by frame: the only code but the annotated video that meets PyAV."""
+"""Videos and cameras, frame by frame."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-import av
-import av.stream
 import numpy as np
-from av.container import InputContainer
-from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
 from sameface.arrays import Image
 from sameface.errors import VideoError
+from sameface.video.ffmpeg import av
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
 
 MAX_PIXELS = 36_000_000  # of a frame: 8K has 35 million
 
@@ -207,11 +208,12 @@ def open_container(
         VideoError: It cannot be opened.
     """
     try:
-        return av.open(place, "r", format=kind, container_options=options, timeout=timeout)
+        opened: InputContainer = av.open(place, "r", format=kind, container_options=options, timeout=timeout)
     except (av.error.InvalidDataError, av.error.ArgumentError, av.error.EOFError) as error:
         raise VideoError(name, "it is no video, or it is damaged or cut off") from error
     except (av.FFmpegError, OSError, ValueError) as error:
         raise VideoError(name, describe(error)) from error
+    return opened
 
 
 def describe(error: Exception) -> str:
