@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import pytest
 
-INSTALL = "pip install -c constraints.txt pymilvus milvus-lite: 180 MB"
+INSTALL = "needs Milvus: pip install -c constraints.txt --group ci"
 
 
 class Server:

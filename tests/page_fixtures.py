@@ -19,7 +19,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory, samples: dict[str, Path]) 
     """A headless Chromium whose camera shows a sample photograph."""
     path = world.find_browser()
     if path is None:
-        pytest.skip("no Chromium on the PATH: apt-get install chromium (as root with CI set the tests do it)")
+        pytest.skip("needs Chromium: apt-get install chromium")
     film = tmp_path_factory.mktemp("camera") / "camera.y4m"
     world.write_video(film, [PIL.Image.open(samples["barack-obama-1"])] * 2)
     with sync_playwright() as playwright:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import shutil
 import socket
-import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -27,7 +24,6 @@ from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-INSTALL = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium")
 TOKEN = "the-start-up-token-of-the-tests"
 WAIT = 15_000  # milliseconds; the machine may be busy
 EVIL = "<img src=x onerror=alert(1)>"
@@ -40,27 +36,8 @@ expect.set_options(timeout=WAIT)
 
 
 def find_browser() -> str | None:
-    """Return the path of a Chromium, or None.
-
-    Under continuous integration (the variable CI is set) and as root, one is installed where apt-get can; on
-    a person's machine nothing is installed unasked.
-    """
-    if not any(map(shutil.which, BROWSERS)) and os.environ.get("CI") and os.geteuid() == 0:
-        install_browser()
+    """Return the path of a Chromium, or None."""
     return next(filter(None, map(shutil.which, BROWSERS)), None)
-
-
-def install_browser() -> None:
-    """Install a Chromium where apt-get can; of the processes that run tests, one does and the rest wait."""
-    import fcntl  # Windows has neither it nor apt-get
-
-    with (Path(tempfile.gettempdir()) / "sameface-tests-browser.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if any(map(shutil.which, BROWSERS)):
-            return
-        for command in (("apt-get", "update", "-qq"), INSTALL):
-            if shutil.which("apt-get"):
-                subprocess.run(command, check=False, capture_output=True, timeout=300)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from sameface.batch.distributed import embed_on_ray
 from sameface.errors import RayError
 
 HERE = str(Path(__file__).parent)
+INSTALL = "needs Ray: pip install -c constraints.txt --group ci"
 
 
 def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +30,7 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_where_there_is_no_cluster_it_says_so_soon() -> None:
-    pytest.importorskip("ray")
+    pytest.importorskip("ray", reason=INSTALL)
     results = embed_on_ray([], Finder(toy.make_recognizer()), address="127.0.0.1:1", workers=2)
     with pytest.raises(RayError, match=r"cannot use the Ray cluster '127\.0\.0\.1:1': .*[Rr]efused"):
         next(results)
@@ -53,7 +54,7 @@ class Deadly(toy.FindSquares):
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A local Ray with two cores whose workers know the toy world."""
-    ray = pytest.importorskip("ray")
+    ray = pytest.importorskip("ray", reason=INSTALL)
     environment = {"env_vars": {"PYTHONPATH": os.pathsep.join([HERE, *filter(None, sys.path)])}}
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=environment)
     yield ray

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote
 
+import milvus_world
 import numpy as np
 import pytest
 import test_gallery_model
@@ -663,7 +664,7 @@ def test_a_gallery_that_milvus_searches_is_refused(plain: Path) -> None:
 
 
 def test_milvus_does_not_search_the_people_of_an_encrypted_file(sealed: Path) -> None:
-    pytest.importorskip("pymilvus")
+    pytest.importorskip("pymilvus", reason=milvus_world.INSTALL)
     place = f"milvus://127.0.0.1:1/faces?people={quote(str(sealed), safe='')}"
     with pytest.raises(EncryptionError, match="Milvus would hold their rows in plain"):
         Gallery.open(place, PIPELINE)

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("core", "dev", "others")
+PARTS = ("core", "dev", "ci", "others")
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_what_a_group_needs_is_asked_for_with_the_build(writer: ModuleType) -> N
         "project": {"dependencies": ["numpy"]},
         "dependency-groups": {"dev": ["ruff"]},
     }
-    assert writer.needs_of(project, None) == ["pip", "editables", "hatchling", "numpy"]
+    assert writer.needs_of(project) == ["pip", "editables", "hatchling", "numpy"]
     assert writer.needs_of(project, "dev")[-1] == "ruff"
 
 

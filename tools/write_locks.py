@@ -5,7 +5,8 @@
 pip finds out, in a dry run, what the core and the group `dev` need here; the index that pip is set to (its
 JSON form, PEP 691) gives the SHA-256 of every wheel of each release, for all systems. Source archives are
 left out: a wheel is unpacked, an archive runs code. `core.txt` is what runs, with pip itself and what builds
-the project; `dev.txt` adds what the checks need, `others.txt` the rest of constraints.txt.
+the project; `dev.txt` adds what scripts/test needs, `ci.txt` what only .ci/run needs, `others.txt` the rest
+of constraints.txt.
 
 PyTorch is in none of them. It has several builds of one version; of those for other devices that lie in
 indexes of their own nobody here knows the hashes.
@@ -40,14 +41,15 @@ def read_pins(text: str) -> dict[str, tuple[str, str]]:
     return {canonicalize_name(name): (name, version) for name, version in pins}
 
 
-def needs_of(project: dict[str, object], group: str | None) -> list[str]:
-    """Return the requirements of the core and its build, or also of a group."""
+def needs_of(project: dict[str, object], *chosen: str) -> list[str]:
+    """Return the requirements of the core, of its build and of some groups."""
     build, groups = project["build-system"], project["dependency-groups"]
     assert isinstance(build, dict)
     assert isinstance(groups, dict)
     about = project["project"]
     assert isinstance(about, dict)
-    return [*TOOLS, *build["requires"], *about["dependencies"], *(groups[group] if group is not None else [])]
+    wanted = [line for group in chosen for line in groups[group]]
+    return [*TOOLS, *build["requires"], *about["dependencies"], *wanted]
 
 
 def resolve(requirements: Iterable[str]) -> set[str]:
@@ -87,16 +89,21 @@ def lock_lines(pins: Iterable[tuple[str, str]], index: str) -> Iterator[str]:
 def main() -> None:
     pins = read_pins(CONSTRAINTS.read_text("utf-8"))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    core, dev = (resolve(needs_of(project, group)) for group in (None, "dev"))
-    lacking = sorted(name for name in core | dev if name not in pins and not name.startswith(UNLOCKED))
+    core, dev, ci = (resolve(needs_of(project, *groups)) for groups in ((), ("dev",), ("dev", "ci")))
+    lacking = sorted(name for name in ci if name not in pins and not name.startswith(UNLOCKED))
     if lacking:
         raise SystemExit(f"constraints.txt does not pin {', '.join(lacking)}")
     locked = {name for name in pins if not name.startswith(UNLOCKED)}
-    parts = {"core": locked & core, "dev": locked & (dev - core), "others": locked - core - dev}
+    parts = {
+        "core": locked & core,
+        "dev": locked & (dev - core),
+        "ci": locked & (ci - dev),
+        "others": locked - ci,
+    }
     index = find_index()
     LOCKS.mkdir(exist_ok=True)
     for part, names in parts.items():
-        first = HEAD + ("-r core.txt\n" if part == "dev" else "")
+        first = HEAD + {"dev": "-r core.txt\n", "ci": "-r dev.txt\n"}.get(part, "")
         lines = lock_lines((pins[name] for name in sorted(names)), index)
         (LOCKS / f"{part}.txt").write_text(first + "".join(lines), "utf-8")
 
