@@ -1,0 +1,269 @@
+"""The decision of a search: limits, the faces near a probe, and the vote, on hand-made distances."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import toy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sameface.compare import exact_distances
+from sameface.embed import unit_rows
+from sameface.gallery.search import (
+    FARTHEST,
+    PROBES,
+    Limits,
+    Near,
+    Rows,
+    Wish,
+    among,
+    decide,
+    judge,
+    rounding,
+    scale_distances,
+)
+from sameface.gallery.vote import nearest_faces, rank_people
+from sameface.thresholds import Thresholds
+
+NAMES = {1: "Ada", 2: "Bob", 3: "Cy"}
+
+
+def make_near(distances: list[float], owners: list[int]) -> Near:
+    return Near(np.array(distances, np.float32), np.array(owners), NAMES)
+
+
+def make_rows(matrix: np.ndarray, owners: list[int], adapted: list[bool] | None = None, **kept) -> Rows:
+    given = {"own": None, "mixed": None, **kept}
+    mask = None if adapted is None else np.array(adapted)
+    return Rows((1, 1), NAMES, np.array(owners), matrix, mask, **given)
+
+
+def make_thresholds(distances: list[float]) -> Thresholds:
+    return replace(toy.THRESHOLDS, distance=tuple(distances))
+
+
+# Limits
+
+
+def test_with_adapted_rows_the_rate_is_the_larger_of_both() -> None:
+    fine, coarse = toy.THRESHOLDS, replace(toy.THRESHOLDS, far=(0.9, 0.5, 0.2, 0.1))
+    matrix = np.eye(3, dtype=np.float32)
+    rates = {}
+    for name, own, mixed in (("own", coarse, fine), ("mixed", fine, coarse), ("alone", fine, None)):
+        rates[name] = judge(fine, make_rows(matrix, [1, 2, 3], own=own, mixed=mixed), None).far
+    assert rates["own"] == rates["mixed"] == coarse.at_gallery(3).fpir
+    assert rates["alone"] == fine.at_gallery(3).fpir < rates["own"]
+
+
+def test_the_thresholds_of_the_gallery_come_before_those_of_the_pipeline() -> None:
+    own = make_thresholds([distance / 2 for distance in toy.THRESHOLDS.distance])
+    matrix = np.eye(3, dtype=np.float32)
+    limits = judge(toy.THRESHOLDS, make_rows(matrix, [1, 2, 3]), 1e-2)
+    halved = judge(toy.THRESHOLDS, make_rows(matrix, [1, 2, 3], own=own), 1e-2)
+    assert limits.threshold == toy.THRESHOLDS.at_gallery(3, 1e-2).distance
+    assert halved.threshold == own.at_gallery(3, 1e-2).distance < limits.threshold
+    assert limits.factor == halved.factor == 1
+
+
+def test_the_factor_brings_the_threshold_of_adapted_rows_to_that_of_the_others() -> None:
+    mixed = make_thresholds([distance / 2 for distance in toy.THRESHOLDS.distance])
+    limits = judge(toy.THRESHOLDS, make_rows(np.eye(3, dtype=np.float32), [1, 2, 3], mixed=mixed), 1e-2)
+    assert limits.threshold == toy.THRESHOLDS.at_gallery(3, 1e-2).distance
+    assert limits.factor * mixed.at_gallery(3, 1e-2).distance == pytest.approx(limits.threshold)
+
+
+def test_a_threshold_of_0_for_adapted_rows_divides_nothing_by_0() -> None:
+    mixed = make_thresholds([0.0] * len(toy.THRESHOLDS.distance))
+    limits = judge(toy.THRESHOLDS, make_rows(np.eye(3, dtype=np.float32), [1, 2, 3], mixed=mixed), 1e-2)
+    assert limits.factor == limits.threshold / float(np.finfo(np.float32).tiny)
+
+
+# Distances
+
+
+def test_only_distances_to_adapted_rows_are_scaled_and_none_is_over_4() -> None:
+    distances = np.array([1, 1, 3], np.float32)
+    scaled = scale_distances(distances, np.array([False, True, True]), 2)
+    assert scaled.tolist() == [1, 2, 4]
+    assert scaled.dtype == np.float32
+    assert scale_distances(distances, None, 2) is distances
+    assert scale_distances(distances, np.array([True, True, True]), 1) is distances
+
+
+def test_an_owner_is_among_the_people_or_not() -> None:
+    assert among(np.array([1, 2, 1, 3]), frozenset({1, 3})).tolist() == [True, False, True, True]
+    assert among(np.array([1, 2]), frozenset()).tolist() == [False, False]
+
+
+def test_the_rounding_grows_with_the_width() -> None:
+    assert rounding(0) == 8 * 2.0**-23
+    assert rounding(128) == 264 * 2.0**-23
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.sampled_from([0.5, 1.0, 2.0]))
+def test_what_a_search_measures_decides_as_all_distances_do(seed: int, k: int, factor: float) -> None:
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(1, 80))
+    matrix = unit_rows(rng.normal(size=(count, 8)).astype(np.float32))
+    matrix[rng.integers(count)] = matrix[0]
+    owners = rng.integers(1, 4, count)
+    adapted = rng.random(count) < 0.5 if rng.random() < 0.7 else None
+    probes = unit_rows(np.concatenate([rng.normal(size=(2, 8)).astype(np.float32), matrix[:1]]))
+    wish = Wish(k, 1, bool(rng.random() < 0.5), frozenset({2}) if rng.random() < 0.5 else frozenset())
+    rows = Rows((1, 1), NAMES, owners, matrix, adapted, None, None)
+    limits = Limits(1.0, 1e-3, factor)
+    for probe, near in zip(probes, rows.measure(probes, factor, wish), strict=True):
+        distances = scale_distances(exact_distances(probe, matrix), adapted, factor)
+        everybody = Near(distances, owners, NAMES).without(wish.hidden)
+        if len(everybody.owners):
+            assert decide(near.without(wish.hidden), limits, wish) == decide(everybody, limits, wish)
+
+
+def test_many_probes_are_measured_in_order() -> None:
+    rng = np.random.default_rng(1)
+    matrix = unit_rows(rng.normal(size=(3, 8)).astype(np.float32))
+    probes = unit_rows(rng.normal(size=(2 * PROBES + 1, 8)).astype(np.float32))
+    found = list(make_rows(matrix, [1, 2, 3]).measure(probes, 1, Wish(1, 3, closed_set=True)))
+    assert len(found) == len(probes)
+    for probe, near in zip(probes, found, strict=True):
+        assert near.distances.tolist() == exact_distances(probe, matrix).tolist()
+        assert near.names is NAMES
+
+
+def test_a_probe_of_another_width_or_kind_is_refused() -> None:
+    rows = make_rows(np.eye(3, dtype=np.float32), [1, 2, 3])
+    wish = Wish(1, 1, closed_set=True)
+    with pytest.raises(ValueError, match=r"rows must have shape \('n', 3\), got \(1, 4\)"):
+        list(rows.measure(np.zeros((1, 4), np.float32), 1, wish))
+    with pytest.raises(TypeError, match="rows must be float32, got float64"):
+        list(rows.measure(np.zeros((1, 3)), 1, wish))
+
+
+def test_people_who_are_hidden_are_not_measured() -> None:
+    rows = make_rows(np.eye(3, dtype=np.float32), [1, 2, 3])
+    [near] = rows.measure(rows.matrix[:1], 1, Wish(1, 3, closed_set=True, hidden=frozenset({1})))
+    assert near.owners.tolist() == [2, 3]
+    assert rows.faces == 3
+    [near] = rows.measure(rows.matrix[:1], 1, Wish(1, 3, closed_set=True, hidden=frozenset({1, 2, 3})))
+    assert near.owners.tolist() == []
+    assert np.finfo(np.float32).max == FARTHEST
+
+
+def test_faces_farther_than_what_can_count_are_not_yielded() -> None:
+    matrix = unit_rows(np.column_stack([np.ones(40), np.arange(40)]).astype(np.float32))
+    owners = [1, 2] * 20
+    [near] = make_rows(matrix, owners).measure(matrix[:1], 1, Wish(1, 1, closed_set=True))
+    assert 2 <= len(near.owners) < 40
+
+
+# Near
+
+
+def test_the_edge_is_the_distance_that_holds_so_many_faces_of_so_many_people() -> None:
+    near = make_near([0.3, 0.1, 0.2, 0.9], [2, 1, 1, 3])
+    wanted = {(1, 1): 0.1, (2, 1): 0.2, (1, 2): 0.3, (3, 1): 0.3, (4, 2): 0.9, (1, 3): 0.9}
+    for (faces, people), edge in wanted.items():
+        assert near.edge(faces=faces, people=people) == np.float32(edge)
+    assert near.edge(faces=5, people=1) == near.edge(faces=1, people=4) == np.inf
+
+
+def test_so_many_faces_and_people_must_be_nearer_than_the_reach() -> None:
+    near = make_near([0.25, 0.5, 0.75], [1, 1, 2])
+    assert near.settles(0.76, faces=3, people=2)
+    assert not near.settles(0.75, faces=3, people=2)
+    assert near.settles(0.75, faces=2, people=1)
+    assert not near.settles(0.75, faces=2, people=2)
+    assert not near.settles(1, faces=4, people=2)
+
+
+def test_without_people_their_faces_are_gone() -> None:
+    near = make_near([0.1, 0.2, 0.3], [1, 2, 1])
+    assert near.without(frozenset()) is near
+    rest = near.without(frozenset({1}))
+    assert (rest.distances.tolist(), rest.owners.tolist(), rest.names) == ([np.float32(0.2)], [2], NAMES)
+
+
+# The decision
+
+
+def test_at_least_two_people_are_looked_for() -> None:
+    assert [Wish(1, most, closed_set=False).people for most in (1, 2, 5)] == [2, 2, 5]
+
+
+def test_the_threshold_itself_is_near_enough() -> None:
+    near, wish = make_near([0.5, 0.5, 0.75], [1, 2, 3]), Wish(1, 3, closed_set=False)
+    at = decide(near, Limits(0.5, 1e-3, 1), wish)
+    assert [(match.name, match.distance, match.votes, match.number) for match in at.matches] == [
+        ("Ada", 0.5, 1, 1),
+        ("Bob", 0.5, 0, 2),
+        ("Cy", 0.75, 0, 3),
+    ]
+    assert (at.threshold, at.far, at.ambiguous, at.closed_set) == (0.5, 1e-3, True, False)
+    under = decide(near, Limits(0.4999, 1e-3, 1), wish)
+    assert (under.ambiguous, under.matches[0].votes) == (False, 0)
+    assert not decide(make_near([0.5, 0.5], [1, 1]), Limits(0.5, 1e-3, 1), wish).ambiguous
+
+
+def test_in_a_closed_set_every_distance_votes() -> None:
+    near = make_near([4, 4], [1, 1])
+    closed = decide(near, Limits(0.5, 1e-3, 1), Wish(2, 1, closed_set=True))
+    assert (closed.matches[0].votes, closed.closed_set, closed.threshold) == (2, True, 0.5)
+
+
+# The vote
+
+
+def rank_slowly(distances: list[float], owners: list[int], k: int, limit: float, most: int):
+    """Return what `rank_people` must, with nothing but lists."""
+    order = sorted(range(len(owners)), key=lambda face: distances[face])
+    nearest = list({owners[face]: face for face in reversed(order)}.values())
+    nearest.sort(key=order.index)
+    voters = [face for face in order[:k] if distances[face] <= limit]
+    votes = {person: sum(owners[face] == person for face in voters) for person in owners}
+    chosen = nearest[:most]
+    if voters:
+        best = max(votes.values())
+        winner = next(face for face in voters if votes[owners[face]] == best)
+        if winner not in chosen:
+            chosen[-1] = winner
+    return [(owners[face], distances[face], votes[owners[face]]) for face in chosen]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0.25, 0.5, 0.75, 1.0]), st.integers(1, 8)), min_size=1, max_size=60),
+    st.integers(1, 9),
+    st.sampled_from([0.0, 0.5, 4.0]),
+    st.integers(1, 4),
+)
+def test_the_vote_is_as_a_slow_one_says(
+    faces: list[tuple[float, int]], k: int, limit: float, most: int
+) -> None:
+    distances, owners = [distance for distance, _ in faces], [owner for _, owner in faces]
+    found = rank_people(np.array(distances, np.float32), np.array(owners), k=k, limit=limit, most=most)
+    assert found == rank_slowly(distances, owners, k, limit, most)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(1, 6), st.integers(1, 3))
+def test_the_nearest_faces_are_a_stable_beginning_of_all(levels: list[int], faces: int, people: int) -> None:
+    distances = np.array(levels, np.float32)
+    owners = np.arange(len(levels)) % 5
+    order = nearest_faces(distances, owners, faces=faces, people=people)
+    assert order.tolist() == np.argsort(distances, kind="stable")[: len(order)].tolist()
+    assert len(order) >= min(faces, len(levels))
+    assert len(np.unique(owners[order])) >= min(people, len(np.unique(owners)))
+
+
+def test_of_many_faces_only_as_many_are_sorted_as_are_needed() -> None:
+    distances = np.arange(1000, dtype=np.float32)
+    for faces, people, owners, count in (
+        (1, 1, np.arange(1000), 4),
+        (3, 1, np.arange(1000), 12),
+        (1, 2, np.arange(1000), 8),
+        (1, 2, np.arange(1000) // 20, 32),
+        (1, 2, np.zeros(1000, int), 1000),
+    ):
+        assert len(nearest_faces(distances, owners, faces=faces, people=people)) == count
+    assert len(nearest_faces(distances[:4], np.arange(4), faces=1, people=1)) == 4
