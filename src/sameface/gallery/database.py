@@ -87,7 +87,8 @@ class Database:
             if key is not None:
                 database._open_vault(key)
             database._erase_codes()  # of whom a killed program has forgotten
-            delete_files(restoring_path(path))  # which a killed program has left: none restores what is open
+            if Path(restoring_path(path)).exists():  # left by a killed program: none restores what is open
+                delete_files(restoring_path(path))
         except BaseException:
             database.close()
             raise
