@@ -14,6 +14,7 @@ from sameface.compare import exact_distances
 from sameface.embed import unit_rows
 from sameface.gallery.search import (
     FARTHEST,
+    NOBODY,
     PROBES,
     Limits,
     Near,
@@ -22,6 +23,7 @@ from sameface.gallery.search import (
     among,
     decide,
     judge,
+    leave_out_unusable,
     rounding,
     scale_distances,
 )
@@ -179,11 +181,25 @@ def test_so_many_faces_and_people_must_be_nearer_than_the_reach() -> None:
     assert not near.settles(1, faces=4, people=2)
 
 
-def test_without_people_their_faces_are_gone() -> None:
-    near = make_near([0.1, 0.2, 0.3], [1, 2, 1])
-    assert near.without(frozenset()) is near
+def test_without_people_their_faces_are_gone_and_those_of_nobody() -> None:
+    near = make_near([0.1, 0.2, 0.3, 0.4], [1, 2, NOBODY, 1])
+    assert near.without(frozenset()).owners.tolist() == [1, 2, 1]
     rest = near.without(frozenset({1}))
     assert (rest.distances.tolist(), rest.owners.tolist(), rest.names) == ([np.float32(0.2)], [2], NAMES)
+
+
+def test_rows_that_are_not_of_length_1_are_left_out_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    rows, owners = np.eye(3, dtype=np.float32), np.array([1, 2, 3])
+    kept, owned = leave_out_unusable(rows, owners)
+    assert (kept is rows, owned is owners, caplog.messages) == (True, True, [])
+    rows[0, 0], rows[2, 2] = np.nan, 1.1
+    kept, owned = leave_out_unusable(rows, owners)
+    assert owned.tolist() == [NOBODY, 2, NOBODY]
+    assert (kept.tolist(), kept.dtype) == ([[0, 0, 0], [0, 1, 0], [0, 0, 0]], np.float32)
+    assert [message.partition(" ")[0] for message in caplog.messages] == ["2"]
+    probe, wish = np.eye(3, dtype=np.float32)[:1], Wish(1, 3, closed_set=True)
+    [near] = make_rows(kept, owned.tolist()).measure(probe, 1, wish)
+    assert near.owners.tolist() == [2]
 
 
 # The decision
