@@ -93,6 +93,26 @@ def test_the_shipped_network_has_the_same_gradient_in_chunks():
     torch.testing.assert_close(gradients(ours), gradients(theirs), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("chunk", [3, 5])
+def test_in_bfloat16_the_gradient_in_chunks_is_that_of_one_pass(chunk):
+    found = []
+    for size in (chunk, 0):
+        net = network("response")
+        with torch.autocast("cpu", torch.bfloat16):
+            backpropagate(net, planes(), toward_targets, chunk=size)
+        found.append(torch.cat([part.flatten() for part in gradients(net)]))
+    ours, theirs = found
+    # Each pass rounds its share of a weight's gradient to 8 bits.
+    assert (ours - theirs).norm() <= 2**-6 * theirs.norm()
+
+
+def toward_targets(rows):
+    """Return a loss whose gradient does not depend on the rows, so that their rounding does not count."""
+    targets = torch.randn(rows.shape, generator=torch.Generator().manual_seed(2))
+    with torch.autocast("cpu", enabled=False):
+        return (rows.float() * targets).sum(), None
+
+
 @pytest.mark.parametrize("kind", ["softmax", "cosface"])
 def test_a_head_learns_the_directions_of_the_people(kind):
     rows = torch.nn.functional.normalize(planes(n=12).flatten(1)[:, :64], dim=1).requires_grad_()

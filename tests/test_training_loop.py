@@ -3,9 +3,15 @@
 import itertools
 import json
 import multiprocessing
+import os
 import pickle
 import resource
+import signal
 import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -196,6 +202,51 @@ def test_a_run_that_ends_in_an_error_leaves_no_process_behind(data, tmp_path):
         run(data, config, tmp_path)
     # The traceback is still held here, as the command line does when it ends.
     assert multiprocessing.active_children() == []
+
+
+def children_of(process):
+    """Return the numbers of the processes that a process began."""
+    return [int(n) for n in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def runs(process):
+    try:
+        words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return False
+    return words[0] != "Z"
+
+
+def wait_until(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_loaders_processes_end_with_a_run_that_is_killed(folder, tmp_path, number):
+    program, output = Path(sys.executable).with_name("sameface"), tmp_path / "run"
+    # The network is slow and the crops small: the workers wait for somebody to take what they have.
+    words = ["--network", "nn3", "--workers", "2", "--people", "8", "--held-out", "0"]
+    command = [program, "train", folder, "-o", output, *words]
+    workers = []
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: len(list(output.glob("events*"))) == 1, 60)
+            wait_until(lambda: len(children_of(process.pid)) >= 2, 60)
+            time.sleep(2)
+            workers = children_of(process.pid)
+            process.send_signal(number)
+            process.wait(timeout=60)
+        finally:
+            process.kill()
+    try:
+        wait_until(lambda: not any(map(runs, workers)), 10)
+    finally:
+        for worker in filter(runs, workers):
+            os.kill(worker, signal.SIGKILL)
 
 
 @pytest.fixture

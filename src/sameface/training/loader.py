@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -100,7 +103,7 @@ def load_batches(
         batch_size=None,
         sampler=Orders(owner, stages, feed),
         num_workers=feed.workers,
-        worker_init_fn=quiet_worker,
+        worker_init_fn=prepare_worker,
         prefetch_factor=4 if feed.workers else None,
         collate_fn=as_it_is,
     )
@@ -113,11 +116,24 @@ def as_it_is(part: Any) -> Any:
     return part
 
 
-def quiet_worker(_number: int) -> None:
-    """Leave signals to the main process, which saves first, and the cores to the network."""
+def prepare_worker(_number: int) -> None:
+    """Leave signals to the main process, which saves first, and the cores to the network; end with it."""
+    threading.Thread(target=end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
+
+
+def end_with_parent() -> None:
+    """End this process as soon as the main one is gone, however that was killed.
+
+    torch looks for its parent only while it waits for an order. A worker whose results nobody takes waits for
+    ever, because it holds the other end of that pipe itself.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def to_planes(crops: Tensor, mean: Sequence[float], scale: float, device: torch.device) -> Tensor:
