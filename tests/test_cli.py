@@ -19,6 +19,7 @@ from click.testing import Result
 import sameface
 import sameface.cli.demo
 import sameface.cli.doctor
+from sameface import album
 from sameface.cli import COMMANDS, main
 from sameface.cli.output import count
 from sameface.gallery import Gallery, Person
@@ -848,3 +849,29 @@ def test_the_samples_of_an_installed_package_come_first(
 )
 def test_a_number_has_its_noun(number: int, one: str, many: str, told: str) -> None:
     assert count(number, one, many) == told
+
+
+@pytest.mark.parametrize(("version", "warned"), [((3, 40, 1), True), ((3, 51, 2), True), ((3, 51, 3), False)])
+def test_doctor_warns_of_a_sqlite_that_can_damage_a_gallery(version: tuple[int, ...], warned: bool) -> None:
+    warning = sameface.cli.doctor.warn_of_sqlite(version)
+    assert (warning is not None and "gallery backup" in warning) is warned
+
+
+@pytest.mark.parametrize("name", ["faces.npz", "faces.parquet", "faces.jsonl"])
+def test_only_the_owner_may_read_what_embed_writes(run: Run, name: str) -> None:
+    assert run("embed", "red.png", "--output", name).exit_code == 0
+    assert Path(name).stat().st_mode & 0o777 == 0o600
+
+
+def test_only_the_owner_may_read_what_group_writes(run: Run) -> None:
+    run("embed", "red.png", "--output", "faces.npz")
+    assert run("group", "faces.npz", "--output", "groups.npz").exit_code == 0
+    assert Path("groups.npz").stat().st_mode & 0o777 == 0o600
+
+
+def test_only_the_owner_may_read_the_lists_that_cluster_writes(run: Run) -> None:
+    Path("album").mkdir()
+    Path("album/red.png").write_bytes(Path("red.png").read_bytes())
+    assert run("cluster", "album", "--output", "sorted").exit_code == 0
+    for name in (album.LIST, album.SHEET):
+        assert Path("sorted", name).stat().st_mode & 0o777 == 0o600

@@ -19,7 +19,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from sameface.arrays import Image
-from sameface.atomic import make_folder
+from sameface.atomic import make_folder, make_private
 from sameface.face import Face
 
 THUMBNAIL = 96
@@ -90,6 +90,8 @@ def write_album(
             place.mkdir()
             fill(place, members, files or {}, copy=copy)
         # The bytes of a file's name need not be text; JSON and HTML are.
+        for name in (LIST, SHEET):
+            make_private(part / name)
         (part / LIST).write_text(to_json(ordered), "utf-8", errors="backslashreplace")
         (part / SHEET).write_text(to_html(ordered), "utf-8", errors="backslashreplace")
 

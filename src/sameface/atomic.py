@@ -13,16 +13,28 @@ OTHERS = 0o077  # the rights of everybody but the owner
 
 
 @contextmanager
-def replace_file(path: Path) -> Iterator[Path]:
-    """Give a path to write to; it takes the place of `path` at the end, unless there was an error."""
+def replace_file(path: Path, *, private: bool = False) -> Iterator[Path]:
+    """Give a path to write to; it takes the place of `path` at the end, unless there was an error.
+
+    Args:
+        path: Where the file is to be.
+        private: Only its owner may read it, from its first byte on.
+    """
     part = beside(path)
     try:
+        if private:
+            make_private(part)
         yield part
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def make_private(path: Path) -> None:
+    """Make an empty file that only its owner may read or write."""
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
 
 
 @contextmanager

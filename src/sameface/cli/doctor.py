@@ -22,6 +22,7 @@ from sameface.gallery.keys import Keys
 from sameface.model import Model
 from sameface.recognizer import Recognizer
 
+FIXED_SQLITE = (3, 51, 3)  # the first without the WAL-reset fault
 PACKAGES = (
     *("numpy", "pillow", "onnxruntime", "fastcluster", "click", "rich"),
     *("pillow-heif", "pyarrow", "av", "cryptography"),
@@ -59,6 +60,8 @@ def doctor(
     line("sameface", sameface.__version__)
     line("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     line("sqlite", sqlite3.sqlite_version)
+    if (warning := warn_of_sqlite(sqlite3.sqlite_version_info)) is not None:
+        line("", warning)
     for package, version in versions.items():
         line(package, "not installed (optional)" if version is None else version)
     line("cores", f"{os.cpu_count()}")
@@ -79,6 +82,21 @@ def doctor(
         print_timings(timings, used)
 
 
+def warn_of_sqlite(version: tuple[int, ...]) -> str | None:
+    """Return what is wrong with a version of SQLite for galleries, or None.
+
+    Before 3.51.3 a write-ahead log that one program resets while another writes may damage the file.
+    """
+    if version >= FIXED_SQLITE:
+        return None
+    return (
+        f"WARNING: before {'.'.join(map(str, FIXED_SQLITE))} SQLite can damage a gallery that two programs "
+        "write at once (its WAL-reset fault). Take a Python with a later SQLite, or let one program at a time "
+        "write; "
+        "keep backups: sameface gallery backup"
+    )
+
+
 def record_of(
     recognizer: Recognizer, models: Iterable[Model], versions: dict[str, str | None], seconds: float
 ) -> dict[str, Any]:
@@ -88,6 +106,7 @@ def record_of(
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "sqlite": sqlite3.sqlite_version,
+        "sqlite_warning": warn_of_sqlite(sqlite3.sqlite_version_info),
         "packages": versions,
         "cores": os.cpu_count(),
         "weights": [

@@ -174,7 +174,7 @@ def progress() -> Iterator[Told]:
 
 def write_groups(path: Path, columns: Columns, signature: str) -> None:
     """Write the columns whole or not at all."""
-    with replace_file(path) as part:
+    with replace_file(path, private=True) as part:
         if path.suffix == ".npz":
             arrays: dict[str, Any] = {"signature": np.array(signature), **columns}
             with part.open("wb") as file:

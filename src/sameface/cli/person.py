@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -37,7 +36,6 @@ def export_person(*, name: str, output: str, gallery_path: str, access_path: str
             with opened(gallery_path, access_path) as access:
                 log = [tell_person(entry) for entry in access.entries_of((gallery.origin, person.number))]
         data = pack_person(gallery, person.number, log)
-    with replace_file(Path(output)) as part:
-        os.close(os.open(part, os.O_CREAT | os.O_WRONLY, 0o600))
+    with replace_file(Path(output), private=True) as part:
         part.write_bytes(data)
     click.echo(f"{person.name}: {count(person.faces, 'face')} in {output}, which only you may read")

@@ -62,7 +62,7 @@ class EmbeddingTable:
             entries: Gives every picture in order; it is called several times.
         """
         writers = {".npz": self._write_npz, ".parquet": self._write_parquet, ".jsonl": self._write_lines}
-        with replace_file(self._path) as part:
+        with replace_file(self._path, private=True) as part:
             return writers[self._path.suffix](part, entries)
 
     def _write_npz(self, part: Path, entries: Entries) -> int:

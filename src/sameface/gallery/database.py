@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from sameface.arrays import Embeddings, Image
+from sameface.atomic import make_private
 from sameface.errors import GalleryBusyError, GalleryFileError, SignatureError
 from sameface.gallery.backend import check_not_turned
 from sameface.gallery.damage import stack_rows, undamaged
@@ -411,7 +412,7 @@ def transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Itera
 def make_private_file(path: str) -> None:
     """Make an empty file that only its owner may read or write."""
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+        make_private(Path(path))
     except OSError as error:
         raise GalleryFileError(path, f"cannot make it: {error.strerror}") from error
 
