@@ -89,11 +89,11 @@ def warn_of_sqlite(version: tuple[int, ...]) -> str | None:
     """
     if version >= FIXED_SQLITE:
         return None
+    fixed = ".".join(map(str, FIXED_SQLITE))
     return (
-        f"WARNING: before {'.'.join(map(str, FIXED_SQLITE))} SQLite can damage a gallery that two programs "
-        "write at once (its WAL-reset fault). Take a Python with a later SQLite, or let one program at a time "
-        "write; "
-        "keep backups: sameface gallery backup"
+        f"WARNING: before {fixed} SQLite can damage a gallery that two programs write at once (its WAL-reset "
+        "fault). Take a Python with a later SQLite, or let one program at a time write; keep backups: "
+        "sameface gallery backup"
     )
 
 
