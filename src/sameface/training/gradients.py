@@ -59,7 +59,7 @@ def backpropagate(
         with torch.no_grad(), still_statistics(network):
             rows = torch.cat([network(part) for part in parts])  # (n, d)
         # Weights that autocast kept in bfloat16 have no graph here; torch 2.6 uses them again below.
-        torch.clear_autocast_cache()  # type: ignore[no-untyped-call]
+        torch.clear_autocast_cache()
     everyone = peers.gather(rows).requires_grad_()  # (m, d)
     loss, found = objective(everyone)
     loss.backward()  # type: ignore[no-untyped-call]
