@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import resource
+import shutil
 import signal
 import struct
 import subprocess
@@ -21,7 +22,7 @@ from test_training_gradients import TINY
 from training_world import small_config, write_people
 
 from sameface.errors import CheckpointError, CollapseError, DivergedError, TrainingDataError
-from sameface.training.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
+from sameface.training.checkpoint import BEST, LAST, PREVIOUS, load_checkpoint, save_checkpoint
 from sameface.training.config import TrainConfig
 from sameface.training.events import EventFile, checksum
 from sameface.training.finish import report_run
@@ -348,6 +349,67 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one_intact(tmp_path)
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert load_checkpoint(path)["x"] == 1
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9, 0.9999])
+def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path, place):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, {"network": {"a": torch.randn(1000)}})
+    data = bytearray(path.read_bytes())
+    data[int(place * len(data))] ^= 16
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(path)
+
+
+def test_a_run_with_a_damaged_checkpoint_resumes_from_the_one_before(data, tmp_path):
+    config = small_config(steps=6, save_every=2)
+    whole = run(data, config, tmp_path, stop=after(6))
+    path = tmp_path / LAST
+    flipped = bytearray(path.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    path.write_bytes(flipped)
+    again = list(train(*data, config, tmp_path))
+    assert "damaged" in again[0].note
+    assert "previous.pt" in again[0].note
+    assert [step.step for step in again[1:]] == [5, 6]
+    assert [step.loss for step in again[1:]] == [step.loss for step in whole[4:]]
+    assert load_checkpoint(tmp_path / PREVIOUS)["numbers"][0] == 4  # the damaged one did not take its place
+    assert run(data, config, tmp_path) == []
+
+
+def test_a_run_with_two_damaged_checkpoints_is_refused(data, tmp_path):
+    config = small_config(save_every=2)
+    run(data, config, tmp_path)
+    for name in (LAST, PREVIOUS):
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="begin anew"):
+        run(data, config, tmp_path)
+
+
+def test_other_pixels_in_files_of_the_same_names_are_other_pictures(tmp_path):
+    crops = write_people(tmp_path / "crops", [4] * 6)
+    pictures = open_pictures([crops])
+    given = (pictures, pictures.of_people([]))
+    run(given, small_config(), tmp_path / "run")
+    shutil.copy(crops / "person-000" / "0.png", crops / "person-001" / "0.png")
+    with pytest.raises(CheckpointError, match="pictures are not the same"):
+        run(given, small_config(), tmp_path / "run")
+
+
+def test_memory_that_runs_out_is_not_told_as_a_damaged_checkpoint(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path / "a.pt", {"network": {}})
+    for fault in (MemoryError, TypeError):
+        monkeypatch.setattr(torch, "load", raiser(fault))
+        with pytest.raises(fault):
+            load_checkpoint(tmp_path / "a.pt")
+
+
+def raiser(fault):
+    def fail(*_given, **_named):
+        raise fault
+
+    return fail
 
 
 class Spring:

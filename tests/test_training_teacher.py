@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from training_world import small_config, write_people
+from training_world import make_crop, small_config, write_people
 
 from sameface.align import align_faces
 from sameface.embed import Embedder
@@ -19,12 +19,13 @@ from sameface.model import Model, open_session, rule_of_weights
 from sameface.recognizer import Recognizer
 from sameface.training.augment import OFF, WHOLE, View, augment, resize
 from sameface.training.build import build_network, face_of, pixels_of, view_of
+from sameface.training.course import make_course
 from sameface.training.export import scale_rule
 from sameface.training.graph import store_float16, to_bytes, write_network
 from sameface.training.pictures import RULE_FILE, open_pictures
 from sameface.training.prepare import make_rule
 from sameface.training.resnet29 import is_shortened, load_resnet29
-from sameface.training.teacher import Space, embed_all, fit_last_layer, fit_space, recut, teach
+from sameface.training.teacher import Space, embed_all, fit_last_layer, fit_space, ignore, recut, teach
 from sameface.training.toml import to_toml
 
 SAMPLES = ["barack-obama-1", "barack-obama-2", "eileen-collins", "joe-biden"]
@@ -230,3 +231,19 @@ def test_frozen_blocks_get_no_gradient(blocks, still):
     names = [name for name, p in network.named_parameters() if p.grad is None]
     parts = {".".join(name.split(".")[: 2 if name.startswith("blocks") else 1]) for name in names}
     assert sorted(parts) == sorted(still)
+
+
+def test_teachers_are_asked_again_about_other_pixels_of_the_same_names(tmp_path):
+    crops = write_people(tmp_path / "crops", [2] * 4)
+    config = small_config(teacher="resnet29", dimension=128)
+    pictures = open_pictures([crops])
+
+    def rows():
+        return make_course(pictures, pictures.of_people([]), config, tmp_path / "run", ignore).taught
+
+    first = rows()
+    assert torch.equal(rows(), first)
+    PIL.Image.fromarray(make_crop(9, 9)).save(crops / "person-000" / "0.png")
+    second = rows()
+    assert not torch.equal(second[0], first[0])
+    assert torch.equal(second[1:], first[1:])

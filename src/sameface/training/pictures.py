@@ -56,6 +56,15 @@ class Place:
         except ImageError as error:
             raise ImageError(repr(str(self)), error.reason) from error
 
+    def digest(self) -> bytes:
+        """Return the SHA-256 of the picture's bytes; 32 zeros where they cannot be read."""
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self.start)
+                return hashlib.sha256(file.read(self.size)).digest()
+        except OSError:
+            return bytes(32)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PictureSet:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sameface.training.build import build_network
-from sameface.training.checkpoint import describe_run, save_checkpoint
+from sameface.training.checkpoint import LAST, PREVIOUS, describe_run, save_checkpoint
 from sameface.training.config import TrainConfig
 from sameface.training.course import Course
 from sameface.training.objective import Head
@@ -28,6 +28,7 @@ class Run:
     best: float = -1.0
     slower: float = 1.0  # factor on the rate, halved by each recovery
     recoveries: int = 0
+    warning: str = ""  # of a checkpoint that was damaged
 
     def state(self) -> dict[str, Any]:
         """Return it as tensors, numbers and text."""
@@ -62,7 +63,9 @@ def save(path: Path, run: Run, course: Course) -> None:
     """Write a checkpoint; of several processes one does."""
     course.peers.average_buffers(run.network)
     if course.peers.rank == 0:
-        save_checkpoint(path, {**run.state(), **describe_run(course.config, course.pictures)})
+        told = describe_run(course.config, course.pictures, course.content)
+        previous = path.with_name(PREVIOUS) if path.name == LAST else None
+        save_checkpoint(path, {**run.state(), **told}, previous)
 
 
 def save_batch(folder: Path, crops: Tensor, numbers: Tensor) -> str:

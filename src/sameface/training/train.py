@@ -94,6 +94,8 @@ def train(
     check_people(pictures, config)
     course = make_course(pictures, held_out, config, folder, told)
     run = open_or_begin(course)
+    if run.warning:
+        yield Progress(run.step, math.nan, NOTHING, 0, 0, 0, note=run.warning)
     deadline = time.monotonic() + 60 * config.minutes if config.minutes else math.inf
     while True:
         try:
@@ -214,9 +216,10 @@ def check_people(pictures: PictureSet, config: TrainConfig) -> None:
 def open_or_begin(course: Course) -> Run:
     """Return the run as it was saved, or at its first step."""
     course.peers.wait()
-    state = open_run(course.folder, course.config, course.pictures)
+    found = open_run(course.folder, course.config, course.pictures, course.content)
     run = make_run(course.config, len(course.pictures.people), course.device)
-    if state is not None:
+    if found is not None:
+        state, run.warning = found
         run.restore(state)
     elif course.taught is not None:
         prepare_pupil(run, course, course.taught)
