@@ -71,6 +71,7 @@ MOST_ENTRIES = 1_000_000
 MOST_REQUESTS = 100_000  # idempotency keys that are remembered
 REQUEST_SECONDS = DAY  # and for how long
 SLICE = 1000  # entries that are read or deleted at a time, so that writes get their turn in between
+PAUSE_SECONDS = 0.02  # between slices that are deleted
 INTENT = "intent"  # the action of the entry that is written before an act
 # An intent is listed as long as the act has no outcome.
 LISTED = f"(action <> '{INTENT}' OR id IN (SELECT entry FROM intents))"
@@ -328,7 +329,9 @@ class Access:
         """
         now = time.time()
         while self._forget_slice(now - days * DAY):
-            pass
+            time.sleep(
+                PAUSE_SECONDS
+            )  # a lock is not fair: without a pause who writes may wait for all slices
         self._run("DELETE FROM requests WHERE time < ?", now - REQUEST_SECONDS)
         self._run("DELETE FROM expiries WHERE moment < ?", now - days * DAY)
 

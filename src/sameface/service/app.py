@@ -160,7 +160,7 @@ async def clean(state: State) -> None:
     for turn in itertools.count():
         if turn % CLEANINGS == 0:
             async with logged("the audit log keeps old entries"):
-                await state.ask_access(state.access.forget_entries, state.config.audit_days)
+                await state.read_access(state.access.forget_entries, state.config.audit_days)
         async with logged("people whose time is over, or traces of them, stay until the next try"):
             await forget_expired(state)
         async with logged("old jobs and challenges stay until the next try"):

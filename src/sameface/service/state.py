@@ -185,7 +185,7 @@ class State:
     async def read_access(
         self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
     ) -> Result:
-        """Call what reads many entries of the audit log, while others write into it."""
+        """Call what goes through many entries of the audit log, while others write into it."""
         return await asyncio.wrap_future(self._log_reader.submit(function, *args, **kwargs))
 
     def close(self) -> None:
