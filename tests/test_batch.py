@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from sameface.batch import (
     embed_pictures,
     open_pictures,
 )
+from sameface.batch.journal import prepare
 from sameface.errors import ImageError, JournalError, WorkersError
 from sameface.model import Model
 from sameface.recognizer import Recognizer
@@ -393,6 +395,13 @@ def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path, kin
     with pytest.raises(JournalError, match="not what an unfinished run leaves: move it away"):
         Journal.open(path)
     assert path.read_bytes() == before
+
+
+def test_a_journal_syncs_at_checkpoints_and_keeps_a_log(tmp_path: Path) -> None:
+    wanted = {"journal_mode": "wal", "synchronous": 1, "locking_mode": "exclusive"}  # 1 is NORMAL
+    with closing(sqlite3.connect(tmp_path / "journal", isolation_level=None)) as db:
+        prepare(db)
+        assert {name: db.execute(f"PRAGMA {name}").fetchone()[0] for name in wanted} == wanted
 
 
 def test_two_runs_do_not_write_one_journal(tmp_path: Path) -> None:

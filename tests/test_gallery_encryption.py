@@ -46,7 +46,7 @@ from sameface.gallery.encryption import (
     rotate_data_key,
     rotate_key,
 )
-from sameface.gallery.keys import Key, KeyCommand, KeyFile, Keys, KeyText, write_key
+from sameface.gallery.keys import Key, KeyCommand, KeyFile, Keys, KeyText, check_private, write_key
 from sameface.gallery.search import Rows
 from sameface.gallery.upgrade import Upgrade, discard_upgrade
 from sameface.template import Template
@@ -412,7 +412,9 @@ def wrapped_keys(path: Path) -> list[bytes]:
 def test_another_key_opens_it_and_the_old_one_does_not(sealed: Path, templates: list[Template]) -> None:
     [was] = wrapped_keys(sealed)
     with open_sealed(sealed) as before:
+        check_answers(before, templates)
         rotate_key(sealed, KEY, OTHER)
+        assert left_in(sealed, {was}) == 0  # nor in the log, which is there until `before` is closed
         check_answers(before, templates)
         before.enroll("Zoe", make_templates(1, seed=1))
     with open_sealed(sealed, OTHER) as gallery:
@@ -433,6 +435,7 @@ def test_with_another_data_key_every_value_is_new_and_the_old_key_is_destroyed(
     with open_sealed(sealed) as gallery:
         check_answers(gallery, templates)
         assert rotate_data_key(sealed, KEY) == KeyChange(40)
+        assert left_in(sealed, {was, *(value[-16:] for value in old)}) == 0  # also in the log
         check_answers(gallery, templates)
     data = sealed.read_bytes()
     assert was not in data
@@ -725,6 +728,18 @@ def test_a_key_file_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match="cannot be made: File exists"):
         write_key(tmp_path / "key", OTHER.read())
     assert KeyFile(str(tmp_path / "key")).read() == KEY.read()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files have no owner")
+@pytest.mark.parametrize(("user", "taken"), [("own", True), ("root", True), ("other", False)])
+def test_a_key_file_of_another_user_is_refused(user: str, taken: bool) -> None:
+    number = {"own": os.geteuid(), "root": 0, "other": os.geteuid() + 1}[user]
+    status = os.stat_result((0o100600, 0, 0, 1, number, 0, 44, 0, 0, 0))
+    if taken:
+        check_private(status, "'key'")
+    else:
+        with pytest.raises(KeyFileError, match=f"belongs to somebody else .user {number}."):
+            check_private(status, "'key'")
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o666])

@@ -285,8 +285,9 @@ def test_an_index_that_cannot_be_trusted_is_made_anew(
         assert kind(again) is Indexed
 
 
+@pytest.mark.parametrize("more", [10, 20])  # as many changes as the index has seen, and more
 def test_a_gallery_that_was_put_back_is_not_searched_by_the_index_of_its_later_self(
-    gallery: Gallery, path: Path, tmp_path: Path
+    gallery: Gallery, path: Path, tmp_path: Path, more: int
 ) -> None:
     rows = make_rows(4, 60)
     fill(gallery, rows[:30])
@@ -295,10 +296,15 @@ def test_a_gallery_that_was_put_back_is_not_searched_by_the_index_of_its_later_s
     gallery.enroll("Later", [Template(f"later {n}", BOX, 1, row) for n, row in enumerate(rows[30:40])])
     identify_one(gallery, rows[0])
     gallery.close()
+    others = rows[40 : 40 + more]
+    with Gallery.open(tmp_path / "backup.db", OneThreshold(0.1)) as backup:
+        backup.enroll("Other", [Template(f"other {n}", BOX, 1, row) for n, row in enumerate(others)])
     shutil.copy(tmp_path / "backup.db", path)
+    (tmp_path / "old").hardlink_to(f"{path}-codes")  # so that its number is not given to another file
+    first = inode(path)
     with Gallery.open(path, OneThreshold(0.1)) as again:
-        again.enroll("Other", [Template(f"other {n}", BOX, 1, row) for n, row in enumerate(rows[40:60])])
-        assert all(answer.matches[0].distance < 1e-6 for answer in again.identify(rows[40:60]))
+        assert all(answer.matches[0].distance < 1e-6 for answer in again.identify(others))
+        assert inode(path) != first
 
 
 def test_an_index_older_than_the_changes_that_are_kept_is_made_anew(gallery: Gallery, path: Path) -> None:

@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import pytest
 import toy
-from service_world import error_of, files, png, serve
+from service_world import base64_of, error_of, files, png, serve
 
 from sameface.errors import BusyError, NotFoundError
 from sameface.recognizer import Recognizer
@@ -239,6 +239,20 @@ def test_the_memory_of_bodies_is_bounded(toy_recognizer: Recognizer) -> None:
     config = ServiceConfig(buffer_bytes=100)
     with serve(create_app(toy_recognizer, None, config)) as client:
         assert error_of(post(client)) == (503, "busy")
+        assert "sameface_buffered_bytes 0.0" in client.get("/metrics").text
+
+
+@pytest.mark.parametrize(("note", "parsed"), [("", 2), ("\\u00e9", 5), ("\N{GRINNING FACE}", 5)])
+@pytest.mark.parametrize(("spare", "status"), [(0, 200), (-1, 503)])
+def test_a_json_body_counts_as_it_came_and_as_it_is_parsed(
+    toy_recognizer: Recognizer, note: str, parsed: int, spare: int, status: int
+) -> None:
+    picture = f'{{"picture":"{base64_of(png(toy.RED))}"}}'
+    body = (f'{{"file_name":"{note}",' + picture[1:]).encode() if note else picture.encode()
+    config = ServiceConfig(buffer_bytes=(1 + parsed) * len(body) + spare)
+    with serve(create_app(toy_recognizer, None, config)) as client:
+        answer = client.post("/v1/embed", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == (422 if note and status == 200 else status)
         assert "sameface_buffered_bytes 0.0" in client.get("/metrics").text
 
 
