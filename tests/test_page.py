@@ -25,7 +25,16 @@ pytestmark = pytest.mark.slow
 WEB = Path(sameface.errors.__file__).parent / "service" / "web"
 CODE = {path.name: path.read_text("utf-8") for path in [*WEB.glob("*.js"), *WEB.glob("*.html")]}
 VIEWS = ("compare", "who", "people", "album", "about")
-NOT_SERVED = ("TrainingError", "EvaluationError", "AdapterError", "ClientError", "BatchError", "VideoError")
+NOT_SERVED = (
+    "TrainingError",
+    "EvaluationError",
+    "AdapterError",
+    "ClientError",
+    "BatchError",
+    "VideoError",
+    "BackupError",
+    "MassExpiryError",
+)
 BRANCHES = ("SamefaceError", "FaceError", "GalleryError", "ServiceError")  # only their leaves are raised
 
 

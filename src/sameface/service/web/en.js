@@ -299,5 +299,5 @@ export default {
   "error.rate_limited": "Too many requests in a short time.",
   "error.busy": "The server has too much to do.",
   "error.nothing_enrolled": "None of the pictures can be used, so nobody was enrolled.",
-  "error.bad_access": "The server's file of keys cannot be used.",
+  "error.bad_access": "The server's file of keys and audit log cannot be used, so nothing was changed.",
 };

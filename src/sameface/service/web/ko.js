@@ -299,5 +299,5 @@ export default {
   "error.rate_limited": "짧은 시간에 요청이 너무 많았습니다.",
   "error.busy": "서버에 처리할 일이 너무 많습니다.",
   "error.nothing_enrolled": "쓸 수 있는 사진이 없어 아무도 등록하지 않았습니다.",
-  "error.bad_access": "서버의 키 파일을 쓸 수 없습니다.",
+  "error.bad_access": "서버의 키·감사 기록 파일을 쓸 수 없어서 아무것도 바뀌지 않았습니다.",
 };
