@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from hypothesis import strategies as st
 
 from sameface.compare import exact_distances
 from sameface.embed import unit_rows
+from sameface.errors import GalleryFileError
+from sameface.gallery import Gallery
 from sameface.gallery.search import (
     FARTHEST,
     NOBODY,
@@ -27,7 +31,14 @@ from sameface.gallery.search import (
     rounding,
     scale_distances,
 )
+from sameface.gallery.thresholds import (
+    decode_thresholds,
+    parse_thresholds,
+    read_thresholds,
+    write_thresholds,
+)
 from sameface.gallery.vote import nearest_faces, rank_people
+from sameface.recognizer import Recognizer
 from sameface.thresholds import Thresholds
 
 NAMES = {1: "Ada", 2: "Bob", 3: "Cy"}
@@ -58,6 +69,16 @@ def test_with_adapted_rows_the_rate_is_the_larger_of_both() -> None:
         rates[name] = judge(fine, make_rows(matrix, [1, 2, 3], own=own, mixed=mixed), None).far
     assert rates["own"] == rates["mixed"] == coarse.at_gallery(3).fpir
     assert rates["alone"] == fine.at_gallery(3).fpir < rates["own"]
+
+
+def test_the_rate_that_is_asked_for_sets_both_thresholds() -> None:
+    mixed = make_thresholds([0.3, 0.2, 0.1, 0.01])
+    rows = make_rows(np.eye(3, dtype=np.float32), [1, 2, 3], mixed=mixed)
+    for far in (1e-3, 1e-1):
+        own, other = toy.THRESHOLDS.at_gallery(3, far), mixed.at_gallery(3, far)
+        limits = judge(toy.THRESHOLDS, rows, far)
+        assert (limits.threshold, limits.far) == (own.distance, max(own.fpir, other.fpir))
+        assert limits.factor == own.distance / other.distance
 
 
 def test_the_thresholds_of_the_gallery_come_before_those_of_the_pipeline() -> None:
@@ -161,6 +182,17 @@ def test_faces_farther_than_what_can_count_are_not_yielded() -> None:
     assert 2 <= len(near.owners) < 40
 
 
+def test_of_many_adapted_rows_the_nearest_by_the_scaled_distance_are_measured() -> None:
+    matrix = unit_rows(np.column_stack([np.ones(400), np.arange(400) / 400]).astype(np.float32))
+    adapted = [number % 2 == 0 for number in range(400)]
+    rows = make_rows(matrix, [1 + number % 2 for number in range(400)], adapted)
+    for factor in (0.1, 10.0):
+        [near] = rows.measure(matrix[:1], factor, Wish(5, 1, closed_set=True))
+        everything = scale_distances(exact_distances(matrix[0], matrix), rows.adapted, factor)
+        assert near.edge(faces=5, people=2) == Near(everything, rows.owners, NAMES).edge(faces=5, people=2)
+        assert len(near.owners) < 400
+
+
 # Near
 
 
@@ -196,7 +228,8 @@ def test_rows_that_are_not_of_length_1_are_left_out_and_counted(caplog: pytest.L
     kept, owned = leave_out_unusable(rows, owners)
     assert owned.tolist() == [NOBODY, 2, NOBODY]
     assert (kept.tolist(), kept.dtype) == ([[0, 0, 0], [0, 1, 0], [0, 0, 0]], np.float32)
-    assert [message.partition(" ")[0] for message in caplog.messages] == ["2"]
+    assert [message.partition(",")[0] for message in caplog.messages] == ["2 embeddings are not of length 1"]
+    assert "sameface gallery check" in caplog.text
     probe, wish = np.eye(3, dtype=np.float32)[:1], Wish(1, 3, closed_set=True)
     [near] = make_rows(kept, owned.tolist()).measure(probe, 1, wish)
     assert near.owners.tolist() == [2]
@@ -273,13 +306,39 @@ def test_the_nearest_faces_are_a_stable_beginning_of_all(levels: list[int], face
 
 
 def test_of_many_faces_only_as_many_are_sorted_as_are_needed() -> None:
-    distances = np.arange(1000, dtype=np.float32)
+    distances = np.random.default_rng(0).permutation(1000).astype(np.float32)
     for faces, people, owners, count in (
         (1, 1, np.arange(1000), 4),
+        (2, 3, np.arange(1000), 12),
         (3, 1, np.arange(1000), 12),
         (1, 2, np.arange(1000), 8),
-        (1, 2, np.arange(1000) // 20, 32),
+        (1, 2, distances // 20, 32),
         (1, 2, np.zeros(1000, int), 1000),
     ):
         assert len(nearest_faces(distances, owners, faces=faces, people=people)) == count
     assert len(nearest_faces(distances[:4], np.arange(4), faces=1, people=1)) == 4
+
+
+# The thresholds that a gallery keeps
+
+
+def test_a_gallery_keeps_the_last_thresholds_that_were_written(
+    tmp_path: Path, toy_recognizer: Recognizer
+) -> None:
+    with Gallery.open(tmp_path / "people.db", toy_recognizer) as gallery:
+        database = gallery._db
+        for kept in (None, toy.THRESHOLDS, replace(toy.THRESHOLDS, calibrated_on="more"), None):
+            with database.write() as db:
+                write_thresholds(db, kept)
+            assert read_thresholds(database) == parse_thresholds(database, "calibration") == kept
+
+
+@pytest.mark.parametrize("facts", ["", "{", "{}", "[]", json.dumps({**asdict(toy.THRESHOLDS), "far": [2.0]})])
+def test_damaged_thresholds_are_told_with_the_gallery(facts: str) -> None:
+    with pytest.raises(GalleryFileError, match=r"people\.db.*the thresholds"):
+        decode_thresholds("people.db", facts)
+
+
+def test_thresholds_are_what_was_written_and_nothing_is_none() -> None:
+    assert decode_thresholds("people.db", json.dumps(asdict(toy.THRESHOLDS))) == toy.THRESHOLDS
+    assert decode_thresholds("people.db", None) is None
