@@ -71,7 +71,6 @@ MOST_ENTRIES = 1_000_000
 MOST_REQUESTS = 100_000  # idempotency keys that are remembered
 REQUEST_SECONDS = DAY  # and for how long
 SLICE = 1000  # entries that are read or deleted at a time, so that writes get their turn in between
-PAUSE_SECONDS = 0.02  # between slices that are deleted
 INTENT = "intent"  # the action of the entry that is written before an act
 # An intent is listed as long as the act has no outcome.
 LISTED = f"(action <> '{INTENT}' OR id IN (SELECT entry FROM intents))"
@@ -322,31 +321,27 @@ class Access:
                     WHERE gallery = ? AND person = ? AND id > ? AND {LISTED} ORDER BY id LIMIT ?"""
         return [read_entry(row) for row in self._slices(query, person, 0)]
 
-    def forget_entries(self, days: int) -> None:
-        """Delete what was done longer ago, and all but the last million entries; the rest stays a chain.
+    def forget_entries(self, days: int) -> bool:
+        """Delete a slice of what was done longer ago, or before the last million entries.
 
-        An entry behind which a younger one stands stays as long as that one.
+        The rest stays a chain. An entry behind which a younger one stands stays as long as that one.
+
+        Returns:
+            Whether there may be more to delete.
         """
         now = time.time()
-        while self._forget_slice(now - days * DAY):
-            time.sleep(
-                PAUSE_SECONDS
-            )  # a lock is not fair: without a pause who writes may wait for all slices
-        self._run("DELETE FROM requests WHERE time < ?", now - REQUEST_SECONDS)
-        self._run("DELETE FROM expiries WHERE moment < ?", now - days * DAY)
-
-    def _forget_slice(self, before: float) -> bool:
-        """Delete a slice of the entries from before a moment, and return whether there may be more."""
         query = """SELECT id, hash, time < ? OR id <= (SELECT max(id) FROM audit) - ? FROM audit
                    ORDER BY id LIMIT ?"""
         with self._write() as db:
-            rows = db.execute(query, (before, MOST_ENTRIES, SLICE)).fetchall()
+            rows = db.execute(query, (now - days * DAY, MOST_ENTRIES, SLICE)).fetchall()
             old = [*itertools.takewhile(lambda row: row[2], rows)]
             if old:
                 last, hashed, _ = old[-1]
                 db.execute("DELETE FROM audit WHERE id <= ?", (last,))
                 db.execute("DELETE FROM intents WHERE entry <= ?", (last,))
                 db.execute("UPDATE chain SET first = ?, anchor = ?", (last, hashed))
+            db.execute("DELETE FROM requests WHERE time < ?", (now - REQUEST_SECONDS,))
+            db.execute("DELETE FROM expiries WHERE moment < ?", (now - days * DAY,))
         return len(old) == SLICE
 
     def ends(self) -> Ends:

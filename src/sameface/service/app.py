@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 CLEAN_SECONDS = 60.0
 CLEANINGS = 60  # of jobs for one of the log
+PAUSE_SECONDS = 0.02  # between slices of old entries that are deleted
 WITNESS_SECONDS = 30.0  # until the next try, if the witness took nothing
 
 ABOUT = """Find faces, tell whose they are, enroll people and sort albums.
@@ -160,7 +161,8 @@ async def clean(state: State) -> None:
     for turn in itertools.count():
         if turn % CLEANINGS == 0:
             async with logged("the audit log keeps old entries"):
-                await state.read_access(state.access.forget_entries, state.config.audit_days)
+                while await state.ask_access(state.access.forget_entries, state.config.audit_days):
+                    await asyncio.sleep(PAUSE_SECONDS)
         async with logged("people whose time is over, or traces of them, stay until the next try"):
             await forget_expired(state)
         async with logged("old jobs and challenges stay until the next try"):
