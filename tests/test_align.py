@@ -125,3 +125,49 @@ def test_the_rule_decides_how_a_face_is_cut():
 def test_a_real_valued_picture_is_refused():
     with pytest.raises(TypeError, match="image must be uint8, got float64"):
         align_faces(np.zeros((9, 9, 3)), [], EVEN)
+
+
+def cut_slowly(image: np.ndarray, place: np.ndarray, size: int) -> np.ndarray:
+    """Return the crop from means of blocks that start a pixel before it, and bilinear weights."""
+    corners = apply(place, [(0, 0), (size, 0), (0, size), (size, size)])
+    left, top = np.maximum(np.floor(corners.min(axis=0)).astype(int) - 1, 0)
+    factor = max(1, int(np.linalg.norm(place[:, 0])))
+    part = image[top:, left:].astype(np.float64)
+    part = part[: len(part) // factor * factor, : part.shape[1] // factor * factor]
+    blocks = part.reshape(part.shape[0] // factor, factor, part.shape[1] // factor, factor, 3)
+    small = np.floor(blocks.mean(axis=(1, 3)) + 0.5)
+    x, y = np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5)
+    points = (apply(place, np.stack([x, y], axis=-1)) - [left, top]) / factor
+    inside = ((points >= 0) & (points < [small.shape[1], small.shape[0]])).all(axis=-1, keepdims=True)
+    base = np.floor(points - 0.5).astype(int)
+    found = np.zeros((size, size, 3))
+    for right, down in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        weights = 1 - np.abs(points - 0.5 - base - [right, down])
+        column = (base[..., 0] + right).clip(0, small.shape[1] - 1)
+        row = (base[..., 1] + down).clip(0, small.shape[0] - 1)
+        found += weights.prod(axis=-1, keepdims=True) * small[row, column]
+    return np.where(inside, found, 0)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1, 1.9, 2.5, 4.1])
+@pytest.mark.parametrize(("degrees", "shift"), [(0, (31.3, 57.6)), (25, (150.2, 40.7)), (0, (-9.4, -20.2))])
+def test_a_crop_is_the_mean_of_what_lies_under_each_of_its_pixels(
+    scale: float, degrees: float, shift: tuple[float, float]
+) -> None:
+    image = np.random.default_rng(0).integers(256, size=(480, 480, 3), dtype=np.uint8)
+    place = similarity(degrees, scale, shift)
+    found, wanted = cut(image, place, 40), cut_slowly(image, place, 40)
+    found, wanted = found[:-1, :-1], wanted[:-1, :-1]  # the last blocks may be cut off
+    assert np.abs(found + 0.5 - wanted).max() <= 0.51  # Pillow rounds down
+
+
+def test_crops_are_bytes_also_where_there_is_no_picture() -> None:
+    image = np.zeros((9, 9, 3), np.uint8)
+    beside = np.array([[1.0, 0, 100], [0, 1, 0]])
+    assert align_faces(image, [], BOX).dtype == align_faces(image, [make_face()], BOX).dtype == np.uint8
+    assert (cut(image, beside, 5).dtype, cut(image, beside, 5).any()) == (np.uint8, False)
+
+
+def test_what_is_no_picture_is_refused_with_the_shape_that_is_wanted() -> None:
+    with pytest.raises(ValueError, match=r"image must have shape \('h', 'w', 3\), got \(9, 9\)"):
+        align_faces(np.zeros((9, 9), np.uint8), [], BOX)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sameface.compare import Decision, squared_distances
+from sameface.compare import Decision, exact_distances, squared_distances
 from sameface.embed import unit_rows
 
 
@@ -31,6 +31,17 @@ def test_rounding_never_takes_a_distance_out_of_its_range():
     distances = squared_distances(rows, np.concatenate([rows, -rows]))
     assert distances.min() >= 0
     assert distances.max() <= 4
+
+
+def test_exact_distances_are_rounded_once_and_stay_in_their_range():
+    rows = random_rows(50)
+    slow = [2 - 2 * sum(float(x) * float(y) for x, y in zip(rows[0], row, strict=True)) for row in rows]
+    found = exact_distances(
+        rows[0], np.concatenate([rows, rows * np.float32(1.01), -rows * np.float32(1.01)])
+    )
+    assert found.dtype == np.float32
+    assert found[:50] == pytest.approx(np.maximum(slow, 0), rel=1e-6, abs=1e-15)
+    assert (found[50], found[100]) == (0, 4)
 
 
 @pytest.mark.parametrize(("n", "m"), [(0, 3), (3, 0), (0, 0)])

@@ -10,6 +10,7 @@ from sameface.training.triplets import (
     FARTHEST,
     NEAREST,
     choose_negatives,
+    distance_weights,
     sort_negatives,
     squared_distances,
     triplet_loss,
@@ -174,6 +175,24 @@ def test_the_loss_of_chosen_triplets_has_the_value_and_gradient_of_the_definitio
     assert (stats.triplets, stats.active) == (len(triplets), active)
     assert active > 0
     torch.testing.assert_close(tangent(ours.grad, rows), tangent(theirs.grad, rows), atol=1e-5, rtol=1e-4)
+
+
+def test_the_weight_of_a_distance_is_one_over_its_density_on_the_sphere():
+    d = torch.tensor([[0.1, NEAREST, 0.8, 1.2, FARTHEST, 1.5, 2], [1.3, 1.35, 1.0, 2, 2, 2, 2]]).double()
+    found = distance_weights((d**2).float(), 16)
+    x = d.clamp(min=NEAREST)
+    wanted = torch.where(d < FARTHEST, 1 / (x**14 * (1 - x**2 / 4) ** 6.5), 0)
+    wanted /= wanted.amax(dim=1, keepdim=True)
+    assert found.dtype == torch.float64
+    np.testing.assert_allclose(found[:, [0, 1, 2, 3, 5, 6]], wanted[:, [0, 1, 2, 3, 5, 6]], rtol=1e-4)
+    assert distance_weights(torch.zeros(0, 0), 16).shape == (0, 0)
+    assert not distance_weights(torch.full((2, 3), 4.0), 16).any()
+
+
+def test_a_distance_of_just_the_farthest_has_no_weight():
+    d = torch.tensor([[FARTHEST, 1.0]])
+    squared = torch.where(d == 1, d, torch.nextafter(d**2, torch.zeros(1)))
+    assert (distance_weights(squared, 3)[0, 0] > 0) == (squared.double().sqrt()[0, 0] < FARTHEST)
 
 
 def test_distance_weighted_draws_as_often_as_the_inverse_density_says():
