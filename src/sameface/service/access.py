@@ -70,7 +70,8 @@ FACTS = ("time", "key", "action", "gallery", "person", "detail")  # of an entry,
 MOST_ENTRIES = 1_000_000
 MOST_REQUESTS = 100_000  # idempotency keys that are remembered
 REQUEST_SECONDS = DAY  # and for how long
-SLICE = 1000  # entries that are read or deleted at a time, so that writes get their turn in between
+SLICE = 1000  # entries that are read at a time, so that writes get their turn in between
+OLD_SLICE = 200  # entries that are deleted at a time, which takes longer
 INTENT = "intent"  # the action of the entry that is written before an act
 # An intent is listed as long as the act has no outcome.
 LISTED = f"(action <> '{INTENT}' OR id IN (SELECT entry FROM intents))"
@@ -333,7 +334,7 @@ class Access:
         query = """SELECT id, hash, time < ? OR id <= (SELECT max(id) FROM audit) - ? FROM audit
                    ORDER BY id LIMIT ?"""
         with self._write() as db:
-            rows = db.execute(query, (now - days * DAY, MOST_ENTRIES, SLICE)).fetchall()
+            rows = db.execute(query, (now - days * DAY, MOST_ENTRIES, OLD_SLICE)).fetchall()
             old = [*itertools.takewhile(lambda row: row[2], rows)]
             if old:
                 last, hashed, _ = old[-1]
@@ -342,7 +343,7 @@ class Access:
                 db.execute("UPDATE chain SET first = ?, anchor = ?", (last, hashed))
             db.execute("DELETE FROM requests WHERE time < ?", (now - REQUEST_SECONDS,))
             db.execute("DELETE FROM expiries WHERE moment < ?", (now - days * DAY,))
-        return len(old) == SLICE
+        return len(old) == OLD_SLICE
 
     def ends(self) -> Ends:
         """Return where the chain of the log begins and ends."""
