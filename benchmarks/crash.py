@@ -2,16 +2,18 @@
 
     python benchmarks/crash.py --runs 500
 
-A program enrolls, forgets, renames, merges and groups people as fast as it can, in a gallery that the run
-before left: a small one, or one of over 20,000 faces with its index. Every fifth run is on a small disk,
-which is filled to the last page, then freed, so that the program must go on, and is made read-only in the
-end; that takes Linux and root, and is left out elsewhere. The program's clock jumps up to a century at every
-step, and the program is halted now and then. Then it is killed (SIGKILL).
+A program enrolls, forgets, renames, merges and groups people as fast as it can, makes backups and restores
+the last of them, in a gallery that the run before left: a small one, or one of over 20,000 faces with its
+index. Every fifth run is on a small disk, which is filled to the last page, then freed, so that the program
+must go on, and is made read-only in the end; that takes Linux and root, and is left out elsewhere. The
+program's clock jumps up to a century at every step, and the program is halted now and then. Then it is killed
+(SIGKILL).
 
 After each kill the file must be sound (`integrity_check`), hold what was acknowledged and nothing else but,
 whole or not at all, what was in hand, and answer as a comparison with every face does; the index must hold
-the faces of the table; the audit log must be a whole chain; and no byte may be left of the name, the hash of
-a picture or the row of anybody whose deletion was acknowledged.
+the faces of the table; the audit log must be a whole chain; every backup must be whole, and after a restore
+nobody may be back who was deleted since; and no byte may be left of the name, the hash of a picture or the
+row of anybody whose deletion was acknowledged.
 
 Other programs encrypt and decrypt a gallery, change its keys and move it to other pipelines (`--only keys`).
 After each kill exactly one key opens it and all rows are right; a step that was told as a failure must not be
@@ -40,9 +42,9 @@ from typing import Any
 
 from crashing import disk
 from crashing.child import live, make_templates, take
-from crashing.faults import Told, find_faults
+from crashing.faults import Told, check_copies, find_faults, words_of
 from crashing.keys import KeyRecord, State, find_state, live_with_keys, make_gallery
-from crashing.model import CROWD, CROWDS, EACH, People, Pipeline, pictures_of
+from crashing.model import CROWD, CROWDS, EACH, Copy, People, Pipeline, pictures_of
 from report import print_table
 from sameface.errors import SamefaceError
 from sameface.gallery import Gallery
@@ -70,6 +72,7 @@ class Place:
         on_disk: The folder is a disk of its own.
         people: Who is enrolled.
         gone: Of whom no byte may be left.
+        copy: The last backup; None without one.
     """
 
     folder: Path
@@ -77,6 +80,7 @@ class Place:
     on_disk: bool = False
     people: People = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
+    copy: Copy | None = None
 
     @property
     def path(self) -> Path:
@@ -116,8 +120,8 @@ class Life:
         )  # which takes longer than a life
         self._pipe, theirs = context.Pipe(duplex=False)
         target: Callable[..., None] = live_with_keys if isinstance(place, KeyPlace) else live
-        known = place.state if isinstance(place, KeyPlace) else place.people
-        self._process = context.Process(target=target, args=(place.path, known, seed, theirs))
+        known = (place.state,) if isinstance(place, KeyPlace) else (place.people, place.copy)
+        self._process = context.Process(target=target, args=(place.path, *known, seed, theirs))
         self._process.start()
         theirs.close()
         self.messages: list[Message] = []
@@ -183,11 +187,15 @@ def kill_one(place: Place | KeyPlace, seed: int) -> tuple[list[Message], list[st
 def run_one(place: Place, seed: int) -> tuple[list[str], Counter[str]]:
     """Kill one program; return what is wrong then, and how many steps of each kind were done or cut."""
     messages, faults = kill_one(place, seed)
-    told = Told.replay(place.people, messages)
+    told = Told.replay(place.people, messages, place.copy)
     place.gone |= told.gone
     if place.on_disk:
         faults += try_read_only(place)
     place.people, found = find_faults(place.path, told.allowed, place.gone, told.gone)
+    told.settle(place.people)
+    place.copy = told.copy
+    place.gone -= words_of(place.people)
+    found += check_copies(place.path.parent / "copies", place.copy)
     return faults + told.faults + found, told.counts
 
 
@@ -214,7 +222,11 @@ def try_read_only(place: Place) -> list[str]:
 
 def digest(folder: Path) -> dict[str, str]:
     """Return what stands for the content of each file."""
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
+    return {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in folder.iterdir()
+        if file.is_file()
+    }
 
 
 def make_crowd(path: Path) -> People:

@@ -248,6 +248,19 @@ def test_who_was_merged_since_the_backup_is_merged(gallery: Gallery, path: Path,
         assert receipts == [("merge", bo, cy), ("merge", ann, cy)]
 
 
+def test_who_was_merged_into_somebody_new_is_merged_as_far_as_the_backup_knows_them(
+    gallery: Gallery, path: Path, copy: Path
+) -> None:
+    backup_gallery(path, copy)
+    enroll_turned(gallery, {"Di": [90]})
+    gallery.merge("Ann", "Bo")
+    gallery.merge("Bo", "Di")
+    gallery.merge("Cy", "Di")
+    gallery.close()
+    restore_gallery(copy, path)
+    assert names_in(path) == ["Bo", "Cy"]
+
+
 def test_who_has_lost_the_only_face_that_the_backup_knows_is_deleted(
     gallery: Gallery, path: Path, copy: Path
 ) -> None:

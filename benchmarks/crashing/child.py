@@ -11,10 +11,24 @@ from pathlib import Path
 
 import numpy as np
 
-from crashing.model import GROUPED, People, Pipeline, Step, apply, choose, pictures_of, row_of
+from crashing.model import (
+    GROUPED,
+    Copy,
+    People,
+    Pipeline,
+    Step,
+    apply,
+    choose,
+    follow,
+    pictures_of,
+    row_of,
+    was_done,
+)
 from sameface.cluster import cluster_embeddings
 from sameface.errors import LastFaceError, SamefaceError
 from sameface.gallery import Gallery
+from sameface.gallery.backup import backup_gallery
+from sameface.gallery.restore import restore_gallery
 from sameface.service.access import OWNER, Access
 from sameface.template import Template
 
@@ -23,33 +37,81 @@ CENTURY = 3.2e9  # seconds
 REST = 0.01  # seconds after a step that failed
 
 
-def live(path: Path, people: People, seed: int, pipe: Connection) -> None:
+def live(path: Path, people: People, copy: Copy | None, seed: int, pipe: Connection) -> None:
     """Take steps until the end, and tell of each before and after; the clock jumps.
 
     Args:
         path: The gallery.
         people: Who is enrolled.
+        copy: The backup that was made last, if any was.
         seed: Decides the steps.
         pipe: Takes `(word, step)`: `begin`, then `done` once it is acknowledged and in the audit log, or
             `failed`. After a failure comes `(seen, people)` as the gallery then has them.
     """
     rng = random.Random(seed)
-    with Gallery.open(path, Pipeline()) as gallery:
-        access = Access.open(f"{path}.access")
-        for number in range(10**6):
-            step = choose(people, rng, f"person-{seed}-{number}-{rng.randrange(10**9):09d}")
-            pipe.send(("begin", step))
-            try:
-                with jumped(rng.uniform(-1, 1) * CENTURY):
-                    take(gallery, step)
-                    note(access, rng, step)
-            except SamefaceError as error:
-                pipe.send(("failed", (*step, str(error))))
-                people = wait_for_sight(gallery)
-                pipe.send(("seen", people))
-            else:
-                people = apply(people, step)
-                pipe.send(("done", step))
+    gallery, access = reopen(path), Access.open(f"{path}.access")
+    tidy(path, copy)  # after a killed program
+    for number in range(10**6):
+        step = choose(people, rng, f"person-{seed}-{number}-{rng.randrange(10**9):09d}", copy)
+        before = people
+        pipe.send(("begin", step))
+        try:
+            with jumped(rng.uniform(-1, 1) * CENTURY):
+                gallery = perform(gallery, path, step)
+                note(access, rng, step)
+        except SamefaceError as error:
+            pipe.send(("failed", (*step, str(error))))
+            gallery.close()  # a restore that failed has closed it
+            gallery = reopen(path)
+            people = wait_for_sight(gallery)
+            pipe.send(("seen", people))
+            copy = follow(copy, step, before, done=was_done(step, before, people))
+        else:
+            people = apply(people, step)
+            pipe.send(("done", step))
+            copy = follow(copy, step, before, done=True)
+            tidy(path, copy)
+
+
+def copies_of(path: Path) -> Path:
+    """Return the folder of the backups of a gallery."""
+    folder = path.parent / "copies"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def tidy(path: Path, copy: Copy | None) -> None:
+    """Delete the backups before the last."""
+    for file in copies_of(path).iterdir():
+        if copy is None or file.name != copy.file:
+            file.unlink()
+
+
+def perform(gallery: Gallery, path: Path, step: Step) -> Gallery:
+    """Do a step, and return the gallery, which a restore has opened anew."""
+    if step[0] == "restore":
+        return put_back(gallery, copies_of(path) / step[1], path)
+    if step[0] == "backup":
+        assert not backup_gallery(path, copies_of(path) / step[1]).faults
+    else:
+        take(gallery, step)
+    return gallery
+
+
+def put_back(gallery: Gallery, copy: Path, path: Path) -> Gallery:
+    """Restore a backup, for which the gallery is closed, and open the gallery again."""
+    gallery.close()
+    restore_gallery(copy, path)
+    return reopen(path)
+
+
+def reopen(path: Path) -> Gallery:
+    """Open the gallery as soon as that can be done."""
+    while True:
+        try:
+            return Gallery.open(path, Pipeline())
+        except SamefaceError:
+            time.sleep(REST)
 
 
 def take(gallery: Gallery, step: Step) -> None:

@@ -6,6 +6,7 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,18 @@ from typing import Any
 import numpy as np
 
 from crashing.child import see
-from crashing.model import WIDTH, People, Pipeline, Step, apply, find_nearest, row_of
+from crashing.model import (
+    WIDTH,
+    Copy,
+    People,
+    Pipeline,
+    Step,
+    apply,
+    find_nearest,
+    follow,
+    row_of,
+    was_done,
+)
 from sameface.embed import unit_rows
 from sameface.gallery import Gallery
 from sameface.gallery.codes import REST
@@ -35,6 +47,7 @@ class Told:
 
     Attributes:
         people: Who must be enrolled, but for the step in hand.
+        copy: The last backup that was acknowledged; None without one.
         hand: That step; None between two.
         gone: Names and hashes of pictures of which no byte may be left.
         counts: Of steps, by what became of them.
@@ -42,15 +55,16 @@ class Told:
     """
 
     people: People
+    copy: Copy | None = None
     hand: Step | None = None
     gone: set[str] = field(default_factory=set)
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
 
     @classmethod
-    def replay(cls, people: People, messages: Iterable[tuple[str, Any]]) -> Told:
-        """Return what the messages say of people who were enrolled before."""
-        told = cls(people)
+    def replay(cls, people: People, messages: Iterable[tuple[str, Any]], copy: Copy | None = None) -> Told:
+        """Return what the messages say of people who were enrolled before, and of the last backup."""
+        told = cls(people, copy)
         for word, fact in messages:
             told._take(word, fact)
         told.counts[f"{told.hand[0]}, cut" if told.hand else "between steps"] += 1
@@ -61,20 +75,29 @@ class Told:
         """Who may be enrolled: the step in hand was done whole, or not at all."""
         return [self.people, *([apply(self.people, self.hand)] if self.hand else [])]
 
+    def settle(self, found: People) -> None:
+        """Take into account who was found to be enrolled after a step that was not acknowledged."""
+        if self.hand is not None:
+            done = was_done(self.hand, self.people, found)
+            self.copy = follow(self.copy, self.hand, self.people, done=done)
+        self.people, self.hand = found, None
+        self.gone -= words_of(found)  # which a restore has brought back
+
     def _take(self, word: str, fact: Any) -> None:
         """Take one message into account."""
         if word == "begin":
             self.hand = fact
         elif word == "done":
             after = apply(self.people, fact)
-            self.gone |= words_of(self.people) - words_of(after)
+            self.gone = (self.gone | words_of(self.people)) - words_of(after)
+            self.copy = follow(self.copy, fact, self.people, done=True)
             self.people, self.hand = after, None
             self.counts[fact[0]] += 1
         elif word == "failed":
             self.counts[f"{fact[0]}, failed"] += 1
         elif word == "seen":
             self.faults += check_people(fact, self.allowed)
-            self.people, self.hand = fact, None
+            self.settle(fact)
 
 
 def words_of(people: People) -> set[str]:
@@ -99,7 +122,31 @@ def find_faults(
         faults += check_index(path)
         if path.stat().st_size > LARGE_PAGES * PAGE:  # until then its receipts are not complete
             gallery.compact()
+    gone, fresh = gone - words_of(found), fresh - words_of(found)
     return found, faults + check_file(path) + check_log(path) + find_traces(path.parent, gone, fresh)
+
+
+def check_copies(folder: Path, copy: Copy | None) -> list[str]:
+    """Return a fault unless every backup in a folder is whole, and the last one holds whom it must."""
+    faults = []
+    for file in folder.glob("*.db"):
+        with closing(sqlite3.connect(file)) as db:
+            checks = [*db.execute("PRAGMA integrity_check"), *db.execute("PRAGMA foreign_key_check")]
+        faults += [] if checks == [("ok",)] else [f"the backup {file.name} is not sound: {checks}"]
+    if copy is not None:
+        faults += check_people(read_copy(folder / copy.file), [copy.held])
+    return faults
+
+
+def read_copy(file: Path) -> People:
+    """Return who is in a backup."""
+    query = """SELECT name, sha256 FROM faces JOIN people ON people.id = person_id
+               JOIN pictures ON pictures.id = picture_id"""
+    people: dict[str, set[str]] = {}
+    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as db:
+        for name, picture in db.execute(query):
+            people.setdefault(name, set()).add(picture)
+    return {name: frozenset(pictures) for name, pictures in people.items()}
 
 
 def check_people(found: People, allowed: list[People]) -> list[str]:
@@ -174,7 +221,7 @@ def check_log(path: Path) -> list[str]:
 
 def find_traces(folder: Path, gone: set[str], fresh: set[str]) -> list[str]:
     """Return of whom a byte is left in a folder."""
-    data = b"".join(file.read_bytes() for file in folder.iterdir())
+    data = b"".join(file.read_bytes() for file in folder.iterdir() if file.is_file())
     names = {name.decode() for name in NAMES.findall(data)}
     pictures = {word for word in fresh if not NAMES.fullmatch(word.encode())}
     hashes = {word for word in pictures if word.encode() in data}

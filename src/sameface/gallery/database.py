@@ -88,8 +88,7 @@ class Database:
             if key is not None:
                 database._open_vault(key)
             database._erase_codes()  # of whom a killed program has forgotten
-            if Path(restoring_path(path)).exists():  # left by a killed program: none restores what is open
-                delete_files(restoring_path(path))
+            delete_restoring(path)
         except BaseException:
             database.close()
             raise
@@ -422,16 +421,31 @@ def restoring_path(path: str) -> str:
     return f"{path}.restoring"
 
 
+def delete_restoring(path: str) -> None:
+    """Delete what a killed restore has left beside a gallery that is open: none is under way then."""
+    try:
+        delete_files(restoring_path(path))
+    except OSError as error:
+        reason = f"cannot delete it, and a restore that was killed has left it: {error.strerror}"
+        raise GalleryFileError(restoring_path(path), reason) from error
+
+
 def delete_files(path: str) -> None:
     """Delete a database with its log and its index."""
     delete_companions(path)
-    Path(path).unlink(missing_ok=True)
+    delete_file(path)
 
 
 def delete_companions(path: str) -> None:
     """Delete the log and the index of a database."""
     for ending in ("-wal", "-shm", "-journal", INDEX, INDEX + NEW):
-        Path(path + ending).unlink(missing_ok=True)
+        delete_file(path + ending)
+
+
+def delete_file(path: str) -> None:
+    """Delete a file if it is there; on a read-only disk even to delete what is missing is an error."""
+    if Path(path).exists():
+        Path(path).unlink(missing_ok=True)
 
 
 def connect(path: str) -> sqlite3.Connection:

@@ -319,21 +319,23 @@ def apply_changes(db: Statements, replaced: Replaced | None, log: History | None
 def find_ends(people: set[int], changes: Sequence[Change]) -> Iterator[tuple[int, int, Reason | None]]:
     """Yield who among people was deleted or merged: the number, whose faces they became, why these went.
 
-    The reason is None for a merge into somebody who is still there.
+    The reason is None for a merge: it goes to the last of those whose faces they became who is among people.
     """
     deleted: dict[int, Any] = {
         change.person: change.reason for change in changes if change.face is None and change.into is None
     }
     merged = {change.person: change.into for change in changes if change.into is not None}
     for person in people:
-        end, passed = person, set[int]()
-        while end in merged and end not in passed:
-            passed.add(end)
+        end, passed = person, [person]
+        while end in merged and merged[end] not in passed:
             end = merged[end]
+            passed.append(end)
         if end in deleted:
             yield person, end, deleted[end]
-        elif end != person and end in people:
-            yield person, end, None
+            continue
+        last = next(number for number in reversed(passed) if number in people)
+        if last != person:
+            yield person, last, None
 
 
 def delete_again(
