@@ -261,6 +261,20 @@ def test_who_was_merged_into_somebody_new_is_merged_as_far_as_the_backup_knows_t
     assert names_in(path) == ["Bo", "Cy"]
 
 
+def test_who_came_back_from_a_lost_merge_and_was_deleted_then_stays_deleted(
+    gallery: Gallery, path: Path, copy: Path
+) -> None:
+    backup_gallery(path, copy)
+    enroll_turned(gallery, {"Di": [90]})
+    gallery.merge("Ann", "Di")  # who is in no backup
+    gallery.close()
+    restore_gallery(copy, path)
+    with Gallery.open(path) as again:
+        again.forget("Ann")
+    restore_gallery(copy, path)
+    assert names_in(path) == ["Bo", "Cy"]
+
+
 def test_who_has_lost_the_only_face_that_the_backup_knows_is_deleted(
     gallery: Gallery, path: Path, copy: Path
 ) -> None:

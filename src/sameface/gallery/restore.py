@@ -330,8 +330,9 @@ def find_ends(people: set[int], changes: Sequence[Change]) -> Iterator[tuple[int
         while end in merged and merged[end] not in passed:
             end = merged[end]
             passed.append(end)
-        if end in deleted:
-            yield person, end, deleted[end]
+        gone = next((number for number in passed if number in deleted), None)
+        if gone is not None:
+            yield person, gone, deleted[gone]
             continue
         last = next(number for number in reversed(passed) if number in people)
         if last != person:
