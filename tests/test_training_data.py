@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -130,6 +131,9 @@ def test_a_source_without_people_is_refused(tmp_path: Path, folder: Path) -> Non
 def test_crops_of_different_rules_are_not_mixed(folder: Path, tmp_path: Path) -> None:
     (folder / "crops.toml").write_text('kind = "box"\nsize = 32\nmargin = 0.25\n')
     tar = pack(folder, tmp_path / "more.tar")
+    with pytest.raises(TrainingDataError, match=r"different rules; .*more\.tar' has no crops\.toml"):
+        open_pictures([folder, tar])
+    shutil.copy(folder / "crops.toml", tmp_path / "more.toml")
     assert open_pictures([folder, tar]).rule == CropRule("box", 32, margin=0.25)
     (tmp_path / "more.toml").write_text('kind = "box"\nsize = 32\nmargin = 0.5\n')
     assert read_rule(tar) == CropRule("box", 32, margin=0.5)

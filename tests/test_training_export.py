@@ -230,7 +230,8 @@ def test_from_crops_to_verify_on_the_command_line(tmp_path, samples, monkeypatch
         (["--pictures", "9"], "nobody has more than 2"),
     ],
 )
-def test_wrong_options_are_told_in_one_line(tmp_path, words, told):
+def test_wrong_options_are_told_in_one_line(tmp_path, monkeypatch, words, told):
+    monkeypatch.setitem(TABLES, "nns2", TINY)
     crops = write_people(tmp_path / "crops", [2] * 4)
     result = CliRunner().invoke(main, ["train", str(crops), "-o", str(tmp_path / "run"), *words])
     assert result.exit_code in (2, 3)

@@ -1,5 +1,6 @@
 """The loop: it learns, resumes exactly, keeps the best, stops when asked, and says what went wrong."""
 
+import contextlib
 import itertools
 import json
 import multiprocessing
@@ -11,6 +12,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from test_training_gradients import TINY
 from training_world import small_config, write_people
 
 from sameface.errors import CheckpointError, CollapseError, DivergedError, TrainingDataError
+from sameface.training.build import check_crops
 from sameface.training.checkpoint import BEST, LAST, PREVIOUS, load_checkpoint, save_checkpoint
 from sameface.training.config import TrainConfig
 from sameface.training.events import EventFile, checksum
@@ -175,6 +178,35 @@ def test_pictures_that_allow_no_triplet_are_refused(tmp_path, counts, choices, r
         run((pictures, pictures), small_config(**choices), tmp_path / "run")
 
 
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+def test_pictures_that_prepare_did_not_cut_are_refused(data, tmp_path, kind):
+    crops = write_people(tmp_path / "photographs", [4] * 6, rule=False)
+    if kind == "tar":
+        with tarfile.open(tmp_path / "photographs.tar", "w") as tar:
+            tar.add(crops, "")
+        crops = tmp_path / "photographs.tar"
+    raw = open_pictures([crops])
+    for given in ((raw, raw.of_people([])), (data[0], raw)):
+        with pytest.raises(TrainingDataError, match=rf"{crops.name}: no crops\.toml.*--as-is SIZE"):
+            run(given, small_config(), tmp_path / "run")
+    with pytest.raises(TrainingDataError, match="wants 50 x 50 pixels, got 48 x 48"):
+        run((raw, raw.of_people([])), small_config(as_is=50), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert len(run((raw, raw.of_people([])), small_config(as_is=48), tmp_path / "run")) == 4
+
+
+def test_crops_smaller_than_the_networks_input_are_refused(data, tmp_path):
+    with pytest.raises(TrainingDataError, match=r"48 pixels are too small for nn4.*prepare --size 96`"):
+        run(data, small_config(network="nn4"), tmp_path / "run")
+    for size, refused in ((86, True), (87, False), (96, False)):
+        crops = open_pictures([write_people(tmp_path / str(size), [2, 2], size=size)])
+        with pytest.raises(TrainingDataError) if refused else contextlib.nullcontext():
+            check_crops(crops, small_config(network="nn4"))
+    check_crops(crops, small_config(network="nn4", view=0.95))
+    with pytest.raises(TrainingDataError, match="prepare --size 120`"):
+        check_crops(crops, small_config(network="nn4", view=0.8))
+
+
 def test_too_few_people_to_test_on_are_told(data, tmp_path):
     one = data[1].of_people([0])
     with pytest.raises(TrainingDataError, match="too few"):
@@ -227,9 +259,10 @@ def wait_until(condition, seconds):
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_the_loaders_processes_end_with_a_run_that_is_killed(folder, tmp_path, number):
+def test_the_loaders_processes_end_with_a_run_that_is_killed(tmp_path, number):
     program, output = Path(sys.executable).with_name("sameface"), tmp_path / "run"
-    # The network is slow and the crops small: the workers wait for somebody to take what they have.
+    folder = write_people(tmp_path / "crops", [4] * 8, size=160)
+    # The network is slow and the crops are few: the workers wait for somebody to take what they have.
     words = ["--network", "nn3", "--workers", "2", "--people", "8", "--held-out", "0"]
     command = [program, "train", folder, "-o", output, *words]
     workers = []
@@ -269,6 +302,7 @@ ALARMED = {
     "patience": 20,
     "norm": "response",
     "learning_rate": 0.01,
+    "as_is": 24,
 }
 
 

@@ -24,15 +24,17 @@ def make_crop(person: int, picture: int, size: int = 48) -> np.ndarray:
     return np.clip(pattern + noise, 0, 255).astype(np.uint8)
 
 
-def write_people(folder: Path, counts: list[int], *, first: int = 0, rule: bool = True) -> Path:
+def write_people(
+    folder: Path, counts: list[int], *, first: int = 0, size: int = 48, rule: bool = True
+) -> Path:
     """Write a folder per person with so many pictures of each."""
     for number, count in enumerate(counts, start=first):
         place = folder / f"person-{number:03d}"
         place.mkdir(parents=True)
         for picture in range(count):
-            PIL.Image.fromarray(make_crop(number, picture)).save(place / f"{picture}.png")
+            PIL.Image.fromarray(make_crop(number, picture, size)).save(place / f"{picture}.png")
     if rule:
-        (folder / RULE_FILE).write_text(to_toml(asdict(make_rule("similarity", 48))))
+        (folder / RULE_FILE).write_text(to_toml(asdict(make_rule("similarity", size))))
     return folder
 
 

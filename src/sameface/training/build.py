@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,14 +10,18 @@ import numpy as np
 from torch import nn
 
 from sameface.align import place_points
+from sameface.errors import ImageError, TrainingDataError
 from sameface.face import Face
 from sameface.manifest import CropRule, read_manifest
 from sameface.model import find_weights
 from sameface.training.augment import WHOLE, View
 from sameface.training.config import TrainConfig
 from sameface.training.networks import Network
+from sameface.training.pictures import PictureSet
 from sameface.training.resnet29 import SHIPPED, is_shortened, load_resnet29
 from sameface.training.tables import RESIDUALS, TABLES
+
+ENLARGED = 0.1  # of its input: crops that lack more than this much are refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,47 @@ def pixels_of(config: TrainConfig, rule: CropRule | None = None) -> Pixels:
     assert manifest.embedding is not None
     view = WHOLE if rule is None else view_of(rule, manifest.embedding.crop)
     return Pixels(RESIDUALS[config.network].size, manifest.mean, manifest.scale, view)
+
+
+def check_crops(pictures: PictureSet, config: TrainConfig) -> None:
+    """Raise unless the pictures are crops that the network can look at.
+
+    Raises:
+        TrainingDataError: They have no crop rule and `as_is` is 0, or the part that the network looks at
+            is more than a tenth smaller than its input.
+    """
+    if not len(pictures):
+        return
+    source, rule = pictures.places[0].source, pictures.rule
+    if rule is None and not config.as_is:
+        told = "no crops.toml: not cut by `sameface prepare`"
+        raise TrainingDataError(
+            source, f"{told}: run that first, or give --as-is SIZE if these are square crops of faces"
+        )
+    if rule is not None and config.as_is:
+        raise TrainingDataError(source, "it has its crop rule: leave out --as-is")
+    if rule is None:
+        check_sides(pictures, config.as_is)
+    pixels = pixels_of(config, rule)
+    side = config.as_is if rule is None else rule.size
+    wanted = round(pixels.size / pixels.view.side)
+    if side < (1 - ENLARGED) * wanted:
+        raise TrainingDataError(
+            source,
+            f"crops of {side} pixels are too small for {config.network}, which needs {wanted}: "
+            f"run `sameface prepare --size {wanted}` or choose another --network",
+        )
+
+
+def check_sides(pictures: PictureSet, side: int) -> None:
+    """Raise unless the first picture of each person that can be read is a square of this side."""
+    for number in np.unique(pictures.owner, return_index=True)[1]:
+        place = pictures.places[number]
+        with contextlib.suppress(ImageError):
+            height, width = place.read().shape[:2]
+            if (height, width) != (side, side):
+                reason = f"--as-is {side} wants {side} x {side} pixels, got {width} x {height}"
+                raise TrainingDataError(str(place), f"{reason}: cut faces with `sameface prepare`")
 
 
 def view_of(was: CropRule, wanted: CropRule) -> View:

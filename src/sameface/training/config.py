@@ -26,11 +26,14 @@ FEWEST = {
     "warm_up": 0,
     "chunk": 0,
     "workers": 0,
+    "as_is": 0,
     "minutes": 0,
 }
 
 # Options that change how a run is carried out and watched, not what it computes.
-FREE = frozenset({"workers", "validate_every", "save_every", "on_collapse", "patience", "minutes", "device"})
+FREE = frozenset(
+    {"workers", "validate_every", "save_every", "on_collapse", "patience", "minutes", "device", "as_is"}
+)
 
 
 def choice(value: Any, text: str, *, among: tuple[str, ...] = ()) -> Any:
@@ -59,6 +62,7 @@ class TrainConfig:
     )
     head: str = choice("none", "begin as a classifier of the people", among=("none", "softmax", "cosface"))
     head_steps: int = choice(0, "for so many steps; then triplets")
+    as_is: int = choice(0, "side in pixels of square crops that come without crops.toml; 0 refuses such")
     view: float = choice(1.0, "the part of a crop's side that the network looks at, in the middle")
     start: str = choice("", "weights that a resnet begins with; the shipped resnet29 unless told")
     frozen: int = choice(0, "first blocks of a resnet that stay as they began; 0 trains all of it")

@@ -56,6 +56,11 @@ class Place:
         except ImageError as error:
             raise ImageError(repr(str(self)), error.reason) from error
 
+    @property
+    def source(self) -> str:
+        """The folder or tar file that it was found in."""
+        return self.path if self.size >= 0 else self.path.removesuffix(self.name).rstrip("/") or "/"
+
     def digest(self) -> bytes:
         """Return the SHA-256 of the picture's bytes; 32 zeros where they cannot be read."""
         try:
@@ -107,7 +112,7 @@ def open_pictures(sources: Sequence[str | Path]) -> PictureSet:
             cut by different rules.
     """
     found: dict[str, list[Place]] = {}
-    rules: dict[CropRule, str] = {}
+    rules: dict[CropRule | None, str] = {}
     for source in map(Path, sources):
         before = sum(map(len, found.values()))
         for name, place in list_places(source):
@@ -116,11 +121,11 @@ def open_pictures(sources: Sequence[str | Path]) -> PictureSet:
             raise TrainingDataError(
                 str(source), "no pictures: wanted a folder per person, with pictures in it"
             )
-        rule = read_rule(source)
-        if rule is not None:
-            rules[rule] = str(source)
+        rules[read_rule(source)] = str(source)
     if len(rules) > 1:
-        raise TrainingDataError(" and ".join(rules.values()), "these were cut by different rules")
+        told = "these were cut by different rules"
+        told += f"; {rules[None]!r} has no crops.toml: run `sameface prepare` on it" if None in rules else ""
+        raise TrainingDataError(" and ".join(rules.values()), told)
     people = tuple(sorted(found))
     owner = np.repeat(np.arange(len(people)), [len(found[name]) for name in people])
     places = tuple(place for name in people for place in found[name])

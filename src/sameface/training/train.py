@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sameface.errors import CollapseError, DivergedError, TrainingDataError
 from sameface.training.augment import OFF, USUAL, WHOLE, weaken
-from sameface.training.build import begun_from
+from sameface.training.build import begun_from, check_crops
 from sameface.training.checkpoint import BEST, LAST, open_run
 from sameface.training.config import TrainConfig
 from sameface.training.course import Course, make_course
@@ -91,6 +91,12 @@ def train(
         CollapseError: The alarm, where it stops the run or recovering has not helped.
         DivergedError: The loss is not a number.
     """
+    for each in (pictures, held_out):
+        check_crops(each, config)
+    if len(held_out) and held_out.rule != pictures.rule:
+        raise TrainingDataError(
+            held_out.places[0].source, "it was cut by another rule than the training pictures"
+        )
     check_people(pictures, config)
     course = make_course(pictures, held_out, config, folder, told)
     run = open_or_begin(course)
