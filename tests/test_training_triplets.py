@@ -245,6 +245,25 @@ def test_a_negative_as_far_as_the_positive_is_not_semi_hard():
     assert below.active == 2
 
 
+@pytest.mark.parametrize("rule", ["hardest", "batch-all", "semi-hard-all", "distance-weighted"])
+def test_a_triplet_whose_loss_is_0_is_not_active(rule):
+    rows = torch.eye(3)  # all distances are 2
+    generator = torch.Generator().manual_seed(0)
+    _, stats = triplet_loss(rows, torch.tensor([0, 0, 1]), margin=0.0, rule=rule, generator=generator)
+    assert (stats.pairs, stats.active, stats.active_fraction) == (2, 0, 0)
+
+
+def test_the_only_negative_is_drawn_whatever_the_generator_says():
+    rows = torch.tensor([[1.0, 0, 0], [0.6, 0.8, 0], [0.6, 0, 0.8]])
+    order = sort_negatives(rows, torch.tensor([0, 0, 1]))
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        assert choose_negatives(order, MARGIN, rule="distance-weighted", generator=generator).tolist() == [
+            2,
+            2,
+        ]
+
+
 def test_a_wider_margin_finds_more():
     rows, labels = unit_rows(30, seed=9), torch.arange(30) % 10
     found = [
