@@ -184,9 +184,9 @@ def test_faces_farther_than_what_can_count_are_not_yielded() -> None:
 
 def test_of_many_adapted_rows_the_nearest_by_the_scaled_distance_are_measured() -> None:
     matrix = unit_rows(np.column_stack([np.ones(400), np.arange(400) / 400]).astype(np.float32))
-    adapted = [number % 2 == 0 for number in range(400)]
-    rows = make_rows(matrix, [1 + number % 2 for number in range(400)], adapted)
-    for factor in (0.1, 10.0):
+    owners = [1 + number % 2 for number in range(400)]
+    rows = make_rows(matrix, owners, [number >= 200 for number in range(400)])
+    for factor in (1e-4, 0.1, 10.0):
         [near] = rows.measure(matrix[:1], factor, Wish(5, 1, closed_set=True))
         everything = scale_distances(exact_distances(matrix[0], matrix), rows.adapted, factor)
         assert near.edge(faces=5, people=2) == Near(everything, rows.owners, NAMES).edge(faces=5, people=2)
@@ -334,9 +334,14 @@ def test_a_gallery_keeps_the_last_thresholds_that_were_written(
 
 
 @pytest.mark.parametrize("facts", ["", "{", "{}", "[]", json.dumps({**asdict(toy.THRESHOLDS), "far": [2.0]})])
-def test_damaged_thresholds_are_told_with_the_gallery(facts: str) -> None:
-    with pytest.raises(GalleryFileError, match=r"people\.db.*the thresholds"):
-        decode_thresholds("people.db", facts)
+def test_damaged_thresholds_are_told_with_the_gallery(
+    tmp_path: Path, toy_recognizer: Recognizer, facts: str
+) -> None:
+    with Gallery.open(tmp_path / "people.db", toy_recognizer) as gallery:
+        with gallery._db.write() as db:
+            db.execute("INSERT INTO calibration (id, thresholds) VALUES (1, ?)", (facts,))
+        with pytest.raises(GalleryFileError, match=r"people\.db.: damaged: the thresholds cannot be read"):
+            read_thresholds(gallery._db)
 
 
 def test_thresholds_are_what_was_written_and_nothing_is_none() -> None:
