@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +127,35 @@ def test_a_call_that_was_ended_goes_on_with_what_is_missing(
     assert [one.new for one in prepare_pictures(people, target, cutter)] == [False, True, True, True]
     toy.save(people / "blue" / "a.png", toy.BLUE)
     assert [one.new for one in prepare_pictures(people, target, cutter)] == [True, *[False] * 4]
+
+
+def test_a_photograph_that_was_replaced_is_cut_again(people: Path, tmp_path: Path, cutter: Cutter) -> None:
+    target = tmp_path / "crops"
+    list(prepare_pictures(people, target, cutter))
+    old = (people / "red" / "a.png").stat()
+    toy.save(people / "red" / "a.png", toy.BLUE)
+    os.utime(people / "red" / "a.png", ns=(old.st_atime_ns, old.st_mtime_ns))
+    toy.save(people / "red" / "b.png")
+    toy.save(people / "green" / "empty.png", toy.GREEN)
+    done = list(prepare_pictures(people, target, cutter))
+    assert [one.new for one in done] == [False, True, True, True]
+    crops = crops_in(target)
+    assert list(crops) == ["green/a.png.jpg", "green/empty.png.jpg", "red/a.png.jpg"]
+    assert np.abs(np.subtract(colour_of(crops["red/a.png.jpg"]), toy.BLUE)).max() < 8
+    (line,) = (target / "left-out.jsonl").read_text().splitlines()
+    assert json.loads(line)["picture"] == "red/b.png"
+    assert not any(one.new for one in prepare_pictures(people, target, cutter))
+
+
+def test_a_crop_that_does_not_say_of_which_photograph_it_is_is_cut_again(
+    people: Path, tmp_path: Path, cutter: Cutter
+) -> None:
+    target = tmp_path / "crops"
+    list(prepare_pictures(people, target, cutter))
+    (target / "green" / "a.png.jpg").write_bytes(b"damaged")
+    PIL.Image.fromarray(toy.paint(toy.WHITE)).save(target / "red" / "a.png.jpg")
+    assert [one.new for one in prepare_pictures(people, target, cutter)] == [True, False, True, False]
+    assert np.abs(np.subtract(colour_of(crops_in(target)["red/a.png.jpg"]), toy.RED)).max() < 8
 
 
 def test_the_report_names_the_pictures_without_a_crop_and_why(
@@ -311,6 +341,14 @@ def test_the_command_takes_the_rule_of_weights_and_several_sources(run: Run, peo
     ]
 
 
+def test_two_sources_with_pictures_of_one_name_are_refused(run: Run, people: Path) -> None:
+    toy.save(Path("more/red/a.png"), toy.BLUE)
+    result = run("prepare", people, "more", "-o", "crops")
+    assert result.exit_code == 3
+    assert "both hold 'red/a.png': rename one" in result.stderr
+    assert not Path("crops").exists()
+
+
 def test_the_command_resizes_crops_as_they_are(run: Run, people: Path) -> None:
     assert run("prepare", people, "-o", "crops", "--as-is", "--size", 24).exit_code == 0
     assert {crop.shape for crop in crops_in(Path("crops")).values()} == {(24, 24, 3)}
@@ -363,3 +401,19 @@ def test_ctrl_c_leaves_whole_crops_and_the_same_call_goes_on(tmp_path: Path) -> 
     assert {crop.shape for crop in crops.values()} == {(200, 200, 3)}
     assert subprocess.run(words, cwd=tmp_path, capture_output=True).returncode == 0
     assert len(crops_in(tmp_path / "crops")) == 400
+
+
+def test_a_replaced_photograph_is_cut_again_by_the_shipped_detector(
+    samples: dict[str, Path], tmp_path: Path
+) -> None:
+    words = [sys.executable, "-m", "sameface", "prepare", "people", "-o", "crops"]
+    photograph = tmp_path / "people" / "x" / "a.jpg"
+    photograph.parent.mkdir(parents=True)
+    crops = []
+    for name in ("barack-obama-1", "joe-biden", "joe-biden"):
+        shutil.copyfile(samples[name], photograph)
+        told = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True).stderr
+        assert f"({int(len(crops) < 2)} pictures looked at)" in told
+        crops.append(crops_in(tmp_path / "crops")["x/a.jpg"])
+    assert not np.array_equal(crops[0], crops[1])
+    assert np.array_equal(crops[1], crops[2])

@@ -19,6 +19,7 @@ from sameface.training.prepare import (
     REPORT,
     Cutter,
     Prepared,
+    check_names,
     make_rule,
     prepare_pictures,
 )
@@ -70,7 +71,8 @@ def prepare(  # noqa: PLR0913, one for each option
     """Cut one face out of each picture in PHOTOGRAPHS: folders, or tar files, with a folder per person.
 
     Crops are JPEG files in a folder per person. `crops.toml` beside them tells how they were cut, and
-    `left-out.jsonl` which pictures gave none. Called again, it does only what is missing.
+    `left-out.jsonl` which pictures gave none. Called again, it does only what is missing
+    or was replaced.
     """
     crop_rule = take_rule(weights, rule, size, margin)
     cutter = Cutter(None if as_is else detector, crop_rule, face)
@@ -97,6 +99,7 @@ def take_rule(weights: str | None, rule: str | None, size: int | None, margin: f
 
 def follow(photographs: tuple[Path, ...], output: Path, cutter: Cutter) -> Iterator[Prepared]:
     """Yield what became of each picture; show on stderr how far the work is, if a person is watching."""
+    check_names(photographs)
     console = Console(stderr=True)
     with rich.progress.Progress(
         *COLUMNS, rich.progress.TimeRemainingColumn(), console=console, disable=not console.is_terminal

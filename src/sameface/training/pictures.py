@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Image
 from sameface.errors import ImageError, TrainingDataError
-from sameface.image import SUFFIXES, find_pictures, read_image
+from sameface.image import (
+    SUFFIXES,
+    BufferedPicture,
+    ImageSource,
+    buffer_image,
+    find_pictures,
+    read_image,
+)
 from sameface.manifest import CropRule
 
 RULE_FILE = "crops.toml"  # what `sameface prepare` leaves beside the crops: the rule they were cut by
@@ -45,16 +52,22 @@ class Place:
         Raises:
             ImageError: It cannot be read.
         """
+        return read_image(self.load())
+
+    def load(self) -> ImageSource:
+        """Return the bytes of the picture as an open file, for `hash_image` and `read_image`.
+
+        Raises:
+            ImageError: They cannot be read.
+        """
         if self.size < 0:
-            return read_image(self.path)
+            return buffer_image(self.path)
         try:
             with open(self.path, "rb") as file:
                 file.seek(self.start)
-                return read_image(file.read(self.size))
+                return BufferedPicture(file.read(self.size), str(self))
         except OSError as error:
             raise ImageError(repr(str(self)), (error.strerror or str(error)).lower()) from error
-        except ImageError as error:
-            raise ImageError(repr(str(self)), error.reason) from error
 
     @property
     def source(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +16,7 @@ from sameface.atomic import replace_file
 from sameface.detect import Detector
 from sameface.errors import FaceError, ImageError, NoFaceError, TrainingDataError
 from sameface.evaluation.pictures import FacePolicy, choose_face
+from sameface.image import hash_image, read_image
 from sameface.manifest import CropRule
 from sameface.model import rule_of_weights
 from sameface.training.augment import resize
@@ -93,7 +94,8 @@ class Cutter:
 def prepare_pictures(source: Path, target: Path, cutter: Cutter) -> Iterator[Prepared]:
     """Write the crop of every picture in a person's folder, and yield what became of each.
 
-    What `target` holds already is left as it is, so that a second call goes on where the first was ended.
+    A crop keeps the SHA-256 of its photograph as its JPEG comment. A second call goes on where the first was
+    ended: it leaves the crops of the same bytes as they are, and cuts a photograph that was replaced again.
     Pictures without a face are listed in `left-out.jsonl` and not searched again in the same way.
 
     Args:
@@ -108,36 +110,61 @@ def prepare_pictures(source: Path, target: Path, cutter: Cutter) -> Iterator[Pre
         raise TrainingDataError(str(target), "it lies inside the photographs: choose another --output")
     pictures = open_pictures([source])
     write_facts(target, cutter.facts)
-    known = keep_failures(target / REPORT, cutter.search)
+    known = keep_failures(target / REPORT, cutter.search, pictures.places)
     for place in pictures.places:
-        crop, reason, new = target / crop_name(place), "", True
-        if crop.exists():
-            new = False
-        elif place.name in known:
-            reason, new = known[place.name], False
-        else:
-            reason = prepare_picture(place, crop, cutter, target / REPORT)
+        crop, reason, new = target / crop_name(place), known.get(place.name, ""), False
+        if not reason and not (crop.exists() and read_comment(crop) == place.digest().hex()):
+            reason, new = prepare_picture(place, crop, cutter, target / REPORT), True
         yield Prepared(str(place), None if reason else crop, reason, new, len(pictures))
 
 
 def prepare_picture(place: Place, crop: Path, cutter: Cutter, report: Path) -> str:
-    """Write one crop; or note why not, and return it."""
+    """Write one crop; or remove an older one, note why there is none, and return it."""
+    sha256 = ""
     try:
-        pixels = cutter.cut(place.read(), repr(str(place)))
+        picture = place.load()
+        sha256 = hash_image(picture)
+        pixels = cutter.cut(read_image(picture), repr(str(place)))
     except (ImageError, FaceError) as error:
         entry = {
             "picture": place.name,
+            "sha256": sha256,
             "code": error.code,
             "reason": str(error),
             "search": cutter.search,
         }
         with report.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
+        crop.unlink(missing_ok=True)
         return str(error)
     crop.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(crop) as part:
-        PIL.Image.fromarray(pixels).save(part, "JPEG", quality=QUALITY)
+        PIL.Image.fromarray(pixels).save(part, "JPEG", quality=QUALITY, comment=sha256)
     return ""
+
+
+def read_comment(crop: Path) -> str:
+    """Return the SHA-256 of the photograph that a crop was cut from; nothing where it does not say."""
+    try:
+        with PIL.Image.open(crop, formats=("JPEG",)) as picture:
+            return bytes(picture.info.get("comment", b"")).decode("ascii", "replace")
+    except (OSError, SyntaxError, ValueError):  # damaged
+        return ""
+
+
+def check_names(sources: Sequence[Path]) -> None:
+    """Raise if two sources hold pictures whose crops would be one file.
+
+    Raises:
+        TrainingDataError: They do, or a source holds no person's folder with pictures.
+    """
+    seen: dict[PurePosixPath, str] = {}
+    for source in sources:
+        names = {crop_name(place): place.name for place in open_pictures([source]).places}
+        for name in names.keys() & seen.keys():
+            reason = f"both hold {names[name]!r}: rename one, or give each an --output of its own"
+            raise TrainingDataError(f"{seen[name]} and {source}", reason)
+        seen |= dict.fromkeys(names, str(source))
 
 
 def crop_name(place: Place) -> PurePosixPath:
@@ -198,18 +225,20 @@ def same_facts(path: Path, text: str) -> bool:
         return False
 
 
-def keep_failures(path: Path, search: str) -> dict[str, str]:
+def keep_failures(path: Path, search: str, places: Sequence[Place]) -> dict[str, str]:
     """Return the pictures in which this search found no face, and why; take the others off the report.
 
-    A picture that could not be read is tried again, as is one whose line was cut off.
+    A picture that could not be read is tried again, as is one that was replaced or whose line was cut off.
     """
-    kept = []
+    kept, place_of = [], {place.name: place for place in places}
     for line in path.read_text("utf-8").splitlines() if path.exists() else ():
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if entry["search"] == search and entry["code"] == NoFaceError.code:
+        place = place_of.get(entry["picture"])
+        same = place is None or entry.get("sha256") == place.digest().hex()
+        if same and entry["search"] == search and entry["code"] == NoFaceError.code:
             kept.append(entry)
     with replace_file(path) as part:
         part.write_text("".join(json.dumps(entry) + "\n" for entry in kept), "utf-8")
