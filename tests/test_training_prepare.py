@@ -406,7 +406,8 @@ def test_ctrl_c_leaves_whole_crops_and_the_same_call_goes_on(tmp_path: Path) -> 
 def test_a_replaced_photograph_is_cut_again_by_the_shipped_detector(
     samples: dict[str, Path], tmp_path: Path
 ) -> None:
-    words = [sys.executable, "-m", "sameface", "prepare", "people", "-o", "crops"]
+    program = Path(sys.executable).with_name("sameface")
+    words = [program, "prepare", "people", "-o", "crops"]
     photograph = tmp_path / "people" / "x" / "a.jpg"
     photograph.parent.mkdir(parents=True)
     crops = []
