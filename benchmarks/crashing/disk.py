@@ -11,7 +11,7 @@ from pathlib import Path
 
 BALLAST = "ballast"
 PIECE = 4096  # bytes, a page of a tmpfs
-TRIES, PAUSE = 20, 0.1  # to make a disk read-only, and seconds between two
+TRIES, PAUSE = 100, 0.1  # to make a disk read-only, and seconds between two
 
 
 @contextmanager
