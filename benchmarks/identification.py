@@ -153,27 +153,26 @@ def read_celeba(path: Path) -> Photographs:
 
 
 def find_faces(name: str, files: Mapping[str, bytes], cache: Path) -> Photographs:
-    """Return the central face of each photograph, from the cache the second time.
-
-    Raises:
-        ValueError: A photograph has no face.
-    """
+    """Return the central face of each photograph that has one, from the cache the second time."""
     path = cache / f"{name}-faces.npz"
     if not path.exists():
         detector = Detector(Model.load("centerface", threads=1))
-        found = []
-        for data in files.values():
+        found = {}
+        for key, data in files.items():
             image = read_image(data)
-            found.append(central(detector.find(image), image.shape))
+            if faces := detector.find(image):
+                found[key] = central(faces, image.shape)
         np.savez(
             path,
-            box=np.array([face.box for face in found]),
-            landmarks=np.array([face.landmarks for face in found]),
-            score=np.array([face.score for face in found]),
+            names=np.array([*found]),
+            box=np.array([face.box for face in found.values()]),
+            landmarks=np.array([face.landmarks for face in found.values()]),
+            score=np.array([face.score for face in found.values()]),
         )
     kept = np.load(path)
     parts = zip(kept["box"], kept["landmarks"], kept["score"], strict=True)
-    return Photographs(name, files, [Face(box, points, float(score)) for box, points, score in parts])
+    faces = [Face(box, points, float(score)) for box, points, score in parts]
+    return Photographs(name, {key: files[key] for key in kept["names"].tolist()}, faces)
 
 
 def embed(network: Network, photographs: Photographs, cache: Path) -> tuple[Embeddings, Embeddings]:

@@ -108,7 +108,7 @@ def test_a_missing_manifest_is_an_error(tiny):
 
 
 def test_an_unknown_name_lists_those_that_are_known():
-    with pytest.raises(WeightsError, match=r"one of \['centerface', 'resnet29'"):
+    with pytest.raises(WeightsError, match=r"one of \['centerface', 'mobilefacenet', 'resnet29'"):
         Model.load("resnet30")
 
 

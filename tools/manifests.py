@@ -70,14 +70,16 @@ FACTS: dict[str, dict[str, Any]] = {
 def write_weights(name: str, data: bytes, source: dict[str, str]) -> None:
     """Write `data` as the weights `name`, then the manifest that names its SHA-256.
 
-    The thresholds of an embedder come from `<name>-thresholds.toml`, which `calibrate.py` writes, and what it
-    reaches from `<name>-accuracy.toml`, the figures that `benchmarks/family.py` printed.
+    The tables of thresholds and chances of an embedder come from `<name>-thresholds.toml`, which
+    `calibrate.py` writes, and what it reaches from `<name>-accuracy.toml`, the figures that
+    `benchmarks/family.py` printed.
     """
     manifest = {"name": name, "sha256": hashlib.sha256(data).hexdigest(), **FACTS[name], "source": source}
-    for table in ("thresholds", "accuracy"):
-        path = HERE / f"{name}-{table}.toml"
-        if path.exists():
-            manifest[table] = tomllib.loads(path.read_text("utf-8"))
+    thresholds, accuracy = (HERE / f"{name}-{table}.toml" for table in ("thresholds", "accuracy"))
+    if thresholds.exists():
+        manifest |= tomllib.loads(thresholds.read_text("utf-8"))
+    if accuracy.exists():
+        manifest["accuracy"] = tomllib.loads(accuracy.read_text("utf-8"))
     (WEIGHTS / f"{name}.onnx").write_bytes(data)
     (WEIGHTS / f"{name}.toml").write_text(tomli_w.dumps(manifest), "utf-8")
     print(f"{name}: {len(data):,} bytes, sha-256 {manifest['sha256']}")
