@@ -421,3 +421,12 @@ gallery.forget("Zacharias")
     data = path.read_bytes()
     assert b"Ann" in data
     assert [secret for secret in (b"Zacharias", row.tobytes()) if secret in data] == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are not listed")
+def test_a_gallery_that_cannot_be_opened_is_not_left_open(path: Path) -> None:
+    path.write_bytes(b"a letter " * 1000)
+    with pytest.raises(GalleryFileError) as caught:
+        Gallery.open(path)
+    assert caught.value.path == str(path)  # whose traceback keeps what was open alive
+    assert path not in {file.readlink() for file in Path("/proc/self/fd").iterdir() if file.exists()}

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 BALLAST = "ballast"
 PIECE = 4096  # bytes, a page of a tmpfs
-TRIES, PAUSE = 100, 0.1  # to make a disk read-only, and seconds between two
 
 
 @contextmanager
@@ -53,14 +51,7 @@ def free(folder: Path) -> None:
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
     """Make a disk read-only for a while; nobody may have a file open for writing."""
-    for turn in reversed(range(TRIES)):  # the system may still be closing the files of a killed program
-        try:
-            mount("-o", "remount,ro", str(folder))
-            break
-        except PermissionError:
-            if not turn:
-                raise
-            time.sleep(PAUSE)
+    mount("-o", "remount,ro", str(folder))
     try:
         yield
     finally:

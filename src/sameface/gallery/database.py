@@ -42,6 +42,13 @@ WRONG_FACTS = """SELECT (SELECT count(*) FROM pipeline WHERE typeof(dimension) N
                       + (SELECT count(*) <> 1 OR sum(typeof(last) <> 'integer'
                                                      OR typeof(clock) NOT IN ('integer', 'null')) > 0
                          FROM numbers)"""
+PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    "secure_delete = ON",
+    "temp_store = MEMORY",  # VACUUM would leave the gallery in the system's temporary folder
+)
 BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 CLOSED_CODES = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
@@ -452,11 +459,12 @@ def connect(path: str) -> sqlite3.Connection:
     """Open the file with everything that keeps rows safe, and deleted ones gone."""
     uri = f"{Path(path).absolute().as_uri()}?mode=rw"
     db = sqlite3.connect(uri, uri=True, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
-        db.execute(f"PRAGMA {pragma}")
-    db.execute(
-        "PRAGMA temp_store = MEMORY"
-    )  # VACUUM would leave the gallery in the system's temporary folder
+    try:
+        for pragma in PRAGMAS:
+            db.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        db.close()
+        raise
     return db
 
 
