@@ -15,7 +15,7 @@ from sameface.model import Model
 
 
 def test_doctor_times_every_embedder_and_says_what_is_fastest(monkeypatch, tmp_path):
-    monkeypatch.setenv("SAMEFACE_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("SAMEFACE_WEIGHTS_FOLDER", str(tmp_path))
     result = CliRunner().invoke(main, ["doctor", "--tune", "--json"])
     record = json.loads(result.stdout)
     for name in ("resnet29", "resnet29-int8"):
@@ -31,7 +31,7 @@ def test_doctor_times_every_embedder_and_says_what_is_fastest(monkeypatch, tmp_p
 
 
 def test_weights_that_cannot_be_opened_are_left_out_with_the_reason(monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("SAMEFACE_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("SAMEFACE_WEIGHTS_FOLDER", str(tmp_path))
     monkeypatch.setattr("sameface.model.list_shipped", dict)
     (tmp_path / "bad.toml").write_text("")
     assert list(time_embedders()) == []

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sameface.cli import main
 from sameface.errors import WeightsError
 from sameface.manifest import read_manifest
-from sameface.model import Model, list_shipped
+from sameface.model import Model, find_weights, list_shipped
 from sameface.training.toml import to_toml
 
 RESNET29 = list_shipped()["resnet29"]
@@ -26,7 +26,7 @@ Call = Callable[..., Result]
 @pytest.fixture
 def added(tmp_path, monkeypatch) -> Path:
     """Where added weights go; the folder does not exist yet."""
-    monkeypatch.setenv("SAMEFACE_WEIGHTS", str(tmp_path / "home" / "weights"))
+    monkeypatch.setenv("SAMEFACE_WEIGHTS_FOLDER", str(tmp_path / "home" / "weights"))
     monkeypatch.chdir(tmp_path)
     return tmp_path / "home" / "weights"
 
@@ -119,9 +119,37 @@ def test_the_table_for_people_has_a_line_and_the_words_of_each(added):
     shown = call("weights").stdout
     [line] = [line for line in shown.splitlines() if line.strip().startswith("resnet29  ")]
     assert line.split()[1:6] == ["128", "150", "x", "150", "11.2"]
-    assert line.split()[-2:] == ["5e-06", "CC0-1.0"]
+    assert line.split()[-3:] == ["5e-06", "CC0-1.0", "named"]
+    [line] = [line for line in shown.splitlines() if line.strip().startswith("mobilefacenet  ")]
+    assert line.split()[-3:] == ["MIT", "not", "stated"]
     assert "resnet29: ships with sameface\n  reaches: LFW View 1 98.8 %, " in shown
     assert "\n  trained on: about 3 million photographs" in shown
+
+
+def test_the_environment_names_the_embedder_where_no_option_does(added, monkeypatch):
+    monkeypatch.setenv("SAMEFACE_WEIGHTS", "nobody")
+    assert "weights 'nobody'" in call("doctor").stderr
+    assert call("doctor", "--weights", "resnet29").exit_code == 0
+
+
+def test_a_service_takes_its_embedder_from_the_environment(added, monkeypatch):
+    monkeypatch.setenv("SAMEFACE_WEIGHTS", "nobody")
+    result = call("serve", "--gallery", "people.db")
+    assert result.exit_code == 3
+    assert "weights 'nobody'" in result.stderr
+
+
+def test_a_folder_in_the_place_of_an_embedder_is_told_from_an_unknown_name(added, monkeypatch):
+    added.mkdir(parents=True)
+    monkeypatch.setenv("SAMEFACE_WEIGHTS", str(added))
+    result = call("doctor")
+    assert result.exit_code == 3
+    assert "a folder (SAMEFACE_WEIGHTS_FOLDER names that of added weights)" in result.stderr
+
+
+def test_a_folder_called_like_an_embedder_does_not_hide_it(added):
+    Path("resnet29").mkdir()
+    assert find_weights("resnet29") == RESNET29
 
 
 def test_added_weights_that_are_damaged_are_skipped_and_the_list_ends_with_3(added):
@@ -196,7 +224,7 @@ def test_a_name_that_ships_cannot_be_replaced(added):
 
 
 def test_without_the_variable_weights_go_below_the_home_folder(tmp_path, monkeypatch):
-    monkeypatch.delenv("SAMEFACE_WEIGHTS", raising=False)
+    monkeypatch.delenv("SAMEFACE_WEIGHTS_FOLDER", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert call("weights", "add", RESNET29, "--manifest", write_draft(draft_of())).exit_code == 0

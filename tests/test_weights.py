@@ -17,7 +17,7 @@ from sameface.manifest import read_manifest
 ROOT = Path(__file__).parent.parent
 WEIGHTS = ROOT / "src" / "sameface" / "weights"
 SHIPPED = sorted(path.stem for path in WEIGHTS.glob("*.onnx"))
-EIGHT_BITS = ("resnet29-int8", "resnet29-104-celeba")
+EIGHT_BITS = ("resnet29-int8",)
 
 
 @pytest.fixture

@@ -181,6 +181,11 @@ class Manifest:
     detection: DetectionSpec | None
     accuracy: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def provenance(self) -> str:
+        """Whether author and training data are named: `"named"` or `"not stated"`."""
+        return "not stated" if self.training_data.startswith("not stated") else "named"
+
 
 def read_manifest(path: Path) -> Manifest:
     """Read a manifest.

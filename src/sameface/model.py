@@ -109,7 +109,10 @@ def find_weights(weights: str | Path) -> Path:
         return path
     known = list_weights()
     if str(weights) not in known:
-        reason = f"unknown: give the path of an .onnx file, or one of {sorted(known)}"
+        fault = (
+            "a folder (SAMEFACE_WEIGHTS_FOLDER names that of added weights)" if path.is_dir() else "unknown"
+        )
+        reason = f"{fault}: give the path of an .onnx file, or one of {sorted(known)}"
         raise WeightsError(str(weights), reason)
     return known[str(weights)]
 
@@ -141,7 +144,7 @@ def list_shipped() -> dict[str, Path]:
 
 def weights_folder() -> Path:
     """Return where the weights are that `sameface weights add` brought; it need not exist."""
-    named = os.environ.get("SAMEFACE_WEIGHTS")
+    named = os.environ.get("SAMEFACE_WEIGHTS_FOLDER")
     return Path(named) if named else Path.home() / ".local" / "share" / "sameface" / "weights"
 
 

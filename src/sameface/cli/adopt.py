@@ -17,7 +17,7 @@ from sameface.compare import squared_distances
 from sameface.embed import Embedder, unit_rows
 from sameface.errors import WeightsError
 from sameface.image import find_pictures
-from sameface.manifest import Manifest, ProbabilityCurve, check_manifest, read_manifest, read_table
+from sameface.manifest import Manifest, ProbabilityCurve, check_manifest, read_manifest
 from sameface.model import Model, list_shipped, open_session
 from sameface.recognizer import Recognizer
 from sameface.runtime import onnxruntime
@@ -36,11 +36,14 @@ FARTHEST = 0.01  # L2, between the unit rows of one crop alone and in a batch
 UNCALIBRATED = {"calibrated_on": "", "impostor_pairs": 1, "rows": [{"far": 0.5, "distance": 4.0, "pairs": 1}]}
 
 
-def complete_draft(path: Path, data: bytes, *, calibrate: bool) -> tuple[dict[str, Any], Manifest]:
-    """Read a manifest that may lack the SHA-256, and the thresholds if they are to be calibrated.
+def complete_draft(
+    draft: dict[str, Any], path: Path, data: bytes, *, calibrate: bool
+) -> tuple[dict[str, Any], Manifest]:
+    """Complete a manifest that may lack the SHA-256, and the thresholds if they are to be calibrated.
 
     Args:
-        path: The manifest.
+        draft: The tables of the manifest.
+        path: Where they are from, for messages.
         data: The weights file.
         calibrate: Thresholds will be measured; those that the manifest may have are left out.
 
@@ -50,8 +53,7 @@ def complete_draft(path: Path, data: bytes, *, calibrate: bool) -> tuple[dict[st
     Raises:
         WeightsError: An entry is missing, unknown, empty or not of this network.
     """
-    table = read_table(path)
-    table.setdefault("sha256", hashlib.sha256(data).hexdigest())
+    table = {"sha256": hashlib.sha256(data).hexdigest()} | draft
     if calibrate:
         table["thresholds"] = UNCALIBRATED
         table.pop("probability", None)

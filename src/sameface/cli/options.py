@@ -73,7 +73,11 @@ far_option = click.option(
 
 EMBEDDER = (
     click.option(
-        "--weights", default="resnet29", show_default=True, help="Embedder: a name or an .onnx file."
+        "--weights",
+        default="resnet29",
+        show_default=True,
+        envvar="SAMEFACE_WEIGHTS",
+        help="Embedder: a name or an .onnx file. Without it SAMEFACE_WEIGHTS may name one.",
     ),
     click.option("--no-flip", is_flag=True, help="Do not average each face with its mirror image."),
 )

@@ -1,4 +1,4 @@
-"""The command that lists the embedders, and the one that adds one's own: weights, weights add."""
+"""The embedders: a list, a network of one's own added, one of the catalogue fetched and added."""
 
 from __future__ import annotations
 
@@ -17,9 +17,19 @@ from sameface.cli.adopt import (
     keep_weights,
     open_tested,
 )
+from sameface.cli.catalogue import (
+    build_network,
+    check_downloadable,
+    describe,
+    download_files,
+    find_entry,
+    read_files,
+    remove_parts,
+)
 from sameface.cli.demo import samples_folder
 from sameface.cli.folders import embed_folder
 from sameface.cli.measure import Run, finish_skipped
+from sameface.cli.openvino import import_onnx
 from sameface.cli.options import json_option
 from sameface.cli.output import finish, print_json, print_table
 from sameface.cli.tune import time_embedding
@@ -28,11 +38,28 @@ from sameface.embed import BATCH, Embedder
 from sameface.errors import WeightsError
 from sameface.evaluation.calibration import Calibration
 from sameface.evaluation.calibration import calibrate as find_threshold
-from sameface.manifest import read_manifest
+from sameface.manifest import Manifest, read_manifest, read_table
 from sameface.model import Model, list_added, list_weights, weights_folder
 from sameface.recognizer import Recognizer
 
-COLUMNS = ("name", "numbers", "input", "MB", "ms per face", "smallest FAR", "licence")
+COLUMNS = ("name", "numbers", "input", "MB", "ms per face", "smallest FAR", "licence", "provenance")
+
+
+people_option = click.option(
+    "--people",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Calibrate the thresholds on this folder, which holds a folder per person.",
+)
+calibrated_far_option = click.option(
+    "--far",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=1e-3,
+    show_default=True,
+    help="The false-accept rate that --people must support at least.",
+)
+replace_option = click.option(
+    "--replace", is_flag=True, help="Take the place of weights that were added under this name."
+)
 
 
 @click.group(invoke_without_command=True)
@@ -81,6 +108,7 @@ def record_of(path: Path) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "ms_per_face": round(1000 * time_embedding(embedder, batch=BATCH, repeats=3), 2),
         "licence": facts.licence,
+        "provenance": facts.provenance,
         "training_data": facts.training_data,
         "source": dict(facts.source),
         "accuracy": dict(facts.accuracy),
@@ -102,6 +130,7 @@ def print_records(records: Iterable[dict[str, Any]]) -> None:
             f"{record['ms_per_face']:.1f}",
             f"{record['smallest_far']:g}",
             record["licence"],
+            record["provenance"],
         )
         for record in records
     ]
@@ -127,28 +156,25 @@ def print_records(records: Iterable[dict[str, Any]]) -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="What is known of the network, as docs/model.md tells; sha256 and [thresholds] may be left out.",
 )
-@click.option(
-    "--people",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Calibrate the thresholds on this folder, which holds a folder per person.",
-)
-@click.option(
-    "--far",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=1e-3,
-    show_default=True,
-    help="The false-accept rate that --people must support at least.",
-)
-@click.option("--replace", is_flag=True, help="Take the place of weights that were added under this name.")
+@people_option
+@calibrated_far_option
+@replace_option
 def add(*, network: Path, draft: Path, people: Path | None, far: float, replace: bool) -> None:
     """Add a network of one's own, so that every command takes it as --weights NAME.
 
     The manifest is checked and the network tested first, on noise and on the sample photographs. It is
-    copied to $SAMEFACE_WEIGHTS, or else to ~/.local/share/sameface/weights.
+    copied to $SAMEFACE_WEIGHTS_FOLDER, or else to ~/.local/share/sameface/weights.
     """
-    data, folder = network.read_bytes(), weights_folder()
-    table, manifest = complete_draft(draft, data, calibrate=people is not None)
-    check_free(manifest.name, folder, replace=replace)
+    data = network.read_bytes()
+    table, manifest = complete_draft(read_table(draft), draft, data, calibrate=people is not None)
+    check_free(manifest.name, weights_folder(), replace=replace)
+    finish_skipped(add_network(data, table, manifest, people, far))
+
+
+def add_network(
+    data: bytes, table: dict[str, Any], manifest: Manifest, people: Path | None, far: float
+) -> list[str]:
+    """Test a network, calibrate it on people if there are any, and keep it; return what was skipped."""
     embedder = open_tested(data, manifest)
     click.echo(f"network: rows of {embedder.spec.dimension} numbers, the same alone and in a batch", err=True)
     recognizer = Recognizer(Detector(Model.load("centerface")), embedder)
@@ -159,8 +185,50 @@ def add(*, network: Path, draft: Path, people: Path | None, far: float, replace:
         found, failures = calibrate(recognizer, people, far)
         table = calibrated(table, found.thresholds, found.curve)
         click.echo(f"thresholds: down to {found.thresholds.far[-1]:g}", err=True)
-    kept = keep_weights(data, table, folder)
+    kept = keep_weights(data, table, weights_folder())
     click.echo(f"added: --weights {manifest.name} ({kept})")
+    return failures
+
+
+@weights.command()
+@click.argument("name")
+@click.option(
+    "--file",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Take this file instead of a download; an .xml and its .bin are given one after the other.",
+)
+@people_option
+@calibrated_far_option
+@replace_option
+@click.option("--yes", is_flag=True, help="Do not ask before the download.")
+def get(
+    *, name: str, files: tuple[Path, ...], people: Path | None, far: float, replace: bool, yes: bool
+) -> None:
+    """Add a network of the catalogue: downloaded from its publisher, or taken from files.
+
+    Licence, size and source are shown first. An interrupted download resumes. A file of another SHA-256
+    than the catalogue's is refused. Nothing is downloaded by any other command.
+    """
+    entry = find_entry(name)
+    click.echo(describe(entry), err=True)
+    if not entry.files:
+        raise WeightsError(name, "it has no files to get: build it as told above")
+    folder = weights_folder()
+    check_free(name, folder, replace=replace)
+    if any(file.name.endswith(".xml") for file in entry.files):
+        import_onnx()  # a missing package is told before the download
+    if not files:
+        check_downloadable(entry)
+        if not yes:
+            click.confirm(f"Download {entry.size:,} bytes?", abort=True, err=True)
+    contents = read_files(entry, files) if files else download_files(entry, folder)
+    data = build_network(entry, contents)
+    place = Path(f"{name}.toml")
+    table, manifest = complete_draft(entry.manifest(), place, data, calibrate=people is not None)
+    failures = add_network(data, table, manifest, people, far)
+    remove_parts(entry, folder)
     finish_skipped(failures)
 
 
