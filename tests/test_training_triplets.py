@@ -253,6 +253,16 @@ def test_a_triplet_whose_loss_is_0_is_not_active(rule):
     assert (stats.pairs, stats.active, stats.active_fraction) == (2, 0, 0)
 
 
+@pytest.mark.parametrize(("rule", "triplets", "active"), [("batch-all", 8, 4), ("hardest", 4, 2)])
+def test_the_active_fraction_is_of_pairs(rule, triplets, active):
+    rows = torch.eye(4)[[0, 0, 1, 2]]  # of the first person both rows are alike, all else is 2 apart
+    _, stats = triplet_loss(rows, torch.tensor([0, 0, 1, 1]), rule=rule)
+    assert (stats.pairs, stats.triplets, stats.active) == (4, triplets, active)
+    assert stats.active_fraction == 0.5
+    _, one = triplet_loss(torch.eye(3), torch.tensor([0, 0, 1]), rule=rule)  # one negative for each pair
+    assert one.active_fraction == 1
+
+
 def test_the_only_negative_is_drawn_whatever_the_generator_says():
     rows = torch.tensor([[1.0, 0, 0], [0.6, 0.8, 0], [0.6, 0, 0.8]])
     order = sort_negatives(rows, torch.tensor([0, 0, 1]))
