@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator
 
+import httpx
 import pytest
 import toy
 import uvicorn
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from service_world import png
+from starlette.requests import Request
+from starlette.responses import Response
 
 from sameface.recognizer import Recognizer
-from sameface.service import server
+from sameface.service import challenging, jobs, looking, pages, people, server, status
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
 from sameface.service.edge import PIECE
@@ -24,6 +30,7 @@ from sameface.service.server import Place, configure, listen
 
 HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 DEADLINE = 1.0  # seconds
+ROUTERS = (status, looking, challenging, people, jobs, pages)
 
 
 @contextlib.contextmanager
@@ -200,6 +207,84 @@ def test_without_an_idle_connection_the_new_one_is_closed(small: int) -> None:
         with connected(small) as new, contextlib.suppress(ConnectionResetError):
             assert ask(new) == b""
         assert all(map(is_open, busy))
+
+
+async def block(_: Request) -> Response:
+    """Keep the event loop from accepting and reading, as a busy machine does."""
+    time.sleep(0.5)
+    return Response()
+
+
+def test_who_has_sent_a_request_keeps_the_connection_before_it_is_read(
+    toy_recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "CONNECTIONS", 20)
+    app = create_app(toy_recognizer, None, ServiceConfig())
+    app.add_route("/block", block)
+    with running(app, Place("127.0.0.1", 0)) as port, contextlib.ExitStack() as stack:
+        blocker = stack.enter_context(connected(port))
+        blocker.sendall(HEAD.replace(b"/health", b"/block"))
+        time.sleep(0.1)
+        asking = [stack.enter_context(connected(port)) for _ in range(9)]
+        for connection in asking:
+            connection.sendall(HEAD)
+        silent = [stack.enter_context(connected(port)) for _ in range(20)]
+        answers = [connection.recv(65536) for connection in asking]
+        assert all(answer.startswith(b"HTTP/1.1 200 ") for answer in answers)
+        assert sum(map(is_open, silent)) <= 1
+
+
+def test_stuck_readers_make_room_before_clients_that_pause(
+    small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "STUCK_SECONDS", 0.2)
+    with contextlib.ExitStack() as stack:
+        assert httpx.get(f"http://127.0.0.1:{small}/openapi.json").status_code == 200  # encode it beforehand
+        worker = stack.enter_context(connected(small))
+        assert ask(worker).startswith(b"HTTP/1.1 200 ")
+        readers = [stack.enter_context(slow_reader(small)) for _ in range(9)]
+        time.sleep(1)
+        for _ in range(3):
+            new = stack.enter_context(connected(small))
+            assert ask(new).startswith(b"HTTP/1.1 200 ")
+        assert ask(worker).startswith(b"HTTP/1.1 200 ")
+        assert len(readers) == 9
+        assert 'sameface_connections_dropped_total{reason="full"} 4' in read_metrics(small)
+
+
+def test_answers_that_nobody_reads_are_not_made_in_advance(small: int) -> None:
+    with slow_reader(small):
+        time.sleep(1)
+        answered = re.findall(
+            r'requests_total\{method="GET",route="/openapi.json".*\} (\S+)', read_metrics(small)
+        )
+    assert sum(map(float, answered)) <= 8  # of 300; Linux would keep 4 MB of them
+
+
+def test_the_description_is_encoded_once(toy_recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    app, calls = create_app(toy_recognizer, None, ServiceConfig()), []
+    build = app.openapi
+    monkeypatch.setattr(app, "openapi", lambda: calls.append(1) or build())
+    with running(app, Place("127.0.0.1", 0)) as port:
+        answers = [httpx.get(f"http://127.0.0.1:{port}/openapi.json").json() for _ in range(2)]
+    assert answers == [build(), build()]
+    assert len(calls) == 1
+
+
+def test_no_request_waits_for_a_thread_before_it_begins() -> None:
+    routes = [route for module in ROUTERS for route in module.router.routes]
+    waiting = [route.dependant for route in routes if isinstance(route, APIRoute)]
+    assert waiting
+    while waiting:
+        dependant = waiting.pop()
+        assert is_async(dependant.call), dependant.call
+        waiting += dependant.dependencies
+
+
+def is_async(call: object) -> bool:
+    """Return whether FastAPI calls something in the event loop."""
+    call = call if inspect.isfunction(call) else getattr(call, "__call__", call)  # noqa: B004
+    return inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)
 
 
 @pytest.mark.parametrize(("name", "pause"), [("READ_SECONDS", 100.0), ("ANSWER_SECONDS", 0.05)])

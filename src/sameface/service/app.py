@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import logging
 from collections.abc import AsyncIterator
@@ -11,6 +12,8 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from sameface import __version__
 from sameface.errors import AccessFileError, MassExpiryError, UnknownPersonError
@@ -59,6 +62,7 @@ def create_app(
         title="sameface",
         version=__version__,
         description=ABOUT,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
@@ -72,8 +76,7 @@ def create_app(
     for module in (status, looking, challenging, people, jobs, pages):
         app.include_router(module.router)
     app.mount("/web", pages.web, name="web")
-    build = app.openapi
-    app.openapi = lambda: with_examples(build())  # type: ignore[method-assign]  # as FastAPI's manual says
+    add_description(app)
     if config.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -90,6 +93,18 @@ def create_app(
         )
     app.add_middleware(Edge, state=state)
     return app
+
+
+def add_description(app: FastAPI) -> None:
+    """Serve the description of the service, encoded once: that takes as long as dozens of small answers."""
+    build = app.openapi
+    app.openapi = lambda: with_examples(build())  # type: ignore[method-assign]  # as FastAPI's manual says
+    encoded = functools.cache(lambda: JSONResponse(app.openapi()).body)
+
+    async def describe(_: Request) -> Response:
+        return Response(encoded(), media_type="application/json")
+
+    app.add_route("/openapi.json", describe, include_in_schema=False)
 
 
 def with_examples(description: dict[str, Any]) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def check_expiry_role(key: Key, expires: datetime | None) -> None:
     raise ForbiddenError(f"{reason} {key.role!r}: give a later day")
 
 
-def request_id_of(request: Request, idempotency_key: IdempotencyKey = None) -> RequestId | None:
+async def request_id_of(request: Request, idempotency_key: IdempotencyKey = None) -> RequestId | None:
     """Return what tells a repetition of a request from another one; None if the client sends nothing."""
     if idempotency_key is None:
         return None

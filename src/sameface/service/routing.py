@@ -30,8 +30,8 @@ WORDS = {
 }
 
 
-def get_state(request: Request) -> State:
-    """Return what the routes share."""
+async def get_state(request: Request) -> State:
+    """Return what the routes share; async, or FastAPI calls it in a thread."""
     state: State = request.app.state.sameface
     return state
 

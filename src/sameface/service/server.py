@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import selectors
 import signal
 import socket
 import sys
@@ -26,6 +27,10 @@ HEAD_SECONDS = 30.0  # for the head of a request, from the connection or its fir
 IDLE_SECONDS = 75
 READ_SECONDS = 30.0  # for the client to take a piece of an answer
 ANSWER_SECONDS = 300.0  # for the client to take a whole answer
+FIRST_SECONDS = 1.0  # for a new connection to send its request, where others can make room
+STUCK_SECONDS = 5.0  # for the client to take a piece of an answer, where room is needed
+KEPT = 4  # the rank of a connection that nobody has to make room with
+SEND_BUFFER = 131_072  # bytes of answers in the kernel for a connection; Linux would take up to 4 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +63,19 @@ def most_connections() -> int:
 class LimitedProtocol(H11Protocol):
     """HTTP/1.1 as uvicorn speaks it, with limits on connections, heads and slow readers.
 
-    Over the limit for all connections, or for those of one address, the one that has been idle for longest is
-    closed, first among those that never sent a request. If none is idle, the new one is closed.
+    Over the limit for all connections, or for those of one address, one of them is closed: the one that has
+    waited for longest of the first kind that there is. The kinds are: without a request for `FIRST_SECONDS`;
+    with an answer that was not read for `STUCK_SECONDS`; without a request; idle. If there is none, the new
+    one is closed. A connection whose request has arrived is kept, even if it was not read yet.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._deadline: asyncio.TimerHandle | None = None
         self._read_deadline: asyncio.TimerHandle | None = None
-        self._answer: tuple[object, float] = (
-            None,
-            0.0,
-        )  # the cycle whose answer is read slowly, and when it must be read
-        self._active = 0.0
+        # The cycle whose answer is read slowly, and when it must be read.
+        self._answer: tuple[object, float] = (None, 0.0)
+        self._since = 0.0  # when it began to wait: for its first request, for the next, or to be read
         self._metrics: Metrics = self.config.app.state.sameface.metrics  # type: ignore[union-attr]
 
     @property
@@ -79,16 +84,27 @@ class LimitedProtocol(H11Protocol):
         return self.client[0] if self.client else ""
 
     @property
-    def idle(self) -> bool:
-        """Whether no request is under way and nothing is left to be read."""
-        answered = self.cycle is None or self.cycle.response_complete
-        return answered and self.transport.get_write_buffer_size() == 0
+    def rank(self) -> int:
+        """The kind of connection that this is: where one must be closed, the lowest; `KEPT` is not closed."""
+        waited = self.loop.time() - self._since
+        if self.cycle is None:
+            return 0 if waited > FIRST_SECONDS else 2
+        if self.flow.write_paused:
+            return 1 if waited > STUCK_SECONDS else KEPT
+        return 3 if self.cycle.response_complete else KEPT
+
+    @property
+    def unread(self) -> bool:
+        """Whether the client has sent something that was not read yet, such as its first request."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.transport.get_extra_info("socket"), selectors.EVENT_READ)
+            return bool(selector.select(0))
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head, and make room for this connection."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=1, low=0)  # whatever is not read pauses; TLS cannot do 0
-        self._active = self.loop.time()
+        self._since = self.loop.time()
         self._wait()
         self._make_room()
         self._metrics.connections.set(len(self.connections))
@@ -100,9 +116,9 @@ class LimitedProtocol(H11Protocol):
         crowd = here if len(here) > most // 2 else everyone
         if crowd is everyone and len(everyone) <= most:
             return
-        idle = [each for each in crowd if each is not self and each.idle]
-        last = min(idle, key=lambda each: (each.cycle is not None, each._active), default=self)
-        last._drop("full")
+        others = sorted(set(crowd) - {self}, key=lambda each: (each.rank, each._since))
+        waiting = (each for each in others if each.rank < KEPT)
+        next((each for each in waiting if each.flow.write_paused or not each.unread), self)._drop("full")
 
     def _drop(self, reason: str) -> None:
         """Close at once, without what was not read yet."""
@@ -113,7 +129,7 @@ class LimitedProtocol(H11Protocol):
     def pause_writing(self) -> None:
         """Begin to wait for a client that does not read."""
         super().pause_writing()
-        now = self.loop.time()
+        self._since = now = self.loop.time()
         if self._answer[0] is not self.cycle:
             self._answer = (self.cycle, now + ANSWER_SECONDS)
         wait = min(READ_SECONDS, self._answer[1] - now)
@@ -128,9 +144,13 @@ class LimitedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Wait on if the head is not whole yet."""
-        self._active = self.loop.time()
         super().data_received(data)
         self._wait()
+
+    def on_response_complete(self) -> None:
+        """Be idle from now on."""
+        self._since = self.loop.time()
+        super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""
@@ -177,7 +197,9 @@ def listen(place: Place) -> socket.socket:
         OSError: It is taken, or may not be had.
     """
     family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
-    return socket.create_server((place.host, place.port), family=family, backlog=BACKLOG)
+    listening = socket.create_server((place.host, place.port), family=family, backlog=BACKLOG)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # connections inherit it
+    return listening
 
 
 def address_of(place: Place, listening: socket.socket) -> str:
