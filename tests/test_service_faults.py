@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -338,7 +339,9 @@ def test_a_client_that_hangs_up_leaves_nothing_behind(place: tuple[httpx.Client,
 
     with pytest.raises(ConnectionError):
         client.post("/v1/people", content=stop(), headers={"Content-Type": "application/json"})
-    assert "sameface_buffered_bytes 0.0" in client.get("/metrics").text
+    end = time.monotonic() + 10  # until the service has seen that the connection is closed
+    while "sameface_buffered_bytes 0.0" not in client.get("/metrics").text:
+        assert time.monotonic() < end
     assert state_of(gallery) == before
 
 
