@@ -25,13 +25,13 @@ from sameface.thresholds import Thresholds
 KIND = "sameface adapter 1"
 ARRAYS = ("matrix", "bends", "offsets")
 
-# What zipfile, its decompressors, NumPy and json raise on a file that is damaged or made to break them.
+# What zipfile, its decompressors, NumPy and json raise on a file that is damaged or made to break them: NumPy
+# also a TypeError, on the header of an array. A file may be large, or say so, so that memory runs short.
 ARCHIVE_ERRORS = (
     ArithmeticError,
     AttributeError,
     EOFError,
     LookupError,
-    MemoryError,
     OSError,
     RuntimeError,
     TypeError,
@@ -132,6 +132,8 @@ class Adapter:
             return cls(**arrays, **facts)
         except FileNotFoundError as error:
             raise AdapterError(str(path), "there is no such file") from error
+        except MemoryError as error:
+            raise AdapterError(str(path), "not an adapter, or not enough memory to read it") from error
         except ARCHIVE_ERRORS as error:
             reason = "not an adapter, or damaged: make it again with `sameface gallery fit-adapter`"
             raise AdapterError(str(path), reason) from error

@@ -45,7 +45,6 @@ DECODER_ERRORS = (
     AttributeError,
     EOFError,
     LookupError,
-    MemoryError,
     OSError,
     PIL.Image.DecompressionBombError,
     RuntimeError,
@@ -192,8 +191,8 @@ def open_picture(data: bytes, name: str, max_pixels: int) -> PIL.Image.Image:
     except PIL.Image.DecompressionBombError as error:
         size, limit = map(int, re.findall(r"\d+", str(error))[:2])
         raise ImageTooLargeError(name, "pixels", size, min(limit, max_pixels)) from error
-    except DECODER_ERRORS as error:
-        raise ImageError(name, f"damaged file ({one_line(error)})") from error
+    except (*DECODER_ERRORS, MemoryError) as error:
+        raise ImageError(name, describe(error, "damaged file")) from error
     pixels = picture.width * picture.height
     most = min(max_pixels, WEBP_PIXELS) if picture.format == "WEBP" else max_pixels
     if pixels > most:
@@ -219,8 +218,18 @@ def decode_picture(picture: PIL.Image.Image, name: str) -> Image:
         picture.load()
         upright(picture)
         return to_rgb(picture)
-    except DECODER_ERRORS as error:
-        raise ImageError(name, f"damaged or truncated {picture.format} file ({one_line(error)})") from error
+    except (*DECODER_ERRORS, MemoryError) as error:
+        raise ImageError(name, describe(error, f"damaged or truncated {picture.format} file")) from error
+
+
+def describe(error: Exception, otherwise: str) -> str:
+    """Return why a picture cannot be decoded: memory runs short, or otherwise what is given."""
+    return "not enough memory to decode it" if is_shortage(error) else f"{otherwise} ({one_line(error)})"
+
+
+def is_shortage(error: Exception) -> bool:
+    """Return whether memory ran short; most of the decoders in C say so in words only."""
+    return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
 
 
 def one_line(error: Exception) -> str:

@@ -108,6 +108,8 @@ def read_faces(path: Path, signature: str, wanted: tuple[str, ...]) -> Columns:
     read = read_npz if path.suffix == ".npz" else read_parquet
     try:
         theirs, columns = read(path, wanted)
+    except MemoryError as error:
+        raise BadInputError(f"cannot use {str(path)!r}: not enough memory to read it") from error
     except ARCHIVE_ERRORS as error:
         told = "damaged, or not written by `sameface embed` or `sameface group`"
         raise BadInputError(f"cannot use {str(path)!r}: {told} ({error})") from error

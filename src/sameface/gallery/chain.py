@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sameface.gallery.backend import Statements
+from sameface.gallery.damage import expect_type
 
 START = "0" * 64  # stands in the place of a hash before the first entry
 
@@ -93,7 +94,10 @@ def hash_link(before: str, number: int, facts: Mapping[str, Any]) -> str:
 
 def append_link(db: Statements, facts: Mapping[str, Any]) -> Link:
     """Return the next entry of the chain, and let it end there; the caller keeps the entry itself."""
-    number, head = db.execute("SELECT last + 1, head FROM chain").fetchone()
+    found = db.execute("SELECT last + 1, head FROM chain").fetchone()
+    expect_type(found, Sequence)  # None where somebody took the row away
+    number, head = found
+    expect_type(number, int)
     link = Link(int(number), facts, hash_link(head, int(number), facts))
     db.execute("UPDATE chain SET last = ?, head = ?", (link.number, link.hash))
     return link

@@ -14,19 +14,25 @@ import numpy as np
 
 from sameface.arrays import are_unit_rows
 from sameface.atomic import may_others
-from sameface.errors import MissingKeyError, SealError
+from sameface.errors import GalleryFileError, MissingKeyError, SealError
 from sameface.gallery.address import parse_address
 from sameface.gallery.backend import Backend
+from sameface.gallery.damage import DATA_ERRORS, SHAPE_ERRORS
 from sameface.gallery.database import Database, connect, migrate, translated
 from sameface.gallery.index import SUFFIX as INDEX
 from sameface.gallery.keys import NO_KEYS, Keys
 from sameface.gallery.opening import open_backend
 from sameface.gallery.receipts import verify_receipts
-from sameface.image import DECODER_ERRORS
 
 PAGE = 2000  # faces that are read at once
 MOST = 20  # lines of SQLite's own checks
 FILES = ("", "-wal", "-shm", INDEX, ".upgraded", ".access")  # endings of what lies beside a gallery
+UNREADABLE: tuple[type[Exception], ...] = (
+    *DATA_ERRORS,
+    *SHAPE_ERRORS,
+    GalleryFileError,
+    SealError,
+)  # of a row, whatever its type
 OBJECTS = (
     "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' AND name NOT LIKE '%milvus%'"
 )
@@ -192,7 +198,7 @@ def judge_page(database: Backend, found: Sequence[tuple[Any, ...]], width: int |
         rows = database.decode_rows([face for face, *_ in found], [row for *_, row in found])
         if not found or (len(rows[0]) == width and are_unit_rows(np.stack(rows)).all()):
             return [None] * len(found)
-    except (*DECODER_ERRORS, SealError):
+    except UNREADABLE:
         pass  # one of them is to blame
     return [judge_row(database, face, kept, width) for face, _, _, kept in found]
 
@@ -201,7 +207,7 @@ def judge_row(database: Backend, face: int, kept: Any, width: int | None) -> str
     """Return why no search can use what is kept of a row, or None."""
     try:
         [row] = database.decode_rows([face], [kept])
-    except (*DECODER_ERRORS, SealError) as error:
+    except UNREADABLE as error:
         return f"its embedding cannot be read ({error})"
     if len(row) != width:
         return f"its embedding has {len(row)} numbers, wanted {width}"

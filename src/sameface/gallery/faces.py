@@ -13,6 +13,8 @@ from sameface.arrays import Embeddings, Image, expect_shape, expect_unit_rows
 from sameface.errors import FaceTakenError
 from sameface.face import overlaps
 from sameface.gallery.backend import Row, Statements
+from sameface.gallery.damage import expect_type
+from sameface.image import DECODER_ERRORS, is_shortage
 from sameface.template import Template
 
 SAME_PLACE = 0.5  # two boxes of one picture that overlap by more are one face
@@ -86,8 +88,18 @@ def encode_crop(crop: Image) -> bytes:
 
 
 def decode_crop(data: bytes) -> Image:
-    """Return a crop from its PNG file."""
-    return np.asarray(PIL.Image.open(io.BytesIO(data)))
+    """Return a crop from its PNG file.
+
+    Raises:
+        ValueError: It is none, or damaged.
+    """
+    expect_type(data, bytes)
+    try:
+        return np.asarray(PIL.Image.open(io.BytesIO(data), formats=("PNG",)))
+    except DECODER_ERRORS as error:
+        if is_shortage(error):
+            raise MemoryError(str(error)) from error
+        raise ValueError(f"a damaged PNG file ({error})") from error
 
 
 def read_template(row: Row, embedding: Embeddings, crop: Image | None) -> Template:

@@ -17,7 +17,7 @@ from sameface.errors import (
     UnknownPersonError,
 )
 from sameface.gallery.backend import Backend, Row, Statements
-from sameface.gallery.damage import undamaged
+from sameface.gallery.damage import expect_type, undamaged
 from sameface.gallery.faces import BOX, next_number
 from sameface.gallery.names import clean_name
 from sameface.gallery.receipts import Deletion, Merge
@@ -93,7 +93,10 @@ def read_people(database: Backend, rows: Iterable[Row]) -> list[Person]:
 
 def from_seconds(expires: Any) -> datetime | None:
     """Return the moment that a gallery keeps in seconds since 1970."""
-    return None if expires is None else datetime.fromtimestamp(expires, UTC)
+    if expires is None:
+        return None
+    expect_type(expires, int, float)
+    return datetime.fromtimestamp(expires, UTC)
 
 
 def list_faces(database: Backend, person: int, limit: int | None, after: int) -> list[EnrolledFace]:
@@ -102,6 +105,9 @@ def list_faces(database: Backend, person: int, limit: int | None, after: int) ->
                WHERE person_id = ? AND id > ? ORDER BY id"""
     rows = read_page(database, query, limit, person, after)
     with undamaged(database.path, "a face"), np.errstate(over="raise"):
+        for row in rows:
+            for value in row:
+                expect_type(value, int, float)
         return [
             EnrolledFace(number, np.array(box, np.float32), float(score), bool(crop))
             for number, *box, score, crop in rows

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sameface.gallery import chain
-from sameface.gallery.backend import Backend, Statements
+from sameface.gallery.backend import Backend, Row, Statements
 from sameface.gallery.chain import Ends, Link, Verdict
-from sameface.gallery.damage import undamaged
+from sameface.gallery.damage import SHAPE_ERRORS, expect_type, undamaged
 from sameface.gallery.records import Erasure, Reason, Receipt
 
 # What no receipt can speak of, because nothing here knows of it.
@@ -64,17 +64,26 @@ class Merge:
 
 def write_receipt(db: Statements, reason: Reason, gone: Deletion, now: float) -> int:
     """Write down what the open transaction deletes, and return the number of the entry."""
-    (origin,) = db.execute("SELECT origin FROM numbers").fetchone()
-    return append(db, {"kind": DELETION, "reason": reason, "gallery": origin, "time": now, **asdict(gone)})
+    facts = {"kind": DELETION, "reason": reason, "gallery": read_origin(db), "time": now}
+    return append(db, facts | asdict(gone))
 
 
 def write_merge(db: Statements, merge: Merge, now: float) -> int:
     """Write down that the open transaction merges two people, and return the number of the entry."""
-    (origin,) = db.execute("SELECT origin FROM numbers").fetchone()
     none = {"face": None, "crops": 0, "pictures": 0}
-    return append(
-        db, {"kind": MERGE, "reason": MERGE, "gallery": origin, "time": now, **none, **asdict(merge)}
-    )
+    facts = {"kind": MERGE, "reason": MERGE, "gallery": read_origin(db), "time": now}
+    return append(db, facts | none | asdict(merge))
+
+
+def read_origin(db: Statements) -> str:
+    """Return what tells this gallery from others.
+
+    Raises:
+        ValueError: It is no text.
+    """
+    (origin,) = db.execute("SELECT origin FROM numbers").fetchone()
+    expect_type(origin, str)
+    return str(origin)
 
 
 def write_erasure(db: Statements, through: int, places: Mapping[str, bool], now: float) -> None:
@@ -89,7 +98,7 @@ def write_erasure(db: Statements, through: int, places: Mapping[str, bool], now:
     found = db.execute("SELECT facts FROM receipts WHERE number = ?", (through,)).fetchone()
     if found is None:
         return
-    facts = json.loads(found[0])
+    facts = parse_facts(found[0])
     if facts["kind"] != ERASURE or facts["places"] != places:
         append(db, {"kind": ERASURE, "time": now, "through": through, "places": dict(places)})
 
@@ -107,6 +116,7 @@ def last_number(database: Backend) -> int:
     found = database.read("SELECT last FROM chain")
     with undamaged(database.path, "a receipt"):
         [(number,)] = found
+        expect_type(number, int)
         return int(number)
 
 
@@ -114,15 +124,27 @@ def is_unfinished(database: Backend) -> bool:
     """Return whether bytes of the last deletion or merge are not known to be gone."""
     found = database.read("SELECT facts FROM receipts ORDER BY number DESC LIMIT 1")
     with undamaged(database.path, "a receipt"):
-        return bool(found) and json.loads(found[0][0])["kind"] != ERASURE
+        return bool(found) and parse_facts(found[0][0])["kind"] != ERASURE
 
 
 def read_receipts(database: Backend, after: int = 0) -> list[Receipt]:
     """Return what was deleted, in order; the entries behind the number `after`."""
     found = database.read(f"SELECT {COLUMNS} FROM receipts WHERE number > ? ORDER BY number", after)
-    with undamaged(database.path, "a receipt"):
-        links = [Link(number, json.loads(words), hashed) for number, words, hashed in found]
+    with undamaged(database.path, "a receipt", *SHAPE_ERRORS):
+        links = [Link(number, parse_facts(words), hashed) for number, words, hashed in found]
         return list(join_erasures(links))[::-1]
+
+
+def parse_facts(words: Any) -> dict[str, Any]:
+    """Return what an entry says.
+
+    Raises:
+        ValueError: It is no JSON object.
+    """
+    expect_type(words, str)
+    facts = json.loads(words)
+    expect_type(facts, dict)
+    return dict(facts)
 
 
 def join_erasures(links: Sequence[Link]) -> Iterator[Receipt]:
@@ -176,7 +198,20 @@ def verify_receipts(database: Backend, expected: Collection[str] = ()) -> Verdic
     found = database.read(query)
     links = (read_link(*row[4:]) for row in found if row[4] is not None)
     with undamaged(database.path, "where the receipts end"):
-        return chain.verify_links(lambda: Ends(*found[0][:4]), links, expected)
+        ends = read_ends(found[0])
+        return chain.verify_links(lambda: ends, links, expected)
+
+
+def read_ends(row: Row) -> Ends:
+    """Return where the chain begins and ends.
+
+    Raises:
+        ValueError: A number is none.
+    """
+    first, anchor, last, head, *_ = row
+    expect_type(first, int)
+    expect_type(last, int)
+    return Ends(first, anchor, last, head)
 
 
 def read_link(number: int, words: Any, hashed: str) -> Link:

@@ -29,7 +29,7 @@ from sameface.gallery.database import (
 )
 from sameface.gallery.gallery import Gallery
 from sameface.gallery.people import delete_face, delete_person, merge_people
-from sameface.gallery.receipts import COLUMNS, ERASURE, read_link, write_merge, write_receipt
+from sameface.gallery.receipts import COLUMNS, ERASURE, read_ends, read_link, write_merge, write_receipt
 from sameface.gallery.records import Reason
 from sameface.gallery.schema import APPLICATION_ID
 from sameface.gallery.upgrade import upgraded_path
@@ -225,9 +225,9 @@ def read_replaced(db: sqlite3.Connection) -> Replaced | None:
     try:
         [(origin, last)] = db.execute("SELECT origin, last FROM numbers").fetchall()
         [(sealed,)] = db.execute("SELECT count(*) FROM data_keys").fetchall()
-        ends = Ends(*db.execute(chain.ENDS).fetchone())
+        [ends] = map(read_ends, db.execute(chain.ENDS))
         links = [read_link(*row) for row in db.execute(f"SELECT {COLUMNS} FROM receipts ORDER BY number")]
-    except (sqlite3.DatabaseError, TypeError, ValueError):
+    except (sqlite3.DatabaseError, ValueError):
         return None
     return Replaced(origin, last, bool(sealed), ends, tuple(links)) if last else None
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 
 from sameface.gallery.backend import Backend, Statements
-from sameface.gallery.damage import undamaged
+from sameface.gallery.damage import SHAPE_ERRORS, undamaged
 from sameface.thresholds import Thresholds
 
 
@@ -31,7 +31,7 @@ def decode_thresholds(path: str, facts: str | None) -> Thresholds | None:
     Raises:
         GalleryFileError: They are damaged.
     """
-    with undamaged(path, "the thresholds"):
+    with undamaged(path, "the thresholds", *SHAPE_ERRORS):
         return None if facts is None else Thresholds.from_facts(json.loads(facts))
 
 

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from sameface.errors import EncryptionError, MissingKeyError, SealError, WrongKeyError
+from sameface.errors import EncryptionError, GalleryFileError, MissingKeyError, SealError, WrongKeyError
 from sameface.gallery.backend import Row, Statements
 from sameface.gallery.keys import Key, KeySource
 
@@ -78,9 +78,18 @@ class Vault:
 
         Raises:
             SealError: A value is damaged, or not where it was written.
+            GalleryFileError: A value that is not sealed is no bytes.
             MissingKeyError, WrongKeyError, KeyFileError: The key is not at hand.
         """
-        return self.open_sealed(column, faces, values) if self.is_sealed else list(values)
+        if self.is_sealed:
+            return self.open_sealed(column, faces, values)
+        for face, value in zip(faces, values, strict=True):
+            if not isinstance(value, bytes):
+                what = "an embedding" if column == "embedding" else "a crop"
+                raise GalleryFileError(
+                    self.path, f"damaged: {what} (of face {face}) is no bytes: take a backup"
+                )
+        return list(values)
 
     def open_sealed(self, column: Column, faces: Sequence[int], values: Sequence[bytes]) -> list[bytes]:
         """Return what was sealed, as `open` does, even after the open transaction deleted the keys."""
@@ -89,10 +98,12 @@ class Vault:
 
     def _open(self, seal: Any, column: Column, face: int, value: bytes) -> bytes:
         """Open one value."""
+        if not isinstance(value, bytes):
+            raise SealError(self.path, f"{column} of face {face}")
         try:
             sealer = self.sealer(seal.read_number(value))
             plain: bytes = sealer.open(seal.name_place(column, face), value)
-        except (seal.BrokenSealError, TypeError) as error:
+        except seal.BrokenSealError as error:
             raise SealError(self.path, f"{column} of face {face}") from error
         return plain
 
@@ -119,9 +130,11 @@ def unwrap(path: str, number: int, kept: tuple[bytes, str], key: Key) -> Sealer:
     if key.fingerprint != wanted:
         raise WrongKeyError(path, wanted, key.fingerprint)
     seal = import_seal(path)
+    if not isinstance(wrapped, bytes):
+        raise SealError(path, "data key")
     try:
         sealer: Sealer = seal.Sealer.unwrap(number, wrapped, key)
-    except (seal.BrokenSealError, TypeError) as error:
+    except seal.BrokenSealError as error:
         raise SealError(path, "data key") from error
     return sealer
 
