@@ -96,6 +96,26 @@ def test_where_hardly_any_pair_is_one_persons_the_chance_says_so():
     assert chances == pytest.approx(own / (own + others), rel=0.2)
 
 
+@pytest.mark.parametrize(("wrong", "stated"), [(0.001, 0.002), (0.02, 0.04)])
+def test_a_small_chance_holds_for_other_people_too(wrong, stated):
+    # Far apart, of the pairs of one person only those are left whose label is wrong: about twice their part.
+    rows, person = draw_rows([20] * 600, spread=0.5, seed=5)
+    rng = np.random.default_rng(4)
+    moved = rng.random(len(rows)) < wrong
+    person = np.where(moved, rng.permutation(person), person)
+    order = np.argsort(person, kind="stable")
+    rows, person = rows[order], person[order]
+    fitted, held_out = (
+        calibrate(rows[half], person[half] - person[half].min(), far=1e-2, words="toy rows", repeats=2)
+        for half in (person < 300, person >= 300)
+    )
+    said = fitted.curve.chances(bin_distances())
+    about = (said > stated / 2) & (said < stated * 2)
+    own, others = held_out.counts[:, about].sum(axis=1) / held_out.counts.sum(axis=1)
+    assert others > 0.3  # of the pairs of different people: not a corner of the curve
+    assert stated / 2 < own / (own + others) < stated * 2.5
+
+
 def test_kinds_that_do_not_overlap_still_give_finite_chances():
     counts = np.zeros((2, len(bin_distances())), np.int64)
     counts[0, np.searchsorted(bin_distances(), 0.1)] = 5

@@ -435,8 +435,8 @@ def test_rows_that_are_no_embeddings_are_neither_enrolled_nor_identified(
 ) -> None:
     gallery.enroll("Red", [face(toy.RED)])
     row = toy.row_of(toy.BLUE) * np.float32(length)
-    with pytest.raises(ValueError, match="embedding must be finite and of length 1"):
-        gallery.enroll("Blue", [replace(face(toy.BLUE, "b"), embedding=row)])
+    with pytest.raises(ValueError, match="embedding must be finite and of length 1, row 1"):
+        gallery.enroll("Blue", [face(toy.BLUE, "b"), replace(face(toy.BLUE, "c"), embedding=row)])
     assert gallery.people() == [Person("Red", 1)]
     for closed_set in (False, True):
         with pytest.raises(ValueError, match="rows must be finite and of length 1, row 1"):

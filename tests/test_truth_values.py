@@ -11,7 +11,7 @@ import pytest
 from sameface import challenge, client
 from sameface.compare import Decision
 from sameface.face import Face
-from sameface.gallery import chain
+from sameface.gallery import chain, check
 from sameface.gallery.records import Identification, Match
 
 SOURCE = Path(__file__).parent.parent / "src" / "sameface"
@@ -51,6 +51,8 @@ ANSWERS = {
     "one of two named by a service": (identified(0, 1), True),
     "nobody named by a service": (identified(0), False),
     "no face found by a service": (identified(), False),
+    "a sound gallery": (check.Report(0, 0, ()), True),
+    "a gallery with a fault": (check.Report(1, 1, (check.Fault("row", "face 1"),)), False),
     "a challenge passed at a service": (step("passed"), True),
     "a challenge under way at a service": (step("running"), False),
 }
@@ -61,10 +63,26 @@ def test_the_truth_value_of_an_answer_is_its_yes(answer: object, yes: bool) -> N
     assert bool(answer) is yes
 
 
+# Facts of a record, and no answer to a question: `if erasure:` asks whether there is one.
+RECORDS = {
+    "Erasure": "complete",  # of the places where bytes were erased
+    "ReceiptAnswer": "complete",  # the same, in JSON
+    "Timeline": "complete",  # of a video that was read to its end
+    "Candidates": "complete",  # of the first pass of a search
+    "Backup": "faults",  # of the gallery that was copied
+    "Restored": "faults",  # of the backup that was put in place
+}
+
+
 def test_every_class_with_a_yes_or_no_has_a_truth_value() -> None:
+    records = []
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.ClassDef):
                 methods = {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
-                if {"same", "named"} & methods:
-                    assert "__bool__" in methods, f"{path.name}: {node.name}"
+                fields = {ast.unparse(part.target) for part in node.body if isinstance(part, ast.AnnAssign)}
+                facts = {"passed", "intact", "complete", "faults"} & (methods | fields)
+                if "__bool__" not in methods:
+                    assert not {"same", "named"} & methods, f"{path.name}: {node.name}"
+                    records += [(node.name, fact) for fact in facts]
+    assert sorted(records) == sorted(RECORDS.items())

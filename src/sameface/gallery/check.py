@@ -58,7 +58,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of a check.
+    """What came of a check; true if there are no faults.
 
     Attributes:
         people: How many people are enrolled.
@@ -71,6 +71,10 @@ class Report:
     faces: int
     faults: tuple[Fault, ...]
     unchecked: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether nothing was found to be wrong, in what could be checked."""
+        return not self.faults
 
 
 def check_gallery(place: str | os.PathLike[str], keys: Keys = NO_KEYS) -> Report:

@@ -115,11 +115,13 @@ def read_template(row: Row, embedding: Embeddings, crop: Image | None) -> Templa
 
 
 def check_width(db: Statements, templates: Sequence[Template]) -> None:
-    """Raise unless every embedding is as wide as the first that was ever enrolled."""
-    (width,) = db.execute("SELECT dimension FROM pipeline").fetchone()
+    """Raise unless every embedding is a unit row, and as wide as the first that was ever enrolled."""
+    if not templates:
+        return
+    (known,) = db.execute("SELECT dimension FROM pipeline").fetchone()
+    width = known or len(templates[0].embedding)
     for template in templates:
-        expect_shape("embedding", template.embedding, (width or "d",), np.float32)
-        expect_unit_rows("embedding", template.embedding[None])
-        if width is None:
-            width = len(template.embedding)
-            db.execute("UPDATE pipeline SET dimension = ?", (width,))
+        expect_shape("embedding", template.embedding, (width,), np.float32)
+    expect_unit_rows("embedding", np.stack([template.embedding for template in templates]))
+    if known is None:
+        db.execute("UPDATE pipeline SET dimension = ?", (width,))
