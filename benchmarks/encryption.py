@@ -98,7 +98,7 @@ def open_once(place: Path, pipeline: Pipeline, keys: Keys, probes: Embeddings) -
 
     def act() -> None:
         with Gallery.open(place, pipeline, keys=keys) as gallery:
-            gallery.identify(probes[:1])
+            gallery.identify(probes[:1], rule="rows")
 
     large, database.LARGE = database.LARGE, 10**9
     try:
@@ -135,12 +135,12 @@ def by_turns(
 
 def identify_one(gallery: Gallery, world: World, number: int) -> None:
     """Identify one probe."""
-    gallery.identify(world.probes[number % len(world.probes)][None])
+    gallery.identify(world.probes[number % len(world.probes)][None], rule="rows")
 
 
 def identify_all(gallery: Gallery, world: World, _number: int) -> None:
     """Identify a batch."""
-    gallery.identify(world.probes)
+    gallery.identify(world.probes, rule="rows")
 
 
 def enroll_one(gallery: Gallery, world: World, number: int) -> None:

@@ -42,16 +42,17 @@ from sameface.gallery.backend import Statements
 from sameface.gallery.codes import LOWEST, TILE, UNIT, CodedProbes, Coder, Codes, Errors, Frame, Tiles
 from sameface.gallery.indexed import MORE, Indexed
 from sameface.gallery.scan import Scanner, split
-from sameface.gallery.search import Known, Near, Wish
+from sameface.gallery.search import Known, Limits, Near, Wish
 from sameface.model import Model
 from sameface.template import Template
-from sameface.thresholds import Thresholds
+from sameface.thresholds import GalleryThreshold, Thresholds
 from sameface.training.pictures import open_pictures
 from timing import alternate
 
 TOP, SURE = 10, 1000
 BATCH = 64
 WISH = Wish(k=TOP, most=1, closed_set=True)
+LIMITS = Limits(Thresholds((0.1,), (4.0,), (1,), 10, ""), GalleryThreshold(4.0, 0.1, 0.1, extrapolated=False))
 ROUNDS = 7
 TIMES = 3  # somebody is enrolled and forgotten
 FACES, PER = 4, 5  # faces of a person; numbers that they and the person take
@@ -192,7 +193,7 @@ def exact(world: World, probe: Embeddings) -> tuple[NDArray[np.float32], NDArray
 def count_same(world: World, probes: Embeddings, known: Known) -> int:
     """Return for how many probes the nearest faces are the true ones, in order and to the last bit."""
     same = 0
-    for probe, near in zip(probes, known.measure(probes, 1, WISH), strict=True):
+    for probe, near in zip(probes, known.measure(probes, LIMITS, WISH), strict=True):
         ours, truth = nearest(near), exact(world, probe)
         same += np.array_equal(ours[0], truth[0]) and np.array_equal(ours[1], truth[1])
     return same
@@ -239,17 +240,21 @@ def compare_searches(world: World, gallery: Gallery) -> list[Target]:
     for index in flat.values():
         index.add(world.rows)
     steps: dict[str, Callable[[], object]] = {
-        "one: sameface, 10 nearest": in_turn(world.probes, lambda one: list(known.measure(one, 1, WISH))),
+        "one: sameface, 10 nearest": in_turn(
+            world.probes, lambda one: list(known.measure(one, LIMITS, WISH))
+        ),
         "one: sameface, 10 nearest of a stranger": in_turn(
-            world.strangers, lambda one: list(known.measure(one, 1, WISH))
+            world.strangers, lambda one: list(known.measure(one, LIMITS, WISH))
         ),
         "one: sameface, identify": in_turn(world.probes, gallery.identify),
         "one: NumPy X @ q, argpartition": in_turn(world.probes, partial(search_numpy, world.rows)),
         **{f"one: {name}": in_turn(world.probes, partial(search_flat, i)) for name, i in flat.items()},
     }
     batches: dict[str, Callable[[], object]] = {
-        "batch: sameface, 10 nearest": lambda: list(known.measure(world.probes, 1, WISH)),
-        "batch: sameface, 10 nearest of strangers": lambda: list(known.measure(world.strangers, 1, WISH)),
+        "batch: sameface, 10 nearest": lambda: list(known.measure(world.probes, LIMITS, WISH)),
+        "batch: sameface, 10 nearest of strangers": lambda: list(
+            known.measure(world.strangers, LIMITS, WISH)
+        ),
         **{f"batch: {name}": partial(index.search, world.probes, TOP) for name, index in flat.items()},
     }
     turns = alternate(steps, rounds=BATCH) | alternate(batches, rounds=ROUNDS)
@@ -327,7 +332,7 @@ def compare_loops(world: World, gallery: Gallery) -> None:
     encodings = list(rows)
     known = gallery._db.load(gallery._need_pipeline().signature)
     steps: dict[str, Callable[[], object]] = {
-        f"sameface, {len(world.rows):,} faces": lambda: list(known.measure(probe[None], 1, WISH)),
+        f"sameface, {len(world.rows):,} faces": lambda: list(known.measure(probe[None], LIMITS, WISH)),
         f"face_recognition's face_distance, {SMALL:,}": lambda: np.linalg.norm(
             np.array(encodings) - probe, axis=1
         ),
@@ -444,7 +449,7 @@ pipeline = Pipeline(Embedder(Model.load("resnet29")))
 probe = np.load(sys.argv[2])
 loaded = time.perf_counter()
 with Gallery.open(sys.argv[1], pipeline) as gallery:
-    gallery.identify(probe)
+    gallery.identify(probe, rule="rows")
     print(time.perf_counter() - loaded, time.perf_counter() - start)
 """
 
@@ -487,7 +492,7 @@ def measure_one_face(world: World, gallery: Gallery) -> list[Target]:
         clock = [time.perf_counter()]
         gallery.enroll(name, [Template(picture, BOX, 1, row)])
         clock.append(time.perf_counter())
-        [answer] = gallery.identify(row[None])
+        [answer] = gallery.identify(row[None], rule="rows")
         clock.append(time.perf_counter())
         assert answer.matches[0].name == name
         with known.snapshot() as file:
@@ -545,7 +550,7 @@ def main() -> int:
     targets: list[Target] = []
     with Gallery.open(world.place, pipeline) as gallery:
         start = time.perf_counter()
-        gallery.identify(world.probes[:1])
+        gallery.identify(world.probes[:1], rule="rows")
         print(f"first search, with an index to make if there is none: {time.perf_counter() - start:.2f} s")
     if "open" in choices.parts:
         targets += measure_opening(world, choices.folder)

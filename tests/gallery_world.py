@@ -41,7 +41,12 @@ class OneThreshold:
 
     def __init__(self, distance: float) -> None:
         self.thresholds = self
+        self.population = "mixed"
+        self.templates = ()
         self.distance = distance
+
+    def template_factors(self, counts: np.ndarray) -> np.ndarray:
+        return np.ones(len(counts))
 
     def at_gallery(self, size: int, far: float | None) -> GalleryThreshold:
         return GalleryThreshold(self.distance, 0.01, 0.01, extrapolated=False)

@@ -463,14 +463,14 @@ def test_identify_sees_what_another_connection_wrote(
     gallery: Gallery, place: str, toy_recognizer: Recognizer
 ) -> None:
     gallery.enroll("Red", [face(toy.RED, "a")])
-    assert identify_one(gallery, toy.row_of(toy.BLUE)).name is None
+    assert identify_one(gallery, toy.row_of(toy.BLUE), rule="rows").name is None
     with Gallery.open(place, toy_recognizer) as other:
         other.enroll("Blue", [face(toy.BLUE, "b")])
-        assert identify_one(gallery, toy.row_of(toy.BLUE)).name == "Blue"
+        assert identify_one(gallery, toy.row_of(toy.BLUE), rule="rows").name == "Blue"
         gallery.rename("Blue", "Bleu")
-        assert identify_one(other, toy.row_of(toy.BLUE)).name == "Bleu"
+        assert identify_one(other, toy.row_of(toy.BLUE), rule="rows").name == "Bleu"
         other.merge("Bleu", "Red")
-        assert identify_one(gallery, toy.row_of(toy.BLUE)).name == "Red"
+        assert identify_one(gallery, toy.row_of(toy.BLUE), rule="rows").name == "Red"
 
 
 @pytest.mark.parametrize("place", ["sqlite", "postgres"], indirect=True)

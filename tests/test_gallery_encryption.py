@@ -120,7 +120,7 @@ def plain(path: Path, templates: list[Template]) -> Path:
     with Gallery.open(path, PIPELINE) as gallery:
         for number in range(20):
             gallery.enroll(f"person {number}", templates[2 * number : 2 * number + 2])
-        identify_one(gallery, templates[0].embedding)
+        identify_one(gallery, templates[0].embedding, rule="rows")
     return path
 
 
@@ -134,7 +134,7 @@ def sealed(plain: Path) -> Path:
 def check_answers(gallery: Gallery, templates: list[Template]) -> None:
     """See that everybody of the twenty people is found."""
     rows = np.stack([template.embedding for template in templates])
-    answers = gallery.identify(rows)
+    answers = gallery.identify(rows, rule="rows")
     assert [answer.name for answer in answers] == [f"person {n // 2}" for n in range(len(templates))]
     assert max(answer.matches[0].distance for answer in answers) < 1e-6  # of float32
 
@@ -162,7 +162,7 @@ def test_a_search_and_changes_leave_nothing_in_plain(
     with open_sealed(sealed) as gallery:
         check_answers(gallery, templates)
         gallery.enroll("Zoe", more)
-        assert identify_one(gallery, more[0].embedding).name == "Zoe"
+        assert identify_one(gallery, more[0].embedding, rule="rows").name == "Zoe"
         gallery.forget("person 3")
         assert left_in(sealed, pieces([*templates, *more])) == 0
         assert count_png(sealed) == 0
@@ -204,7 +204,7 @@ def test_a_program_that_had_it_open_in_plain_is_refused_and_writes_nothing_in_pl
         check_answers(before, templates)
         encrypt_gallery(plain, KEY)
         with pytest.raises(MissingKeyError):
-            identify_one(before, templates[0].embedding)
+            identify_one(before, templates[0].embedding, rule="rows")
         with pytest.raises(MissingKeyError):
             before.enroll("Zoe", more)
     assert left_in(plain, pieces(more)) == 0
@@ -306,7 +306,10 @@ def test_without_a_key_nothing_is_read_and_people_can_still_be_managed(
         gallery.merge("person 1", "Ann")
         gallery.forget("person 2")
     with open_sealed(sealed) as gallery:
-        assert [identify_one(gallery, templates[n].embedding).name for n in (0, 2)] == ["Ann", "Ann"]
+        assert [identify_one(gallery, templates[n].embedding, rule="rows").name for n in (0, 2)] == [
+            "Ann",
+            "Ann",
+        ]
 
 
 def test_a_wrong_key_is_an_error(sealed: Path) -> None:
@@ -370,7 +373,7 @@ def test_one_damaged_row_is_an_error_of_the_search(
 ) -> None:
     change(sealed, "UPDATE faces SET embedding = zeroblob(length(embedding)) WHERE id = 30")
     with open_sealed(sealed) as gallery, pytest.raises(SealError, match="embedding of face 30 is damaged"):
-        gallery.identify(templates[0].embedding[None])
+        gallery.identify(templates[0].embedding[None], rule="rows")
 
 
 @pytest.mark.parametrize("wrapped", ["zeroblob(60)", "x'00'", "'text'", "substr(wrapped, 1, 59)"])
@@ -486,7 +489,7 @@ with Gallery.open(sys.argv[1], OneThreshold(0.1), keys=Keys(KeyFile(sys.argv[2])
     print("begun", flush=True)
     while not ended.is_set():
         number = asked % len(probes)
-        [answer] = gallery.identify(probes[number][None])
+        [answer] = gallery.identify(probes[number][None], rule="rows")
         right += answer.name == f"person {number // 2}"
         asked += 1
 print(right, asked, flush=True)
@@ -686,7 +689,7 @@ from sameface.gallery import Gallery
 from sameface.gallery.keys import Keys, KeyText
 with Gallery.open({str(tmp_path / "plain.db")!r}, OneThreshold(0.1)) as gallery:
     gallery.enroll("Ann", [face(toy.RED)])
-    print(gallery.identify(toy.row_of(toy.RED)[None])[0].name)
+    print(gallery.identify(toy.row_of(toy.RED)[None], rule="rows")[0].name)
 try:
     Gallery.open({str(sealed)!r}, OneThreshold(0.1), keys=Keys(KeyText({KEY.text!r}, "here")))
 except EncryptionError as error:

@@ -29,12 +29,13 @@ from sameface.gallery.codes import TILE, CodedProbes, Coder, Codes, Frame, Tiles
 from sameface.gallery.indexed import Indexed
 from sameface.gallery.indexfile import IndexAheadError, IndexFile
 from sameface.gallery.scan import Scanner
-from sameface.gallery.search import Limits, Rows, Wish, decide
+from sameface.gallery.search import Limits, Rows, Wish, begin_answer, decide
 from sameface.template import Template
+from sameface.thresholds import GalleryThreshold
 
 BOX = np.array([0, 0, 9, 9], np.float32)
 WIDTH = 16
-LIMITS = Limits(0.08, 0.01, 1)
+LIMITS = GalleryThreshold(0.08, 0.01, 0.01, extrapolated=False)
 
 
 def make_rows(seed: int, count: int, *, spread: float = 0.3, twice: bool = False) -> Embeddings:
@@ -208,7 +209,9 @@ def test_a_large_gallery_answers_as_a_small_one(
             known = gallery._db.load("s")
             assert isinstance(known, Rows if large > 1 else Indexed)
             assert known.faces == 90
-            found.append([decide(near, LIMITS, wish) for near in known.measure(probes, factor, wish)])
+            limits = Limits(toy.THRESHOLDS, LIMITS, factor)
+            answer = begin_answer(limits, wish, 90, None)
+            found.append([decide(near, wish, answer) for near in known.measure(probes, limits, wish)])
     assert found[0] == found[1]
 
 
@@ -218,27 +221,27 @@ def test_a_large_gallery_answers_as_a_small_one(
 def test_one_more_face_does_not_make_the_index_anew(gallery: Gallery, path: Path) -> None:
     rows = make_rows(0, 60)
     fill(gallery, rows)
-    identify_one(gallery, rows[0])
+    identify_one(gallery, rows[0], rule="rows")
     first = inode(path)
     gallery.enroll("Zoe", [Template("new", BOX, 1, rows[5])])
     gallery.forget("person 2")
     gallery.merge("person 3", "person 4")
     assert kind(gallery) is Indexed
-    assert identify_one(gallery, make_rows(9, 1)[0]).matches
+    assert identify_one(gallery, make_rows(9, 1)[0], rule="rows").matches
     assert inode(path) == first
 
 
 def test_what_another_program_did_is_seen(gallery: Gallery, path: Path) -> None:
     rows = make_rows(1, 40)
     fill(gallery, rows[:39])
-    assert identify_one(gallery, rows[39]).matches[0].distance > 0
+    assert identify_one(gallery, rows[39], rule="rows").matches[0].distance > 0
     with Gallery.open(path, OneThreshold(0.1)) as other:
         other.enroll("Zoe", [Template("new", BOX, 1, rows[39])])
-        assert identify_one(gallery, rows[39]).matches[0].distance < 1e-6
-        assert identify_one(other, rows[39]).matches[0].distance < 1e-6
-        name = identify_one(gallery, rows[39]).matches[0].name
+        assert identify_one(gallery, rows[39], rule="rows").matches[0].distance < 1e-6
+        assert identify_one(other, rows[39], rule="rows").matches[0].distance < 1e-6
+        name = identify_one(gallery, rows[39], rule="rows").matches[0].name
         gallery.forget(name)
-        assert name not in [match.name for match in identify_one(other, rows[39]).matches]
+        assert name not in [match.name for match in identify_one(other, rows[39], rule="rows").matches]
 
 
 def test_a_program_that_was_killed_between_rows_and_header_loses_nothing(
@@ -246,14 +249,14 @@ def test_a_program_that_was_killed_between_rows_and_header_loses_nothing(
 ) -> None:
     rows = make_rows(2, 50)
     fill(gallery, rows[:30])
-    identify_one(gallery, rows[0])
+    identify_one(gallery, rows[0], rule="rows")
     fill(gallery, rows[:30])
     gallery.enroll("Zoe", [Template(f"new {n}", BOX, 1, row) for n, row in enumerate(rows[30:])])
     half = IndexFile.open(Path(f"{path}-codes"))
     half.append(np.array([10**6]), *half.coder.encode(rows[:1]))  # written, and not committed
     half.close()
     for row in rows[30:]:
-        assert identify_one(gallery, row).matches[0].distance < 1e-6
+        assert identify_one(gallery, row, rule="rows").matches[0].distance < 1e-6
     assert gallery._db.load("s").faces == 50
 
 
@@ -263,12 +266,12 @@ def test_an_index_that_cannot_be_trusted_is_made_anew(
 ) -> None:
     rows, place = make_rows(3, 40), Path(f"{path}-codes")
     fill(gallery, rows)
-    wanted = gallery.identify(rows, k=3)
+    wanted = gallery.identify(rows, k=3, rule="rows")
     gallery.close()
     data = place.read_bytes()
     with Gallery.open(tmp_path / "other.db", OneThreshold(0.1)) as other:
         fill(other, rows[::-1])
-        identify_one(other, rows[0])
+        identify_one(other, rows[0], rule="rows")
     place.unlink()
     if harm != "gone":
         place.write_bytes(
@@ -281,7 +284,7 @@ def test_an_index_that_cannot_be_trusted_is_made_anew(
             }[harm]
         )
     with Gallery.open(path, OneThreshold(0.1)) as again:
-        assert again.identify(rows, k=3) == wanted
+        assert again.identify(rows, k=3, rule="rows") == wanted
         assert kind(again) is Indexed
 
 
@@ -294,7 +297,7 @@ def test_a_gallery_that_was_put_back_is_not_searched_by_the_index_of_its_later_s
     gallery.forget_traces()
     shutil.copy(path, tmp_path / "backup.db")
     gallery.enroll("Later", [Template(f"later {n}", BOX, 1, row) for n, row in enumerate(rows[30:40])])
-    identify_one(gallery, rows[0])
+    identify_one(gallery, rows[0], rule="rows")
     gallery.close()
     others = rows[40 : 40 + more]
     with Gallery.open(tmp_path / "backup.db", OneThreshold(0.1)) as backup:
@@ -303,19 +306,19 @@ def test_a_gallery_that_was_put_back_is_not_searched_by_the_index_of_its_later_s
     (tmp_path / "old").hardlink_to(f"{path}-codes")  # so that its number is not given to another file
     first = inode(path)
     with Gallery.open(path, OneThreshold(0.1)) as again:
-        assert all(answer.matches[0].distance < 1e-6 for answer in again.identify(others))
+        assert all(answer.matches[0].distance < 1e-6 for answer in again.identify(others, rule="rows"))
         assert inode(path) != first
 
 
 def test_an_index_older_than_the_changes_that_are_kept_is_made_anew(gallery: Gallery, path: Path) -> None:
     rows = make_rows(5, 40)
     fill(gallery, rows[:30])
-    identify_one(gallery, rows[0])
+    identify_one(gallery, rows[0], rule="rows")
     first = inode(path)
     with gallery._db.write() as db:
         db.execute("DELETE FROM changes")
     gallery.enroll("Zoe", [Template("new", BOX, 1, rows[35])])
-    assert identify_one(gallery, rows[35]).matches[0].distance < 1e-6
+    assert identify_one(gallery, rows[35], rule="rows").matches[0].distance < 1e-6
     assert inode(path) != first
 
 
@@ -325,7 +328,7 @@ def test_an_index_with_many_erased_faces_is_made_anew(
     monkeypatch.setattr(index, "BLOCK", 0)
     rows = make_rows(6, 40)
     fill(gallery, rows, each=1)
-    identify_one(gallery, rows[0])
+    identify_one(gallery, rows[0], rule="rows")
     for number in range(20):
         gallery.forget(f"person {number}")
     assert gallery._db.load("s").faces == 20
@@ -335,17 +338,17 @@ def test_an_index_with_many_erased_faces_is_made_anew(
 def test_a_row_far_from_all_others_makes_the_index_anew(gallery: Gallery, path: Path) -> None:
     rows = make_rows(7, 30, spread=0.01)
     fill(gallery, rows)
-    identify_one(gallery, rows[0])
+    identify_one(gallery, rows[0], rule="rows")
     first = inode(path)
     gallery.enroll("Opposite", [Template("far", BOX, 1, -rows[0])])
-    assert identify_one(gallery, -rows[0]).matches[0].name == "Opposite"
+    assert identify_one(gallery, -rows[0], rule="rows").matches[0].name == "Opposite"
     assert inode(path) != first
 
 
 def test_a_face_under_a_number_that_was_passed_over_is_found(gallery: Gallery) -> None:
     rows = make_rows(8, 31)
     fill(gallery, rows[:30])
-    identify_one(gallery, rows[0])
+    identify_one(gallery, rows[0], rule="rows")
     gallery.forget("person 3")
     with gallery._db.write() as db:
         (number,) = db.execute("SELECT max(id) FROM people").fetchone()  # no face has this number
@@ -356,7 +359,7 @@ def test_a_face_under_a_number_that_was_passed_over_is_found(gallery: Gallery) -
                SELECT ?, ?, max(id), 0, 0, 9, 9, 1, ? FROM pictures""",
             values,
         )
-    assert identify_one(gallery, rows[30]).matches[0].distance < 1e-6
+    assert identify_one(gallery, rows[30], rule="rows").matches[0].distance < 1e-6
 
 
 # Several programs
@@ -365,16 +368,16 @@ def test_a_face_under_a_number_that_was_passed_over_is_found(gallery: Gallery) -
 def test_an_index_that_is_ahead_of_what_is_read_is_looked_at_again(gallery: Gallery, path: Path) -> None:
     rows = make_rows(16, 32)
     fill(gallery, rows[:30])
-    identify_one(gallery, rows[0])
+    identify_one(gallery, rows[0], rule="rows")
     with Gallery.open(path, OneThreshold(0.1)) as other:
         other.enroll("Ann", [Template("first", BOX, 1, rows[31])])
         with gallery._db.snapshot():  # type: ignore[attr-defined]
             gallery.count()  # from here on nothing later is seen
             other.enroll("Zoe", [Template("new", BOX, 1, rows[30])])
-            identify_one(other, rows[30])
+            identify_one(other, rows[30], rule="rows")
             with pytest.raises(IndexAheadError):
                 gallery._db._index.catch_up(gallery._db, "s")  # type: ignore[attr-defined]
-        assert identify_one(gallery, rows[30]).matches[0].name == "Zoe"
+        assert identify_one(gallery, rows[30], rule="rows").matches[0].name == "Zoe"
 
 
 PROGRAM = """
@@ -384,6 +387,7 @@ from gallery_world import OneThreshold
 from sameface.gallery import Gallery, database
 from sameface.gallery.indexfile import IndexAheadError, IndexFile
 from sameface.template import Template
+from sameface.thresholds import GalleryThreshold
 database.LARGE = 1
 rows, what = np.load(sys.argv[2]), sys.argv[3]
 if what == "die":
@@ -392,7 +396,7 @@ with Gallery.open(sys.argv[1], OneThreshold(0.1)) as gallery:
     for number, row in enumerate(rows):
         if what != "die":
             gallery.enroll(f"{what} {number}", [Template(f"{what} {number}", rows[0, :4] * 0, 1, row)])
-        print(gallery.identify(row[None])[0].matches[0].distance < 1e-6, flush=True)
+        print(gallery.identify(row[None], rule="rows")[0].matches[0].distance < 1e-6, flush=True)
 """
 
 
@@ -416,7 +420,7 @@ def test_programs_that_enroll_and_search_at_once_find_everybody(gallery: Gallery
     ):
         told = [each.communicate()[0].split() for each in (one, other)]
     assert told == [["True"] * 30] * 2
-    assert all(answer.matches[0].distance < 1e-6 for answer in gallery.identify(rows))
+    assert all(answer.matches[0].distance < 1e-6 for answer in gallery.identify(rows, rule="rows"))
     assert kind(gallery) is Indexed
 
 
@@ -427,12 +431,15 @@ def test_a_program_that_is_killed_while_it_writes_the_index_harms_nobody(
     rows = make_rows(18, 40)
     fill(gallery, rows[:30])
     if made:
-        identify_one(gallery, rows[0])
+        identify_one(gallery, rows[0], rule="rows")
         gallery.enroll("Zoe", [Template(f"new {n}", BOX, 1, row) for n, row in enumerate(rows[30:])])
     np.save(path.parent / "rows.npy", rows[:1])
     with start(path, path.parent / "rows.npy", "die") as dying:
         assert dying.wait() == -9
-    assert all(answer.matches[0].distance < 1e-6 for answer in gallery.identify(rows[: 40 if made else 30]))
+    assert all(
+        answer.matches[0].distance < 1e-6
+        for answer in gallery.identify(rows[: 40 if made else 30], rule="rows")
+    )
     assert not Path(f"{path}-codes.new").exists()
 
 
@@ -455,7 +462,7 @@ def holds(place: Path, code: Codes) -> bool:
 def test_who_is_forgotten_leaves_no_code(gallery: Gallery, path: Path) -> None:
     rows = make_rows(10, 60)
     fill(gallery, rows, each=1)
-    identify_one(gallery, rows[0])
+    identify_one(gallery, rows[0], rule="rows")
     secret, place = codes_of(gallery, rows[7]), Path(f"{path}-codes")
     assert holds(place, secret)
     gallery.forget("person 7")
@@ -466,7 +473,7 @@ def test_who_is_forgotten_without_the_weights_leaves_no_code(large: None, path: 
     rows = make_rows(11, 60)
     with Gallery.open(path, OneThreshold(0.1)) as gallery:
         fill(gallery, rows, each=1)
-        identify_one(gallery, rows[0])
+        identify_one(gallery, rows[0], rule="rows")
         secret = codes_of(gallery, rows[7])
     with Gallery.open(path) as gallery:
         gallery.forget("person 7")
@@ -477,7 +484,7 @@ def test_a_killed_forget_leaves_no_code_once_the_gallery_was_opened(large: None,
     rows = make_rows(12, 60)
     with Gallery.open(path, OneThreshold(0.1)) as gallery:
         fill(gallery, rows, each=1)
-        identify_one(gallery, rows[0])
+        identify_one(gallery, rows[0], rule="rows")
         secret = codes_of(gallery, rows[7])
         with gallery._db.write() as db:
             db.execute("DELETE FROM faces WHERE embedding = ?", (rows[7].tobytes(),))
@@ -489,7 +496,7 @@ def test_a_killed_forget_leaves_no_code_once_the_gallery_was_opened(large: None,
 def test_what_a_killed_program_wrote_behind_the_last_face_is_erased(gallery: Gallery, path: Path) -> None:
     rows, place = make_rows(20, 2 * TILE), Path(f"{path}-codes")
     fill(gallery, rows[:30])
-    identify_one(gallery, rows[0])
+    identify_one(gallery, rows[0], rule="rows")
     half = IndexFile.open(place)
     half.append(np.arange(10**6, 10**6 + 2 * TILE), *half.coder.encode(rows))  # and not committed
     half.close()
@@ -509,7 +516,7 @@ def test_an_index_that_a_killed_program_has_not_finished_is_deleted(gallery: Gal
 
 def test_only_the_owner_may_read_the_index(gallery: Gallery, path: Path) -> None:
     fill(gallery, make_rows(14, 30))
-    identify_one(gallery, make_rows(14, 1)[0])
+    identify_one(gallery, make_rows(14, 1)[0], rule="rows")
     assert Path(f"{path}-codes").stat().st_mode & 0o777 == 0o600
 
 
@@ -524,7 +531,7 @@ def test_who_is_forgotten_in_a_large_file_leaves_no_byte(
 ) -> None:
     monkeypatch.setattr(database, "LARGE_PAGES", 0)
     rng = np.random.default_rng(0)
-    rows = unit_rows(rng.normal(size=(400, 128)).astype(np.float32))
+    rows = unit_rows(rng.normal(size=(160, 128)).astype(np.float32))
     fill(gallery, rows, each=2)
     for person in rng.permutation(199)[:25].tolist():
         gallery.forget(f"person {person}")
@@ -532,7 +539,7 @@ def test_who_is_forgotten_in_a_large_file_leaves_no_byte(
         assert [dirty(path, row) for row in gone] == [False, False]
         assert f"picture {2 * person} ".encode() not in path.read_bytes()
     assert gallery._db.read("PRAGMA integrity_check") == [("ok",)]
-    assert identify_one(gallery, rows[-1]).matches[0].distance < 1e-6
+    assert identify_one(gallery, rows[-1], rule="rows").matches[0].distance < 1e-6
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -541,7 +548,7 @@ def test_a_large_file_keeps_what_sqlite_has_moved_until_it_is_compact_and_the_re
 ) -> None:
     monkeypatch.setattr(database, "LARGE_PAGES", 0)
     digests = [hashlib.sha256(f"1 {number}".encode()).hexdigest() for number in range(160)]
-    names = [(2 * digest)[: (13, 25, 81)[number % 3]] for number, digest in enumerate(digests)]
+    names = [(4 * digest)[: (30, 30, 200)[number % 3]] for number, digest in enumerate(digests)]
     rows = unit_rows(np.random.default_rng(0).normal(size=(160, 128)).astype(np.float32))
     with Gallery.open(path, OneThreshold(0.1)) as gallery:
         for name, row in zip(names, rows, strict=True):
@@ -554,7 +561,7 @@ def test_a_large_file_keeps_what_sqlite_has_moved_until_it_is_compact_and_the_re
             gallery.compact()
             assert {known.erasure.complete for known in gallery.receipts() if known.erasure} == {True}
         left = path.read_bytes()
-        assert identify_one(gallery, rows[-1]).name == names[-1]
+        assert identify_one(gallery, rows[-1], rule="rows").name == names[-1]
     assert any(name.encode() in left for name in names[:-1:2]) != whole
     assert not any(row.tobytes() in left for row in rows[:-1:2])
 
@@ -563,11 +570,11 @@ def test_a_large_file_keeps_what_sqlite_has_moved_until_it_is_compact_and_the_re
 def test_a_damaged_row_is_an_error(gallery: Gallery, blob: object) -> None:
     rows = make_rows(19, 30)
     fill(gallery, rows)
-    identify_one(gallery, rows[0])
+    identify_one(gallery, rows[0], rule="rows")
     with gallery._db.write() as db:
         db.execute("UPDATE faces SET embedding = ? WHERE id = (SELECT max(id) FROM faces)", (blob,))
     with pytest.raises(GalleryFileError, match="damaged: an embedding"):
-        identify_one(gallery, rows[0])
+        identify_one(gallery, rows[0], rule="rows")
 
 
 # A disk that is full
@@ -582,7 +589,7 @@ database.LARGE = 1
 rows = np.load(sys.argv[2])
 with Gallery.open(sys.argv[1], OneThreshold(0.1)) as gallery:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
-    for answer in gallery.identify(rows):
+    for answer in gallery.identify(rows, rule="rows"):
         print(answer.matches[0].distance)
 """
 

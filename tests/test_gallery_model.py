@@ -294,15 +294,11 @@ class Acts(RuleBasedStateMachine):
         return {key: name for name, person in self.people.items() for key, _ in person.faces.values()}
 
     def decide(self, probe: np.ndarray, k: int, most: int, *, closed_set: bool) -> Identification:
-        """Return who a probe is: every face is looked at, the nearest first, then the first enrolled."""
-        faces = [
-            (number, name, row)
-            for name, each in self.people.items()
-            for number, (_, row) in each.faces.items()
-        ]
-        limit = (self.own or Rows.thresholds).at_gallery(len(faces))
+        """Return who a probe is: everything is looked at, the nearest first, then the first enrolled."""
+        enrolled = self.faces() if k > 1 else self.means()
+        limit = (self.own or Rows.thresholds).at_gallery(len(enrolled))
         threshold, far = limit.distance, limit.fpir
-        near = sorted((2 - 2 * float(ROWS[row] @ probe), number, name) for number, name, row in faces)
+        near = sorted((2 - 2 * float(row @ probe), number, name) for number, name, row in enrolled)
         limit = 4 if closed_set else threshold
         votes = Counter(name for distance, _, name in near[:k] if distance <= limit)
         first: dict[str, float] = {}
@@ -314,7 +310,25 @@ class Acts(RuleBasedStateMachine):
             listed[-1] = winner
         matches = tuple(Match(name, first[name], votes[name]) for name in listed)
         ambiguous = sum(distance <= threshold for distance in first.values()) > 1
-        return Identification(matches, threshold, far, ambiguous, closed_set)
+        rule = "rows" if k > 1 else "template"
+        return Identification(matches, threshold, far, ambiguous, closed_set, rule, size=len(enrolled))
+
+    def faces(self) -> list[tuple[int, str, np.ndarray]]:
+        """Return the number, the owner and the row of every face."""
+        return [
+            (number, name, ROWS[row])
+            for name, each in self.people.items()
+            for number, (_, row) in each.faces.items()
+        ]
+
+    def means(self) -> list[tuple[int, str, np.ndarray]]:
+        """Return the number, the name and the template of everybody whose rows do not cancel out."""
+        found = []
+        for name, each in self.people.items():
+            total = np.sum([ROWS[row] for _, row in each.faces.values()], axis=0, dtype=np.float64)
+            if np.linalg.norm(total) > 1e-6:
+                found.append((each.number, name, (total / np.linalg.norm(total)).astype(np.float32)))
+        return found
 
 
 def template_at(key: Key, row: int) -> Template:

@@ -42,7 +42,7 @@ def unit(axis: int) -> Embeddings:
 
 def name_of(gallery: Gallery, axis: int) -> str | None:
     """Return who is named for a row."""
-    return identify_one(gallery, unit(axis)).name
+    return identify_one(gallery, unit(axis), rule="rows").name
 
 
 def unpack(name: str, folder: Path) -> Path:

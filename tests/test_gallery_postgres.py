@@ -511,7 +511,7 @@ def test_threads_see_their_own_writes(gallery: Gallery) -> None:
         for turn in range(10):
             row = unit_rows(np.array([[number + 1, turn + 1, 1]], np.float32))[0]
             gallery.enroll(name, [Template(f"{number} {turn}", np.array([0, 0, 9, 9], np.float32), 1, row)])
-            if identify_one(gallery, row, closed_set=True).matches[0].distance > 1e-6:
+            if identify_one(gallery, row, closed_set=True, rule="rows").matches[0].distance > 1e-6:
                 return False
         return True
 

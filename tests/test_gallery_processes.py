@@ -80,10 +80,10 @@ def test_two_programs_that_enroll_at_once_lose_nothing(place: str, toy_recognize
 def test_a_program_sees_at_once_what_another_enrolled(place: str, toy_recognizer: Recognizer) -> None:
     probe = toy.row_of(toy.RED)[None]
     with Gallery.open(place, toy_recognizer) as gallery, worker(place, "A", 0, 1) as process:
-        assert gallery.identify(probe)[0].name is None
+        assert gallery.identify(probe, rule="rows")[0].name is None
         send_line(process)
         assert process.communicate()[0] == "A 0\n"
-        assert gallery.identify(probe)[0].name == "A 0"
+        assert gallery.identify(probe, rule="rows")[0].name == "A 0"
 
 
 def test_a_killed_program_loses_nothing_that_it_acknowledged(place: str, toy_recognizer: Recognizer) -> None:
@@ -115,7 +115,7 @@ def test_threads_share_one_gallery(place: str, toy_recognizer: Recognizer) -> No
         seen = []
         for turn in range(15):
             gallery.enroll(f"Person {number}", [Template(f"{number} {turn}", box, 1, row)])
-            seen.append(gallery.identify(row[None])[0].name is not None)
+            seen.append(gallery.identify(row[None], rule="rows")[0].name is not None)
             seen.append(gallery.holds(f"Person {number}", f"{number} {turn}"))
         return seen
 

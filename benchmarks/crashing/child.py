@@ -119,7 +119,7 @@ def take(gallery: Gallery, step: Step) -> None:
     match step:
         case ("enroll", name):
             gallery.enroll(name, make_templates(pictures_of(name)))
-            gallery.identify(row_of(pictures_of(name)[0])[None])
+            gallery.identify(row_of(pictures_of(name)[0])[None], rule="rows")
         case ("forget", name):
             gallery.forget(name)
         case ("forget_face", name, picture):

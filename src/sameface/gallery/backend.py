@@ -55,7 +55,11 @@ class Backend(Protocol):
 
     @property
     def row_column(self) -> str:
-        """What to select of `faces` for `decode_rows`."""
+        """What to select of `faces` for `decode_rows`, and of `templates` for `decode_templates`."""
+
+    @property
+    def adapted_column(self) -> str:
+        """What to select of `faces` to know whether an adapter moved the row here."""
 
     def close(self) -> None:
         """Let go of it; what was committed is in it."""
@@ -84,6 +88,12 @@ class Backend(Protocol):
 
     def decode_rows(self, numbers: Sequence[int], values: Sequence[Any]) -> list[Embeddings]:
         """Return the rows, each `(d,) float32`, of faces from what `row_column` selects of them."""
+
+    def encode_template(self, person: int, row: Embeddings) -> object:
+        """Return what `templates.embedding` holds of the template, `(d,) float32`, of a person."""
+
+    def decode_templates(self, people: Sequence[int], values: Sequence[Any]) -> list[Embeddings]:
+        """Return the templates, each `(d,) float32`, of people from what `row_column` selects of them."""
 
     def encode_crop(self, number: int, crop: Image) -> bytes:
         """Return what the column of the face `number` holds of what was cut out."""

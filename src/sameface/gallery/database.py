@@ -57,6 +57,7 @@ class Database:
     """One connection to a gallery file, for any number of threads; a `Backend`."""
 
     row_column = "embedding"
+    adapted_column = "adapted"
 
     def __init__(self, path: str, connection: sqlite3.Connection, key: KeySource | None = None) -> None:
         self.path = path
@@ -188,6 +189,14 @@ class Database:
     def decode_rows(self, numbers: Sequence[int], values: Sequence[bytes]) -> list[Embeddings]:
         """Return rows from their bytes."""
         return [np.frombuffer(row, np.float32) for row in self.vault.open("embedding", numbers, values)]
+
+    def encode_template(self, person: int, row: Embeddings) -> bytes:
+        """Return the bytes of a person's template."""
+        return self.vault.seal("template", person, row.tobytes())
+
+    def decode_templates(self, people: Sequence[int], values: Sequence[bytes]) -> list[Embeddings]:
+        """Return templates from their bytes."""
+        return [np.frombuffer(row, np.float32) for row in self.vault.open("template", people, values)]
 
     def encode_crop(self, number: int, crop: Image) -> bytes:
         """Return the bytes of a crop."""

@@ -43,6 +43,7 @@ from sameface.gallery.people import (
     read_person,
     rename_person,
 )
+from sameface.gallery.person_templates import TemplateCache, renew_templates
 from sameface.gallery.receipts import (
     Deletion,
     is_unfinished,
@@ -54,8 +55,8 @@ from sameface.gallery.receipts import (
     write_merge,
     write_receipt,
 )
-from sameface.gallery.records import EnrolledFace, Identification, Person, Pipeline, Reason, Receipt
-from sameface.gallery.search import Wish, decide, judge
+from sameface.gallery.records import EnrolledFace, Identification, Person, Pipeline, Reason, Receipt, Rule
+from sameface.gallery.search import Known, Wish, begin_answer, choose_rule, decide, judge
 from sameface.gallery.thresholds import read_thresholds, write_thresholds
 from sameface.gallery.upgrade import erase_in_upgrade
 from sameface.template import Template
@@ -72,6 +73,7 @@ class Gallery:
         self._db = database
         self._pipeline = pipeline
         self._clock = clock
+        self._templates = TemplateCache(database)
 
     @classmethod
     def open(
@@ -292,7 +294,9 @@ class Gallery:
                 expire_person(db, person, over)
             note_clock(db, self._clock())
             encode = partial(self._encode_face, pipeline.signature)
-            return sum(add_face(db, person, template, encode) for template in templates)
+            added = sum(add_face(db, person, template, encode) for template in templates)
+            renew_templates(self._db, db)
+            return added
 
     def rename(self, old: Who, new: str) -> None:
         """Give a person another name.
@@ -349,6 +353,7 @@ class Gallery:
             merged = merge_people(db, source, into)
             with undamaged(self.path, "a receipt"):
                 number = write_merge(db, merged, self._clock())
+            self._renew(db)
         return read_receipt(self._db, number)
 
     def find_receipt(
@@ -456,6 +461,7 @@ class Gallery:
         try:
             with self._change() as db:
                 number = self._write_receipt(db, "forget_face", delete_face(db, who, face), self._clock())
+                self._renew(db)
         except UnknownFaceError:
             self.forget_traces()
             raise
@@ -503,43 +509,45 @@ class Gallery:
         far: float | None = None,
         closed_set: bool = False,
         most: int = 5,
+        rule: Rule | None = None,
     ) -> list[Identification]:
         """Say who each probe is.
 
-        The `k` nearest enrolled faces vote, those within the threshold only; a probe that none is near
-        enough to is a stranger (open set). The distance to a face that an adapter moved here is scaled so
-        that the threshold calibrated for such faces falls on that of the others. Who has expired is passed
-        over.
+        A probe is compared with one template per person, the mean of their embeddings: one wrong or poor
+        picture among them counts little. By the rule `rows` it is compared with every enrolled face, and the
+        `k` nearest vote. What is farther than the threshold does not count; a probe that nothing is near
+        enough to is a stranger (open set). The distance to a face that an adapter moved here, and that to a
+        mean of several faces, is scaled so that the threshold for one face holds for it. Who has expired is
+        passed over.
 
         Args:
             rows: `(n, d) float32` unit rows from this gallery's pipeline.
-            k: How many neighbours vote.
+            k: How many nearest faces vote; more than 1 needs the rule `rows`.
             far: The chance that a stranger is given any name (FPIR). The threshold follows from it and from
-                the number of enrolled faces. None means 1e-2, or the smallest that the calibration reaches
-                in a gallery of this size.
+                the number of templates or faces. None means 1e-2, or the smallest that the calibration
+                reaches in a gallery of this size; the answer says which.
             closed_set: The probe is certainly enrolled: name the nearest at any distance.
             most: How many people to return for each probe. Whom the votes name is always among them.
+            rule: `template` or `rows`; None takes `rows` if `k` is more than 1, else `template`.
 
         Returns:
             One answer for each row. In an empty gallery everyone is a stranger.
 
         Raises:
             ThresholdError: The calibration does not reach to this `far` in a gallery of this size.
-            ValueError: `k` or `most` under 1, rows of another width or length, or no pipeline.
+            ValueError: `k` or `most` under 1, `k` over 1 by the rule `template`, rows of another width or
+                length, or no pipeline.
         """
         pipeline = self._need_pipeline()
         expect_unit_rows("rows", rows)
-        if k < 1 or most < 1:
-            raise ValueError(f"k and most must be 1 or more, got {k} and {most}")
-        known = self._db.load(pipeline.signature)
+        wish = Wish(k, most, closed_set, frozenset(self.expired()), choose_rule(rule, k))
+        by_person = wish.rule == "template"
+        known: Known = (self._templates if by_person else self._db).load(pipeline.signature)
         limits = judge(pipeline.thresholds, known, far)
+        answer = begin_answer(limits, wish, known.faces, far)
         if not known.faces:
-            return [
-                Identification((), limits.threshold, limits.far, ambiguous=False, closed_set=closed_set)
-                for _ in rows
-            ]
-        wish = Wish(k, most, closed_set, frozenset(self.expired()))
-        return [decide(near, limits, wish) for near in known.measure(rows, limits.factor, wish)]
+            return [answer] * len(rows)
+        return [decide(near, wish, answer) for near in known.measure(rows, limits, wish)]
 
     @contextmanager
     def _change(self) -> Iterator[Statements]:
@@ -553,6 +561,11 @@ class Gallery:
                 reason = "it is a trial: change the gallery itself, or confirm it first"
                 raise UpgradeError(self.path, reason)
             yield db
+
+    def _renew(self, db: Statements) -> None:
+        """Make the templates anew that a change has deleted; without the key the next search makes them."""
+        if self._pipeline is not None:
+            renew_templates(self._db, db)
 
     def _write_receipt(self, db: Statements, reason: Reason, gone: Deletion, now: float) -> int:
         """Write down what was deleted, in the transaction that deletes it; return the receipt's number."""

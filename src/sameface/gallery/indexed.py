@@ -15,7 +15,7 @@ from sameface.gallery.codes import CodedProbes
 from sameface.gallery.index import Snapshot
 from sameface.gallery.indexfile import IndexFile
 from sameface.gallery.scan import Candidates, Scanner
-from sameface.gallery.search import PROBES, Near, Wish, leave_out_unusable, scale_distances
+from sameface.gallery.search import PROBES, Limits, Near, Wish, leave_out_unusable, scale_distances
 from sameface.thresholds import Thresholds
 
 SPARE = 4  # times as many faces as people are looked for, since one person may have several
@@ -46,11 +46,11 @@ class Indexed:
     own: Thresholds | None
     mixed: Thresholds | None
 
-    def measure(self, probes: Embeddings, factor: float, wish: Wish) -> Iterator[Near]:
+    def measure(self, probes: Embeddings, limits: Limits, wish: Wish) -> Iterator[Near]:
         """Yield the faces that can count for each probe, with their exact distances."""
         for start in range(0, len(probes), PROBES):
             with self.snapshot() as file:
-                found = self._search(file, probes[start : start + PROBES], factor, wish)
+                found = self._search(file, probes[start : start + PROBES], limits.factor, wish)
             yield from found
 
     def _search(self, file: IndexFile, probes: Embeddings, factor: float, wish: Wish) -> list[Near]:

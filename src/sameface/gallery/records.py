@@ -10,8 +10,9 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.thresholds import Thresholds
+from sameface.thresholds import GALLERY_FAR, ROUNDING, Thresholds
 
+Rule = Literal["template", "rows"]  # what a probe is compared with
 Reason = Literal["forget", "forget_face", "expire", "merge"]
 
 
@@ -70,8 +71,9 @@ class Match:
 
     Attributes:
         name: The person.
-        distance: The squared distance to the person's nearest face, 0 to 4.
-        votes: How many of the `k` nearest faces are this person's and near enough to count.
+        distance: The squared distance to the person's template, or to their nearest face, 0 to 4. That to a
+            mean of several faces is scaled so that the threshold for one face holds for it.
+        votes: How many of the `k` nearest templates or faces are this person's and near enough to count.
         number: The person's. Two records are equal whatever their numbers.
     """
 
@@ -92,6 +94,11 @@ class Identification:
         far: The chance that this threshold gives a stranger any name in a gallery of this size.
         ambiguous: Two people or more are within the threshold.
         closed_set: The probe is taken to be enrolled: the nearest is named at any distance.
+        rule: What the probe was compared with: one `template` per person, or all `rows`.
+        asked: The chance that was asked for; None for the default.
+        population: Of whom `far` holds, by the calibration: `mixed`, `alike` or `own`.
+        extrapolated: `far` rests on a tail that was fitted to the calibration's nearest pairs.
+        size: How many templates or faces the probe was compared with.
     """
 
     matches: tuple[Match, ...]
@@ -99,6 +106,16 @@ class Identification:
     far: float
     ambiguous: bool
     closed_set: bool
+    rule: Rule = "template"
+    asked: float | None = None
+    population: str = "mixed"
+    extrapolated: bool = False
+    size: int = 0
+
+    @property
+    def promise_kept(self) -> bool:
+        """Whether `far` is the chance that was asked for, or less."""
+        return self.far <= (GALLERY_FAR if self.asked is None else self.asked) * (1 + ROUNDING)
 
     def __bool__(self) -> bool:
         """Whether somebody is named."""

@@ -101,5 +101,32 @@ MIGRATIONS = (
         BEGIN SELECT RAISE(ABORT, 'the gallery is encrypted, and a value is not: open it again'); END;
     """
         for event in ("INSERT", "UPDATE OF embedding, crop")
-    ),
+    )
+    # One template per person, which a change of their faces deletes (person_templates.py). `turn` rises.
+    + """
+    CREATE TABLE templates (
+        person_id INTEGER PRIMARY KEY REFERENCES people ON DELETE CASCADE,
+        turn INTEGER NOT NULL UNIQUE, faces INTEGER NOT NULL, adapted INTEGER NOT NULL,
+        embedding BLOB NOT NULL
+    );
+    CREATE TABLE stale_templates (person_id INTEGER PRIMARY KEY REFERENCES people ON DELETE CASCADE);
+    INSERT INTO stale_templates SELECT id FROM people;
+    CREATE TRIGGER template_of_added AFTER INSERT ON faces BEGIN
+        DELETE FROM templates WHERE person_id IN (NEW.person_id);
+        INSERT OR IGNORE INTO stale_templates SELECT id FROM people WHERE id IN (NEW.person_id);
+    END;
+    CREATE TRIGGER template_of_changed AFTER UPDATE OF embedding, person_id ON faces BEGIN
+        DELETE FROM templates WHERE person_id IN (OLD.person_id, NEW.person_id);
+        INSERT OR IGNORE INTO stale_templates
+            SELECT id FROM people WHERE id IN (OLD.person_id, NEW.person_id);
+    END;
+    CREATE TRIGGER template_of_deleted AFTER DELETE ON faces BEGIN
+        DELETE FROM templates WHERE person_id IN (OLD.person_id);
+        INSERT OR IGNORE INTO stale_templates SELECT id FROM people WHERE id IN (OLD.person_id);
+    END;
+    CREATE TRIGGER template_sealed BEFORE INSERT ON templates
+        WHEN EXISTS (SELECT 1 FROM data_keys) AND hex(substr(NEW.embedding, 1, 5)) NOT IN
+            (SELECT printf('01%08X', number) FROM data_keys)
+        BEGIN SELECT RAISE(ABORT, 'the gallery is encrypted, and a value is not: open it again'); END;
+    """,
 )

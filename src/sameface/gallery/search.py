@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, are_unit_rows, expect_shape
 from sameface.compare import exact_distances, unit_distances
-from sameface.gallery.records import Identification, Match
+from sameface.gallery.records import Identification, Match, Rule
 from sameface.gallery.vote import nearest_faces, rank_people
-from sameface.thresholds import Thresholds
+from sameface.thresholds import GalleryThreshold, Thresholds
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +32,20 @@ class Wish:
         most: How many people to return.
         closed_set: The nearest is named at any distance.
         hidden: The numbers of people who are not to be found, though they are enrolled.
+        rule: What a probe is compared with.
     """
 
     k: int
     most: int
     closed_set: bool
     hidden: frozenset[int] = frozenset()
+    rule: Rule = "rows"
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or self.most < 1:
+            raise ValueError(f"k and most must be 1 or more, got {self.k} and {self.most}")
+        if self.rule == "template" and self.k > 1:
+            raise ValueError(f"k must be 1 where each person has one template, got {self.k}: rule='rows'")
 
     @property
     def people(self) -> int:
@@ -50,14 +58,14 @@ class Limits:
     """What decides a search.
 
     Attributes:
-        threshold: The distance at and under which a face may be a person's.
-        far: The rate that this holds.
+        thresholds: Those that the limit is of.
+        limit: The distance at and under which a face may be a person's, and the rate that it holds.
         factor: Brings the distance to a row that an adapter moved to the scale of the others.
     """
 
-    threshold: float
-    far: float
-    factor: float
+    thresholds: Thresholds
+    limit: GalleryThreshold
+    factor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +109,7 @@ class Known(Protocol):
 
     @property
     def faces(self) -> int:
-        """How many faces are enrolled."""
+        """How many faces or templates a probe is compared with."""
 
     @property
     def own(self) -> Thresholds | None:
@@ -111,12 +119,12 @@ class Known(Protocol):
     def mixed(self) -> Thresholds | None:
         """Those for rows that an adapter moved here, or None if there are no such rows."""
 
-    def measure(self, probes: Embeddings, factor: float, wish: Wish) -> Iterator[Near]:
+    def measure(self, probes: Embeddings, limits: Limits, wish: Wish) -> Iterator[Near]:
         """Yield for each probe what is near; at least one face is enrolled.
 
         Args:
             probes: `(n, d) float32` unit rows.
-            factor: What the distances to adapted rows are scaled with.
+            limits: What the distances to adapted rows are scaled by.
             wish: What will be asked of the faces.
         """
 
@@ -148,8 +156,9 @@ class Rows:
         """How many faces are enrolled."""
         return len(self.owners)
 
-    def measure(self, probes: Embeddings, factor: float, wish: Wish) -> Iterator[Near]:
+    def measure(self, probes: Embeddings, limits: Limits, wish: Wish) -> Iterator[Near]:
         """Yield the faces that can count for each probe, with their exact distances."""
+        factor = limits.factor
         expect_shape("rows", probes, ("n", self.matrix.shape[1]), np.float32)
         hidden = np.flatnonzero(among(self.owners, wish.hidden | {NOBODY}))
         for start in range(0, len(probes), PROBES):
@@ -200,6 +209,13 @@ def scale_distances(
     return np.minimum(distances * scale, np.float32(4))
 
 
+def choose_rule(rule: Rule | None, k: int) -> Rule:
+    """Return what a probe is compared with: several neighbours are faces, not people."""
+    if rule is None:
+        return "rows" if k > 1 else "template"
+    return rule
+
+
 def judge(pipeline: Thresholds, known: Known, far: float | None) -> Limits:
     """Return what decides a search.
 
@@ -218,16 +234,33 @@ def judge(pipeline: Thresholds, known: Known, far: float | None) -> Limits:
     own = pipeline if known.own is None else known.own
     limit = own.at_gallery(known.faces, far)
     if known.mixed is None:
-        return Limits(limit.distance, limit.fpir, 1)
+        return Limits(own, limit)
     other = known.mixed.at_gallery(known.faces, far)
     factor = limit.distance / max(other.distance, float(np.finfo(np.float32).tiny))
-    return Limits(limit.distance, max(limit.fpir, other.fpir), factor)
+    return Limits(own, replace(limit, fpir=max(limit.fpir, other.fpir)), factor)
 
 
-def decide(near: Near, limits: Limits, wish: Wish) -> Identification:
-    """Return who a probe is, given the faces about it."""
-    limit = 4.0 if wish.closed_set else limits.threshold
+def begin_answer(limits: Limits, wish: Wish, size: int, asked: float | None) -> Identification:
+    """Return the answer of a search that has found nobody."""
+    limit = limits.limit
+    return Identification(
+        matches=(),
+        threshold=limit.distance,
+        far=limit.fpir,
+        ambiguous=False,
+        closed_set=wish.closed_set,
+        rule=wish.rule,
+        asked=asked,
+        population=limits.thresholds.population,
+        extrapolated=limit.extrapolated,
+        size=size,
+    )
+
+
+def decide(near: Near, wish: Wish, answer: Identification) -> Identification:
+    """Return who a probe is, given what is near it and the answer of a search that has found nobody."""
+    limit = 4.0 if wish.closed_set else answer.threshold
     ranked = rank_people(near.distances, near.owners, k=wish.k, limit=limit, most=wish.most)
     matches = tuple(Match(near.names[person], distance, votes, person) for person, distance, votes in ranked)
-    within = near.owners[near.distances <= np.float64(limits.threshold)]
-    return Identification(matches, limits.threshold, limits.far, len(np.unique(within)) > 1, wish.closed_set)
+    within = near.owners[near.distances <= np.float64(answer.threshold)]
+    return replace(answer, matches=matches, ambiguous=len(np.unique(within)) > 1)

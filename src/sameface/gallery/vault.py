@@ -13,7 +13,7 @@ from sameface.gallery.keys import Key, KeySource
 if TYPE_CHECKING:
     from sameface.gallery.seal import Sealer
 
-Column: TypeAlias = Literal["embedding", "crop"]
+Column: TypeAlias = Literal["embedding", "crop", "template"]
 
 NEWEST = "SELECT number FROM data_keys ORDER BY turn DESC LIMIT 1"
 KEPT = "SELECT number, wrapped, wrapped_by FROM data_keys"

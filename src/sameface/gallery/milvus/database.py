@@ -42,6 +42,7 @@ class MilvusDatabase:
         check_plain(address, people)
         self.path = address.shown
         self.row_column = people.row_column
+        self.adapted_column = people.adapted_column
         self._people = people
         self._dialect = POSTGRES if address.in_postgres else SQLITE
         stem = f"{address.collection}_{address.index}"
@@ -104,6 +105,14 @@ class MilvusDatabase:
     def decode_rows(self, numbers: Sequence[int], values: Sequence[object]) -> list[Embeddings]:
         """Return rows from what the database of people gives."""
         return self._people.decode_rows(numbers, values)
+
+    def encode_template(self, person: int, row: Embeddings) -> object:
+        """Return what the database of people keeps of a template."""
+        return self._people.encode_template(person, row)
+
+    def decode_templates(self, people: Sequence[int], values: Sequence[object]) -> list[Embeddings]:
+        """Return templates from what the database of people gives."""
+        return self._people.decode_templates(people, values)
 
     def encode_crop(self, number: int, crop: Image) -> bytes:
         """Return what the database of people keeps of a crop."""

@@ -13,7 +13,7 @@ from sameface.compare import exact_distances
 from sameface.gallery.backend import Backend, Row
 from sameface.gallery.milvus.outbox import Dialect, State
 from sameface.gallery.milvus.vectors import MOST, Vectors
-from sameface.gallery.search import PROBES, Near, Wish, leave_out_unusable, rounding, scale_distances
+from sameface.gallery.search import PROBES, Limits, Near, Wish, leave_out_unusable, rounding, scale_distances
 from sameface.thresholds import Thresholds
 
 CANDIDATES = 64
@@ -51,7 +51,7 @@ class Distributed:
         """Those for rows that an adapter moved here, or None if there are no such rows."""
         return self.state.mixed
 
-    def measure(self, probes: Embeddings, factor: float, wish: Wish) -> Iterator[Near]:
+    def measure(self, probes: Embeddings, limits: Limits, wish: Wish) -> Iterator[Near]:
         """Yield the faces near each probe: so many that no other can change the answer.
 
         That holds of what Milvus can know: all faces, or with an index those that it finds.
@@ -61,7 +61,7 @@ class Distributed:
         for start in range(0, len(probes), PROBES):
             some = probes[start : start + PROBES]
             for probe, found in zip(some, self.vectors.search(some, wanted), strict=True):
-                yield self._settle(probe, found, wanted, factor, wish)
+                yield self._settle(probe, found, wanted, limits.factor, wish)
 
     def _settle(
         self,

@@ -32,6 +32,7 @@ class PostgresDatabase:
     """A pool of connections to one gallery, for any number of threads; a `Backend`."""
 
     row_column = "vector_send(embedding)"
+    adapted_column = "0"
     file = None
     is_trial = False  # no upgrade is made in PostgreSQL
 
@@ -94,6 +95,14 @@ class PostgresDatabase:
     def decode_rows(self, numbers: Sequence[int], values: Sequence[bytes]) -> list[Embeddings]:  # noqa: ARG002
         """Return rows from what pgvector sends."""
         return [rows.decode_row(value) for value in values]
+
+    def encode_template(self, person: int, row: Embeddings) -> str:  # noqa: ARG002
+        """Return a template as pgvector reads it."""
+        return rows.encode_row(row)
+
+    def decode_templates(self, people: Sequence[int], values: Sequence[bytes]) -> list[Embeddings]:
+        """Return templates from what pgvector sends."""
+        return self.decode_rows(people, values)
 
     def encode_crop(self, number: int, crop: Image) -> bytes:  # noqa: ARG002
         """Return the bytes of a crop."""
@@ -199,7 +208,7 @@ def vacuum(connection: Connection) -> None:
     [(whole,)] = connection.execute(SMALL).fetchall()
     connection.add_notice_handler(note)
     try:
-        connection.execute(f"VACUUM {'(FULL) ' if whole else ''}faces, people, pictures".encode())
+        connection.execute(f"VACUUM {'(FULL) ' if whole else ''}faces, people, pictures, templates".encode())
     finally:
         connection.remove_notice_handler(note)
     for words in warnings:

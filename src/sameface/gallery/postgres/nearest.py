@@ -12,7 +12,7 @@ from sameface.compare import exact_distances
 from sameface.gallery.postgres.connections import CANDIDATES, Connections
 from sameface.gallery.postgres.rows import decode_row, encode_row
 from sameface.gallery.postgres.schema import Connection
-from sameface.gallery.search import Near, Wish, leave_out_unusable
+from sameface.gallery.search import Limits, Near, Wish, leave_out_unusable
 from sameface.thresholds import Thresholds
 
 LARGEST = 16 * CANDIDATES  # faces of a search, where a few people have very many
@@ -42,7 +42,7 @@ class Indexed:
     own: Thresholds | None
     mixed: Thresholds | None = None
 
-    def measure(self, probes: Embeddings, factor: float, wish: Wish) -> Iterator[Near]:  # noqa: ARG002
+    def measure(self, probes: Embeddings, limits: Limits, wish: Wish) -> Iterator[Near]:  # noqa: ARG002
         """Yield the faces near each probe: so many that they hold `k` and those of `most` people.
 
         If they belong to too few people, four times as many are taken, up to `LARGEST`.

@@ -15,7 +15,17 @@ from sameface.gallery.chain import TABLE as CHAIN
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 LOCK = 0x5A3EFACE  # who migrates holds it: one at a time in a database
-TABLES = ("people", "pictures", "faces", "pipeline", "calibration", "numbers", "chain", "receipts")
+TABLES = (
+    "people",
+    "pictures",
+    "faces",
+    "pipeline",
+    "calibration",
+    "numbers",
+    "chain",
+    "receipts",
+    "templates",
+)
 OLDEST_INDEX = (0, 8)  # the pgvector that searches its index on until it has found enough
 
 # Each entry takes the tables from the version before it to its own: the first makes version 1. Entries are
@@ -94,6 +104,35 @@ MIGRATIONS = (
     # The moment of the last change, in seconds since 1970: a clock that jumps ahead is told by it.
     """
     ALTER TABLE numbers ADD COLUMN clock bigint;
+    """,
+    # One template per person, which a change of their faces deletes (person_templates.py). `turn` rises.
+    """
+    CREATE TABLE templates (
+        person_id bigint PRIMARY KEY REFERENCES people ON DELETE CASCADE,
+        turn bigint NOT NULL UNIQUE, faces integer NOT NULL, adapted integer NOT NULL,
+        embedding vector NOT NULL
+    );
+    CREATE TABLE stale_templates (person_id bigint PRIMARY KEY REFERENCES people ON DELETE CASCADE);
+    INSERT INTO stale_templates SELECT id FROM people;
+    CREATE FUNCTION drop_template() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE touched bigint[];
+    BEGIN
+        IF TG_OP <> 'INSERT' THEN touched := touched || OLD.person_id; END IF;
+        IF TG_OP <> 'DELETE' THEN touched := touched || NEW.person_id; END IF;
+        EXECUTE format('DELETE FROM %I.templates WHERE person_id = ANY ($1)', TG_TABLE_SCHEMA)
+            USING touched;
+        EXECUTE format('INSERT INTO %1$I.stale_templates SELECT id FROM %1$I.people
+                        WHERE id = ANY ($1) ON CONFLICT DO NOTHING', TG_TABLE_SCHEMA) USING touched;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER template_dropped AFTER INSERT OR UPDATE OR DELETE ON faces
+        FOR EACH ROW EXECUTE FUNCTION drop_template();
+    CREATE FUNCTION drop_templates() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        EXECUTE format('TRUNCATE %1$I.templates, %1$I.stale_templates', TG_TABLE_SCHEMA);
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER templates_dropped AFTER TRUNCATE ON faces EXECUTE FUNCTION drop_templates();
     """,
 )
 
