@@ -79,7 +79,7 @@ def test_a_backup_of_a_gallery_in_use_is_one_private_file_that_holds_the_same(
     with Gallery.open(copy, PIPELINE) as again:
         assert again.people() == gallery.people()
         assert again.receipts() == gallery.receipts()
-        assert identify_one(again, turned(5)).name == "Ann"
+        assert identify_one(again, turned(5), rule="rows").name == "Ann"
 
 
 def test_a_backup_is_of_one_moment_whoever_writes_meanwhile(gallery: Gallery, tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_backup_of_an_encrypted_gallery_stays_encrypted(gallery: Gallery, copy
         assert (made.encrypted, made.faults) == (True, ())
     assert turned(0).tobytes() not in copy.read_bytes()
     with Gallery.open(copy, PIPELINE, keys=Keys(key)) as again:
-        assert identify_one(again, turned(5)).name == "Ann"
+        assert identify_one(again, turned(5), rule="rows").name == "Ann"
 
 
 def test_a_backup_replaces_nothing_and_is_not_made_of_a_damaged_gallery(gallery: Gallery, copy: Path) -> None:
@@ -401,7 +401,7 @@ def test_the_log_and_the_index_of_a_killed_program_do_not_get_into_the_backup(
         database.LARGE = 1
         gallery = Gallery.open(sys.argv[1], OneThreshold(0.1))
         enroll_turned(gallery, {f"Di {n}": [70 + n] for n in range(20)})
-        identify_one(gallery, turned(0))
+        identify_one(gallery, turned(0), rule="rows")
         gallery.forget("Ann")
         enroll_turned(gallery, {"Ed": [30]})
         os.kill(os.getpid(), 9)
@@ -415,7 +415,7 @@ def test_the_log_and_the_index_of_a_killed_program_do_not_get_into_the_backup(
     assert [file.name for file in path.parent.iterdir()] == ["people.db"]
     assert names_in(path) == ["Bo", "Cy"]  # that Ann was forgotten stood in the log
     with Gallery.open(path, PIPELINE) as again:
-        assert [match.name for match in identify_one(again, turned(60)).matches] == ["Bo", "Cy"]
+        assert [match.name for match in identify_one(again, turned(60), rule="rows").matches] == ["Bo", "Cy"]
     assert check_gallery(path).faults == ()
 
 

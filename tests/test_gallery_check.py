@@ -67,20 +67,20 @@ def test_a_row_that_is_not_of_length_1_names_nobody(
     monkeypatch.setattr(database, "LARGE", 1 if large else 1000)
     number = add_bad_face(gallery, row)
     for closed_set in (False, True):
-        answer = identify_one(gallery, turned(0), closed_set=closed_set)
+        answer = identify_one(gallery, turned(0), closed_set=closed_set, rule="rows")
         assert [match.name for match in answer.matches] == ["Blue", "Red"]
         assert answer.matches[0].distance == pytest.approx(2 - 2 * np.cos(np.radians(30)), abs=1e-5)
     assert [each.number for each in gallery.faces("Red")][1] == number
     assert len(gallery.templates("Red")) == 2
     gallery.forget_face("Red", number)
     assert check_gallery(gallery.path).faults == ()
-    assert identify_one(gallery, turned(40)).name == "Red"
+    assert identify_one(gallery, turned(40), rule="rows").name == "Red"
 
 
 def test_a_row_that_is_too_long_names_nobody_in_any_back_end(place: str) -> None:
     with Gallery.open(place, OneThreshold(0.5)) as gallery:
         number = add_bad_face(gallery, 1.3 * turned(0))
-        assert identify_one(gallery, turned(0), closed_set=True).name == "Blue"
+        assert identify_one(gallery, turned(0), closed_set=True, rule="rows").name == "Blue"
         [fault] = check_gallery(place).faults
         assert (fault.check, fault.face, fault.person) == ("row", number, gallery.person("Red").number)
         gallery.forget_face("Red", number)
@@ -91,14 +91,14 @@ def test_with_bad_rows_only_everybody_is_a_stranger(gallery: Gallery) -> None:
     enroll_turned(gallery, {"Red": [0]})
     put_row(gallery, gallery.faces("Red")[0].number, 1.3 * turned(0))
     for closed_set in (False, True):
-        assert identify_one(gallery, turned(0), closed_set=closed_set).matches == ()
+        assert identify_one(gallery, turned(0), closed_set=closed_set, rule="rows").matches == ()
 
 
 def test_a_search_that_leaves_rows_out_says_so_in_the_log(
     gallery: Gallery, caplog: pytest.LogCaptureFixture
 ) -> None:
     add_bad_face(gallery, 1.3 * turned(0))
-    identify_one(gallery, turned(0))
+    identify_one(gallery, turned(0), rule="rows")
     assert "1 embeddings are not of length 1" in caplog.text
 
 
@@ -167,7 +167,7 @@ def test_an_index_that_differs_from_the_table_is_a_fault(
 ) -> None:
     monkeypatch.setattr(database, "LARGE", 1)
     enroll_turned(gallery, {f"person {degrees}": [degrees] for degrees in range(0, 90, 3)})
-    identify_one(gallery, turned(0))
+    identify_one(gallery, turned(0), rule="rows")
     assert check_gallery(path).faults == ()
     file = gallery._db._index.file  # type: ignore[union-attr]
     assert file is not None
@@ -192,7 +192,7 @@ def test_encrypted_rows_are_checked_with_the_key_only(tmp_path: Path, path: Path
     keys = Keys(KeyFile(str(tmp_path / "key")))
     with Gallery.open(path, OneThreshold(0.5), keys=keys) as gallery:
         number = add_bad_face(gallery, 1.3 * turned(0))
-        assert identify_one(gallery, turned(0)).name == "Blue"
+        assert identify_one(gallery, turned(0), rule="rows").name == "Blue"
         with gallery._db.write() as db:
             db.execute("UPDATE faces SET embedding = (SELECT embedding FROM faces WHERE id = 3) WHERE id = 2")
     without, opened = check_gallery(path), check_gallery(path, keys)

@@ -161,7 +161,7 @@ def test_in_a_large_gallery_the_index_is_one_of_the_places(
     monkeypatch.setattr(database, "LARGE", 1)
     with Gallery.open(path, toy_recognizer) as gallery:
         enroll_secret(gallery)
-        identify_one(gallery, toy.row_of(toy.RED))
+        identify_one(gallery, toy.row_of(toy.RED), rule="rows")
         gone = gallery.forget(NAME)
         assert gone.erasure is not None
         assert gone.erasure.places == {"table": True, "log": True, "index": True}

@@ -19,7 +19,6 @@ from sameface.compare import exact_distances, unit_distances
 from sameface.errors import SignatureError
 from sameface.gallery.backend import Backend, Statements
 from sameface.gallery.damage import undamaged
-from sameface.gallery.faces import next_number
 from sameface.gallery.search import PROBES, Limits, Near, Wish, rounding
 from sameface.gallery.thresholds import parse_thresholds, read_thresholds
 from sameface.gallery.vote import nearest_faces
@@ -71,7 +70,8 @@ def keep_template(database: Backend, db: Statements, person: int) -> None:
     row = mean_row(rows[usable])
     if row is not None:
         adapted = max(int(moved) for _, moved, _ in found)
-        values = (next_number(db), int(usable.sum()), adapted, database.encode_template(person, row))
+        (turn,) = db.execute("UPDATE numbers SET turn = turn + 1 RETURNING turn").fetchone()
+        values = (turn, int(usable.sum()), adapted, database.encode_template(person, row))
         db.execute(KEEP, (person, *values))
 
 

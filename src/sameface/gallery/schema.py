@@ -111,6 +111,7 @@ MIGRATIONS = (
     );
     CREATE TABLE stale_templates (person_id INTEGER PRIMARY KEY REFERENCES people ON DELETE CASCADE);
     INSERT INTO stale_templates SELECT id FROM people;
+    ALTER TABLE numbers ADD COLUMN turn INTEGER NOT NULL DEFAULT 0;
     CREATE TRIGGER template_of_added AFTER INSERT ON faces BEGIN
         DELETE FROM templates WHERE person_id IN (NEW.person_id);
         INSERT OR IGNORE INTO stale_templates SELECT id FROM people WHERE id IN (NEW.person_id);

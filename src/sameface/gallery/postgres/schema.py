@@ -114,6 +114,7 @@ MIGRATIONS = (
     );
     CREATE TABLE stale_templates (person_id bigint PRIMARY KEY REFERENCES people ON DELETE CASCADE);
     INSERT INTO stale_templates SELECT id FROM people;
+    ALTER TABLE numbers ADD COLUMN turn bigint NOT NULL DEFAULT 0;
     CREATE FUNCTION drop_template() RETURNS trigger LANGUAGE plpgsql AS $$
     DECLARE touched bigint[];
     BEGIN
