@@ -193,7 +193,8 @@ def show_growth() -> None:
 
 def time_loader(pictures: PictureSet) -> Target:
     """Print which part of its time NNS2 waits for pictures, 128 in a batch."""
-    config = TrainConfig(steps=LOADER_STEPS, people=32, pictures=4, workers=2, save_every=10**6)
+    side = 0 if pictures.rule is not None else len(pictures.places[0].read())
+    config = TrainConfig(steps=LOADER_STEPS, people=32, pictures=4, workers=2, save_every=10**6, as_is=side)
     with tempfile.TemporaryDirectory() as folder:
         # The first steps start the workers; the last saves.
         steps = list(train(pictures, pictures.of_people([]), config, Path(folder)))[5:-1]

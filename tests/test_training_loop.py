@@ -203,6 +203,9 @@ def test_crops_smaller_than_the_networks_input_are_refused(data, tmp_path):
         with pytest.raises(TrainingDataError) if refused else contextlib.nullcontext():
             check_crops(crops, small_config(network="nn4"))
     check_crops(crops, small_config(network="nn4", view=0.95))
+    check_crops(data[0], small_config(network="nn4", as_is=48))
+    with pytest.raises(TrainingDataError, match="wants 96 x 96 pixels, got 48 x 48"):
+        check_crops(data[0], small_config(network="nn4", as_is=96))
     with pytest.raises(TrainingDataError, match="prepare --size 120`"):
         check_crops(crops, small_config(network="nn4", view=0.8))
 

@@ -60,8 +60,8 @@ def check_crops(pictures: PictureSet, config: TrainConfig) -> None:
     """Raise unless the pictures are crops that the network can look at.
 
     Raises:
-        TrainingDataError: They have no crop rule and `as_is` is 0, or the part that the network looks at
-            is more than a tenth smaller than its input.
+        TrainingDataError: They are not of the size `as_is`; or, if that is 0, have no crop rule, or the part
+            that the network looks at is more than a tenth smaller than its input.
     """
     if not len(pictures):
         return
@@ -71,18 +71,16 @@ def check_crops(pictures: PictureSet, config: TrainConfig) -> None:
         raise TrainingDataError(
             source, f"{told}: run that first, or give --as-is SIZE if these are square crops of faces"
         )
-    if rule is not None and config.as_is:
-        raise TrainingDataError(source, "it has its crop rule: leave out --as-is")
-    if rule is None:
+    if config.as_is or rule is None:
         check_sides(pictures, config.as_is)
+        return
     pixels = pixels_of(config, rule)
-    side = config.as_is if rule is None else rule.size
     wanted = round(pixels.size / pixels.view.side)
-    if side < (1 - ENLARGED) * wanted:
+    if rule.size < (1 - ENLARGED) * wanted:
         raise TrainingDataError(
             source,
-            f"crops of {side} pixels are too small for {config.network}, which needs {wanted}: "
-            f"run `sameface prepare --size {wanted}` or choose another --network",
+            f"crops of {rule.size} pixels are too small for {config.network}, which needs {wanted}: "
+            f"run `sameface prepare --size {wanted}`, choose another --network, or give --as-is {rule.size}",
         )
 
 

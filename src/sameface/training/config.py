@@ -62,7 +62,7 @@ class TrainConfig:
     )
     head: str = choice("none", "begin as a classifier of the people", among=("none", "softmax", "cosface"))
     head_steps: int = choice(0, "for so many steps; then triplets")
-    as_is: int = choice(0, "side in pixels of square crops that come without crops.toml; 0 refuses such")
+    as_is: int = choice(0, "side in pixels of crops without crops.toml, or too small; 0 refuses such")
     view: float = choice(1.0, "the part of a crop's side that the network looks at, in the middle")
     start: str = choice("", "weights that a resnet begins with; the shipped resnet29 unless told")
     frozen: int = choice(0, "first blocks of a resnet that stay as they began; 0 trains all of it")
