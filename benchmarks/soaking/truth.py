@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings
 from sameface.compare import squared_distances
@@ -99,22 +100,34 @@ class Truth:
         row: Embeddings = self.album.find(key[0]).rows[key[1]]
         return row
 
+    def compared(
+        self, people: People, *, by_face: bool
+    ) -> tuple[list[str], list[Embeddings], NDArray[np.float64]]:
+        """Return what a probe is compared with: owners, rows, and the scale of each distance."""
+        rows = {name: [self.row(key) for _, key in person.faces] for name, person in people.items()}
+        if by_face:
+            names = [name for name, own in rows.items() for _ in own]
+            return names, [row for own in rows.values() for row in own], np.ones(len(names))
+        means = [np.asarray(np.mean(own, axis=0, dtype=np.float64)) for own in rows.values()]
+        counts = np.array([len(own) for own in rows.values()], np.int64)
+        units: list[Embeddings] = [(mean / np.linalg.norm(mean)).astype(np.float32) for mean in means]
+        return list(rows), units, 1 / self.thresholds.template_factors(counts)
+
     def check_identified(
         self, picture: Picture, wish: Mapping[str, Any], body: Json, people: People
     ) -> list[str]:
         """Return what is wrong with an answer of identify."""
-        keys = [(key, name) for name, person in people.items() for _, key in person.faces]
-        limit = self.thresholds.at_gallery(len(keys), wish["far"])
+        names, known, scale = self.compared(people, by_face=wish["k"] > 1)
+        limit = self.thresholds.at_gallery(len(names), wish["far"])
         threshold, far = limit.distance, limit.fpir
         faults = check_faces(picture.faces, body["faces"])
-        if faults or not keys:
+        if faults or not names:
             return faults or expect(
                 "matches", [face["matches"] for face in body["faces"]], [[]] * len(picture.faces)
             )
-        known = np.stack([self.row(key) for key, _ in keys])
-        table = squared_distances(picture.rows, known)
+        table = np.minimum(squared_distances(picture.rows, np.stack(known)) * scale, 4)
         for face, distances in zip(body["faces"], table, strict=True):
-            near = sorted(zip(map(float, distances), [name for _, name in keys], strict=True))
+            near = sorted(zip(map(float, distances), names, strict=True))
             faults += expect("threshold", (face["threshold"], face["far"]), (threshold, far))
             faults += check_matches(near, threshold, wish, face)
             if (person := people.get(face["name"])) is not None and person.number:
