@@ -128,9 +128,9 @@ def test_two_galleries_of_one_name_have_collections_of_their_own(
     elsewhere = milvus_place.replace("people.db", "other.db")
     with Gallery.open(elsewhere, toy_recognizer) as other:
         other.enroll("Rouge", [face(toy.REDDISH, "r")])
-        assert identify_one(other, toy.row_of(toy.RED)).matches[0].name == "Rouge"
+        assert identify_one(other, toy.row_of(toy.RED), rule="rows").matches[0].name == "Rouge"
         other.forget("Rouge")
-    assert identify_one(gallery, toy.row_of(toy.RED)).name == "Red"
+    assert identify_one(gallery, toy.row_of(toy.RED), rule="rows").name == "Red"
 
 
 @pytest.mark.parametrize(("was", "given"), [("/faces", "/persons"), ("?", "?index=hnsw&")])
@@ -142,7 +142,7 @@ def test_another_collection_or_index_than_it_has_is_refused(
         Gallery.open(milvus_place.replace(was, given), toy_recognizer)
     gallery._db._people.read("DELETE FROM milvus_index")  # type: ignore[attr-defined]
     with Gallery.open(milvus_place.replace(was, given), toy_recognizer) as moved:
-        assert identify_one(moved, toy.row_of(toy.RED)).name == "Red"
+        assert identify_one(moved, toy.row_of(toy.RED), rule="rows").name == "Red"
 
 
 # What breaks in between
@@ -156,8 +156,11 @@ def test_what_is_changed_without_milvus_is_sent_by_the_next_who_searches(
     with Gallery.open(people, toy_recognizer) as file:
         file.forget("Red")
         file.enroll("Green", [face(toy.GREEN, "g")])
-    assert identify_one(gallery, toy.row_of(toy.GREEN)).name == "Green"
-    assert [match.name for match in identify_one(gallery, toy.row_of(toy.RED)).matches] == ["Blue", "Green"]
+    assert identify_one(gallery, toy.row_of(toy.GREEN), rule="rows").name == "Green"
+    assert [match.name for match in identify_one(gallery, toy.row_of(toy.RED), rule="rows").matches] == [
+        "Blue",
+        "Green",
+    ]
     assert numbers_in(gallery) == faces_of(gallery)
 
 
@@ -165,9 +168,9 @@ def test_who_is_not_enrolled_is_not_found_whatever_milvus_has(
     gallery: Gallery, toy_recognizer: Recognizer
 ) -> None:
     gallery.enroll("Blue", [face(toy.BLUE, "b")])
-    identify_one(gallery, toy.row_of(toy.RED))
+    identify_one(gallery, toy.row_of(toy.RED), rule="rows")
     index_of(gallery).put([900 + number for number in range(2 * CANDIDATES)], [toy.row_of(toy.RED)] * 128)
-    answer = identify_one(gallery, toy.row_of(toy.RED))
+    answer = identify_one(gallery, toy.row_of(toy.RED), rule="rows")
     assert [match.name for match in answer.matches] == ["Blue"]
 
 
@@ -188,7 +191,7 @@ def test_a_collection_that_is_not_as_it_was_is_made_anew(
         else:
             index.make(3)
     with Gallery.open(milvus_place, toy_recognizer) as gallery:
-        assert identify_one(gallery, toy.row_of(toy.RED)).name == "Red"
+        assert identify_one(gallery, toy.row_of(toy.RED), rule="rows").name == "Red"
         assert numbers_in(gallery) == faces_of(gallery)
 
 
@@ -200,7 +203,7 @@ def test_faces_of_a_file_are_sent_when_it_comes_to_milvus(
         for number in range(20):
             file.enroll(f"Person {number}", [face((number + 1, 9, 9), str(number))])
     with Gallery.open(milvus_place, toy_recognizer) as gallery:
-        assert identify_one(gallery, toy.row_of((20, 9, 9))).matches[0].name == "Person 19"
+        assert identify_one(gallery, toy.row_of((20, 9, 9)), rule="rows").matches[0].name == "Person 19"
         assert numbers_in(gallery) == faces_of(gallery)
 
 
@@ -217,13 +220,13 @@ def test_without_milvus_the_first_change_is_kept_the_next_refused_and_nobody_nam
         for act in (
             lambda: gallery.enroll("Green", [face(toy.GREEN, "g")]),
             lambda: gallery.forget("Red"),
-            lambda: identify_one(gallery, toy.row_of(toy.RED)),
+            lambda: identify_one(gallery, toy.row_of(toy.RED), rule="rows"),
         ):
             with pytest.raises(GalleryUnreachableError, match="cannot be reached: Milvus does not answer: "):
                 act()
         assert gallery.people() == [Person("Blue", 1), Person("Red", 1)]
         fragile.start()
-        assert identify_one(gallery, toy.row_of(toy.BLUE)).name == "Blue"
+        assert identify_one(gallery, toy.row_of(toy.BLUE), rule="rows").name == "Blue"
         assert gallery.enroll("Green", [face(toy.GREEN, "g")]) == 1
         assert numbers_in(gallery) == faces_of(gallery)
 
@@ -249,14 +252,14 @@ def test_a_server_that_hangs_is_one_clear_error(
 ) -> None:
     with Gallery.open(fragile_place, toy_recognizer) as gallery:
         gallery.enroll("Red", [face(toy.RED)])
-        identify_one(gallery, toy.row_of(toy.RED))
+        identify_one(gallery, toy.row_of(toy.RED), rule="rows")
         fragile.pause()
         try:
             with pytest.raises(GalleryUnreachableError, match="Milvus does not answer: "):
-                identify_one(gallery, toy.row_of(toy.RED))
+                identify_one(gallery, toy.row_of(toy.RED), rule="rows")
         finally:
             fragile.resume()
-        assert identify_one(gallery, toy.row_of(toy.RED)).name == "Red"
+        assert identify_one(gallery, toy.row_of(toy.RED), rule="rows").name == "Red"
 
 
 def test_a_search_waits_for_a_server_that_is_started_again(
@@ -269,7 +272,7 @@ def test_a_search_waits_for_a_server_that_is_started_again(
         fragile.stop()
         starting = threading.Timer(0.5, fragile.start)
         starting.start()
-        assert identify_one(gallery, toy.row_of(toy.RED)).name == "Red"
+        assert identify_one(gallery, toy.row_of(toy.RED), rule="rows").name == "Red"
         starting.join()
 
 
@@ -298,7 +301,7 @@ def test_an_enrolment_whose_milvus_stops_ends_with_one_error_and_goes_on_when_it
     assert "cannot be reached: Milvus does not answer: " in second
     assert run(*words).stdout == "Rosa: 3 added\n"
     with Gallery.open(fragile_place, toy.make_recognizer()) as gallery:
-        assert identify_one(gallery, toy.row_of(toy.RED)).name == "Rosa"
+        assert identify_one(gallery, toy.row_of(toy.RED), rule="rows").name == "Rosa"
         assert numbers_in(gallery) == faces_of(gallery)
         assert gallery.count() == (1, 6)
 
@@ -314,7 +317,7 @@ def test_a_killed_program_leaves_milvus_with_all_that_it_acknowledged(
             process.kill()
             process.wait()
         with Gallery.open(milvus_place, toy_recognizer) as gallery:
-            near = identify_one(gallery, toy.row_of(toy.RED), most=1000).matches
+            near = identify_one(gallery, toy.row_of(toy.RED), most=1000, rule="rows").matches
             assert set(acknowledged) <= {match.name for match in near}
             assert numbers_in(gallery) == faces_of(gallery)
 
@@ -343,7 +346,7 @@ def test_with_people_in_postgresql_a_role_that_searches_needs_what_the_docs_say(
                 direct.execute(
                     sql.SQL("INSERT INTO {}.milvus_unsent SELECT id FROM {}.faces").format(tables, tables)
                 )
-                assert identify_one(other, toy.row_of(toy.RED)).name == "Red"
+                assert identify_one(other, toy.row_of(toy.RED), rule="rows").name == "Red"
                 with pytest.raises(GalleryFileError, match="permission denied"):
                     other.forget("Red")
         finally:
@@ -359,7 +362,7 @@ def test_a_password_is_in_no_message(toy_recognizer: Recognizer, impatient: None
     ):
         file.enroll("Red", [face(toy.RED)])
         with pytest.raises(GalleryUnreachableError, match=re.escape("'milvus://ann@127.0.0.1:1/")) as caught:
-            identify_one(gallery, toy.row_of(toy.RED))
+            identify_one(gallery, toy.row_of(toy.RED), rule="rows")
     assert "s3cret" not in str(caught.value)
 
 
@@ -396,7 +399,7 @@ def test_answers_are_those_of_the_file(crowd: tuple[str, Gallery, Gallery, np.nd
         {"closed_set": True, "k": 3, "most": 40},
         {"far": 0.2, "most": 1},
     ):
-        answers, others = (each.identify(probes, **search) for each in (gallery, file))  # type: ignore[arg-type]
+        answers, others = (each.identify(probes, **search, rule="rows") for each in (gallery, file))  # type: ignore[arg-type]
         if index == "flat":
             assert answers == others
         else:
@@ -413,8 +416,8 @@ def test_of_equally_near_faces_the_first_are_taken_however_many_there_are(
     with Gallery.open(people, toy_recognizer) as file:
         for search in ({}, {"k": 5}, {"most": 1}, {"k": 3 * CANDIDATES + 1, "most": 3}):
             rows = np.stack([toy.row_of(toy.RED), toy.row_of(toy.ORANGE)])
-            assert gallery.identify(rows, **search) == file.identify(rows, **search)  # type: ignore[arg-type]
-        assert identify_one(gallery, toy.row_of(toy.RED), most=1).ambiguous
+            assert gallery.identify(rows, **search, rule="rows") == file.identify(rows, **search, rule="rows")  # type: ignore[arg-type]
+        assert identify_one(gallery, toy.row_of(toy.RED), most=1, rule="rows").ambiguous
 
 
 # Other weights
@@ -433,7 +436,7 @@ def test_a_gallery_is_upgraded_in_its_file_and_milvus_follows(
     with Gallery.open(milvus_place, toy_recognizer) as gallery:
         gallery.enroll("Red", [face(toy.RED)])
         gallery.enroll("Blue", [face(toy.BLUE, "b")])
-        identify_one(gallery, toy.row_of(toy.RED))
+        identify_one(gallery, toy.row_of(toy.RED), rule="rows")
     with pytest.raises(UpgradeError, match=re.escape(f"sameface gallery upgrade {people}")):
         Upgrade.open(milvus_place, "other")
     wide = np.eye(4, dtype=np.float32)
@@ -442,8 +445,11 @@ def test_a_gallery_is_upgraded_in_its_file_and_milvus_follows(
         upgrade.put(pending, wide[: len(pending)])
     confirm_upgrade(people)
     with Gallery.open(milvus_place, Other()) as gallery:
-        assert {identify_one(gallery, row).matches[0].name for row in wide[:2]} == {"Red", "Blue"}
-        assert identify_one(gallery, wide[0]).matches[0].distance == 0
+        assert {identify_one(gallery, row, rule="rows").matches[0].name for row in wide[:2]} == {
+            "Red",
+            "Blue",
+        }
+        assert identify_one(gallery, wide[0], rule="rows").matches[0].distance == 0
         assert numbers_in(gallery) == faces_of(gallery)
 
 
@@ -460,8 +466,8 @@ def test_rows_that_an_adapter_moved_are_judged_as_in_the_file(
     with Gallery.open(people, Other()) as file, Gallery.open(milvus_place, Other()) as gallery:
         file.enroll("Reddish", [face(toy.REDDISH, "r")])
         probes = np.stack([toy.row_of(colour) for colour in (toy.RED, toy.ORANGE, toy.BLUE, toy.WHITE)])
-        assert gallery.identify(probes) == file.identify(probes)
-        assert identify_one(gallery, probes[1]).matches != ()
+        assert gallery.identify(probes, rule="rows") == file.identify(probes, rule="rows")
+        assert identify_one(gallery, probes[1], rule="rows").matches != ()
 
 
 # The commands

@@ -298,7 +298,7 @@ class Acts(RuleBasedStateMachine):
         enrolled = self.faces() if k > 1 else self.means()
         limit = (self.own or Rows.thresholds).at_gallery(len(enrolled))
         threshold, far = limit.distance, limit.fpir
-        near = sorted((2 - 2 * float(row @ probe), number, name) for number, name, row in enrolled)
+        near = sorted((measured(row, probe), number, name) for number, name, row in enrolled)
         limit = 4 if closed_set else threshold
         votes = Counter(name for distance, _, name in near[:k] if distance <= limit)
         first: dict[str, float] = {}
@@ -329,6 +329,11 @@ class Acts(RuleBasedStateMachine):
             if np.linalg.norm(total) > 1e-6:
                 found.append((each.number, name, (total / np.linalg.norm(total)).astype(np.float32)))
         return found
+
+
+def measured(row: np.ndarray, probe: np.ndarray) -> float:
+    """Return the squared distance of two unit rows, rounded once."""
+    return float(np.float32(np.clip(2 - 2 * (row.astype(np.float64) * probe).sum(), 0, 4)))
 
 
 def template_at(key: Key, row: int) -> Template:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -19,7 +19,7 @@ from sameface.compare import exact_distances, unit_distances
 from sameface.errors import SignatureError
 from sameface.gallery.backend import Backend, Statements
 from sameface.gallery.damage import undamaged
-from sameface.gallery.search import PROBES, Limits, Near, Wish, rounding
+from sameface.gallery.search import FARTHEST, PROBES, Limits, Near, Wish, among, rounding
 from sameface.gallery.thresholds import parse_thresholds, read_thresholds
 from sameface.gallery.vote import nearest_faces
 from sameface.thresholds import Thresholds
@@ -52,27 +52,42 @@ def renew_templates(database: Backend, db: Statements) -> None:
         database: The gallery, with the key if it is encrypted.
         db: A transaction of it.
     """
-    for (person,) in db.execute(STALE).fetchall():
-        keep_template(database, db, person)
-        db.execute("DELETE FROM stale_templates WHERE person_id = ?", (person,))
+    query = f"""SELECT person_id, id, {database.adapted_column}, {database.row_column} FROM faces
+                WHERE person_id IN ({STALE}) ORDER BY person_id, id"""
+    found = db.execute(query).fetchall()
+    if found:
+        with undamaged(database.path, "an embedding"):
+            rows = np.stack(database.decode_rows([face for _, face, *_ in found], [row for *_, row in found]))
+        moved = np.array([bool(adapted) for _, _, adapted, _ in found])
+        keep_templates(database, db, np.array([person for person, *_ in found], np.int64), rows, moved)
+    db.execute(f"DELETE FROM stale_templates WHERE person_id IN ({STALE})")
 
 
-def keep_template(database: Backend, db: Statements, person: int) -> None:
-    """Make the template of one person, if they have a face that can be compared."""
-    query = f"""SELECT id, {database.adapted_column}, {database.row_column} FROM faces
-                WHERE person_id = ? ORDER BY id"""
-    found = db.execute(query, (person,)).fetchall()
-    if not found:
-        return
-    with undamaged(database.path, "an embedding"):
-        rows = np.stack(database.decode_rows([face for face, *_ in found], [kept for *_, kept in found]))
+def keep_templates(
+    database: Backend,
+    db: Statements,
+    people: NDArray[np.int64],
+    rows: Embeddings,
+    moved: NDArray[np.bool_],
+) -> None:
+    """Insert the template of everybody who has a face that can be compared.
+
+    Args:
+        database: The gallery.
+        db: A transaction of it.
+        people: `(n,) int64` whose each row is, rising.
+        rows: `(n, d) float32`.
+        moved: `(n,) bool` which of them an adapter moved here.
+    """
     usable = are_unit_rows(rows)
-    row = mean_row(rows[usable])
-    if row is not None:
-        adapted = max(int(moved) for _, moved, _ in found)
-        (turn,) = db.execute("UPDATE numbers SET turn = turn + 1 RETURNING turn").fetchone()
-        values = (turn, int(usable.sum()), adapted, database.encode_template(person, row))
-        db.execute(KEEP, (person, *values))
+    starts = np.flatnonzero(np.diff(people, prepend=-1))
+    (turn,) = db.execute("UPDATE numbers SET turn = turn + ? RETURNING turn", (len(starts),)).fetchone()
+    for place, part in enumerate(np.split(np.arange(len(people)), starts[1:])):
+        row = mean_row(rows[part][usable[part]])
+        if row is not None:
+            person = int(people[part[0]])
+            facts = (turn - place, int(usable[part].sum()), int(moved[part].any()))
+            db.execute(KEEP, (person, *facts, database.encode_template(person, row)))
 
 
 def renew_all(database: Backend) -> None:
@@ -99,6 +114,14 @@ class Templates:
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     adapted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     turn: int = 0
+
+    def scale(self, limits: Limits) -> NDArray[np.float32]:
+        """Return what brings the distance to each to the scale of one face here, `(m,) float32`."""
+        factors = limits.thresholds.template_factors(np.arange(1, int(self.counts.max(initial=1)) + 1))
+        scale: NDArray[np.float32] = (1 / factors).astype(np.float32)[self.counts - 1]
+        if limits.factor != 1:
+            scale = np.where(self.adapted, scale * np.float32(limits.factor), scale)
+        return scale
 
     def only(self, kept: NDArray[np.bool_ | np.intp]) -> Templates:
         """Return some of them, or all in another order."""
@@ -147,9 +170,8 @@ class KnownTemplates:
         """Yield the people who can count for each probe, with exact distances on the scale of one face."""
         known = self.templates
         expect_shape("rows", probes, ("n", known.matrix.shape[1]), np.float32)
-        scale = (1 / limits.thresholds.template_factors(known.counts)).astype(np.float32)
-        scale *= np.where(known.adapted, np.float32(limits.factor), np.float32(1))
-        hidden = np.flatnonzero(np.isin(known.people, np.fromiter(wish.hidden, np.int64, len(wish.hidden))))
+        scale = known.scale(limits)
+        hidden = np.flatnonzero(among(known.people, wish.hidden))
         slack = 2 * rounding(known.matrix.shape[1]) * float(scale.max())
         for start in range(0, len(probes), PROBES):
             block = probes[start : start + PROBES]
@@ -158,7 +180,7 @@ class KnownTemplates:
                 rough *= scale
                 rough[hidden] = np.inf
                 order = nearest_faces(rough, known.people, faces=1, people=wish.people)
-                edge = min(float(rough[order[-1]]) + slack, float(np.finfo(np.float32).max))
+                edge = min(float(rough[order[-1]]) + slack, FARTHEST)
                 near.append(np.flatnonzero(rough <= edge))
             names = read_names(self.database, known.people[np.unique(np.concatenate(near))])
             for probe, places in zip(block, near, strict=True):
@@ -195,15 +217,15 @@ class TemplateCache:
 
 def refresh(database: Backend, known: Templates, width: int) -> Templates:
     """Return the templates as they are now; only those that are new are read."""
-    if known.matrix.shape[1] != width:
+    [(turn,)] = database.read("SELECT turn FROM numbers")
+    if turn == known.turn and known.matrix.shape[1] == width:
+        return known
+    if known.turn > turn or known.matrix.shape[1] != width:  # a gallery that was put back, or upgraded
         known = Templates(matrix=np.zeros((0, width), np.float32))
     fresh = read_templates(database, known.turn, width)
-    known = known.only(~np.isin(known.people, fresh.people)) if len(fresh.people) else known
-    [(count,)] = database.read("SELECT count(*) FROM templates")
-    if len(known.people) + len(fresh.people) > count:
-        there = np.array(database.read("SELECT person_id FROM templates"), np.int64).ravel()
-        known = known.only(np.isin(known.people, there))
-    return known.join(fresh)
+    there = np.array(database.read("SELECT person_id FROM templates"), np.int64).ravel()
+    kept = np.isin(known.people, there) & ~np.isin(known.people, fresh.people)
+    return replace((known if kept.all() else known.only(kept)).join(fresh), turn=int(turn))
 
 
 def read_templates(database: Backend, turn: int, width: int) -> Templates:
@@ -219,8 +241,8 @@ def read_templates(database: Backend, turn: int, width: int) -> Templates:
         if matrix.shape != (len(found), width):
             raise ValueError(f"a template must have {width} numbers, got {matrix.shape[1]}")
         numbers = np.array([facts for _, *facts, _ in found], np.int64)  # turn, faces, adapted
-    turns, counts, adapted = numbers.T
-    return Templates(np.array(people, np.int64), matrix, counts, adapted.astype(bool), int(turns.max()))
+    _, counts, adapted = numbers.T
+    return Templates(np.array(people, np.int64), matrix, counts, adapted.astype(bool), turn)
 
 
 def read_names(database: Backend, people: NDArray[np.int64]) -> dict[int, str]:

@@ -125,6 +125,8 @@ MIGRATIONS = (
         DELETE FROM templates WHERE person_id IN (OLD.person_id);
         INSERT OR IGNORE INTO stale_templates SELECT id FROM people WHERE id IN (OLD.person_id);
     END;
+    CREATE TRIGGER template_deleted AFTER DELETE ON templates
+        BEGIN UPDATE numbers SET turn = turn + 1; END;
     CREATE TRIGGER template_sealed BEFORE INSERT ON templates
         WHEN EXISTS (SELECT 1 FROM data_keys) AND hex(substr(NEW.embedding, 1, 5)) NOT IN
             (SELECT printf('01%08X', number) FROM data_keys)

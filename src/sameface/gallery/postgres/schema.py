@@ -128,6 +128,13 @@ MIGRATIONS = (
     END $$;
     CREATE TRIGGER template_dropped AFTER INSERT OR UPDATE OR DELETE ON faces
         FOR EACH ROW EXECUTE FUNCTION drop_template();
+    CREATE FUNCTION note_template() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        EXECUTE format('UPDATE %I.numbers SET turn = turn + 1', TG_TABLE_SCHEMA);
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER template_deleted AFTER DELETE OR TRUNCATE ON templates
+        EXECUTE FUNCTION note_template();
     CREATE FUNCTION drop_templates() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         EXECUTE format('TRUNCATE %1$I.templates, %1$I.stale_templates', TG_TABLE_SCHEMA);
