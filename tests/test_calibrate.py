@@ -11,7 +11,7 @@ from sameface.model import Model
 
 ROOT = Path(__file__).parent.parent
 
-POPULATIONS = ["mobilefacenet"]
+POPULATIONS = ["mobilefacenet", "resnet29", "resnet29-int8"]
 
 
 @pytest.fixture

@@ -169,7 +169,7 @@ def test_an_album_and_a_calibration_take_the_key(run: Run, sealed: Path) -> None
 
 
 def test_an_encrypted_gallery_is_moved_to_other_weights(run: Run, sealed: Path) -> None:
-    words = ("gallery", "upgrade", "people.db", "--to", "resnet29", "--no-flip")
+    words = ("gallery", "upgrade", "people.db", "--to", "mobilefacenet", "--no-flip")
     assert run(*words).exit_code == 3
     result = run(*words, "--pictures", ".", "--key-file", "one")
     assert (result.exit_code, result.stdout) == (0, "1 face embedded anew, 0 adapted, 0 left\n")

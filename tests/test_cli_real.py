@@ -14,7 +14,7 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 import sameface.cli
 from sameface.image import read_image
@@ -204,3 +204,27 @@ def test_the_help_of_the_command_is_that_of_the_docs(monkeypatch: pytest.MonkeyP
     result = sameface_run("detect", "--help")
     page = (Path(__file__).parent.parent / "docs" / "cli.md").read_text("utf-8")
     assert f"```text\n{result.stdout}```\n" in page
+
+
+def test_a_gallery_of_the_old_default_says_the_way_out_goes_on_and_moves(
+    folder: Path, samples: dict[str, Path]
+) -> None:
+    def call(*words: str | Path) -> Result:
+        return CliRunner().invoke(sameface.cli.main, [str(word) for word in words], catch_exceptions=False)
+
+    def who(*words: str) -> list[str]:
+        result = call("identify", samples[PROBE], "--json", *words)
+        assert result.exit_code == 0, result.stderr
+        return [face["name"] for line in result.stdout.splitlines() for face in json.loads(line)["faces"]]
+
+    old = ("--weights", "resnet29")
+    assert call("enroll", "Barack Obama", *(samples[name] for name in OBAMA), *old).exit_code == 0
+    refused = call("identify", samples[PROBE])
+    assert refused.exit_code == 3
+    assert "`--weights resnet29`" in refused.stderr
+    assert "`sameface gallery upgrade`" in refused.stderr
+    assert who(*old) == ["Barack Obama"]
+    words = ("gallery", "upgrade", "people.db", "--to", "mobilefacenet", "--pictures", samples[PROBE].parent)
+    assert call(*words).exit_code == 0
+    assert call("gallery", "upgrade", "people.db", "--confirm").exit_code == 0
+    assert who() == ["Barack Obama"]

@@ -99,7 +99,9 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def adapter(run: Run, strangers: Path) -> Path:
-    result = run("gallery", "fit-adapter", strangers, "--from", "resnet29", "--to", "turned", "-o", "a.npz")
+    result = run(
+        "gallery", "fit-adapter", strangers, "--from", "mobilefacenet", "--to", "turned", "-o", "a.npz"
+    )
     assert result.exit_code == 0, result.output
     return Path("a.npz")
 
@@ -116,7 +118,7 @@ def upgrade(run: Run, *words: object) -> Result:
 
 
 def test_an_adapter_tells_what_it_is_worth(run: Run, strangers: Path, turned: Recognizer) -> None:
-    words = ("gallery", "fit-adapter", strangers, "--from", "resnet29", "--to", "turned", "-o", "a.npz")
+    words = ("gallery", "fit-adapter", strangers, "--from", "mobilefacenet", "--to", "turned", "-o", "a.npz")
     record = json.loads(run(*words, "--json").stdout)
     adapter = Adapter.load(Path("a.npz"))
     assert (record["target"], record["pairs"]) == (turned.signature, 216)
@@ -130,7 +132,17 @@ def test_an_adapter_tells_what_it_is_worth(run: Run, strangers: Path, turned: Re
 
 
 def test_two_times_the_same_weights_are_wrong_usage(run: Run, strangers: Path) -> None:
-    words = ("gallery", "fit-adapter", strangers, "--from", "resnet29", "--to", "resnet29", "-o", "a.npz")
+    words = (
+        "gallery",
+        "fit-adapter",
+        strangers,
+        "--from",
+        "mobilefacenet",
+        "--to",
+        "mobilefacenet",
+        "-o",
+        "a.npz",
+    )
     assert run(*words).exit_code == 2
     assert run(*words, "--no-flip").exit_code == 0
 
@@ -139,7 +151,7 @@ def test_pictures_that_are_found_are_embedded_anew(run: Run, enrolled: Path, tur
     before = enrolled.read_bytes()
     result = upgrade(run, "--to", "turned", "--pictures", "pictures")
     assert (result.exit_code, result.stdout) == (0, "3 faces embedded anew, 0 adapted, 0 left\n")
-    assert names(run, "people.db", "resnet29") == ["Blue", "Red", "Yellow"]
+    assert names(run, "people.db", "mobilefacenet") == ["Blue", "Red", "Yellow"]
     assert names(run, "people.db.upgraded", "turned") == ["Blue", "Red", "Yellow"]
     assert len(enrolled.read_bytes()) == len(before)
     assert upgrade(run, "--confirm").exit_code == 0
@@ -218,7 +230,7 @@ def test_a_discarded_upgrade_leaves_the_gallery_as_it_was(run: Run, enrolled: Pa
     upgrade(run, "--to", "turned", "--pictures", "pictures")
     assert upgrade(run, "--discard").exit_code == 0
     assert not list(enrolled.parent.glob("people.db.*"))
-    assert names(run, "people.db", "resnet29") == ["Blue", "Red", "Yellow"]
+    assert names(run, "people.db", "mobilefacenet") == ["Blue", "Red", "Yellow"]
     assert upgrade(run, "--confirm").exit_code == 3
     assert upgrade(run, "--discard").exit_code == 3
 
@@ -283,7 +295,7 @@ def test_an_upgrade_that_was_killed_before_it_began_can_be_discarded(run: Run, e
 
 
 def test_an_upgrade_to_where_it_is_or_to_two_places_is_refused(run: Run, enrolled: Path) -> None:
-    same = upgrade(run, "--to", "resnet29")
+    same = upgrade(run, "--to", "mobilefacenet")
     assert same.exit_code == 3
     assert "already" in same.stderr
     assert upgrade(run, "--to", "turned").exit_code == 1
@@ -314,9 +326,9 @@ def test_rows_that_were_adapted_once_are_not_adapted_again(
 ) -> None:
     upgrade(run, "--to", "turned", "--adapter", adapter)
     upgrade(run, "--confirm")
-    run("gallery", "fit-adapter", strangers, "--from", "turned", "--to", "resnet29", "-o", "back.npz")
-    assert upgrade(run, "--to", "resnet29", "--adapter", "back.npz").stdout.endswith("3 left\n")
-    again = upgrade(run, "--to", "resnet29", "--adapter", "back.npz", "--pictures", "pictures")
+    run("gallery", "fit-adapter", strangers, "--from", "turned", "--to", "mobilefacenet", "-o", "back.npz")
+    assert upgrade(run, "--to", "mobilefacenet", "--adapter", "back.npz").stdout.endswith("3 left\n")
+    again = upgrade(run, "--to", "mobilefacenet", "--adapter", "back.npz", "--pictures", "pictures")
     assert again.stdout == "3 faces embedded anew, 0 adapted, 0 left\n"
 
 

@@ -119,7 +119,7 @@ def test_the_table_for_people_has_a_line_and_the_words_of_each(added):
     shown = call("weights").stdout
     [line] = [line for line in shown.splitlines() if line.strip().startswith("resnet29  ")]
     assert line.split()[1:6] == ["128", "150", "x", "150", "11.2"]
-    assert line.split()[-3:] == ["5e-06", "CC0-1.0", "named"]
+    assert line.split()[-3:] == ["3e-06", "CC0-1.0", "named"]
     [line] = [line for line in shown.splitlines() if line.strip().startswith("mobilefacenet  ")]
     assert line.split()[-3:] == ["MIT", "not", "stated"]
     assert "resnet29: ships with sameface\n  reaches: LFW View 1 98.8 %, " in shown

@@ -88,8 +88,8 @@ def test_flip_averaging_adds_the_two_outputs_of_the_network(recognizer, crops):
 
 
 def test_crops_of_another_size_are_refused(recognizer):
-    with pytest.raises(ValueError, match=r"\('n', 150, 150, 3\), got \(1, 112, 112, 3\)"):
-        recognizer.embedder.embed(np.zeros((1, 112, 112, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"\('n', 112, 112, 3\), got \(1, 150, 150, 3\)"):
+        recognizer.embedder.embed(np.zeros((1, 150, 150, 3), np.uint8))
 
 
 def test_one_crop_without_a_batch_is_refused(recognizer):

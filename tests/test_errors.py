@@ -108,8 +108,8 @@ MESSAGES = [
     (
         SignatureError("staff.db", "3f9a", "77c1"),
         "gallery 'staff.db' was made with pipeline 3f9a; this is 77c1: "
-        "use the weights and options it was made with, move it with `sameface gallery upgrade`, "
-        "or enroll again into a new gallery",
+        "use the weights and options it was made with (`--weights resnet29`, the default up to version "
+        "0.1.0), move it with `sameface gallery upgrade`, or enroll again into a new gallery",
     ),
 ]
 

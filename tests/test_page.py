@@ -213,7 +213,7 @@ def test_the_model_tells_what_it_is_and_how_fast(
 ) -> None:
     view = world.open_view(page, "about")
     manifest = recognizer.embedder.model.manifest
-    expect(view.get_by_text(manifest.licence, exact=True)).to_be_visible()
+    expect(view.get_by_text(manifest.licence, exact=True).first).to_be_visible()
     expect(view.get_by_role("row")).to_have_count(1 + len(recognizer.thresholds.far))
     view.get_by_text("The rest of the manifest").first.click()
     expect(view.get_by_text(manifest.sha256)).to_be_visible()

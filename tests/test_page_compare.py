@@ -25,7 +25,7 @@ def test_two_pictures_of_one_person_are_the_same(page: Page, samples: dict[str, 
     verdict = world.compare(page, samples["barack-obama-1"], samples["barack-obama-2"])
     expect(verdict.get_by_text("Same person", exact=True)).to_be_visible()
     expect(
-        verdict.get_by_role("img", name=re.compile(r"Distance 0\.\d{4}, threshold 0\.1409"))
+        verdict.get_by_role("img", name=re.compile(r"Distance 0\.\d{4}, threshold 1\.1801"))
     ).to_be_visible()
     expect(page.get_by_text("One face found.").first).to_be_visible()
 
@@ -55,7 +55,7 @@ def test_the_slider_moves_threshold_and_verdict_without_a_request(
 def test_the_whole_scale_can_be_shown(page: Page, samples: dict[str, Path]) -> None:
     verdict = world.compare(page, samples["barack-obama-1"], samples["joe-biden"])
     expect(verdict.get_by_text("Different people", exact=True)).to_be_visible()
-    expect(verdict.get_by_role("img", name=re.compile("from 0 to 0.5"))).to_be_visible()
+    expect(verdict.get_by_role("img", name=re.compile("from 0 to 2.5"))).to_be_visible()
     verdict.get_by_label("Show the whole scale, 0 to 4").check()
     expect(verdict.get_by_role("img", name=re.compile("from 0 to 4"))).to_be_visible()
 

@@ -20,7 +20,7 @@ from sameface.arrays import Image
 from sameface.detect import Detector
 from sameface.embed import Embedder
 from sameface.manifest import CropRule, DetectionSpec, EmbeddingSpec, Manifest, ProbabilityCurve
-from sameface.model import Model, Tensor
+from sameface.model import DEFAULT_WEIGHTS, Model, Tensor
 from sameface.recognizer import Recognizer
 from sameface.thresholds import Thresholds
 
@@ -177,7 +177,7 @@ class ToyModel:
         """Return a toy network by the name of the real one; any other name goes to the real loader."""
         toys = {
             "centerface": FindSquares,
-            "resnet29": SeeColour,
+            DEFAULT_WEIGHTS: SeeColour,
             "other": OtherColour,
             "calibrated": CalibratedColour,
         }

@@ -402,8 +402,8 @@ class SignatureError(GalleryError):
     def __init__(self, path: str, theirs: str, ours: str) -> None:
         super().__init__(
             f"gallery {path!r} was made with pipeline {theirs}; this is {ours}: "
-            "use the weights and options it was made with, move it with `sameface gallery upgrade`, "
-            "or enroll again into a new gallery"
+            "use the weights and options it was made with (`--weights resnet29`, the default up to version "
+            "0.1.0), move it with `sameface gallery upgrade`, or enroll again into a new gallery"
         )
         self.path = path
         self.theirs = theirs

@@ -17,6 +17,8 @@ from sameface.runtime import faults, onnxruntime
 
 Tensor = NDArray[np.float32]
 
+DEFAULT_WEIGHTS = "mobilefacenet"
+
 # What ONNX Runtime raises on a network that it cannot open or run; its own errors have no class in common.
 NETWORK_ERRORS = (
     MemoryError,

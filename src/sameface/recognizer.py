@@ -19,7 +19,7 @@ from sameface.embed import Embedder
 from sameface.errors import NoFaceError, NoSuchFaceError, SeveralFacesError
 from sameface.face import Face
 from sameface.image import ImageSource, buffer_image, hash_image, name_of, read_image
-from sameface.model import Model
+from sameface.model import DEFAULT_WEIGHTS, Model
 from sameface.quality import require_quality
 from sameface.template import Template
 from sameface.thresholds import Thresholds
@@ -41,7 +41,7 @@ class Recognizer:
 
     @classmethod
     def load(
-        cls, weights: str | Path = "resnet29", *, flip: bool = True, threads: int | None = None
+        cls, weights: str | Path = DEFAULT_WEIGHTS, *, flip: bool = True, threads: int | None = None
     ) -> Recognizer:
         """Open the shipped detector and an embedder.
 

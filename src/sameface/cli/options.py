@@ -14,7 +14,7 @@ from sameface.atomic import may_others
 from sameface.detect import Detector
 from sameface.draw import writable
 from sameface.embed import Embedder
-from sameface.model import Model
+from sameface.model import DEFAULT_WEIGHTS, Model
 from sameface.recognizer import Choice, Recognizer
 
 Command: TypeAlias = Callable[..., Any]
@@ -74,7 +74,7 @@ far_option = click.option(
 EMBEDDER = (
     click.option(
         "--weights",
-        default="resnet29",
+        default=DEFAULT_WEIGHTS,
         show_default=True,
         envvar="SAMEFACE_WEIGHTS",
         help="Embedder: a name or an .onnx file. Without it SAMEFACE_WEIGHTS may name one.",

@@ -46,7 +46,7 @@ from sameface.draw import draw_faces, save_picture
 from sameface.face import Face
 from sameface.image import read_image
 from sameface.manifest import ProbabilityCurve
-from sameface.model import rule_of_weights
+from sameface.model import DEFAULT_WEIGHTS, rule_of_weights
 from sameface.quality import Quality, measure_quality
 from sameface.recognizer import Choice, Recognizer
 
@@ -74,7 +74,7 @@ def detect(
         raise click.UsageError("--draw takes one picture")
     failures: list[str] = []
     rows: list[tuple[object, ...]] = []
-    rule = rule_of_weights("resnet29") if with_quality else None
+    rule = rule_of_weights(DEFAULT_WEIGHTS) if with_quality else None
 
     def work(picture: str) -> list[tuple[Face, Quality | None]]:
         image = read_image(open_source(picture))

@@ -172,7 +172,11 @@ def fit_curve(counts: NDArray[np.int64]) -> ProbabilityCurve:
     kept = thin_pools(np.array(pools), KNOTS)
     odds = (kept[:, 1:] + 0.5) / totals  # (k, 2) of one person, of different people
     chance = np.minimum.accumulate(odds[:, 0] / odds.sum(axis=1))
-    return ProbabilityCurve(tuple(kept[:, 0].tolist()), tuple(chance.tolist()), int(totals.sum()))
+    ends = bin_distances()[used[[0, -1]]]
+    # The first and the last pool reach past their means, as far as there are pairs.
+    distance, place = np.unique([ends[0], *kept[:, 0], ends[1]], return_index=True)
+    chance = np.array([chance[0], *chance, chance[-1]])[place]
+    return ProbabilityCurve(tuple(distance.tolist()), tuple(chance.tolist()), int(totals.sum()))
 
 
 def pool_adjacent(distance: Numbers, counts: Numbers) -> list[Pool]:

@@ -24,8 +24,8 @@ EMBED: Example = {
 }
 VERIFY: Example = {
     "same": True,
-    "distance": 0.0744,
-    "threshold": 0.1409,
+    "distance": 0.6214,
+    "threshold": 1.1801,
     "far": 0.001,
     "probability": 0.97,
     "in_range": True,
@@ -55,12 +55,12 @@ IDENTIFIED: Example = PLACE | {
     "person": 17,
     "name": "Rosa",
     "ambiguous": False,
-    "threshold": 0.1785,
+    "threshold": 1.3684,
     "far": 0.01,
     "closed_set": False,
     "matches": [
-        {"person": 17, "name": "Rosa", "distance": 0.0527, "votes": 1},
-        {"person": 4, "name": "Gil", "distance": 0.41, "votes": 0},
+        {"person": 17, "name": "Rosa", "distance": 0.5127, "votes": 1},
+        {"person": 4, "name": "Gil", "distance": 1.42, "votes": 0},
     ],
     "live": None,
 }
@@ -102,7 +102,7 @@ FACES: Example = {
     "next": 18,
 }
 ALBUM: Example = {
-    "threshold": 0.1204,
+    "threshold": 1.0951,
     "far": 0.0003,
     "faces": [
         PLACE | {"picture": 0, "filename": "beach.jpg", "thumbnail": "data:image/jpeg;base64,/9j/4AAQ"},
@@ -122,9 +122,9 @@ JOB: Example = {
 MODEL: Example = {
     "signature": "0f3b6c1d2e4a5968",
     "detector": {"name": "centerface", "licence": "MIT"},
-    "embedder": {"name": "resnet29", "licence": "CC0-1.0"},
+    "embedder": {"name": "mobilefacenet", "licence": "MIT"},
     "dimension": 128,
-    "thresholds": [{"far": 0.01, "distance": 0.1785}, {"far": 0.001, "distance": 0.1409}],
+    "thresholds": [{"far": 0.01, "distance": 1.3684}, {"far": 0.001, "distance": 1.1801}],
     "gallery": {"people": 42, "faces": 130},
     "limits": {"picture_bytes": 20_000_000, "picture_pixels": 50_000_000},
     "version": "0.1.0",
