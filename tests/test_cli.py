@@ -46,9 +46,12 @@ def records(result: Result) -> list[dict[str, object]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+BELOW = ("rule ", "warning: ")  # what stands below the table of identify
+
+
 def cells(result: Result) -> list[list[str]]:
-    """Return the rows of the table that was printed, split where two spaces stand."""
-    lines = [line for line in result.stdout.splitlines() if line.strip()]
+    """Return the rows of the table that was printed, split where two spaces stand; no line below it."""
+    lines = [line for line in result.stdout.splitlines() if line.strip() and not line.startswith(BELOW)]
     rows = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in lines]
     return [row for row in rows if set("".join(row)) != {"─"}]
 
@@ -398,13 +401,18 @@ def test_parquet_without_pyarrow_says_what_to_install(run: Run, monkeypatch: pyt
 def test_the_same_person_is_code_0(run: Run) -> None:
     result = run("verify", "red.png", "reddish.png", "--far", "0.01")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == "same person: distance 0.1026 <= 0.2000 (false-accept rate 0.01)\n"
+    assert (
+        result.stdout == "same person: distance 0.1026 <= 0.2000 (false-accept rate 0.01, population mixed)\n"
+    )
 
 
 def test_different_people_are_code_1(run: Run) -> None:
     result = run("verify", "red.png", "reddish.png")
     assert (result.exit_code, result.stderr) == (1, "")
-    assert result.stdout == "different people: distance 0.1026 > 0.0500 (false-accept rate 0.001)\n"
+    assert (
+        result.stdout
+        == "different people: distance 0.1026 > 0.0500 (false-accept rate 0.001, population mixed)\n"
+    )
 
 
 def test_verify_prints_json(run: Run) -> None:
@@ -418,8 +426,11 @@ def test_verify_prints_json(run: Run) -> None:
         "distance": pytest.approx(2),
         "threshold": pytest.approx(0.05),
         "far": 0.001,
+        "rule": "pair",
+        "population": "mixed",
+        "extrapolated": False,
         "probability": None,
-        "probability_in_range": False,
+        "in_range": False,
     }
 
 
@@ -457,7 +468,7 @@ def test_a_probability_outside_the_calibrated_range_says_so(run: Run) -> None:
     assert "probability 0.0067, " in result.stdout  # the log odds fall by 5 from 0.05, the threshold, to 0.3
     [record] = records(run("verify", "red.png", "blue.png", "--weights", "calibrated", "--json"))
     assert record["probability"] == pytest.approx(0.0067, abs=1e-4)
-    assert record["probability_in_range"] is False
+    assert record["in_range"] is False
 
 
 def test_face_largest_takes_the_largest(run: Run, tmp_path: Path) -> None:
@@ -645,15 +656,76 @@ def test_identify_prints_json(run: Run, team: Path) -> None:
     assert (record["picture"], face["number"], face["box"]) == ("reddish.png", 0, [16, 16, 48, 48])
     assert (face["name"], face["ambiguous"], face["far"]) == ("Rosa", False, 0.01)
     assert face["threshold"] == pytest.approx(toy.THRESHOLDS.at(1 - 0.99**0.5))
+    bo, rosa = (person.number for person in people_of(team))
     wanted = [
         {
+            "person": rosa,
             "name": "Rosa",
             "distance": pytest.approx(toy.distance_of(toy.REDDISH, toy.RED), abs=1e-6),
             "votes": 1,
         },
-        {"name": "Bo", "distance": pytest.approx(2, abs=1e-6), "votes": 0},
+        {"person": bo, "name": "Bo", "distance": pytest.approx(2, abs=1e-6), "votes": 0},
     ]
     assert face["matches"] == wanted
+    assert (face["person"], face["closed_set"], face["rule"], face["size"]) == (rosa, False, "template", 2)
+    assert (face["asked"], face["population"], face["extrapolated"]) == (0.01, "mixed", False)
+    assert face["warning"] is None
+
+
+def test_identify_says_by_which_rule_threshold_and_rate(run: Run, team: Path) -> None:
+    threshold = toy.THRESHOLDS.at(1 - 0.99**0.5)
+    told = f"size 2: threshold {threshold:.4f}, 1 % of strangers named (1 % asked), population mixed"
+    for options, rule in (([], "template"), (["-k", "2"], "rows"), (["--rule", "rows"], "rows")):
+        last = run("identify", "red.png", "two.png", *options).stdout.splitlines()[-1]
+        assert last == f"rule {rule}, {told}"
+    last = run("identify", "red.png", "--closed-set").stdout.splitlines()[-1]
+    assert last == "rule template, closed set: the nearest is named at any distance"
+
+
+def test_a_rate_that_the_calibration_does_not_hold_is_told(run: Run, team: Path) -> None:
+    told = run("identify", "red.png", "--weights", "coarse").stdout.splitlines()[-2:]
+    assert told[0].endswith("9.75 % of strangers named (1 % asked), population mixed")
+    assert told[1].startswith("warning: asked for 1 % of strangers named at most; the calibration (mixed)")
+    assert "holds 9.75 % among 2 templates. Search a smaller gallery" in told[1]
+    [record] = records(run("identify", "red.png", "--weights", "coarse", "--json", "--rule", "rows"))
+    [face] = record["faces"]  # type: ignore[misc]
+    assert (face["far"], face["asked"]) == (pytest.approx(0.0975), 0.01)
+    assert "among 2 faces. Search by templates" in face["warning"]
+    assert run("identify", "red.png", "--weights", "coarse", "--far", "0.01").exit_code == 3
+
+
+def test_a_rate_on_the_extrapolated_tail_is_told(run: Run, team: Path) -> None:
+    told = run("identify", "red.png", "--weights", "tailed").stdout.splitlines()[-2:]
+    assert told[0].endswith("1 % of strangers named (1 % asked), population alike")
+    words = "warning: the calibration (alike) holds 1 % among 2 templates, and that by an extrapolated tail"
+    assert told[1].startswith(words)
+    told = run("verify", "red.png", "red.png", "--weights", "tailed", "--far", "1e-5").stdout.splitlines()
+    assert told[0].endswith("(false-accept rate 1e-05, population alike)")
+    assert "extrapolated tail" in told[1]
+    [record] = records(run("verify", "red.png", "red.png", "--weights", "tailed", "--far", "1e-5", "--json"))
+    assert (record["extrapolated"], record["population"]) == (True, "alike")
+    assert run("verify", "red.png", "red.png", "--weights", "tailed", "--far", "1e-7").exit_code == 3
+
+
+def test_the_population_is_chosen(run: Run, team: Path) -> None:
+    pair = ("verify", "red.png", "reddish.png", "--far", "0.05", "--weights", "tailed")
+    assert run(*pair).exit_code == 1  # the threshold is 0.05 for people alike, 0.2 for all
+    result = run(*pair, "--population", "mixed")
+    assert (result.exit_code, "population mixed" in result.stdout) == (0, True)
+    refused = run("verify", "red.png", "red.png", "--population", "alike")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "population must be one of mixed, got 'alike'" in refused.stderr
+
+
+def test_one_wrong_picture_among_five_counts_by_rows_but_not_by_template(run: Run, tmp_path: Path) -> None:
+    for number, colour in enumerate((*[toy.RED] * 4, toy.BLUE)):
+        toy.save(tmp_path / "five" / f"{number}.png", colour, note=number)
+    run("enroll", "Rosa", "five")
+    by_template = run("identify", "blue.png")
+    by_rows = run("identify", "blue.png", "--rule", "rows")
+    assert (by_template.exit_code, by_rows.exit_code) == (1, 0)
+    assert cells(by_rows)[1][2] == "Rosa"
+    assert run("identify", "red.png", "-k", "2", "--rule", "template").exit_code == 2
 
 
 def test_nobody_known_is_code_1(run: Run, team: Path) -> None:

@@ -123,7 +123,7 @@ def test_the_annotated_video_is_written(run: Run, tmp_path: Path) -> None:
         (["clip.mkv", "--annotated", "a.gif"], "--annotated must end in .mp4, .m4v, .mov, .mkv, got 'a.gif'"),
         (["clip.mkv", "nobody.mkv", "--annotated", "a.mp4"], "--annotated takes one video"),
         (["red.png", "--annotated", "a.mp4"], "--annotated takes one video"),
-        (["clip.mkv", "-k", "3"], "-k is for pictures: in a video the nearest face decides"),
+        (["clip.mkv", "-k", "3"], "-k is for pictures: in a video the nearest template or face decides"),
         (["clip.mkv", "--every", "0"], "0.0 is not in the range x>0"),
     ],
 )

@@ -122,6 +122,45 @@ def test_every_choice_of_identify_changes_the_answer(client: Client) -> None:
     assert [len(client.identify(probe, most=most).answers[0].matches) for most in (1, 2)] == [1, 2]
 
 
+def test_identify_reads_rule_rate_and_population(client: Client) -> None:
+    client.enroll("Rosa", [*(png(toy.RED, note=note) for note in range(4)), png(toy.BLUE)])
+    [by_template] = client.identify(png(toy.BLUE)).answers
+    [by_rows] = client.identify(png(toy.BLUE), rule="rows").answers
+    assert [(each.rule, each.size, each.name) for each in (by_template, by_rows)] == [
+        ("template", 1, None),
+        ("rows", 5, "Rosa"),
+    ]
+    assert (by_rows.asked, by_rows.far, by_rows.population, by_rows.warning) == (0.01, 0.01, "mixed", None)
+
+
+@pytest.mark.parametrize(("weights", "kept"), [("coarse", False), ("tailed", True)])
+def test_a_rate_that_is_not_held_or_extrapolated_is_read(tmp_path: Path, weights: str, kept: bool) -> None:
+    recognizer = toy.make_recognizer(weights)
+    with (
+        Gallery.open(tmp_path / "two.db", recognizer) as gallery,
+        connected(recognizer, gallery) as client,
+    ):
+        client.enroll("Rosa", [png(toy.RED)])
+        client.enroll("Bo", [png(toy.GREEN)])
+        [answer] = client.identify(png(toy.RED)).answers
+        [of_library] = gallery.identify(toy.row_of(toy.RED)[None])
+        assert (answer.promise_kept, answer.extrapolated) == (kept, kept)
+        assert answer == of_library
+        assert answer.warning is not None
+        assert refused(lambda: client.identify(png(toy.RED), far=1e-6)).code == "no_threshold"
+
+
+def test_the_model_lists_the_calibrations(tmp_path: Path) -> None:
+    with connected(toy.make_recognizer("tailed"), None) as client:
+        facts = client.model()
+        alike, mixed = facts.populations
+        assert (facts.population, alike.population, mixed.population) == ("alike", "alike", "mixed")
+        assert facts.thresholds == alike.thresholds
+        assert (alike.extrapolated, mixed.extrapolated) == ((0.001, 1e-6), ())
+        found = client.verify(png(toy.RED), png(toy.RED), far=1e-5)
+        assert (found.population, found.extrapolated) == ("alike", True)
+
+
 def test_enroll_lists_the_pictures_that_cannot_be_used(client: Client, tmp_path: Path) -> None:
     path = toy.save(tmp_path / "somewhere" / "rosa.png", toy.RED)
     made = client.enroll("Rosa", [path, png(), png(toy.REDDISH, toy.GREEN)], faces=["only", "only", 0])

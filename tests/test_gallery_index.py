@@ -210,7 +210,7 @@ def test_a_large_gallery_answers_as_a_small_one(
             assert isinstance(known, Rows if large > 1 else Indexed)
             assert known.faces == 90
             limits = Limits(toy.THRESHOLDS, LIMITS, factor)
-            answer = begin_answer(limits, wish, 90, None)
+            answer = begin_answer(limits, wish, 90)
             found.append([decide(near, wish, answer) for near in known.measure(probes, limits, wish)])
     assert found[0] == found[1]
 

@@ -61,7 +61,7 @@ def limits_of(threshold: float, factor: float = 1.0) -> Limits:
 
 
 def decided(near: Near, limits: Limits, wish: Wish) -> Identification:
-    return decide(near, wish, begin_answer(limits, wish, len(NAMES), None))
+    return decide(near, wish, begin_answer(limits, wish, len(NAMES)))
 
 
 def make_thresholds(distances: list[float]) -> Thresholds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
+from sameface.thresholds import Tail, Thresholds
 
 pytest_plugins = ["page_fixtures"]
 pytestmark = pytest.mark.slow
@@ -41,10 +43,12 @@ def test_the_slider_moves_threshold_and_verdict_without_a_request(
     slider = page.get_by_role("slider")
     slider.focus()
     page.keyboard.press("Home")
-    rows = sorted(zip(rates.far, rates.distance, strict=True), reverse=True)
+    rows = sorted(zip(*rates.rates, strict=True), reverse=True)
+    among = {"alike": "among people alike", "mixed": "among people of all kinds"}[rates.population]
     for far, threshold in rows:
         expect(near.get_by_text(f"{threshold:.4f}.").first).to_be_visible()
-        expect(page.locator("output")).to_contain_text(f"1 in {round(1 / far):,} (")
+        expect(page.locator("output")).to_contain_text(f"1 in {round(1 / far):,} {among} (")
+        expect(near.get_by_text("Extrapolated")).to_be_visible(visible=rates.is_extrapolated(far))
         words = "Same person" if distance <= threshold else "Different people"
         expect(near.get_by_text(words, exact=True)).to_be_visible()
         page.keyboard.press("ArrowRight")
@@ -159,6 +163,65 @@ def test_two_people_within_the_threshold_are_ambiguous(
     world.choose(page, "Choose a picture", samples["barack-obama-3"], world.open_view(page, "who"))
     expect(page.locator(".name-card .chip")).to_have_text("ambiguous")
     expect(page.locator(".candidates").get_by_text(world.EVIL)).to_be_visible()
+
+
+def test_rule_and_rate_of_an_answer_are_shown(
+    page: Page, gallery: Gallery, recognizer: Recognizer, samples: dict[str, Path]
+) -> None:
+    world.enroll(gallery, recognizer, "Barack Obama", samples["barack-obama-1"])
+    view = world.open_view(page, "who")
+    world.choose(page, "Choose a picture", samples["barack-obama-3"], view)
+    rule = view.locator(".rule")
+    expect(rule).to_contain_text("Compared with one template per person, the mean of their faces (1).")
+    expect(rule).to_contain_text(re.compile(r"a stranger is given a name in 1 % of cases, among people"))
+    expect(rule.locator(".note")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "language"), [(1200, 900, "en"), (390, 844, "en"), (390, 844, "ko")]
+)
+def test_what_the_calibration_does_not_hold_is_marked(
+    browser: Browser, samples: dict[str, Path], tmp_path: Path, width: int, height: int, language: str
+) -> None:
+    real = Recognizer.load()
+    smallest = Thresholds((0.1, 0.05), real.thresholds.rates[1][:2], (10, 5), 100, "few", "alike")
+    tail = Tail((0.01,), (smallest.distance[1] / 2,), (0.0,), (1.0,))
+    with (
+        Gallery.open(tmp_path / "two.db", real) as gallery,
+        world.serve(real, gallery) as base,
+        world.watched(browser, base, viewport={"width": width, "height": height}) as context,
+    ):
+        for name in ("barack-obama-1", "joe-biden"):
+            world.enroll(gallery, real, name, samples[name])
+        gallery.keep_thresholds(dataclasses.replace(smallest, tail=tail))
+        page = context.new_page()
+        page.add_init_script(f"localStorage.setItem('sameface.language', '{language}')")
+        page.goto("/#/compare")
+        with page.expect_file_chooser() as chooser:
+            page.locator(".intake button:visible").first.click()
+        chooser.value.set_files([samples["barack-obama-1"], samples["joe-biden"]])
+        verdict = page.locator(".verdict")
+        output = verdict.locator("output")
+        words = {"en": "1 in 100 among people alike (1 %)", "ko": "서로 닮은 사람들 사이에서 100번에 1번(1%)"}
+        page.get_by_role("slider").focus()
+        page.keyboard.press("End")
+        expect(output).to_have_text(words[language])
+        mark = {"en": "Extrapolated", "ko": "추정값"}[language]
+        expect(verdict.get_by_text(mark)).to_be_visible()
+        label = page.locator("label[for=far]").bounding_box()
+        assert label is not None
+        assert label["height"] < 40  # on one line
+        world.shoot(page, f"tail-{width}-{language}")
+        page.goto("/#/who")
+        with page.expect_file_chooser() as chooser:
+            page.locator(".intake button:visible").first.click()
+        chooser.value.set_files(samples["barack-obama-2"])
+        notes = world.shown(page).locator(".rule .note")
+        held = {"en": "the calibration holds only 1.99 %", "ko": "보정이 보장하는 비율은 1.99%"}[language]
+        expect(notes).to_have_text([re.compile(held), re.compile(mark)])
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        notes.first.scroll_into_view_if_needed()
+        world.shoot(page, f"promise-{width}-{language}")
 
 
 def test_an_unknown_face_can_be_enrolled_from_there(

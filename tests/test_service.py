@@ -306,16 +306,84 @@ def test_the_model_is_described(client: httpx.Client, toy_recognizer: Recognizer
     assert model["signature"] == toy_recognizer.signature
     assert (model["detector"]["name"], model["embedder"]["name"]) == ("squares", "colours")
     assert model["gallery"] == {"people": 1, "faces": 2}
-    assert model["thresholds"][0] == {"far": 0.1, "distance": 0.4}
+    assert model["thresholds"][0] == {"far": 0.1, "distance": 0.4, "extrapolated": False}
+    assert [each["population"] for each in model["populations"]] == [model["population"]] == ["mixed"]
     assert model["limits"]["picture_bytes"] == ServiceConfig().picture_bytes
 
 
 def test_the_thresholds_of_the_gallery_come_first(client: httpx.Client, gallery: Gallery) -> None:
     own = toy.replace(toy.THRESHOLDS, distance=(0.3, 0.1, 0.02, 0.005))
     gallery.keep_thresholds(own)
-    assert client.get("/v1/model").json()["thresholds"][0] == {"far": 0.1, "distance": 0.3}
+    assert client.get("/v1/model").json()["thresholds"][0] == {
+        "far": 0.1,
+        "distance": 0.3,
+        "extrapolated": False,
+    }
     answer = client.post("/v1/verify", files={"a": png(toy.RED), "b": png(toy.RED)}, data={"far": "0.01"})
     assert answer.json()["threshold"] == 0.1
+
+
+def test_the_model_lists_populations_with_their_tails(tmp_path: Path) -> None:
+    recognizer = toy.make_recognizer("tailed")
+    with serve(create_app(recognizer, None, ServiceConfig())) as client:
+        model = client.get("/v1/model").json()
+        assert [each["population"] for each in model["populations"]] == ["alike", "mixed"]
+        rates = [(each["far"], each["extrapolated"]) for each in model["thresholds"]]
+        assert rates == [(0.1, False), (0.05, False), (0.001, True), (1e-6, True)]
+        pictures = {"a": png(toy.RED), "b": png(toy.RED)}
+        answer = client.post("/v1/verify", files=pictures, data={"far": "0.00001"}).json()
+        assert (answer["rule"], answer["population"], answer["extrapolated"]) == ("pair", "alike", True)
+
+
+def test_identify_answers_by_which_rule_and_rate(client: httpx.Client) -> None:
+    enroll(client, "Rosa", *[toy.RED] * 4, toy.BLUE)
+    enroll(client, "Bo", toy.GREEN)
+    found = {
+        rule: ask_who(client, toy.BLUE, data)
+        for rule, data in (("template", {}), ("rows", {"rule": "rows"}), ("votes", {"k": "2"}))
+    }
+    assert [(face["rule"], face["size"]) for face in found.values()] == [
+        ("template", 2),
+        ("rows", 6),
+        ("rows", 6),
+    ]
+    assert [face["name"] for face in found.values()] == [None, "Rosa", "Rosa"]  # one picture of five is wrong
+    for face in found.values():
+        assert (face["asked"], face["far"], face["population"]) == (0.01, 0.01, "mixed")
+        assert (face["extrapolated"], face["warning"]) == (False, None)
+    refused = client.post(
+        "/v1/identify", files={"picture": png(toy.RED)}, data={"k": "2", "rule": "template"}
+    )
+    assert error_of(refused) == (422, "bad_request")
+
+
+@pytest.mark.parametrize(
+    ("weights", "far", "extrapolated"), [("coarse", 0.0975, False), ("tailed", 0.01, True)]
+)
+def test_identify_answers_which_rate_it_holds(
+    tmp_path: Path, weights: str, far: float, extrapolated: bool
+) -> None:
+    recognizer = toy.make_recognizer(weights)
+    with (
+        Gallery.open(tmp_path / "two.db", recognizer) as gallery,
+        serve(create_app(recognizer, gallery, ServiceConfig())) as client,
+    ):
+        enroll(client, "Rosa", toy.RED)
+        enroll(client, "Bo", toy.GREEN)
+        face = ask_who(client, toy.RED, {})
+        assert (face["far"], face["asked"], face["extrapolated"]) == (pytest.approx(far), 0.01, extrapolated)
+        assert face["warning"]
+        picture = {"picture": png(toy.RED)}
+        refused = client.post("/v1/identify", files=picture, data={"far": "0.000001"})
+        assert error_of(refused) == (422, "no_threshold")
+
+
+def ask_who(client: httpx.Client, colour: tuple[int, int, int], data: dict[str, str]) -> dict[str, Any]:
+    """Return who the one face of a picture is."""
+    answer = client.post("/v1/identify", files={"picture": png(colour)}, data=data)
+    assert answer.status_code == 200, answer.text
+    [face] = answer.json()["faces"]
+    return dict(face)
 
 
 def test_a_service_without_a_gallery_compares_and_says_what_it_lacks(toy_recognizer: Recognizer) -> None:

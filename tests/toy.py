@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -22,7 +23,7 @@ from sameface.embed import Embedder
 from sameface.manifest import CropRule, DetectionSpec, EmbeddingSpec, Manifest, ProbabilityCurve
 from sameface.model import DEFAULT_WEIGHTS, Model, Tensor
 from sameface.recognizer import Recognizer
-from sameface.thresholds import Thresholds
+from sameface.thresholds import Tail, Thresholds
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 YELLOW, WHITE = (255, 255, 0), (255, 255, 255)
@@ -40,6 +41,7 @@ THRESHOLDS = Thresholds(
     impostor_pairs=1_000_000,
     calibrated_on="coloured squares",
 )
+COARSE: dict[str, Any] = {"far": (0.1, 0.05), "distance": (0.4, 0.2), "pairs": (100_000, 50_000)}
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,36 @@ class CalibratedColour(SeeColour):
     )
 
 
+class CoarseColour(SeeColour):
+    """The first embedder with so small a calibration that no gallery holds the default rate."""
+
+    manifest = replace(
+        SeeColour.manifest,
+        embedding=EmbeddingSpec(CropRule("box", 8), 3, replace(THRESHOLDS, **COARSE)),
+    )
+
+
+class TailedColour(SeeColour):
+    """The first embedder with two populations, of which the default has an extrapolated tail."""
+
+    manifest = replace(
+        SeeColour.manifest,
+        embedding=EmbeddingSpec(
+            CropRule("box", 8),
+            3,
+            replace(
+                THRESHOLDS,
+                far=(0.1, 0.05),
+                distance=(0.06, 0.05),
+                pairs=(100_000, 50_000),
+                population="alike",
+                tail=Tail((0.001, 1e-6), (0.03, 0.01), (0.02, 0.0), (0.04, 0.03)),
+            ),
+            others=(replace(THRESHOLDS, **COARSE),),
+        ),
+    )
+
+
 class ToyModel:
     """Takes the place of `Model` where the command line loads its weights."""
 
@@ -180,10 +212,12 @@ class ToyModel:
             DEFAULT_WEIGHTS: SeeColour,
             "other": OtherColour,
             "calibrated": CalibratedColour,
+            "coarse": CoarseColour,
+            "tailed": TailedColour,
         }
         return toys[str(weights)]() if str(weights) in toys else Model.load(weights, threads=threads)
 
 
-def make_recognizer() -> Recognizer:
-    """Return the toy world's recognizer."""
-    return Recognizer(Detector(FindSquares()), Embedder(SeeColour()))  # type: ignore[arg-type]
+def make_recognizer(weights: str = DEFAULT_WEIGHTS) -> Recognizer:
+    """Return the toy world's recognizer, with one of the embedders of `ToyModel`."""
+    return Recognizer(Detector(FindSquares()), Embedder(ToyModel.load(weights)))  # type: ignore[arg-type]

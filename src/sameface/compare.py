@@ -20,12 +20,16 @@ class Decision:
         threshold: The distance at and under which they count as the same.
         far: The part of the pairs of different people that this threshold accepts.
         curve: What the distance says of the chance, or None without such a calibration.
+        population: Of whom `far` holds, by the calibration: `mixed`, `alike` or `own`.
+        extrapolated: `far` lies below the rates that were counted, and rests on a fitted tail.
     """
 
     distance: float
     threshold: float
     far: float
     curve: ProbabilityCurve | None = None
+    population: str = "mixed"
+    extrapolated: bool = False
 
     def __bool__(self) -> bool:
         """Whether the two are the same person, as `same`."""

@@ -33,15 +33,30 @@ class Recognizer:
     Args:
         detector: Finds the faces.
         embedder: Maps their crops to embeddings.
+        population: Of whom the thresholds are to hold, such as `alike` or `mixed`; None takes the weights'
+            default.
+
+    Attributes:
+        thresholds: Which distance means "same", by false-accept rate.
+
+    Raises:
+        ValueError: The weights have no thresholds for this population.
     """
 
-    def __init__(self, detector: Detector, embedder: Embedder) -> None:
+    def __init__(self, detector: Detector, embedder: Embedder, population: str | None = None) -> None:
         self.detector = detector
         self.embedder = embedder
+        spec = embedder.spec
+        self.thresholds = spec.thresholds if population is None else spec.choose_thresholds(population)
 
     @classmethod
     def load(
-        cls, weights: str | Path = DEFAULT_WEIGHTS, *, flip: bool = True, threads: int | None = None
+        cls,
+        weights: str | Path = DEFAULT_WEIGHTS,
+        *,
+        flip: bool = True,
+        threads: int | None = None,
+        population: str | None = None,
     ) -> Recognizer:
         """Open the shipped detector and an embedder.
 
@@ -49,17 +64,14 @@ class Recognizer:
             weights: The embedder: a shipped name, or the path of an `.onnx` file with its manifest beside it.
             flip: Average each face with its mirror image.
             threads: Processor cores to use; None takes all.
+            population: Of whom the thresholds are to hold; None takes the weights' default.
 
         Raises:
             WeightsError: A file is missing or is not what its manifest says.
+            ValueError: The weights have no thresholds for this population.
         """
         detector = Detector(Model.load("centerface", threads=threads))
-        return cls(detector, Embedder(Model.load(weights, threads=threads), flip=flip))
-
-    @property
-    def thresholds(self) -> Thresholds:
-        """Which distance means "same", by false-accept rate."""
-        return self.embedder.spec.thresholds
+        return cls(detector, Embedder(Model.load(weights, threads=threads), flip=flip), population)
 
     @property
     def signature(self) -> str:
@@ -189,21 +201,31 @@ class Recognizer:
             ThresholdError: The calibration does not reach to this `far`.
             ImageError, FaceError: As in `embed_face`, for either picture.
         """
-        threshold = self.thresholds.at(far)  # before any work
+        self.thresholds.at(far)  # before any work
         of_a, of_b = face if isinstance(face, tuple) else (face, face)
         rows = np.stack([self.embed_face(a, face=of_a)[1], self.embed_face(b, face=of_b)[1]])  # (2, d)
-        return self.decide(rows, threshold, far)
+        return self.decide(rows, far)
 
-    def decide(self, rows: Embeddings, threshold: float, far: float) -> Decision:
+    def decide(self, rows: Embeddings, far: float, thresholds: Thresholds | None = None) -> Decision:
         """Return whether two embeddings are the same person's.
 
         Args:
             rows: `(2, d) float32` unit rows.
-            threshold: The squared distance at and under which they are.
-            far: The part of the pairs of different people that this threshold accepts.
+            far: The part of the pairs of different people that may be accepted.
+            thresholds: Those of a gallery; None takes those of the pipeline.
+
+        Raises:
+            ThresholdError: The calibration does not reach to this `far`.
         """
-        distance = float(squared_distances(rows[:1], rows[1:])[0, 0])
-        return Decision(distance, threshold, far, self.embedder.spec.curve)
+        known = thresholds or self.thresholds
+        return Decision(
+            distance=float(squared_distances(rows[:1], rows[1:])[0, 0]),
+            threshold=known.at(far),
+            far=far,
+            curve=self.embedder.spec.curve,
+            population=known.population,
+            extrapolated=known.is_extrapolated(far),
+        )
 
     def _crop_face(self, image: ImageSource, choice: Choice, *, min_quality: float = 0) -> tuple[Face, Crops]:
         """Return the chosen face of a picture with its crop, `(1, size, size, 3)`."""

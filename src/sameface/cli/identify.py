@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from sameface.cli.answers import answer_record, describe
+from sameface.cli.answers import answer_record, describe, print_rule
 from sameface.cli.options import every_option, far_option, gallery_option, json_option, recognizer_options
 from sameface.cli.output import (
     each,
@@ -37,7 +37,12 @@ VIDEOS = frozenset(f".{ending}" for ending in ENDINGS.split())
     default=1,
     show_default=True,
     type=click.IntRange(min=1),
-    help="How many neighbours vote, in pictures.",
+    help="How many nearest faces vote, in pictures; more than 1 means --rule rows.",
+)
+@click.option(
+    "--rule",
+    type=click.Choice(["template", "rows"]),
+    help="Compare with one template per person, the mean of their faces (the default), or with every face.",
 )
 @click.option("--closed-set", is_flag=True, help="Everyone is enrolled for certain: name the nearest.")
 @click.option(
@@ -63,15 +68,19 @@ def identify(
     A file whose name ends as that of a video, such as .mp4, is one: everybody who comes into sight is named
     once, with the time. This needs sameface[video]. Pictures come before videos.
 
-    --far is the part of the strangers that may be given a name, whatever the size of the gallery; 0.01 by
-    default. The exit code is 1 if nobody at all was named.
+    --far is the part of the strangers that may be given a name, 0.01 by default; the threshold follows from
+    it and from the size of the gallery. Where the calibration does not reach that far, the default holds a
+    larger rate and says so, and a --far that was given is refused. The exit code is 1 if nobody at all was
+    named.
     """
     given = list_pictures(pictures)
     videos = [path for path in given if Path(path).suffix.lower() in VIDEOS]
     if choices["annotated"] is not None and len(videos) != 1:
         raise click.UsageError("--annotated takes one video")
     if videos and choices["k"] > 1:
-        raise click.UsageError("-k is for pictures: in a video the nearest face decides")
+        raise click.UsageError("-k is for pictures: in a video the nearest template or face decides")
+    if choices["k"] > 1 and choices["rule"] == "template":
+        raise click.UsageError("-k over 1 needs --rule rows: each person has one template")
     if videos:
         import_av()  # a missing extra is told before the gallery is opened
         tell_videos = importlib.import_module("sameface.cli.video").tell_videos
@@ -94,8 +103,9 @@ def tell_pictures(
     failures: list[str],
 ) -> int:
     """Tell who is in each picture, and return how many faces were named."""
-    search = {name: choices[name] for name in ("k", "far", "closed_set")}
+    search = {name: choices[name] for name in ("k", "far", "closed_set", "rule")}
     table: list[tuple[object, ...]] = []
+    given: list[Identification] = []
     named = 0
 
     def work(picture: str) -> list[tuple[Face, Identification]]:
@@ -112,6 +122,8 @@ def tell_pictures(
             print_json({"picture": picture, "faces": records})
         table += [(picture, number, *describe(answer)) for number, (_, answer) in enumerate(answers)]
         table += [] if answers else [(picture, "none", "", "", "")]
+        given += [answer for _, answer in answers]
     if table and not choices["as_json"]:
         print_table(["picture", "face", "who", "distance", "note"], table)
+        print_rule(given)
     return named

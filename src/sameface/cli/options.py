@@ -80,6 +80,12 @@ EMBEDDER = (
         help="Embedder: a name or an .onnx file. Without it SAMEFACE_WEIGHTS may name one.",
     ),
     click.option("--no-flip", is_flag=True, help="Do not average each face with its mirror image."),
+    click.option(
+        "--population",
+        type=click.Choice(["alike", "mixed"]),
+        help="Of whom the rates are to hold: people alike in age, sex and origin, or people of all kinds; "
+        "the weights' own choice by default.",
+    ),
 )
 DETECTOR = (
     click.option("--threads", type=click.IntRange(min=1), help="Processor cores to use; all by default."),
@@ -109,9 +115,13 @@ def recognizer_options(command: Command) -> Command:
     """Add the options that shape the pipeline; the command gets them as one `recognizer`."""
 
     @functools.wraps(command)
-    def with_recognizer(*, weights: str, no_flip: bool, **choices: Any) -> Any:
+    def with_recognizer(*, weights: str, no_flip: bool, population: str | None, **choices: Any) -> Any:
         embedder = load_embedder(weights, flip=not no_flip, threads=choices["threads"])
-        recognizer = Recognizer(take_detector(choices), embedder)
+        detector = take_detector(choices)
+        try:
+            recognizer = Recognizer(detector, embedder, population)
+        except ValueError as error:
+            raise click.BadParameter(f"of {weights}: {error}", param_hint="--population") from error
         return command(recognizer=recognizer, **choices)
 
     return add_options(with_recognizer, EMBEDDER + DETECTOR)

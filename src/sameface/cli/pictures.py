@@ -186,16 +186,23 @@ def verify(
                 "distance": decision.distance,
                 "threshold": decision.threshold,
                 "far": decision.far,
+                "rule": "pair",
+                "population": decision.population,
+                "extrapolated": decision.extrapolated,
                 "probability": decision.probability,
-                "probability_in_range": decision.in_range,
+                "in_range": decision.in_range,
             }
         )
     else:
         answer, sign = ("same person", "<=") if decision.same else ("different people", ">")
         click.echo(
             f"{answer}: distance {decision.distance:.4f} {sign} {decision.threshold:.4f} "
-            f"(false-accept rate {decision.far:g})"
+            f"(false-accept rate {decision.far:g}, population {decision.population})"
         )
+        if decision.extrapolated:
+            click.echo(
+                "warning: this rate is below those that were counted: it rests on an extrapolated tail"
+            )
         if decision.curve is not None:
             click.echo(describe_probability(decision.curve, decision))
     finish([], 0 if decision.same else 1)

@@ -16,7 +16,7 @@ import click
 import rich.progress
 from rich.console import Console
 
-from sameface.cli.answers import answer_record, describe
+from sameface.cli.answers import answer_record, describe, print_rule
 from sameface.cli.options import every_option, far_option, gallery_option, json_option, recognizer_options
 from sameface.cli.output import face_record, finish, print_json, print_table
 from sameface.cli.unlock import key_options
@@ -60,7 +60,7 @@ def tell_videos(
     output = choices["annotated"]
     if output is not None and not writable(Path(output)):
         raise click.UsageError(f"--annotated must end in {', '.join(FORMATS)}, got {output!r}")
-    search = VideoSearch(**{name: choices[name] for name in ("every", "far", "closed_set")})
+    search = VideoSearch(**{name: choices[name] for name in ("every", "far", "closed_set", "rule")})
     named = 0
     for path in videos:
         try:
@@ -137,6 +137,7 @@ def tell_timeline(path: str, timeline: Timeline, *, as_json: bool) -> None:
         ["video", "track", "from", "to", "who", "distance", "note"],
         rows or [(path, "none", "", "", "", "", "")],
     )
+    print_rule(track.answer for track in timeline.tracks)
 
 
 def clock(seconds: float) -> str:

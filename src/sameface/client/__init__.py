@@ -10,6 +10,7 @@ except ModuleNotFoundError as error:
 from sameface.client.records import (
     Album,
     AlbumFace,
+    Calibration,
     Challenge,
     ChallengeStep,
     Embedded,
@@ -27,6 +28,7 @@ from sameface.client.records import (
 __all__ = [
     "Album",
     "AlbumFace",
+    "Calibration",
     "Challenge",
     "ChallengeStep",
     "Client",

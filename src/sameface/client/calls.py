@@ -22,7 +22,7 @@ from sameface.client.records import (
     Verification,
 )
 from sameface.client.wire import Picture, Wire, fields, place, upload, uploads
-from sameface.gallery.records import EnrolledFace, Person, Receipt
+from sameface.gallery.records import EnrolledFace, Person, Receipt, Rule
 from sameface.recognizer import Choice
 
 TIMEOUT = 60.0  # seconds without a byte; the service lets a picture wait for 30
@@ -121,11 +121,12 @@ class Client:
             data=fields(face_a=face_a, face_b=face_b, far=far, challenge=challenge),
         )
 
-    def identify(
+    def identify(  # noqa: PLR0913, one for each field of the request
         self,
         picture: Picture,
         *,
         k: int = 1,
+        rule: Rule | None = None,
         far: float | None = None,
         closed_set: bool = False,
         most: int = 5,
@@ -135,7 +136,9 @@ class Client:
 
         Args:
             picture: The picture.
-            k: How many nearest faces vote.
+            k: How many nearest faces vote; more than 1 by the rule `rows` only.
+            rule: Compare with one `template` per person, or with all `rows`; None takes `rows` if `k` is more
+                than 1, else `template`.
             far: The part of the strangers that may be given a name; None leaves it to the service.
             closed_set: Everyone is enrolled for certain: name the nearest.
             most: How many people to list for each face.
@@ -146,7 +149,7 @@ class Client:
             "POST",
             place("identify"),
             files=[upload("picture", picture)],
-            data=fields(k=k, far=far, closed_set=closed_set, most=most, challenge=challenge),
+            data=fields(k=k, rule=rule, far=far, closed_set=closed_set, most=most, challenge=challenge),
         )
 
     def people(self) -> Iterator[Person]:

@@ -11,6 +11,7 @@ import numpy as np
 from sameface.client.records import (
     Album,
     AlbumFace,
+    Calibration,
     Challenge,
     ChallengeStep,
     Embedded,
@@ -56,7 +57,8 @@ def read_embedded(answer: Json) -> Embedded:
 
 def read_verification(answer: Json) -> Verification:
     """Return a decision."""
-    facts = {name: answer[name] for name in ("distance", "threshold", "far", "probability", "in_range")}
+    names = ("distance", "threshold", "far", "population", "extrapolated", "probability", "in_range")
+    facts = {name: answer[name] for name in names}
     return Verification(**facts, a=read_face(answer["a"]), b=read_face(answer["b"]), live=answer["live"])
 
 
@@ -85,8 +87,10 @@ def read_identification(answer: Json) -> Identification:
     matches = tuple(
         Match(each["name"], each["distance"], each["votes"], each["person"]) for each in answer["matches"]
     )
-    facts = {name: answer[name] for name in ("threshold", "far", "ambiguous", "closed_set")}
-    return Identification(matches, **facts)
+    names = (
+        "threshold", "far", "ambiguous", "closed_set", "rule", "asked", "population", "extrapolated", "size",
+    )  # fmt: skip
+    return Identification(matches, **{name: answer[name] for name in names})
 
 
 def read_person(answer: Json) -> Person:
@@ -167,15 +171,26 @@ def read_album_face(answer: Json) -> AlbumFace:
 def read_model(answer: Json) -> ModelFacts:
     """Return what a service runs on."""
     gallery = answer["gallery"]
-    facts = {
-        name: answer[name] for name in ("signature", "detector", "embedder", "dimension", "limits", "version")
-    }
+    names = ("signature", "detector", "embedder", "dimension", "population", "limits", "version")
     return ModelFacts(
-        **facts,
-        thresholds={each["far"]: each["distance"] for each in answer["thresholds"]},
+        **{name: answer[name] for name in names},
+        thresholds=read_rates(answer["thresholds"]),
+        populations=tuple(map(read_calibration, answer["populations"])),
         people=None if gallery is None else gallery["people"],
         faces=None if gallery is None else gallery["faces"],
     )
+
+
+def read_rates(answers: Json) -> dict[float, float]:
+    """Return the distance that holds each rate."""
+    return {each["far"]: each["distance"] for each in answers}
+
+
+def read_calibration(answer: Json) -> Calibration:
+    """Return the thresholds that hold for a population."""
+    rates = answer["thresholds"]
+    extrapolated = tuple(each["far"] for each in rates if each["extrapolated"])
+    return Calibration(answer["population"], answer["calibrated_on"], read_rates(rates), extrapolated)
 
 
 def read_entry(answer: Json) -> Entry:

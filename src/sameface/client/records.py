@@ -57,6 +57,8 @@ class Verification:
         a: The face in the first picture.
         b: The face in the second.
         live: Whether the first picture shows who passed the challenge; None if none was named.
+        population: Of whom `far` holds: `mixed`, `alike` or `own`.
+        extrapolated: `far` lies below the rates that were counted, and rests on a fitted tail.
     """
 
     distance: float
@@ -67,6 +69,8 @@ class Verification:
     a: Face
     b: Face
     live: bool | None = None
+    population: str = "mixed"
+    extrapolated: bool = False
 
     def __bool__(self) -> bool:
         """Whether the two are the same person, as `same`."""
@@ -258,6 +262,23 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Calibration:
+    """The thresholds that hold for a population.
+
+    Attributes:
+        population: `mixed`, `alike` or `own`.
+        calibrated_on: The pictures, in words.
+        thresholds: The distance that holds each false-accept rate.
+        extrapolated: The rates that were not counted, but rest on a fitted tail.
+    """
+
+    population: str
+    calibrated_on: str
+    thresholds: dict[float, float]
+    extrapolated: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFacts:
     """What a service runs on.
 
@@ -266,7 +287,9 @@ class ModelFacts:
         detector: Its manifest.
         embedder: Its manifest.
         dimension: The numbers of a row.
-        thresholds: The distance that holds each false-accept rate.
+        thresholds: The distance that holds each false-accept rate, as the service uses them.
+        population: Of whom these hold.
+        populations: The thresholds of the embedder for each population, the default first.
         people: How many are enrolled; None without a gallery.
         faces: How many faces they have; None without a gallery.
         limits: What a request may hold.
@@ -278,6 +301,8 @@ class ModelFacts:
     embedder: dict[str, Any]
     dimension: int
     thresholds: dict[float, float]
+    population: str
+    populations: tuple[Calibration, ...]
     people: int | None
     faces: int | None
     limits: dict[str, int]

@@ -544,7 +544,7 @@ class Gallery:
         by_person = wish.rule == "template"
         known: Known = (self._templates if by_person else self._db).load(pipeline.signature)
         limits = judge(pipeline.thresholds, known, far)
-        answer = begin_answer(limits, wish, known.faces, far)
+        answer = begin_answer(limits, wish, known.faces)
         if not known.faces:
             return [answer] * len(rows)
         return [decide(near, wish, answer) for near in known.measure(rows, limits, wish)]

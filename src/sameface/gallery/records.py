@@ -10,9 +10,13 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.thresholds import GALLERY_FAR, ROUNDING, Thresholds
+from sameface.thresholds import GALLERY_FAR, Thresholds
 
 Rule = Literal["template", "rows"]  # what a probe is compared with
+WAYS_OUT: Mapping[Rule, str] = {
+    "template": "Search a smaller gallery, take weights calibrated to smaller rates, or check each name",
+    "rows": "Search by templates, in a smaller gallery, or with weights calibrated to smaller rates",
+}
 Reason = Literal["forget", "forget_face", "expire", "merge"]
 
 
@@ -95,7 +99,7 @@ class Identification:
         ambiguous: Two people or more are within the threshold.
         closed_set: The probe is taken to be enrolled: the nearest is named at any distance.
         rule: What the probe was compared with: one `template` per person, or all `rows`.
-        asked: The chance that was asked for; None for the default.
+        asked: The chance that was asked for.
         population: Of whom `far` holds, by the calibration: `mixed`, `alike` or `own`.
         extrapolated: `far` rests on a tail that was fitted to the calibration's nearest pairs.
         size: How many templates or faces the probe was compared with.
@@ -107,7 +111,7 @@ class Identification:
     ambiguous: bool
     closed_set: bool
     rule: Rule = "template"
-    asked: float | None = None
+    asked: float = GALLERY_FAR
     population: str = "mixed"
     extrapolated: bool = False
     size: int = 0
@@ -115,7 +119,20 @@ class Identification:
     @property
     def promise_kept(self) -> bool:
         """Whether `far` is the chance that was asked for, or less."""
-        return self.far <= (GALLERY_FAR if self.asked is None else self.asked) * (1 + ROUNDING)
+        return self.far <= self.asked
+
+    @property
+    def warning(self) -> str | None:
+        """Why `far` is more than was asked for, or that it is extrapolated, in words; None for neither."""
+        if self.closed_set or not self.size:
+            return None
+        enrolled = f"{self.size:,} {'templates' if self.rule == 'template' else 'faces'}"
+        held = f"the calibration ({self.population}) holds {percent(self.far)} among {enrolled}"
+        tail = ", and that by an extrapolated tail" if self.extrapolated else ""
+        if not self.promise_kept:
+            wanted = f"asked for {percent(self.asked)} of strangers named at most; {held}{tail}"
+            return f"{wanted}. {WAYS_OUT[self.rule]}"
+        return f"{held}{tail}, below the rates that were counted" if tail else None
 
     def __bool__(self) -> bool:
         """Whether somebody is named."""
@@ -188,3 +205,8 @@ class Receipt:
     hash: str
     erasure: Erasure | None = None
     into: int | None = None
+
+
+def percent(rate: float) -> str:
+    """Return a rate in percent, in three digits."""
+    return f"{100 * rate:.3g} %"

@@ -240,7 +240,7 @@ def judge(pipeline: Thresholds, known: Known, far: float | None) -> Limits:
     return Limits(own, replace(limit, fpir=max(limit.fpir, other.fpir)), factor)
 
 
-def begin_answer(limits: Limits, wish: Wish, size: int, asked: float | None) -> Identification:
+def begin_answer(limits: Limits, wish: Wish, size: int) -> Identification:
     """Return the answer of a search that has found nobody."""
     limit = limits.limit
     return Identification(
@@ -250,7 +250,7 @@ def begin_answer(limits: Limits, wish: Wish, size: int, asked: float | None) -> 
         ambiguous=False,
         closed_set=wish.closed_set,
         rule=wish.rule,
-        asked=asked,
+        asked=limit.asked,
         population=limits.thresholds.population,
         extrapolated=limit.extrapolated,
         size=size,

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from sameface.challenge import Pose, Reason
+from sameface.gallery.records import Rule
 from sameface.service import examples
 
 
 def shown(example: examples.Example) -> ConfigDict:
     """Return the settings of an answer with its example."""
     return ConfigDict(extra="forbid", json_schema_extra={"example": example})
+
+
+Population = Annotated[
+    str,
+    Field(
+        description="Of whom the rates hold: of people `alike` in age, sex and origin, of people of all "
+        "kinds (`mixed`), or of those of the gallery's owner (`own`)."
+    ),
+]
+EXTRAPOLATED = "The rate lies below those that were counted; it rests on a fitted tail."
 
 
 class Answer(BaseModel):
@@ -92,6 +103,9 @@ class VerifyAnswer(Answer):
     )
     threshold: float = Field(examples=[0.21])
     far: float = Field(description="The part of pairs of different people that the threshold accepts.")
+    rule: Literal["pair"] = Field(description="One face was compared with one other.")
+    population: Population
+    extrapolated: bool = Field(description=EXTRAPOLATED)
     probability: float | None = Field(
         description="The chance of one person, one half at the threshold; null if not calibrated."
     )
@@ -152,7 +166,15 @@ class IdentifiedFace(FaceAnswer):
     name: str | None = Field(description="null for a stranger.")
     ambiguous: bool = Field(description="Several people are within the threshold.")
     threshold: float
-    far: float
+    far: float = Field(description="The part of the strangers that this threshold gives a name.")
+    asked: float = Field(
+        description="The part that was asked for; less than `far` where that cannot be held."
+    )
+    rule: Rule = Field(description="Compared with one `template` per person, or with all `rows`.")
+    size: int = Field(description="How many templates or faces that is.")
+    population: Population
+    extrapolated: bool = Field(description=EXTRAPOLATED)
+    warning: str | None = Field(description="Why `far` is over `asked`, or extrapolated; null for neither.")
     closed_set: bool
     matches: list[MatchAnswer] = Field(description="The nearest people, the nearest first.")
     live: bool | None = Field(None, description="It is who passed the challenge; null if none was named.")
@@ -306,6 +328,15 @@ class ThresholdAnswer(Answer):
 
     far: float
     distance: float
+    extrapolated: bool = Field(description=EXTRAPOLATED)
+
+
+class CalibrationAnswer(Answer):
+    """The thresholds that hold for a population."""
+
+    population: Population
+    calibrated_on: str = Field(description="The pictures, in words.")
+    thresholds: list[ThresholdAnswer]
 
 
 class CountsAnswer(Answer):
@@ -324,7 +355,9 @@ class ModelAnswer(Answer):
     detector: dict[str, Any] = Field(description="The manifest.")
     embedder: dict[str, Any] = Field(description="The manifest.")
     dimension: int
-    thresholds: list[ThresholdAnswer] = Field(description="The gallery's own, where it keeps any.")
+    thresholds: list[ThresholdAnswer] = Field(description="Those in use: the gallery's own, if it keeps any.")
+    population: Population
+    populations: list[CalibrationAnswer] = Field(description="All of the embedder, the default first.")
     gallery: CountsAnswer | None
     limits: dict[str, int]
     version: str

@@ -27,6 +27,9 @@ VERIFY: Example = {
     "distance": 0.6214,
     "threshold": 1.1801,
     "far": 0.001,
+    "rule": "pair",
+    "population": "alike",
+    "extrapolated": False,
     "probability": 0.97,
     "in_range": True,
     "a": PLACE,
@@ -57,6 +60,12 @@ IDENTIFIED: Example = PLACE | {
     "ambiguous": False,
     "threshold": 1.3684,
     "far": 0.01,
+    "asked": 0.01,
+    "rule": "template",
+    "size": 42,
+    "population": "alike",
+    "extrapolated": False,
+    "warning": None,
     "closed_set": False,
     "matches": [
         {"person": 17, "name": "Rosa", "distance": 0.5127, "votes": 1},
@@ -119,12 +128,20 @@ JOB: Example = {
     "error": None,
     "result": ALBUM,
 }
+RATES = [
+    {"far": 0.01, "distance": 1.3684, "extrapolated": False},
+    {"far": 0.001, "distance": 1.1801, "extrapolated": False},
+]
 MODEL: Example = {
     "signature": "0f3b6c1d2e4a5968",
     "detector": {"name": "centerface", "licence": "MIT"},
     "embedder": {"name": "mobilefacenet", "licence": "MIT"},
     "dimension": 128,
-    "thresholds": [{"far": 0.01, "distance": 1.3684}, {"far": 0.001, "distance": 1.1801}],
+    "thresholds": RATES,
+    "population": "alike",
+    "populations": [
+        {"population": "alike", "calibrated_on": "portraits of people alike", "thresholds": RATES}
+    ],
     "gallery": {"people": 42, "faces": 130},
     "limits": {"picture_bytes": 20_000_000, "picture_pixels": 50_000_000},
     "version": "0.1.0",

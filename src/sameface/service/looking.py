@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Depends
@@ -59,7 +59,7 @@ async def verify(
 ) -> VerifyAnswer:
     """Tell whether two pictures show the same person."""
     thresholds = await state.ask(state.thresholds)
-    threshold = thresholds.at(body.far)  # before any work
+    thresholds.at(body.far)  # before any work
     body.a.name, body.b.name = "a", "b"
     with state.inference.admitted(2):
         sides = [
@@ -67,7 +67,7 @@ async def verify(
             for upload, choice in ((body.a, body.face_a), (body.b, body.face_b))
         ]
         rows = np.concatenate([await state.inference.embed(side) for side in sides])  # (2, d)
-    decision = state.recognizer.decide(rows, threshold, body.far)
+    decision = state.recognizer.decide(rows, body.far, thresholds)
     (live,) = find_live(state, key, body.challenge, thresholds, rows[:1])
     await state.record(key, "verify", [], {"same": decision.same, "far": body.far} | told_live(live))
     return verify_answer(decision, sides[0].faces[0], sides[1].faces[0], live=live)
@@ -87,8 +87,8 @@ async def identify(
     with state.inference.admitted(1):
         seen = await state.inference.look(body.picture)
         rows = await state.inference.embed(seen)
-    wish: dict[str, Any] = {"far": body.far, "closed_set": body.closed_set, "most": body.most}
-    found = await state.ask(gallery.identify, np.ascontiguousarray(rows), k=body.k, **wish)
+    wish = body.model_dump(include={"k", "rule", "far", "closed_set", "most"})
+    found = await state.ask(gallery.identify, np.ascontiguousarray(rows), **wish)
     live = find_live(state, key, body.challenge, await state.ask(state.thresholds), rows)
     found = [near_enough(answer) for answer in found] if key.role == "read" else found
     named = [answer.named.number for answer in found if answer.named is not None]

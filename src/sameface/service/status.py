@@ -16,11 +16,10 @@ from sameface.service.answers import (
     HealthAnswer,
     ModelAnswer,
     ReceiptsAnswer,
-    ThresholdAnswer,
 )
 from sameface.service.guard import Admin, Reader
 from sameface.service.routing import StateOf, cut_page, only_refusals, refusals
-from sameface.service.telling import receipt_answer
+from sameface.service.telling import calibration_answer, receipt_answer
 from sameface.service.wishes import LARGEST_ID
 
 router = APIRouter(tags=["service"])
@@ -65,13 +64,16 @@ async def model(_key: Reader, state: StateOf) -> ModelAnswer:
     if state.gallery_or_none is not None:
         people, faces = await state.ask(state.gallery_or_none.count)
         counts = CountsAnswer(people=people, faces=faces)
-    pairs = zip(thresholds.far, thresholds.distance, strict=True)
+    in_use = calibration_answer(thresholds)
+    spec = recognizer.embedder.spec
     return ModelAnswer(
         signature=recognizer.signature,
         detector=dataclasses.asdict(recognizer.detector.model.manifest),
         embedder=dataclasses.asdict(recognizer.embedder.model.manifest),
-        dimension=recognizer.embedder.spec.dimension,
-        thresholds=[ThresholdAnswer(far=far, distance=distance) for far, distance in pairs],
+        dimension=spec.dimension,
+        thresholds=in_use.thresholds,
+        population=in_use.population,
+        populations=[calibration_answer(each) for each in (spec.thresholds, *spec.others)],
         gallery=counts,
         limits={name: getattr(state.config, name) for name in LIMITS},
         version=__version__,

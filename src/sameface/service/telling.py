@@ -10,6 +10,7 @@ from sameface.gallery import EnrolledFace, Identification, Person, Receipt
 from sameface.gallery.expiry import show_expiry
 from sameface.gallery.receipts import describe
 from sameface.service.answers import (
+    CalibrationAnswer,
     ChallengeAnswer,
     EnrolledFaceAnswer,
     FaceAnswer,
@@ -18,10 +19,16 @@ from sameface.service.answers import (
     MatchAnswer,
     PersonAnswer,
     ReceiptAnswer,
+    ThresholdAnswer,
     VerifyAnswer,
 )
 from sameface.service.challenges import Challenge
 from sameface.service.inference import Seen
+from sameface.thresholds import Thresholds
+
+RULE = (
+    "threshold", "far", "asked", "rule", "size", "population", "extrapolated", "warning", "closed_set",
+)  # fmt: skip
 
 
 def face_answer(face: Face) -> FaceAnswer:
@@ -72,6 +79,9 @@ def verify_answer(decision: Decision, a: Face, b: Face, *, live: bool | None) ->
         distance=decision.distance,
         threshold=decision.threshold,
         far=decision.far,
+        rule="pair",
+        population=decision.population,
+        extrapolated=decision.extrapolated,
         probability=decision.probability,
         in_range=decision.in_range,
         a=face_answer(a),
@@ -87,9 +97,7 @@ def identified_face(face: Face, found: Identification, *, live: bool | None) -> 
         person=None if found.named is None else found.named.number,
         name=found.name,
         ambiguous=found.ambiguous,
-        threshold=found.threshold,
-        far=found.far,
-        closed_set=found.closed_set,
+        **{name: getattr(found, name) for name in RULE},
         matches=[
             MatchAnswer(person=match.number, name=match.name, distance=match.distance, votes=match.votes)
             for match in found.matches
@@ -106,6 +114,17 @@ def person_answer(person: Person) -> PersonAnswer:
         faces=person.faces,
         consent=person.consent,
         expires=show_expiry(person.expires),
+    )
+
+
+def calibration_answer(thresholds: Thresholds) -> CalibrationAnswer:
+    """Return thresholds as they are answered: the counted rates, then those of the tail."""
+    rates = [
+        ThresholdAnswer(far=far, distance=distance, extrapolated=thresholds.is_extrapolated(far))
+        for far, distance in zip(*thresholds.rates, strict=True)
+    ]
+    return CalibrationAnswer(
+        population=thresholds.population, calibrated_on=thresholds.calibrated_on, thresholds=rates
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, model_validator
 
+from sameface.gallery.records import Rule
 from sameface.service.uploads import Upload
 
 LARGEST_ID = 2**53  # the largest whole number that every reader of JSON keeps
@@ -77,11 +78,25 @@ class IdentifyBody(Wish):
     model_config = ConfigDict(json_schema_extra={"example": {"picture": BASE64, "far": 0.01, "most": 3}})
 
     picture: Upload
-    k: int = Field(1, ge=1, le=100, description="How many nearest faces vote.")
+    k: int = Field(
+        1, ge=1, le=100, description="How many nearest faces vote; over 1 by the rule `rows` only."
+    )
+    rule: Rule | None = Field(
+        None,
+        description="Compare with one `template` per person, the mean of their faces, or with all `rows`; "
+        "null takes `rows` if `k` is over 1, else `template`.",
+    )
     far: Far | None = Field(None, description="The part of the strangers that may be given a name.")
     closed_set: bool = Field(default=False, description="Everyone is enrolled for certain: name the nearest.")
     most: int = Field(5, ge=1, le=100, description="How many people to list for each face.")
     challenge: Passed = None
+
+    @model_validator(mode="after")
+    def refuse_votes_of_templates(self) -> Self:
+        """Refuse several neighbours where each person has one template."""
+        if self.rule == "template" and self.k > 1:
+            raise ValueError("k over 1 needs the rule rows: each person has one template")
+        return self
 
 
 class FacesBody(Wish):

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sameface.embed import unit_rows
 from sameface.face import Face
 from sameface.gallery import Gallery, Identification, Match
+from sameface.gallery.records import Rule
 from sameface.quality import measure_quality
 from sameface.recognizer import Recognizer
 from sameface.video.source import Frame, Video
@@ -33,11 +34,13 @@ class VideoSearch:
         every: Seconds from one searched frame to the next; faces are not looked for in those between.
         far: The chance that a stranger is given any name, as in `Gallery.identify`.
         closed_set: Everyone is enrolled for certain: the nearest is named.
+        rule: What a track is compared with: one `template` per person (also None), or all `rows`.
     """
 
     every: float = 0.2
     far: float | None = None
     closed_set: bool = False
+    rule: Rule | None = None
 
     def __post_init__(self) -> None:
         if self.every <= 0:
@@ -207,8 +210,8 @@ class Watcher:
         if not tracks:
             return []
         means = np.stack([trail.mean for trail in tracks])  # (n, d)
-        search = self.search
-        answers = self._gallery.identify(unit_rows(means), far=search.far, closed_set=search.closed_set)
+        wish: dict[str, Any] = {name: getattr(self.search, name) for name in ("far", "closed_set", "rule")}
+        answers = self._gallery.identify(unit_rows(means), **wish)
         lengths = np.linalg.norm(means, axis=1).tolist()
         named = [widen(answer, length) for answer, length in zip(answers, lengths, strict=True)]
         return list(zip(tracks, named, strict=True))

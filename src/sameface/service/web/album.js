@@ -15,7 +15,7 @@ const MEGABYTE = 1e6;
 /** Make the view. */
 export function createAlbum(app) {
   const { api } = app;
-  const far = rateSelect(app.thresholds);
+  const far = rateSelect(app.thresholds.filter((row) => !row.extrapolated));
   const intake = createIntake({ title: "album.intake", args: { n: app.model.limits.album_pictures }, hint: "album.hint", multiple: true, folder: true, take });
   const before = el("div", { class: "album-start" }, intake, labelled("album.far", far));
   const words = el("p");

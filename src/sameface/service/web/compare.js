@@ -2,6 +2,7 @@
 import { el } from "./dom.js";
 import { failure } from "./failure.js";
 import { createSlot } from "./slot.js";
+import { startRow } from "./thresholds.js";
 import { createVerdict } from "./verdict.js";
 
 /** Make the view. */
@@ -9,7 +10,7 @@ export function createCompare(app) {
   const slots = ["compare.first", "compare.second"].map((title, side) =>
     createSlot(app, title, { changed: () => update(), spill: (file) => slots[1 - side].take(file) }),
   );
-  const verdict = createVerdict(app.thresholds);
+  const verdict = createVerdict(app.thresholds, app.model.population);
   const waiting = el("p", { class: "soft waiting", t: "compare.waiting", hidden: true });
   const problem = el("div");
   let work = new AbortController();
@@ -27,7 +28,8 @@ export function createCompare(app) {
 
   async function compare(a, b, signal) {
     try {
-      const fields = { a: a.file, b: b.file, face_a: a.face, face_b: b.face };
+      const { far } = app.thresholds[startRow(app.thresholds)];
+      const fields = { far, a: a.file, b: b.file, face_a: a.face, face_b: b.face };
       const answer = await app.api.verify(fields, signal);
       if (!signal.aborted) verdict.show(answer);
     } catch (error) {

@@ -3,7 +3,7 @@ import { button, el, nameOf } from "./dom.js";
 import { openEnroll } from "./enroll.js";
 import { cutFace } from "./picture.js";
 import { smallScale } from "./scale.js";
-import { rateArgs, roundDistance, scaleEnd } from "./thresholds.js";
+import { percentOf, roundDistance, scaleEnd } from "./thresholds.js";
 
 /** Return what is written on the outline of an identified face. */
 export function markOf(face) {
@@ -14,7 +14,7 @@ export function markOf(face) {
 /** Make the list. */
 export function createNames(app) {
   const list = el("ol", { class: "names" });
-  const foot = el("p", { class: "soft small" });
+  const foot = el("p", { class: "soft small rule" });
   const element = el("section", { class: "panel", label: "who.faces", hidden: true }, list, foot);
 
   /** Show what the service said; `file` is the picture if it can still be sent to be enrolled. */
@@ -27,9 +27,7 @@ export function createNames(app) {
     }
     const to = scaleEnd(app.thresholds, Math.max(...found.faces.flatMap((face) => face.matches.map((m) => m.distance)), 0));
     list.replaceChildren(...found.faces.map((face, number) => card(face, number, found, canvas, file, to)));
-    const [{ threshold, far, closed_set: closed }] = found.faces;
-    const args = { threshold: roundDistance(threshold), percent: rateArgs(far).percent };
-    foot.replaceChildren(el("span", { t: closed ? "who.closed_words" : "who.threshold", args }));
+    foot.replaceChildren(...ruleWords(found.faces[0]));
   }
 
   function card(face, number, found, canvas, file, to) {
@@ -53,6 +51,18 @@ export function createNames(app) {
   }
 
   return { element, show, clear: () => (element.hidden = true) };
+}
+
+/** Return by what rule, threshold and rate a face was decided, and a mark if the rate is not what was asked for. */
+function ruleWords(face) {
+  const { far, asked, size } = face;
+  const args = { threshold: roundDistance(face.threshold), percent: percentOf(far), asked: percentOf(asked), n: size };
+  const words = [el("span", { t: `who.rule_${face.rule}`, args })];
+  if (face.closed_set) return [...words, el("span", { t: "who.closed_words" })];
+  words.push(el("span", { t: `who.threshold_${face.population}`, args }));
+  if (size > 0 && far > asked) words.push(el("span", { class: "note", t: "who.promise", args }));
+  if (size > 0 && face.extrapolated) words.push(el("span", { class: "note", t: "who.extrapolated" }));
+  return words;
 }
 
 function liveness({ live }) {

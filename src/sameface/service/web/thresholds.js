@@ -5,9 +5,9 @@ export function sortRows(rows) {
   return [...rows].sort((a, b) => b.far - a.far);
 }
 
-/** Return the place of the row whose rate is nearest to `far`, by ratio. */
-export function nearestRow(rows, far) {
-  const gap = (row) => Math.abs(Math.log(row.far / far));
+/** Return the place of the row whose rate is nearest to 1 in 1,000, by ratio: where a comparison begins. */
+export function startRow(rows) {
+  const gap = (row) => Math.abs(Math.log(row.far / 0.001));
   return rows.reduce((best, row, index) => (gap(row) < gap(rows[best]) ? index : best), 0);
 }
 
@@ -24,7 +24,17 @@ export function scaleEnd(rows, distance) {
 
 /** Return a rate as words need it: one in `n`, and in percent. */
 export function rateArgs(far) {
-  return { n: Math.round(1 / far), percent: Number((100 * far).toPrecision(3)) };
+  return { n: Math.round(1 / far), percent: percentOf(far) };
+}
+
+/** Return a rate in percent, in three digits. */
+export function percentOf(far) {
+  return Number((100 * far).toPrecision(3));
+}
+
+/** Return the key of the words for a rate among people of a population. */
+export function rateKey(population) {
+  return `far.rate_${population}`;
 }
 
 /** Return a distance as it is shown. */

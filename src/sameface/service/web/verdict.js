@@ -2,16 +2,17 @@
 import { announce, el } from "./dom.js";
 import { say } from "./i18n.js";
 import { createScale } from "./scale.js";
-import { isSame, nearestRow, rateArgs, roundDistance, scaleEnd } from "./thresholds.js";
+import { isSame, rateArgs, rateKey, roundDistance, scaleEnd, startRow } from "./thresholds.js";
 
-/** Make a verdict over a table of thresholds, the most lenient first. */
-export function createVerdict(rows) {
+/** Make a verdict over a table of thresholds, the most lenient first, that hold for a population. */
+export function createVerdict(rows, population) {
   const symbol = el("span", { class: "verdict-symbol", "aria-hidden": "true" });
   const title = el("p", { class: "verdict-title" });
   const words = el("p", { class: "soft" });
   const chance = el("p", { class: "soft" });
   const scale = createScale();
   const rate = el("output", { class: "rate", for: "far" });
+  const tail = el("p", { class: "note small", t: "far.extrapolated", hidden: true });
   const slider = el("input", { type: "range", id: "far", min: 0, max: rows.length - 1, step: 1 });
   const whole = el("input", { type: "checkbox" });
   const element = el(
@@ -20,18 +21,19 @@ export function createVerdict(rows) {
     el("div", { class: "verdict-head" }, symbol, el("div", {}, title, words, chance)),
     scale.element,
     el("label", { class: "check" }, whole, el("span", { t: "scale.whole" })),
-    strictness(slider, rate),
+    strictness(slider, rate, tail),
   );
   let answer = null;
-  slider.value = nearestRow(rows, 0.001);
+  slider.value = startRow(rows);
   slider.addEventListener("input", () => decide());
   whole.addEventListener("change", () => decide());
 
   function decide() {
     const row = rows[Number(slider.value)];
     const args = rateArgs(row.far);
-    say(rate, "far.rate", args);
-    say(slider, "far.rate", args, "aria-valuetext");
+    say(rate, rateKey(population), args);
+    say(slider, rateKey(population), args, "aria-valuetext");
+    tail.hidden = !row.extrapolated;
     if (answer === null) return;
     const { distance } = answer;
     const same = isSame(distance, row);
@@ -65,7 +67,7 @@ export function createVerdict(rows) {
   return { element, show, clear };
 }
 
-function strictness(slider, rate) {
+function strictness(slider, rate, tail) {
   return el(
     "div",
     { class: "strictness" },
@@ -73,6 +75,7 @@ function strictness(slider, rate) {
     rate,
     slider,
     el("div", { class: "scale-ends soft", "aria-hidden": "true" }, el("span", { t: "far.lenient" }), el("span", { t: "far.strict" })),
+    tail,
     el("p", { class: "soft small", t: "far.meaning" }),
   );
 }
