@@ -177,5 +177,5 @@ def test_only_who_may_delete_lets_somebody_expire_within_a_day() -> None:
 
 def test_a_request_is_told_from_another_with_the_same_key(toy_recognizer: Recognizer, access: Access) -> None:
     request = make_request(make_app(toy_recognizer, access))
-    assert request_id_of(request) is None
-    assert request_id_of(request, "abc") == RequestId("abc", "GET /v1/model")
+    assert asyncio.run(request_id_of(request)) is None
+    assert asyncio.run(request_id_of(request, "abc")) == RequestId("abc", "GET /v1/model")
