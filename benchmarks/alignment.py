@@ -21,6 +21,7 @@ from sameface.arrays import Image
 from sameface.face import Face
 from sameface.image import read_image
 from sameface.manifest import CropRule
+from sameface.model import DEFAULT_WEIGHTS
 from sameface.recognizer import Recognizer
 
 POINTS = ("eyes", "eyes", "nose", "mouth", "mouth")
@@ -69,7 +70,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("view1", type=Path, help="lfw-view1.tar")
-    parser.add_argument("--weights", default="resnet29")
+    parser.add_argument("--weights", default=DEFAULT_WEIGHTS)
     parser.add_argument("--no-flip", action="store_true")
     arguments = parser.parse_args()
     recognizer = Recognizer.load(arguments.weights, flip=not arguments.no_flip)

@@ -52,7 +52,8 @@ Method = Callable[[Rows, float], NDArray[np.int64]]
 
 PICTURES = 10_000  # of CROPS in the table of quality
 CHUNK = 1000  # crops embedded and kept at a time
-STEPS = tuple(np.arange(0.02, 0.161, 0.02).round(2).tolist())  # thresholds tried, then 0.01 beside the best
+PARTS = tuple(np.arange(0.2, 1.61, 0.2).round(1).tolist())  # of the default, tried as thresholds
+BESIDE = 0.1  # of the default: tried beside the best of them
 MOVED = 0.24  # the part of the spread of made people that is noise; with it their false-accept rates are real
 EACH = 5  # pictures of a person that is made
 LATE = 0.01  # the part of the faces that come later
@@ -194,18 +195,18 @@ def score(people: People, method: str, threshold: float) -> Scored:
     return Scored(method, threshold, evaluate_clusters(labels, people.owner), seconds)
 
 
-def best(people: People, method: str) -> Scored:
-    """Return a method at the threshold of its highest BCubed F, to 0.01."""
-    scored = [score(people, method, threshold) for threshold in STEPS]
+def best(people: People, method: str, default: float) -> Scored:
+    """Return a method at the threshold of its highest BCubed F, to a tenth of the default."""
+    scored = [score(people, method, part * default) for part in PARTS]
     at = max(scored, key=lambda one: one.result.bcubed.f).threshold
-    scored += [score(people, method, at + step) for step in (-0.01, 0.01)]
+    scored += [score(people, method, at + step * default) for step in (-BESIDE, BESIDE)]
     return max(scored, key=lambda one: one.result.bcubed.f)
 
 
 def compare(people: People, default: float) -> list[Target]:
     """Print the table of one set of people, and return what has to hold."""
     print(f"{people.name}: {len(people.rows):,} pictures of {people.owner.max() + 1:,} people")
-    found = {method: best(people, method) for method in METHODS}
+    found = {method: best(people, method, default) for method in METHODS}
     (ours, at), (exact, exact_at) = (
         (found[method].result.bcubed.f, score(people, method, default)) for method in (OURS, EXACT)
     )

@@ -2,13 +2,15 @@
 
     python benchmarks/decisions.py ../shared/data/lfw-view1.tar
 
-The thresholds come from the training half of LFW's View 1; everything below is measured on the test half,
-whose people are others (clusters: on both halves). One photograph of each enrolled person is in the gallery.
+The thresholds of each population come from the training half of LFW's View 1, those of people alike from
+portraits as well. Everything below is measured on the test half, whose people are others (clusters: on both
+halves). One photograph of each enrolled person is in the gallery.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,11 +20,13 @@ from numpy.typing import NDArray
 from lfw import Picture, View1, embed_pictures, read_view1
 from sameface.cluster import cluster_embeddings
 from sameface.compare import squared_distances
+from sameface.model import DEFAULT_WEIGHTS
 from sameface.recognizer import Recognizer
 from sameface.thresholds import Thresholds
 
 Rows = NDArray[np.float32]
 REPEATS = 30
+CLUSTER_FARS = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 1e-5)
 
 
 class Half(NamedTuple):
@@ -80,32 +84,43 @@ def bcubed(labels: NDArray[np.int64], people: NDArray[np.str_]) -> tuple[float, 
     return precision, recall, 2 * precision * recall / (precision + recall)
 
 
-def main() -> None:
-    """Print the three tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("view1", type=Path, help="lfw-view1.tar")
-    parser.add_argument("--weights", default="resnet29")
-    arguments = parser.parse_args()
-    recognizer = Recognizer.load(arguments.weights)
-    view = read_view1(arguments.view1)
-    train, test = (embed_half(recognizer, view, view.pictures(pairs)) for pairs in (view.train, view.test))
-    print_verification(test, recognizer.thresholds)
+def print_identification(half: Half, thresholds: Thresholds) -> None:
+    """Print how many strangers are named, and how many of the known rightly."""
     print(f"\nopen-set identification, {REPEATS} draws")
     print(f"{'enrolled':>10} {'asked FPIR':>10} {'measured':>10} {'DIR':>8}")
     for size in (20, 100, 300, 500):
         for far in (1e-1, 1e-2):
-            alarms, hits = open_set(test, recognizer.thresholds, size, far)
+            alarms, hits = open_set(half, thresholds, size, far)
             print(f"{size:>10} {far:>10g} {alarms:>10.2g} {100 * hits:>7.2f}%")
-    print(f"\nclusters by average linkage, {len(train.rows):,} and {len(test.rows):,} photographs")
+
+
+def print_clusters(halves: Sequence[Half], thresholds: Thresholds) -> None:
+    """Print how well photographs are grouped at the thresholds of some rates."""
+    counts = " and ".join(f"{len(half.rows):,}" for half in halves)
+    print(f"\nclusters by average linkage, {counts} photographs")
     print(f"{'FAR':>10} {'distance':>10}   training half: precision, recall, F   test half")
-    for far in (1e-3, 3e-4, 1e-4, 1e-5):
-        threshold = recognizer.thresholds.at(far)
-        scores = [
-            bcubed(cluster_embeddings(half.rows, threshold=threshold), half.people) for half in (train, test)
-        ]
-        print(
-            f"{far:>10g} {threshold:>10.3f}   " + "   ".join(f"{p:.3f} {r:.3f} {f:.3f}" for p, r, f in scores)
-        )
+    for far in CLUSTER_FARS:
+        threshold = thresholds.at(far)
+        scores = [bcubed(cluster_embeddings(half.rows, threshold=threshold), half.people) for half in halves]
+        parts = "   ".join(f"{p:.3f} {r:.3f} {f:.3f}" for p, r, f in scores)
+        print(f"{far:>10g} {threshold:>10.3f}   {parts}")
+
+
+def main() -> None:
+    """Print three tables for each population."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("view1", type=Path, help="lfw-view1.tar")
+    parser.add_argument("--weights", default=DEFAULT_WEIGHTS)
+    arguments = parser.parse_args()
+    recognizer = Recognizer.load(arguments.weights)
+    view = read_view1(arguments.view1)
+    train, test = (embed_half(recognizer, view, view.pictures(pairs)) for pairs in (view.train, view.test))
+    spec = recognizer.embedder.spec
+    for thresholds in (spec.thresholds, *spec.others):
+        print(f"\npopulation: {thresholds.population}")
+        print_verification(test, thresholds)
+        print_identification(test, thresholds)
+        print_clusters((train, test), thresholds)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from sameface.evaluation.degradations import quantise_rows, restore_rows
 from sameface.evaluation.holdout import evaluate_holdout
 from sameface.evaluation.identification import evaluate_identification
 from sameface.face import Face
-from sameface.model import Model, find_weights, open_session
+from sameface.model import DEFAULT_WEIGHTS, Model, find_weights, open_session
 from sameface.recognizer import Recognizer
 from sameface.training.pictures import PictureSet, open_pictures
 from sameface.training.quantize import quantize
@@ -199,7 +199,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("view1", type=Path, help="lfw-view1.tar")
     parser.add_argument("crops", type=Path)
-    parser.add_argument("weights", nargs="*", default=["resnet29"])
+    parser.add_argument("weights", nargs="*", default=[DEFAULT_WEIGHTS])
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     crops, view1 = open_pictures([arguments.crops]), read_view1(arguments.view1)

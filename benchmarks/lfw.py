@@ -1,6 +1,6 @@
 """LFW's View 1 (development): accuracy on the test half with the threshold chosen on the training half.
 
-    python benchmarks/lfw.py ../shared/data/lfw-view1.tar [--weights resnet29] [--no-flip]
+    python benchmarks/lfw.py ../shared/data/lfw-view1.tar [--weights mobilefacenet] [--no-flip]
 
 Of a photograph with several faces the one nearest to its middle counts, as the protocol has it. A photograph
 without a face (none found) counts as an error in each of its pairs.
@@ -24,7 +24,7 @@ from sameface.detect import Detector
 from sameface.embed import Embedder
 from sameface.face import Face
 from sameface.image import read_image
-from sameface.model import Model
+from sameface.model import DEFAULT_WEIGHTS, Model
 from sameface.recognizer import Recognizer
 
 
@@ -174,7 +174,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("view1", type=Path, help="lfw-view1.tar")
-    parser.add_argument("--weights", default="resnet29")
+    parser.add_argument("--weights", default=DEFAULT_WEIGHTS)
     parser.add_argument("--no-flip", action="store_true")
     arguments = parser.parse_args()
     embedder = Embedder(Model.load(arguments.weights), flip=not arguments.no_flip)

@@ -26,7 +26,7 @@ from sameface.compare import squared_distances
 from sameface.detect import Detector
 from sameface.embed import Embedder
 from sameface.evaluation.pictures import choose_face
-from sameface.model import Model
+from sameface.model import DEFAULT_WEIGHTS, Model
 from sameface.quality import measure_quality
 from sameface.training.pictures import PictureSet, open_pictures
 
@@ -85,7 +85,7 @@ def main() -> None:
     """Print one table for what is enrolled, and one for the gate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("crops", type=Path)
-    parser.add_argument("weights", nargs="?", default="resnet29")
+    parser.add_argument("weights", nargs="?", default=DEFAULT_WEIGHTS)
     arguments = parser.parse_args()
     crops = open_pictures([arguments.crops])
     embedder = Embedder(Model.load(arguments.weights))

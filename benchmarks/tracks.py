@@ -1,6 +1,6 @@
 """Does the mean of several views keep the promise of a threshold that was made for one?
 
-    python benchmarks/tracks.py CROPS [--weights resnet29]
+    python benchmarks/tracks.py CROPS [--weights mobilefacenet]
 
 CROPS are straightened crops, with their `crops.toml`, of people whom the network has not seen. A track is 1,
 2 or 4 photographs of one person: they differ more than the frames of a video, so this is the worst case. 200
@@ -23,6 +23,7 @@ from report import print_table
 from sameface.compare import squared_distances
 from sameface.embed import unit_rows
 from sameface.gallery import Identification, Match
+from sameface.model import DEFAULT_WEIGHTS
 from sameface.recognizer import Recognizer
 from sameface.training.pictures import open_pictures
 from sameface.video.identify import widen
@@ -92,7 +93,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("crops", type=Path)
-    parser.add_argument("--weights", default="resnet29")
+    parser.add_argument("--weights", default=DEFAULT_WEIGHTS)
     arguments = parser.parse_args()
     recognizer = Recognizer.load(arguments.weights)
     people = gather_people(arguments.crops, recognizer)
