@@ -46,6 +46,7 @@ ENROLLED = 500
 MANY = 10  # pictures from which a person of CelebA counts beside the unseen ones
 FEWEST_WEIGHT = 0.05  # of a picture whose quality is 0
 RETAIL = "retail-0095"
+LEFT_OUT = 6  # portraits whose number it divides are kept for tests
 # Where the five points lie in the crops of CelebA, which are 128 pixels wide (DATA's README).
 STRAIGHT = [[46.0642, 45.9999], [82.0644, 45.2285], [63.4857, 66.7], [48.7642, 83.4144], [78.9787, 82.7072]]
 RETAIL_POINTS = (
@@ -150,6 +151,18 @@ def read_celeba(path: Path) -> Photographs:
     kept = {name: files[name] for name in sorted(files) if name.partition("/")[0] in wanted}
     face = Face(np.array([0, 0, 128, 128], np.float32), np.array(STRAIGHT, np.float32), 1.0)
     return Photographs("celeba", kept, [face] * len(kept))
+
+
+def read_portraits(path: Path, cache: Path, *, left_out: bool = False) -> Photographs:
+    """Return the portraits that thresholds are calibrated on, or those left out; each of another person."""
+    files = {}
+    with tarfile.open(path) as tar:
+        for member in tar:
+            file, stream = Path(member.name), tar.extractfile(member)
+            if stream is not None and file.suffix == ".jpg" and (int(file.stem) % LEFT_OUT == 0) == left_out:
+                files[f"{file.stem}/{file.name}"] = stream.read()
+    name = "portraits-left-out" if left_out else "portraits"
+    return find_faces(name, dict(sorted(files.items())), cache)
 
 
 def find_faces(name: str, files: Mapping[str, bytes], cache: Path) -> Photographs:

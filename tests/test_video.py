@@ -14,9 +14,10 @@ from sameface.arrays import Image
 from sameface.face import Face
 from sameface.gallery import Gallery, Identification, Match
 from sameface.recognizer import Recognizer
+from sameface.thresholds import Thresholds
 from sameface.video import Frame, Timeline, Video, VideoSearch, Watcher, identify_video
-from sameface.video.identify import widen
-from sameface.video.tracker import BEST, PATIENCE, Tracker, View
+from sameface.video.identify import judge_mean, widen
+from sameface.video.tracker import BEST, PATIENCE, Tracker, Trail, View
 
 Told = tuple[str | None, float, float]
 EVERY = VideoSearch(every=0.1, far=0.1)  # every frame of the toy world's clips
@@ -119,6 +120,34 @@ def make_answer(*distances: float, closed_set: bool = False) -> Identification:
     matches = [Match(f"person {n}", *pair) for n, pair in enumerate(zip(distances, votes, strict=True))]
     within = sum(distance <= 0.2 for distance in distances)
     return Identification(tuple(matches), 0.2, 0.01, ambiguous=within > 1, closed_set=closed_set)
+
+
+def trail_of(*rows: list[float]) -> Trail:
+    """Return a track of views with these embeddings."""
+    face = Face(np.zeros(4, np.float32), np.zeros((5, 2), np.float32), 1.0)
+    views = [View(0.0, face, np.array(row, np.float32), 1.0) for row in rows]
+    return Trail(1, views[-1], views)
+
+
+def thresholds_with(*templates: tuple[int, float]) -> Thresholds:
+    return Thresholds((0.1, 0.01), (0.4, 0.2), (100, 10), 1000, "a test", templates=templates)
+
+
+def test_the_mean_of_several_views_is_judged_by_their_factor() -> None:
+    thresholds = thresholds_with((1, 1.0), (2, 0.8))
+    one, two = trail_of([1, 0]), trail_of([1, 0], [0.6, 0.8])
+    answer = make_answer(0.12, 0.18)
+    assert judge_mean(answer, one, thresholds) == answer
+    judged = judge_mean(answer, two, thresholds)
+    assert [match.distance for match in judged.matches] == pytest.approx([0.15, 0.225])
+    assert (judged.name, judged.ambiguous) == ("person 0", False)
+    assert judge_mean(make_answer(0.18), two, thresholds).name is None
+
+
+def test_without_factors_the_length_of_the_mean_says_how_far_it_is() -> None:
+    trail = trail_of([1, 0], [0.6, 0.8])
+    answer = make_answer(0.12, 0.18)
+    assert judge_mean(answer, trail, thresholds_with()) == widen(answer, float(np.linalg.norm(trail.mean)))
 
 
 @pytest.mark.parametrize("answer", [make_answer(0.1, 0.15, 0.3), make_answer(0.3), make_answer()])

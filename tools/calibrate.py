@@ -9,8 +9,8 @@ pairs lie under the threshold of `TAIL_FROM` (peaks over threshold; Coles 2001, 
 
 - `mixed`: the training half of LFW's View 1. Two names there may be one person: pairs are left out in which
   the last word of one name is a word of the other.
-- `alike`: at each rate the smaller distance of View 1 and of the portraits. Portraits whose number is
-  divisible by `LEFT_OUT` are left out: tests need strangers of the same population.
+- `alike`: at each rate the smaller distance of View 1 and of the portraits. A sixth of the
+  portraits is left out (`benchmarks/fpir.py` needs strangers of the same population).
 - Template factors: the mean of n rows against one row of the same people, at a rate of `TEMPLATE_FAR`, on
   people of CelebA whose number does not end in 0.
 """
@@ -18,7 +18,6 @@ pairs lie under the threshold of `TAIL_FROM` (peaks over threshold; Coles 2001, 
 from __future__ import annotations
 
 import argparse
-import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,15 @@ import tomli_w
 from numpy.typing import NDArray
 from scipy.stats import genpareto
 
-from identification import Network, Photographs, embed, find_faces, open_network, read_celeba
+from identification import (
+    Network,
+    Photographs,
+    embed,
+    find_faces,
+    open_network,
+    read_celeba,
+    read_portraits,
+)
 from lfw import read_view1
 from manifests import HERE
 from sameface.arrays import Embeddings
@@ -45,7 +52,6 @@ TAIL_FROM = 3e-4  # the rate under which the tail is fitted
 TAIL_RATES = (1e-6, 1e-7, 1e-8, 1e-9, 1e-10)
 DRAWS = 200  # of people, for the interval of the tail
 REACH = 4  # a draw may need this many times the pairs of the tail
-LEFT_OUT = 6
 TEMPLATE_COUNTS = (1, 2, 3, 5, 10, 20)
 TEMPLATE_FAR, TEMPLATE_DRAWS = 1e-3, 8
 
@@ -77,15 +83,6 @@ class Population:
     def at(self, rate: float) -> float:
         """Return the counted distance of a rate."""
         return float(self.distance[self.count(rate) - 1])
-
-
-def read_portraits(path: Path, cache: Path) -> Photographs:
-    """Return the portraits that are not left out, each of a person of its own."""
-    with tarfile.open(path) as tar:
-        streams = {Path(each.name): tar.extractfile(each) for each in tar if each.name.endswith(".jpg")}
-        kept = sorted(name for name in streams if int(name.stem) % LEFT_OUT)
-        files = {f"{name.stem}/{name.name}": streams[name].read() for name in kept}  # type: ignore[union-attr]
-    return find_faces("portraits", files, cache)
 
 
 def read_training_half(path: Path, cache: Path) -> Photographs:

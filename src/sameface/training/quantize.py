@@ -20,19 +20,20 @@ KINDS = ["Conv", "Gemm", "MatMul", "Add", "MaxPool", "AveragePool", "GlobalAvera
 class Planes:
     """Hands out planes batch by batch, as ONNX Runtime's calibration asks for them."""
 
-    def __init__(self, planes: NDArray[np.float32]) -> None:
+    def __init__(self, name: str, planes: NDArray[np.float32]) -> None:
+        self._name = name
         self._left = [planes[start : start + BATCH] for start in range(0, len(planes), BATCH)]
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
         """Return the next batch, None at the end."""
-        return {"crops": self._left.pop(0)} if self._left else None
+        return {self._name: self._left.pop(0)} if self._left else None
 
 
 def quantize(model: ModelProto, planes: NDArray[np.float32]) -> bytes:
     """Return the network with 8-bit weights, by channel, and activations whose ranges `planes` showed.
 
     Args:
-        model: As `write_network` gives it.
+        model: With one input.
         planes: `(n, 3, size, size) float32`, mean taken and scaled; a hundred or so.
     """
     from onnxruntime import quantization
@@ -43,7 +44,7 @@ def quantize(model: ModelProto, planes: NDArray[np.float32]) -> bytes:
         source.write_bytes(model.SerializeToString())
         # With the shapes of all layers in the file; without them ONNX Runtime warns.
         quant_pre_process(str(source), str(source), skip_symbolic_shape=True)
-        reader: Any = Planes(planes)
+        reader: Any = Planes(model.graph.input[0].name, planes)
         quantization.quantize_static(
             str(source),
             str(target),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -18,6 +18,7 @@ from sameface.gallery import Gallery, Identification, Match
 from sameface.gallery.records import Rule
 from sameface.quality import measure_quality
 from sameface.recognizer import Recognizer
+from sameface.thresholds import Thresholds
 from sameface.video.source import Frame, Video
 from sameface.video.tracker import FEWEST, Tracker, Trail, View
 
@@ -212,28 +213,45 @@ class Watcher:
         means = np.stack([trail.mean for trail in tracks])  # (n, d)
         wish: dict[str, Any] = {name: getattr(self.search, name) for name in ("far", "closed_set", "rule")}
         answers = self._gallery.identify(unit_rows(means), **wish)
-        lengths = np.linalg.norm(means, axis=1).tolist()
-        named = [widen(answer, length) for answer, length in zip(answers, lengths, strict=True)]
+        thresholds = self._recognizer.thresholds
+        named = [judge_mean(*pair, thresholds) for pair in zip(answers, tracks, strict=True)]
         return list(zip(tracks, named, strict=True))
 
 
-def widen(answer: Identification, length: float) -> Identification:
+def judge_mean(answer: Identification, trail: Trail, thresholds: Thresholds) -> Identification:
     """Return who a track is, given who is near the direction of the mean of its views.
 
-    That mean is nearer to everybody than a view is, to strangers too, the more the views differ; the
-    gallery's threshold is for single views. So each distance d counts as d + (1 - sqrt(length)) (2 - d), and
-    the rate of false names stays what was asked for (docs/video.md).
+    That mean is nearer to everybody than a view is, to strangers too; the gallery's threshold is for single
+    views. The factors of the thresholds say by how much, so that each distance is divided by that of the
+    number of views. Weights without factors: see `widen`.
+    """
+    if not thresholds.templates:
+        return widen(answer, float(np.linalg.norm(trail.mean)))
+    [factor] = thresholds.template_factors(np.array([len(trail.best)])).tolist()
+    return move_matches(answer, [match.distance / factor for match in answer.matches])
+
+
+def widen(answer: Identification, length: float) -> Identification:
+    """Return an answer for a mean of views without a factor that was measured.
+
+    The more the views differ, the shorter their mean is: each distance d counts as
+    d + (1 - sqrt(length)) (2 - d), and the rate of false names stays what was asked for (docs/video.md).
 
     Args:
         answer: From a search with `k` = 1.
         length: Of the mean, before it was brought to length 1: 1 if all views are the same.
     """
-    farther = [match.distance + (1 - math.sqrt(length)) * (2 - match.distance) for match in answer.matches]
-    within = sum(distance <= answer.threshold for distance in farther)
+    part = 1 - math.sqrt(length)
+    return move_matches(answer, [match.distance + part * (2 - match.distance) for match in answer.matches])
+
+
+def move_matches(answer: Identification, distances: Sequence[float]) -> Identification:
+    """Return an answer from a search with `k` = 1 with other distances, in the same order."""
+    within = sum(distance <= answer.threshold for distance in distances)
     voters = 1 if within or answer.closed_set else 0  # the nearest
     matches = tuple(
         replace(match, distance=distance, votes=int(place < voters))
-        for place, (match, distance) in enumerate(zip(answer.matches, farther, strict=True))
+        for place, (match, distance) in enumerate(zip(answer.matches, distances, strict=True))
     )
     return replace(answer, matches=matches, ambiguous=within > 1)
 
