@@ -125,6 +125,15 @@ def test_a_mean_of_several_faces_has_its_own_threshold(tmp_path: Path) -> None:
     assert b.matches[0].distance == pytest.approx(away(20), rel=1e-3)
 
 
+def test_thresholds_of_the_gallery_take_the_factors_of_the_weights(tmp_path: Path) -> None:
+    pipeline = OneThreshold(0.1)
+    pipeline.thresholds = replace(toy.THRESHOLDS, templates=((1, 1.0), (2, 0.5)))  # type: ignore[assignment]
+    with Gallery.open(tmp_path / "people.db", pipeline) as gallery:
+        enroll_turned(gallery, {"A": [0, 0.001]})
+        gallery.keep_thresholds(toy.THRESHOLDS)
+        assert distance_of(gallery, 20) == pytest.approx(2 * away(20), rel=1e-3)
+
+
 def test_templates_of_an_encrypted_gallery_are_sealed(tmp_path: Path) -> None:
     path, keys = tmp_path / "people.db", Keys(KEY)
     with Gallery.open(path, toy.make_recognizer(), keys=keys) as gallery:

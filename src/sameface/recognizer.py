@@ -217,7 +217,7 @@ class Recognizer:
         Raises:
             ThresholdError: The calibration does not reach to this `far`.
         """
-        known = thresholds or self.thresholds
+        known = self.thresholds if thresholds is None else thresholds
         return Decision(
             distance=float(squared_distances(rows[:1], rows[1:])[0, 0]),
             threshold=known.at(far),

@@ -372,8 +372,8 @@ class Gallery:
 
         The rows are deleted and overwritten, the file is packed unless it is large (`compact`), and the
         write-ahead log is emptied; the last two also if nobody has that name, so that the call can be
-        repeated. An upgrade that was begun beside
-        the file loses them too. Copies of the file, such as backups, are beyond our reach.
+        repeated. An upgrade that was begun beside the file loses them too. Copies of the file, such as
+        backups, are beyond our reach.
 
         Returns:
             The receipt, which is kept in the gallery, without the name.

@@ -231,7 +231,9 @@ def judge(pipeline: Thresholds, known: Known, far: float | None) -> Limits:
     Raises:
         ThresholdError: One of the two calibrations does not reach to this `far`.
     """
-    own = pipeline if known.own is None else known.own
+    own = pipeline
+    if known.own is not None:  # what a mean of several faces is worth belongs to the network
+        own = replace(known.own, templates=known.own.templates or pipeline.templates)
     limit = own.at_gallery(known.faces, far)
     if known.mixed is None:
         return Limits(own, limit)
