@@ -43,10 +43,7 @@ def write_copies(folder: Path, count: int) -> list[str]:
 def run_batch(sources: list[str], count: int, finder: Finder, workers: int, digests: set[str]) -> None:
     """Search every picture, with a journal on disk, and note the digest of all that is found."""
     digest = hashlib.sha256()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Journal.open(Path(folder, "journal")) as journal,
-    ):
+    with tempfile.TemporaryDirectory() as folder, Journal.open(Path(folder, "journal")) as journal:
         pictures = islice(open_pictures(sources), count)
         for result in embed_pictures(pictures, finder, workers=workers, journal=journal):
             digest.update(result.sha256.encode())

@@ -149,13 +149,7 @@ class Scored(NamedTuple):
         """The row of the table."""
         found = self.result.bcubed
         parts = (f"{100 * part:.2f} %" for part in (found.precision, found.recall, found.f))
-        return [
-            self.method,
-            f"{self.threshold:.4f}",
-            *parts,
-            f"{self.result.clusters:,}",
-            f"{self.seconds:.1f}",
-        ]
+        return [self.method, f"{self.threshold:.4f}", *parts, f"{self.result.clusters:,}", f"{self.seconds:.1f}"]
 
 
 def group_exactly(rows: Rows, threshold: float) -> NDArray[np.int64]:

@@ -54,10 +54,7 @@ LARGE_LONGEST = 4.0  # where a step takes longer
 PATIENCE = 60.0  # seconds in which a program has begun, and goes on once there is room
 LEAST_FREE = 300_000  # bytes that a full disk may have left at most
 HALT = 0.2  # seconds
-SMALL_DISK, LARGE_DISK = (
-    16,
-    160,
-)  # megabytes; a log of SQLite's may reach 4 before it is emptied, and there are two
+SMALL_DISK, LARGE_DISK = (16, 160)  # megabytes; a log of SQLite's may reach 4 before it is emptied, and there are two
 
 Message = tuple[str, Any]
 
@@ -222,11 +219,7 @@ def try_read_only(place: Place) -> list[str]:
 
 def digest(folder: Path) -> dict[str, str]:
     """Return what stands for the content of each file."""
-    return {
-        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in folder.iterdir()
-        if file.is_file()
-    }
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir() if file.is_file()}
 
 
 def make_crowd(path: Path) -> People:
@@ -308,13 +301,9 @@ def print_counts(counts: dict[str, Counter[str]]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument(
-        "--only", default="", choices=["", "people", "keys"], help="Kill only these programs."
-    )
+    parser.add_argument("--only", default="", choices=["", "people", "keys"], help="Kill only these programs.")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         faults, counts = run(given.runs, Path(folder), given.only)

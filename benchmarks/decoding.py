@@ -103,9 +103,7 @@ def measure(data: bytes) -> tuple[float, str]:
     """Return the seconds that a picture takes, and what came of it."""
     begun = time.thread_time()
     try:
-        height, width = read_image(
-            data, max_bytes=LIMITS.picture_bytes, max_pixels=LIMITS.picture_pixels
-        ).shape[:2]
+        height, width = read_image(data, max_bytes=LIMITS.picture_bytes, max_pixels=LIMITS.picture_pixels).shape[:2]
     except ImageError as error:
         return time.thread_time() - begun, str(error).partition(": ")[2][:60]
     return time.thread_time() - begun, f"{width} x {height}"

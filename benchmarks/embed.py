@@ -118,9 +118,7 @@ def print_times(seconds: dict[str, list[float]], multiply_adds: int) -> list[Tar
             once = per_face[f"{name}, {batch}"]
             times = per_face[f"dlib, {batch}"] / once
             rate = 2 * multiply_adds * (2 if "flip" in name else 1) / once / 1e9
-            rows.append(
-                [name, str(batch), f"{1000 * once:.2f}", f"{times:.1f}", f"{rate:.1f}", f"{rate / limit:.0%}"]
-            )
+            rows.append([name, str(batch), f"{1000 * once:.2f}", f"{times:.1f}", f"{rate:.1f}", f"{rate / limit:.0%}"])
             if name == "ours":
                 targets.append(Target(f"times dlib's speed, batch {batch}", times, 15, at_least=True))
     header = ["network", "batch", "ms per face", "times dlib", "GFLOP/s", "of the limit"]

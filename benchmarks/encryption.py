@@ -81,9 +81,7 @@ def measure_cost(world: World, pipeline: Pipeline) -> None:
     sizes = [place.stat().st_size / 1e6 for place in places.values()]
     made["decrypt"] = clock(partial(decrypt_gallery, place, OTHER))
     print_table(["all faces", "s"], [[name, f"{value:.2f}"] for name, value in made.items()])
-    print(
-        "MB of the files:", ", ".join(f"{kind} {size:.1f}" for kind, size in zip(KINDS, sizes, strict=True))
-    )
+    print("MB of the files:", ", ".join(f"{kind} {size:.1f}" for kind, size in zip(KINDS, sizes, strict=True)))
 
 
 def row_of(name: str, values: dict[str, float]) -> list[str]:
@@ -124,9 +122,7 @@ def measure_first(world: World, pipeline: Pipeline) -> None:
 Act = Callable[[Gallery, World, int], object]
 
 
-def by_turns(
-    galleries: dict[str, Gallery], world: World, act: Act, *, rounds: int = ROUNDS
-) -> dict[str, float]:
+def by_turns(galleries: dict[str, Gallery], world: World, act: Act, *, rounds: int = ROUNDS) -> dict[str, float]:
     """Return the median seconds of something that each gallery does in turn."""
     numbers = iter(range(len(galleries) * rounds))
     steps = {kind: lambda each=each: act(each, world, next(numbers)) for kind, each in galleries.items()}

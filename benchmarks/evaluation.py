@@ -58,13 +58,9 @@ def measure_pairs(count: int) -> Cost:
     first = rng.integers(0, len(rows), count)
     same = np.arange(count) % 2 == 0
     second = np.where(same, first // PICTURES * PICTURES + (first + 1) % PICTURES, first - PICTURES)
-    distance = np.array(
-        [squared_distances(rows[[a]], rows[[b]])[0, 0] for a, b in zip(first, second, strict=True)]
-    )
+    distance = np.array([squared_distances(rows[[a]], rows[[b]])[0, 0] for a, b in zip(first, second, strict=True)])
     people = np.column_stack([person[first], person[second]])
-    scores = PairScores(
-        distance.astype(np.float64), people[:, 0] == people[:, 1], np.arange(count) % 10, people
-    )
+    scores = PairScores(distance.astype(np.float64), people[:, 0] == people[:, 1], np.arange(count) % 10, people)
     start = time.perf_counter()
     evaluate_pairs(scores)
     return Cost(count, time.perf_counter() - start, peak())

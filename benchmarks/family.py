@@ -164,9 +164,7 @@ def time_all(names: list[str]) -> dict[str, list[float]]:
                 feed = {source: np.ascontiguousarray(planes[:batch])}
                 steps[f"{name}/{kind}/{batch}"] = lambda session=session, feed=feed: session.run(None, feed)
     seconds = alternate(steps, rounds=ROUNDS)
-    return {
-        key: [1000 * value / int(key.rpartition("/")[2]) for value in row] for key, row in seconds.items()
-    }
+    return {key: [1000 * value / int(key.rpartition("/")[2]) for value in row] for key, row in seconds.items()}
 
 
 def draw(points: dict[str, tuple[float, float]], target: Path) -> None:
@@ -177,16 +175,11 @@ def draw(points: dict[str, tuple[float, float]], target: Path) -> None:
     mpl.rcParams["svg.hashsalt"] = "family"
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for title, family, mark in (
-        ("the paper's, on its own set", PAPER, "s"),
-        ("ours, unseen people", points, "o"),
-    ):
+    for title, family, mark in (("the paper's, on its own set", PAPER, "s"), ("ours, unseen people", points, "o")):
         x, y = zip(*sorted(family.values()), strict=True)
         axes.plot(x, y, mark if family is points else f"{mark}--", label=title, alpha=0.8)
         for name, (cost, value) in family.items():
-            axes.annotate(
-                Path(name).stem, (cost, value), textcoords="offset points", xytext=(5, 4), fontsize=8
-            )
+            axes.annotate(Path(name).stem, (cost, value), textcoords="offset points", xytext=(5, 4), fontsize=8)
     axes.set_xscale("log")
     axes.set_xlabel("multiply-adds for a face, millions")
     axes.set_ylabel("VAL at FAR 1e-3, %")
@@ -226,10 +219,7 @@ def main() -> None:
             ]
         )
     costs = ["network", "weights", "MACs", "MB", "ms b1", "b16", "int8 b1", "b16", "times"]
-    print_table(
-        [*costs, "View 1 %", "VAL 1e-3", "unseen: VAL 1e-3", "in bytes", "1e-4", "DIR 1e-2"],
-        table,
-    )
+    print_table([*costs, "View 1 %", "VAL 1e-3", "unseen: VAL 1e-3", "in bytes", "1e-4", "DIR 1e-2"], table)
     people = min(ENROLLED, 2 * len(crops.people) // 3)
     print(f"unseen: {len(crops)} pictures of {len(crops.people)} people; DIR at FPIR 1e-2, {people} enrolled")
     if arguments.plot is not None:

@@ -85,9 +85,7 @@ def fill_gallery(enrolled: Embeddings, size: int, rng: np.random.Generator) -> I
         yield unit_rows(rows + noise)
 
 
-def count_named(
-    strangers: Embeddings, enrolled: Embeddings, size: int, thresholds: Thresholds
-) -> NDArray[np.float64]:
+def count_named(strangers: Embeddings, enrolled: Embeddings, size: int, thresholds: Thresholds) -> NDArray[np.float64]:
     """Return how many strangers get a name at each of `FARS`, the mean of the draws."""
     rng = np.random.default_rng(0)
     limits = [thresholds.at_gallery(size, far).distance for far in FARS]
@@ -132,9 +130,7 @@ def main() -> None:
                 named = count_named(rows, enrolled, size, thresholds)
                 rates = [tell(count, len(rows), far) for count, far in zip(named, FARS, strict=True)]
                 lines.append([name, photographs.name, f"{size:,}", *rates])
-    print_table(
-        ["network", "strangers", "enrolled", *(f"% named, asked {100 * far:g} %" for far in FARS)], lines
-    )
+    print_table(["network", "strangers", "enrolled", *(f"% named, asked {100 * far:g} %" for far in FARS)], lines)
 
 
 if __name__ == "__main__":

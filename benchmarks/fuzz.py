@@ -27,9 +27,7 @@ from fuzzing.targets import TARGETS
 from report import print_table
 
 SECONDS = 5.0  # of the processor, for one file
-WALL_SECONDS = (
-    600.0  # in which a busy machine gets to the end of a file too: over it the process waits for nothing
-)
+WALL_SECONDS = 600.0  # in which a busy machine gets to the end of a file too: over it the process waits for nothing
 MEGABYTES = 1000.0
 LOOK = 0.5  # seconds between two looks at a process that is silent
 LIFE = 5000  # files until a fresh process goes on
@@ -144,16 +142,12 @@ def run(name: str, numbers: range, folder: Path) -> int:
             print(f"{counts.total():,} of {len(numbers):,}", file=sys.stderr, flush=True)
     print_counts(name, counts)
     failed = sum(count for (_, outcome), count in counts.items() if outcome in FAILURES)
-    print(
-        f"{counts.total():,} files, {failed} failures; slowest {slowest:.2f} s, most memory {largest:,.0f} MB"
-    )
+    print(f"{counts.total():,} files, {failed} failures; slowest {slowest:.2f} s, most memory {largest:,.0f} MB")
     return failed
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--cases", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0)

@@ -145,9 +145,7 @@ def read_celeba(path: Path) -> Photographs:
             if stream is not None and member.name.endswith(".jpg"):
                 files["/".join(Path(member.name).parts[-2:])] = stream.read()
     owners, counts = np.unique([name.partition("/")[0] for name in files], return_counts=True)
-    wanted = {
-        str(who) for who, count in zip(owners, counts, strict=True) if who.endswith("0") or count >= MANY
-    }
+    wanted = {str(who) for who, count in zip(owners, counts, strict=True) if who.endswith("0") or count >= MANY}
     kept = {name: files[name] for name in sorted(files) if name.partition("/")[0] in wanted}
     face = Face(np.array([0, 0, 128, 128], np.float32), np.array(STRAIGHT, np.float32), 1.0)
     return Photographs("celeba", kept, [face] * len(kept))
@@ -196,10 +194,7 @@ def embed(network: Network, photographs: Photographs, cache: Path) -> tuple[Embe
         pairs = list(zip(photographs.files.values(), photographs.faces, strict=True))
         for start in range(0, len(pairs), BATCH):
             crops = np.concatenate(
-                [
-                    align_faces(read_image(data), [face], network.rule)
-                    for data, face in pairs[start : start + BATCH]
-                ]
+                [align_faces(read_image(data), [face], network.rule) for data, face in pairs[start : start + BATCH]]
             )
             rows[0].append(network.run(crops))
             rows[1].append(network.run(crops[:, :, ::-1]))
@@ -232,9 +227,7 @@ def rank_people(distances: NDArray[np.float32], owners: Places, person: Places) 
     return Ranking(person, truth, rank, near, owners[places])
 
 
-def rank_by_rules(
-    rows: Embeddings, person: Places, split: Split, weights: NDArray[np.float64]
-) -> dict[str, Ranking]:
+def rank_by_rules(rows: Embeddings, person: Places, split: Split, weights: NDArray[np.float64]) -> dict[str, Ranking]:
     """Return what each rule says of the probes of one gallery."""
     owners, starts = np.unique(person[split.gallery], return_index=True)
     order = np.argsort(starts)
@@ -348,9 +341,7 @@ def main() -> None:
     unseen = np.char.endswith(celeba.people, "0")
     table, found = [], []
     for network in networks:
-        of_view, of_celeba = (
-            join(*embed(network, each, arguments.cache), arguments) for each in (view, celeba)
-        )
+        of_view, of_celeba = (join(*embed(network, each, arguments.cache), arguments) for each in (view, celeba))
         accuracy = judge_pairs(of_view, view, tar)
         val = rates(of_view, view.people, (1e-3, 1e-4, 1e-5), arguments.repeats)
         val += rates(of_celeba[unseen], celeba.people[unseen], (1e-3, 1e-4), arguments.repeats)

@@ -112,9 +112,7 @@ def central(faces: list[Face], shape: tuple[int, ...]) -> Face:
     return min(faces, key=lambda face: float(np.hypot(*((face.box[:2] + face.box[2:]) / 2 - middle))))
 
 
-def pair_distances(
-    rows: NDArray[np.float32], pictures: list[Picture], pairs: list[Pair]
-) -> NDArray[np.float64]:
+def pair_distances(rows: NDArray[np.float32], pictures: list[Picture], pairs: list[Pair]) -> NDArray[np.float64]:
     """Return the squared distance of each pair."""
     place = {picture: number for number, picture in enumerate(pictures)}
     a = rows[[place[pair.a] for pair in pairs]].astype(np.float64)

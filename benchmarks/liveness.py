@@ -140,9 +140,7 @@ def judge_path(seen: dict[int, Frame | None], threshold: float, sign: int) -> bo
     """Return whether turning the sheet by `sign` degrees for every degree of the head passes."""
     steps = {"straight": [0, 0, 0], "left": sweep(sign), "right": sweep(-sign)}
     path = [seen[yaw] for pose in POSES for yaw in steps[pose]]
-    frames = [
-        Frame(number / RATE, frame.face, frame.row) for number, frame in enumerate(path) if frame is not None
-    ]
+    frames = [Frame(number / RATE, frame.face, frame.row) for number, frame in enumerate(path) if frame is not None]
     return judge_frames(POSES, frames, at=len(path) / RATE, threshold=threshold).state == "passed"
 
 
@@ -194,9 +192,7 @@ def measure(recognizer: Recognizer, pictures: Sequence[tuple[Image, Face]], hold
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--number", type=int, default=40)
     given = parser.parse_args()

@@ -76,24 +76,13 @@ def measure(
     table = []
     with tempfile.TemporaryDirectory() as folder, Gallery.open(f"{folder}/0.db", pipeline) as file:
         numbers = enroll(file, *enrolled)
-        truth = numbers[
-            np.concatenate([nearest(probe, enrolled[0]) for probe in np.split(probes, len(probes))])
-        ]
+        truth = numbers[np.concatenate([nearest(probe, enrolled[0]) for probe in np.split(probes, len(probes))])]
         exact = file.identify(probes, k=3)
         for index in ("flat", "hnsw"):
             place = f"milvus://{server}/benchmark?people={folder}/0.db&index={index}"
             table.append(search(place, pipeline, probes, (truth, exact)))
             file._db.read("DELETE FROM milvus_index")
-    columns = [
-        "index",
-        "first",
-        "recall",
-        "in order",
-        "same answer",
-        "same name",
-        "faces/s sent",
-        "ms a probe",
-    ]
+    columns = ["index", "first", "recall", "in order", "same answer", "same name", "faces/s sent", "ms a probe"]
     print_table(columns, table)
 
 
@@ -103,10 +92,7 @@ def nearest(probe: Embeddings, rows: Embeddings) -> NDArray[np.intp]:
 
 
 def search(
-    place: str,
-    pipeline: Pipeline,
-    probes: Embeddings,
-    wanted: tuple[NDArray[np.int64], list[Identification]],
+    place: str, pipeline: Pipeline, probes: Embeddings, wanted: tuple[NDArray[np.int64], list[Identification]]
 ) -> list[str]:
     """Send all faces, search, and return what is right of it."""
     truth, exact = wanted

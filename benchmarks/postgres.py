@@ -76,9 +76,7 @@ def measure(
         truth = numbers[np.argsort(distances, axis=1, kind="stable")[:, :TOP]]
         half = f"halfvec({probes.shape[1]})"
         table = [
-            compare(
-                "exact scan in the database, float32", ask(connection, probes, "vector", index=False), truth
-            ),
+            compare("exact scan in the database, float32", ask(connection, probes, "vector", index=False), truth),
             compare("exact scan, half precision", ask(connection, probes, half, index=False), truth),
             compare("HNSW, half precision", ask(connection, probes, half, index=True), truth),
         ]

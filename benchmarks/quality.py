@@ -100,9 +100,7 @@ def main() -> None:
         "the best": lambda numbers, _: ranked(numbers, 1),
         "the worst": lambda numbers, _: ranked(numbers, -1),
     }
-    table = [
-        (name, f"{100 * measure(rows, owner, way, people=people)[0]:.1f} %") for name, way in ways.items()
-    ]
+    table = [(name, f"{100 * measure(rows, owner, way, people=people)[0]:.1f} %") for name, way in ways.items()]
     print_table(["enrolled", f"FNIR at FPIR {FPIR:g}"], table)
     gates = []
     for gate in GATES:

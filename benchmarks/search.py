@@ -240,9 +240,7 @@ def compare_searches(world: World, gallery: Gallery) -> list[Target]:
     for index in flat.values():
         index.add(world.rows)
     steps: dict[str, Callable[[], object]] = {
-        "one: sameface, 10 nearest": in_turn(
-            world.probes, lambda one: list(known.measure(one, LIMITS, WISH))
-        ),
+        "one: sameface, 10 nearest": in_turn(world.probes, lambda one: list(known.measure(one, LIMITS, WISH))),
         "one: sameface, 10 nearest of a stranger": in_turn(
             world.strangers, lambda one: list(known.measure(one, LIMITS, WISH))
         ),
@@ -252,9 +250,7 @@ def compare_searches(world: World, gallery: Gallery) -> list[Target]:
     }
     batches: dict[str, Callable[[], object]] = {
         "batch: sameface, 10 nearest": lambda: list(known.measure(world.probes, LIMITS, WISH)),
-        "batch: sameface, 10 nearest of strangers": lambda: list(
-            known.measure(world.strangers, LIMITS, WISH)
-        ),
+        "batch: sameface, 10 nearest of strangers": lambda: list(known.measure(world.strangers, LIMITS, WISH)),
         **{f"batch: {name}": partial(index.search, world.probes, TOP) for name, index in flat.items()},
     }
     turns = alternate(steps, rounds=BATCH) | alternate(batches, rounds=ROUNDS)
@@ -282,10 +278,7 @@ def compare_searches(world: World, gallery: Gallery) -> list[Target]:
         ),
         *(Target(f"{name}: one", seconds[f"one: {name}"] / ours, 5, "times", at_least=True) for name in flat),
         Target("NumPy: one", numpy, 2, "times", at_least=True),
-        *(
-            Target(f"{name}: batch", seconds[f"batch: {name}"] / batch, 3, "times", at_least=True)
-            for name in flat
-        ),
+        *(Target(f"{name}: batch", seconds[f"batch: {name}"] / batch, 3, "times", at_least=True) for name in flat),
     ]
 
 
@@ -333,9 +326,7 @@ def compare_loops(world: World, gallery: Gallery) -> None:
     known = gallery._db.load(gallery._need_pipeline().signature)
     steps: dict[str, Callable[[], object]] = {
         f"sameface, {len(world.rows):,} faces": lambda: list(known.measure(probe[None], LIMITS, WISH)),
-        f"face_recognition's face_distance, {SMALL:,}": lambda: np.linalg.norm(
-            np.array(encodings) - probe, axis=1
-        ),
+        f"face_recognition's face_distance, {SMALL:,}": lambda: np.linalg.norm(np.array(encodings) - probe, axis=1),
         f"a pickled list and a Python loop, {SMALL:,}": deepface,
     }
     seconds = {name: median(each) for name, each in alternate(steps, rounds=3).items()}
@@ -367,32 +358,24 @@ def search_more(world: World, gallery: Gallery) -> None:
         tiles, probe = file.tiles(), CodedProbes.encode(world.probes[:1], file.coder, file.header.errors)
         least = np.array([LOWEST])
         steps = {
-            f"{times * len(world.rows):,} faces": partial(
-                known.scanner.scan, tiles * times, probe, least, MORE * TOP
-            )
+            f"{times * len(world.rows):,} faces": partial(known.scanner.scan, tiles * times, probe, least, MORE * TOP)
             for times in (1, 10)
         }
         seconds = {name: median(each) for name, each in alternate(steps, rounds=ROUNDS).items()}
-    print_table(
-        ["first pass, one probe", "ms"], [[name, f"{value * 1e3:,.1f}"] for name, value in seconds.items()]
-    )
+    print_table(["first pass, one probe", "ms"], [[name, f"{value * 1e3:,.1f}"] for name, value in seconds.items()])
 
 
 def compare_first_passes(world: World, gallery: Gallery) -> None:
     """Print what the first pass costs by how much of the variance the axes leave out, and what it leaves."""
     known = gallery._db.load(gallery._need_pipeline().signature)
     assert isinstance(known, Indexed)
-    edges = [
-        [1 - exact(world, probe)[0][-1] / 2 for probe in probes] for probes in (world.probes, world.strangers)
-    ]
+    edges = [[1 - exact(world, probe)[0][-1] / 2 for probe in probes] for probes in (world.probes, world.strangers)]
     cells = [compare_first_pass(world, edges, known.scanner, left_out) for left_out in LEFT]
     header = ["variance left out", "bytes a face", "ms", "known: faces left", "most", "strangers", "most"]
     print_table(header, cells)
 
 
-def compare_first_pass(
-    world: World, edges: list[list[float]], scanner: Scanner, left_out: float
-) -> list[str]:
+def compare_first_pass(world: World, edges: list[list[float]], scanner: Scanner, left_out: float) -> list[str]:
     """Return how long a code is, what the product costs, and how many faces can be among the nearest.
 
     Args:
@@ -413,10 +396,7 @@ def compare_first_pass(
     product = partial(multiply_all, scanner, probe, np.ascontiguousarray(tiles))
     seconds = median(alternate({"product": product}, rounds=ROUNDS)["product"])
     coded_probes = [CodedProbes.encode(probes, coder, errors) for probes in (world.probes, world.strangers)]
-    left = [
-        count_left(codes, each, np.array(products))
-        for each, products in zip(coded_probes, edges, strict=True)
-    ]
+    left = [count_left(codes, each, np.array(products)) for each, products in zip(coded_probes, edges, strict=True)]
     counts = [f"{count:,.0f}" for each in left for count in (np.median(each), each.max())]
     return [f"{left_out:.0%}", str(coder.width), f"{seconds * 1e3:.1f}", *counts]
 

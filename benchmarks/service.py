@@ -90,9 +90,7 @@ class Load:
 
 
 @contextlib.contextmanager
-def service(
-    gallery: Path, *words: str, errors: IO[bytes] | int = subprocess.DEVNULL
-) -> Iterator[tuple[str, int]]:
+def service(gallery: Path, *words: str, errors: IO[bytes] | int = subprocess.DEVNULL) -> Iterator[tuple[str, int]]:
     """Run `sameface serve`, and give its address and the number of its process; Ctrl-C is not for it."""
     command = [SAMEFACE, "serve", "--no-token", "--port", "0", "--gallery", str(gallery), *words]
     with subprocess.Popen(

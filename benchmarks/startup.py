@@ -54,9 +54,7 @@ def measure() -> dict[str, tuple[float, float]]:
     for _ in range(ROUNDS + 1):
         for name, command in COMMANDS.items():
             found[name].append(run_once(command))
-    pairs = {
-        name: zip(*runs[1:], strict=True) for name, runs in found.items()
-    }  # the first one warms the disk
+    pairs = {name: zip(*runs[1:], strict=True) for name, runs in found.items()}  # the first one warms the disk
     return {name: (median(seconds), median(memory)) for name, (seconds, memory) in pairs.items()}
 
 

@@ -98,10 +98,7 @@ def main() -> None:
             rows.append((rule, *time_rule(gallery, rule, probes, strangers)))
     columns = ("compared with", "first ms", "one probe ms", "a stranger ms", "64 probes ms", "memory MB")
     print_table(columns, rows)
-    print(
-        "times: "
-        + ", ".join(f"{float(b) / float(a):.1f}" for a, b in zip(rows[0][1:5], rows[1][1:5], strict=True))
-    )
+    print("times: " + ", ".join(f"{float(b) / float(a):.1f}" for a, b in zip(rows[0][1:5], rows[1][1:5], strict=True)))
 
 
 def time_rule(gallery: Gallery, rule: Rule, probes: Embeddings, strangers: Embeddings) -> tuple[str, ...]:

@@ -56,11 +56,7 @@ def measure(tracks: Rows, gallery: Rows, factor: float) -> dict[str, NDArray[np.
     means = tracks.mean(axis=1)
     distances = squared_distances(unit_rows(means), gallery).astype(np.float64)
     part = 1 - np.sqrt(np.linalg.norm(means, axis=1, keepdims=True))
-    return {
-        "as they are": distances,
-        "by factor": distances / factor,
-        "widened": distances + part * (2 - distances),
-    }
+    return {"as they are": distances, "by factor": distances / factor, "widened": distances + part * (2 - distances)}
 
 
 def draw(people: Rows, thresholds: Thresholds) -> list[list[str]]:
@@ -75,9 +71,7 @@ def draw(people: Rows, thresholds: Thresholds) -> list[list[str]]:
             known, strangers = people[order[:ENROLLED]], people[order[len(people) // 2 :]]
             hits, alarms = (measure(own[:, 1 : 1 + views], known[:, 0], factor) for own in (known, strangers))
             for way in hits:
-                right = (hits[way].argmin(axis=1) == np.arange(ENROLLED)) & (
-                    hits[way].min(axis=1) <= threshold
-                )
+                right = (hits[way].argmin(axis=1) == np.arange(ENROLLED)) & (hits[way].min(axis=1) <= threshold)
                 alarm = (alarms[way].min(axis=1) <= threshold).mean()
                 rates.setdefault(way, []).append((float(alarm), float(right.mean())))
         cells = [part for way in rates.values() for part in map("{:.4f}".format, np.mean(way, axis=0))]

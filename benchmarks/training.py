@@ -36,13 +36,7 @@ from sameface.training.objective import combined_loss
 from sameface.training.pictures import PictureSet, open_pictures
 from sameface.training.tables import TABLES
 from sameface.training.train import train
-from sameface.training.triplets import (
-    Rule,
-    choose_negatives,
-    sort_negatives,
-    squared_distances,
-    triplet_loss,
-)
+from sameface.training.triplets import Rule, choose_negatives, sort_negatives, squared_distances, triplet_loss
 
 MARGIN = 0.2
 ROUNDS = 5
@@ -131,9 +125,7 @@ def compare_mining(people: int, pictures: int) -> list[Target]:
     targets = []
     for name in CONTENDERS[1:]:
         faster, cpu, less = (theirs[key] / found[name][key] for key in ("seconds", "cpu", "megabytes"))
-        print(
-            f"{name}: {faster:.0f} times faster ({cpu:.0f} times in CPU time), {less:.0f} times less memory"
-        )
+        print(f"{name}: {faster:.0f} times faster ({cpu:.0f} times in CPU time), {less:.0f} times less memory")
         targets.append(Target(f"times the peer's speed, {name}", faster, 100, at_least=True))
         targets.append(Target(f"times less memory than the peer, {name}", less, 20, at_least=True))
     return targets
@@ -226,9 +218,7 @@ def time_gpu(batch: int = 1800, chunk: int = 300) -> None:
             print(f"NN2 at 224, {batch} a step, {name}: more than the memory of {card}")
             continue
         memory = torch.cuda.max_memory_allocated() / 2**30
-        part = (
-            "its peak is unknown here" if peak is None else f"{work * passes / best / peak:.1%} of its peak"
-        )
+        part = "its peak is unknown here" if peak is None else f"{work * passes / best / peak:.1%} of its peak"
         speed = f"{batch / best:.0f} pictures/s, {memory:.0f} GiB"
         print(f"NN2 at 224, {batch} a step, {name}: {speed}; {card}, {part}")
 
@@ -240,9 +230,7 @@ def time_step(network: nn.Module, planes: Tensor, labels: Tensor, chunk: int) ->
     torch.cuda.synchronize()
     start = time.perf_counter()
     with torch.autocast("cuda", torch.bfloat16):
-        backpropagate(
-            network, planes, lambda rows: combined_loss(rows.float(), labels, config, step=0), chunk=chunk
-        )
+        backpropagate(network, planes, lambda rows: combined_loss(rows.float(), labels, config, step=0), chunk=chunk)
     torch.cuda.synchronize()
     return time.perf_counter() - start
 
@@ -261,9 +249,7 @@ def compare_passes(device: torch.device, batch: int = 64, chunk: int = 24) -> No
         backpropagate(network, planes, lambda rows: combined_loss(rows, labels, config, step=0), chunk=size)  # noqa: B023
         found.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]))
     apart = float((found[0] - found[1]).norm() / found[0].norm())
-    print(
-        f"NN2, {batch} pictures, on {device}: the gradient in two passes differs by {apart:.1e} of its length"
-    )
+    print(f"NN2, {batch} pictures, on {device}: the gradient in two passes differs by {apart:.1e} of its length")
 
 
 def main() -> int:

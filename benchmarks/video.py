@@ -152,10 +152,7 @@ def measure_parts(folder: Path, recognizer: Recognizer, gallery: Gallery) -> Non
 def main() -> int:
     """Print the tables."""
     recognizer = Recognizer.load()
-    with (
-        tempfile.TemporaryDirectory() as name,
-        Gallery.open(Path(name, "people.db"), recognizer) as gallery,
-    ):
+    with tempfile.TemporaryDirectory() as name, Gallery.open(Path(name, "people.db"), recognizer) as gallery:
         for person, pictures in ENROLLED.items():
             gallery.enroll(person, [recognizer.template(ROOT / "samples" / f"{one}.jpg") for one in pictures])
         print(f"{WIDTH} x {HEIGHT}, {RATE} frames/s, {SECONDS} s, H.264; median of {ROUNDS} rounds\n")

@@ -23,9 +23,7 @@ from sameface.recognizer import Recognizer
 pytest_plugins = ["left_out"]
 ROOT = Path(__file__).parent.parent
 NUMBERS = itertools.count()
-KEYS = [
-    f"SAMEFACE_{which}_KEY{how}" for which in ("GALLERY", "TEMPLATE") for how in ("", "_FILE", "_COMMAND")
-]
+KEYS = [f"SAMEFACE_{which}_KEY{how}" for which in ("GALLERY", "TEMPLATE") for how in ("", "_FILE", "_COMMAND")]
 
 # A busy machine is slow now and then; how long an example takes says nothing about right or wrong.
 hypothesis.settings.register_profile("sameface", deadline=None)

@@ -97,9 +97,7 @@ def show_to_camera(film: Path) -> list[str]:
 
 
 @contextmanager
-def watched(
-    browser: Browser, base: str, *, token: bool = False, **options: object
-) -> Iterator[BrowserContext]:
+def watched(browser: Browser, base: str, *, token: bool = False, **options: object) -> Iterator[BrowserContext]:
     """Yield a browser of its own; at the end nothing may have failed in it, nor been asked elsewhere."""
     still = {"locale": "en-US", "viewport": {"width": 1200, "height": 900}, "reduced_motion": "reduce"}
     options = still | options

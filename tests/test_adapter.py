@@ -43,9 +43,7 @@ def test_a_rotation_is_found_exactly_and_holds_for_new_rows(wide: int) -> None:
 def test_with_the_sides_exchanged_it_is_the_way_back() -> None:
     old = draw_rows(200, 8)
     new = old @ turn(8, 8)
-    np.testing.assert_allclose(
-        fit(new, old, ridge=1e-4).move(fit(old, new, ridge=1e-4).move(old)), old, atol=1e-3
-    )
+    np.testing.assert_allclose(fit(new, old, ridge=1e-4).move(fit(old, new, ridge=1e-4).move(old)), old, atol=1e-3)
 
 
 def test_the_fit_is_that_of_least_squares_with_a_pull_to_nothing() -> None:
@@ -61,9 +59,7 @@ def test_moved_rows_have_length_1_and_none_are_none() -> None:
     assert adapter.move(np.zeros((0, 4), np.float32)).shape == (0, 3)
 
 
-@pytest.mark.parametrize(
-    ("count", "ridge", "hidden"), [(0, 1.0, 0), (5, 0.0, 0), (5, float("nan"), 0), (5, 1, -1)]
-)
+@pytest.mark.parametrize(("count", "ridge", "hidden"), [(0, 1.0, 0), (5, 0.0, 0), (5, float("nan"), 0), (5, 1, -1)])
 def test_nothing_to_fit_and_impossible_choices_are_refused(count: int, ridge: float, hidden: int) -> None:
     ones = np.ones((count, 2), np.float32)
     with pytest.raises(ValueError, match="a ridge over 0"):
@@ -73,9 +69,7 @@ def test_nothing_to_fit_and_impossible_choices_are_refused(count: int, ridge: fl
 def test_bent_features_follow_what_no_linear_map_can() -> None:
     old, probes = draw_rows(3000, 4), draw_rows(500, 4, seed=2)
     linear, bent = (fit(old, unit_rows(np.abs(old)), hidden=hidden) for hidden in (0, 100))
-    errors = [
-        ((one.move(probes) - unit_rows(np.abs(probes))) ** 2).sum(axis=1).mean() for one in (linear, bent)
-    ]
+    errors = [((one.move(probes) - unit_rows(np.abs(probes))) ** 2).sum(axis=1).mean() for one in (linear, bent)]
     assert errors[1] < errors[0] / 10
     assert bent.residual == pytest.approx(errors[1], rel=0.3)
 

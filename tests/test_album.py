@@ -45,19 +45,14 @@ def snapshot(folder: Path) -> dict[str, tuple[str, int]]:
     """Return content and time of every file below a folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
-        str(path.relative_to(folder)): (
-            hashlib.sha256(path.read_bytes()).hexdigest(),
-            path.stat().st_mtime_ns,
-        )
+        str(path.relative_to(folder)): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
         for path in files
     }
 
 
 def tree(folder: Path) -> dict[str, set[str]]:
     """Return the files of each folder."""
-    return {
-        place.name: {file.name for file in place.iterdir()} for place in folder.iterdir() if place.is_dir()
-    }
+    return {place.name: {file.name for file in place.iterdir()} for place in folder.iterdir() if place.is_dir()}
 
 
 class Sources(html.parser.HTMLParser):
@@ -73,9 +68,7 @@ class Sources(html.parser.HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.loads += [
-            value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")
-        ]
+        self.loads += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
         self.titles += [value or "" for name, value in attrs if name == "title"]
 
     def handle_data(self, data: str) -> None:
@@ -254,9 +247,7 @@ def test_groups_of_one_name_share_a_folder(run: Run, known: Path, tmp_path: Path
     assert tree(tmp_path / "sorted") == {"Rosa": {"twins.png"}, "person-001": {"twins.png"}}
 
 
-def test_a_number_is_never_the_name_of_somebody_else(
-    run: Run, album: Path, known: Path, tmp_path: Path
-) -> None:
+def test_a_number_is_never_the_name_of_somebody_else(run: Run, album: Path, known: Path, tmp_path: Path) -> None:
     run("rename", "Rosa", "person-001", "--gallery", known)
     run("cluster", album, "-o", "sorted", "--gallery", known)
     assert {name: len(files) for name, files in tree(tmp_path / "sorted").items()} == {
@@ -327,19 +318,7 @@ def test_no_cut_name_ends_in_a_space() -> None:
     assert folder_name("x" * 239 + " y") == "x" * 239
 
 
-NAMES = [
-    "../x",
-    "a/b",
-    "a\\b",
-    "CON?",
-    ".",
-    "",
-    "clusters.json",
-    "Contact-Sheet.html",
-    "名" * 200,
-    "ann",
-    "Ann",
-]
+NAMES = ["../x", "a/b", "a\\b", "CON?", ".", "", "clusters.json", "Contact-Sheet.html", "名" * 200, "ann", "Ann"]
 
 
 def test_no_name_leaves_the_new_folder_or_meets_another(tmp_path: Path) -> None:
@@ -354,21 +333,10 @@ def test_no_name_leaves_the_new_folder_or_meets_another(tmp_path: Path) -> None:
 
 
 def test_equal_file_names_are_told_apart(tmp_path: Path) -> None:
-    places = [
-        "one/a.png",
-        "two/A.png",
-        "three/a.png",
-        "four/a-2.png",
-        f"five/{'x' * 251}.png",
-        f"six/{'x' * 251}.png",
-    ]
+    places = ["one/a.png", "two/A.png", "three/a.png", "four/a-2.png", f"five/{'x' * 251}.png", f"six/{'x' * 251}.png"]
     pictures = [toy.save(tmp_path / "album" / place, toy.RED, note=n) for n, place in enumerate(places)]
     write_album(
-        tmp_path / "sorted",
-        [face_in(picture) for picture in pictures],
-        np.zeros(6, np.int64),
-        ["Ann"],
-        copy=True,
+        tmp_path / "sorted", [face_in(picture) for picture in pictures], np.zeros(6, np.int64), ["Ann"], copy=True
     )
     copied = [path.read_bytes() for path in (tmp_path / "sorted" / "Ann").iterdir()]
     assert sorted(copied) == sorted(picture.read_bytes() for picture in pictures)

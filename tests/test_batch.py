@@ -24,16 +24,7 @@ import pytest
 import toy
 
 import sameface.batch.workers
-from sameface.batch import (
-    Finder,
-    Found,
-    Journal,
-    Picture,
-    Result,
-    count_pictures,
-    embed_pictures,
-    open_pictures,
-)
+from sameface.batch import Finder, Found, Journal, Picture, Result, count_pictures, embed_pictures, open_pictures
 from sameface.batch.journal import prepare
 from sameface.errors import ImageError, JournalError, WorkersError
 from sameface.model import Model
@@ -189,9 +180,7 @@ def test_parquet_without_pictures_says_so(tmp_path: Path) -> None:
         picture.read()
 
 
-def test_parquet_without_pyarrow_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     [picture] = open_pictures([tmp_path / "p.parquet"])
     with pytest.raises(ImageError, match=r"pip install 'sameface\[parquet\]'"):
@@ -239,18 +228,14 @@ def test_no_workers_are_a_mistake_of_the_caller(finder: Finder) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_copies_of_a_picture_that_fails_each_say_so(
-    album: Path, toy_recognizer: Recognizer, workers: int
-) -> None:
+def test_copies_of_a_picture_that_fails_each_say_so(album: Path, toy_recognizer: Recognizer, workers: int) -> None:
     finder = Finder(toy_recognizer, face="only")
     for name in ("x.png", "y.png"):
         toy.save(album / name, toy.BLUE, toy.RED)
     named = [album / name for name in ("a.png", "x.png", "y.png")]
     results = list(embed_pictures(open_pictures(named), finder, workers=workers))
     reasons = [result.failure.reason for result in results if result.failure is not None]
-    assert [reason.partition(",")[0] for reason in reasons] == [
-        f"2 faces found in {str(path)!r}" for path in named
-    ]
+    assert [reason.partition(",")[0] for reason in reasons] == [f"2 faces found in {str(path)!r}" for path in named]
 
 
 def test_what_is_left_out_is_not_searched(album: Path, finder: Finder) -> None:
@@ -526,9 +511,7 @@ def running(parent: int) -> set[int]:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_no_worker_outlives_the_iterator(tmp_path: Path, finder: Finder) -> None:
-    with contextlib.closing(
-        embed_pictures(open_pictures([many(tmp_path / "m", 9)]), finder, workers=2)
-    ) as results:
+    with contextlib.closing(embed_pictures(open_pictures([many(tmp_path / "m", 9)]), finder, workers=2)) as results:
         next(results)
         workers = {worker for worker in running(os.getpid()) if "spawn_main" in command_of(worker)}
         assert len(workers) == 2
@@ -543,14 +526,10 @@ def command_of(process: int) -> str:
 # The shipped weights
 
 
-def test_loaded_weights_are_opened_again_in_another_process(
-    recognizer: Recognizer, samples: dict[str, Path]
-) -> None:
+def test_loaded_weights_are_opened_again_in_another_process(recognizer: Recognizer, samples: dict[str, Path]) -> None:
     copy = pickle.loads(pickle.dumps(recognizer))
     assert copy.signature == recognizer.signature
-    np.testing.assert_array_equal(
-        copy.embed(samples["joe-biden"])[1], recognizer.embed(samples["joe-biden"])[1]
-    )
+    np.testing.assert_array_equal(copy.embed(samples["joe-biden"])[1], recognizer.embed(samples["joe-biden"])[1])
 
 
 def test_weights_without_a_file_cannot_be_sent(recognizer: Recognizer) -> None:

@@ -76,39 +76,26 @@ def album(tmp_path: Path) -> Path:
 def plain(results: Any) -> list[tuple[object, ...]]:
     """Return results as something that can be compared."""
     return [
-        (
-            one.picture.name,
-            one.sha256,
-            one.failure,
-            one.same_as,
-            one.new,
-            one.found and one.found.rows.tobytes(),
-        )
+        (one.picture.name, one.sha256, one.failure, one.same_as, one.new, one.found and one.found.rows.tobytes())
         for one in results
     ]
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # what Ray itself warns of
-def test_every_picture_is_there_once_though_a_worker_is_killed(
-    cluster: Any, album: Path, tmp_path: Path
-) -> None:
+def test_every_picture_is_there_once_though_a_worker_is_killed(cluster: Any, album: Path, tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     recognizer = toy.make_recognizer()
     recognizer.detector.model = Deadly(tmp_path / "notes")  # type: ignore[assignment]
     wanted = plain(embed_pictures(open_pictures([album]), Finder(toy.make_recognizer())))
     with Journal.open(tmp_path / "journal") as journal:
-        results = embed_on_ray(
-            open_pictures([album]), Finder(recognizer), address="local", workers=2, journal=journal
-        )
+        results = embed_on_ray(open_pictures([album]), Finder(recognizer), address="local", workers=2, journal=journal)
         found = plain(results)
         entries = [entry.picture for entry in journal.entries(Finder(recognizer).pipeline)]
     assert found == wanted
     assert entries == [one[0] for one in wanted]
     assert (tmp_path / "notes" / "died").exists()
-    assert (
-        len(list((tmp_path / "notes").iterdir())) >= 4
-    )  # two workers, one in the place of the dead one, the note
+    assert len(list((tmp_path / "notes").iterdir())) >= 4  # two workers, one in the place of the dead one, the note
 
 
 @pytest.mark.slow
@@ -118,9 +105,7 @@ def test_a_run_on_ray_goes_on_from_the_journal(cluster: Any, album: Path, tmp_pa
     wanted = plain(embed_pictures(open_pictures([album]), finder))
     with Journal.open(tmp_path / "journal") as journal:
         list(embed_pictures(open_pictures(sorted(album.iterdir())[:15]), finder, journal=journal))
-        results = list(
-            embed_on_ray(open_pictures([album]), finder, address="local", workers=2, journal=journal)
-        )
+        results = list(embed_on_ray(open_pictures([album]), finder, address="local", workers=2, journal=journal))
     assert [one[:4] for one in plain(results)] == [one[:4] for one in wanted]
     assert [one.new for one in results][:15] == [number in (7, 9) for number in range(15)]  # failed ones
 
@@ -146,9 +131,7 @@ def test_ray_reads_plain_tar_files_and_refuses_compressed_ones(
     with tarfile.open(path, "w" if ending == "tar" else "w:gz") as tar:  # type: ignore[call-overload]
         for picture in sorted(album.iterdir())[:6]:
             tar.add(picture, picture.name)
-    results = list(
-        embed_on_ray(open_pictures([path]), Finder(toy.make_recognizer()), address="local", workers=2)
-    )
+    results = list(embed_on_ray(open_pictures([path]), Finder(toy.make_recognizer()), address="local", workers=2))
     if ending == "tar":
         assert [one.found is not None for one in results] == [True] * 6
     else:

@@ -85,9 +85,7 @@ def test_a_manifest_holds_two_populations_and_the_stricter_is_the_default(name):
         assert min(table.pairs) >= 20
         assert table.smallest <= 1e-7
         tail = table.tail
-        assert all(
-            low <= at <= high for at, low, high in zip(tail.distance, tail.low, tail.high, strict=True)
-        )
+        assert all(low <= at <= high for at, low, high in zip(tail.distance, tail.low, tail.high, strict=True))
     assert all(alike.at(far) <= mixed.at(far) for far in alike.rates[0] if far >= mixed.smallest)
     assert spec.curve is not None
 

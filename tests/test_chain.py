@@ -67,8 +67,7 @@ TAMPERING = {
         "entry 3 does not fit",
     ),
     "put in at the end": (
-        "INSERT INTO audit SELECT 7, time, key, action, detail, gallery, person, hash FROM audit"
-        " WHERE id = 6",
+        "INSERT INTO audit SELECT 7, time, key, action, detail, gallery, person, hash FROM audit WHERE id = 6",
         "entry 7 does not fit",
     ),
     "reordered": (
@@ -130,9 +129,7 @@ def test_a_log_of_which_everything_went_by_age_goes_on(access: Access) -> None:
     assert access.entries(1)[0].number == 7
 
 
-def test_a_chain_that_was_made_anew_shows_only_against_a_hash_kept_elsewhere(
-    access: Access, tmp_path: Path
-) -> None:
+def test_a_chain_that_was_made_anew_shows_only_against_a_hash_kept_elsewhere(access: Access, tmp_path: Path) -> None:
     witness = access.verify().head
     access.record(KEY, "verify", [], {})
     assert access.verify([witness]).unseen == frozenset()

@@ -13,18 +13,7 @@ import toy
 from heads import TURN_OF, turn_portrait
 
 from sameface import Recognizer, read_image
-from sameface.challenge import (
-    GAP,
-    HOLD,
-    SECONDS,
-    STRAIGHT,
-    TURNED,
-    TURNS,
-    Frame,
-    Pose,
-    draw_poses,
-    judge_frames,
-)
+from sameface.challenge import GAP, HOLD, SECONDS, STRAIGHT, TURNED, TURNS, Frame, Pose, draw_poses, judge_frames
 from sameface.face import Face
 
 POSES: list[Pose] = ["straight", "left", "straight", "right"]
@@ -76,9 +65,7 @@ def test_a_turn_of_just_the_limit_counts(turn: float, met: int) -> None:
     assert judge(film([0, 0, 0.2, turn, turn])).met == met
 
 
-@pytest.mark.parametrize(
-    ("turn", "met"), [(STRAIGHT - 0.001, 1), (-STRAIGHT + 0.001, 1), (STRAIGHT + 0.01, 0)]
-)
+@pytest.mark.parametrize(("turn", "met"), [(STRAIGHT - 0.001, 1), (-STRAIGHT + 0.001, 1), (STRAIGHT + 0.01, 0)])
 def test_a_face_within_the_limit_looks_straight_ahead(turn: float, met: int) -> None:
     assert judge(film([turn] * HOLD)).met == met
 
@@ -168,9 +155,7 @@ def test_a_head_with_depth_passes_and_its_photograph_does_not(
     parts = [part for pose in POSES for part in TURN_OF[pose]]
     turned = {part: turn_portrait(image, face, part) for part in set(parts)}
     threshold, end = recognizer.thresholds.at(1e-2), len(parts) / 4
-    head = judge_frames(
-        POSES, look(recognizer, [turned[part] for part in parts]), at=end, threshold=threshold
-    )
+    head = judge_frames(POSES, look(recognizer, [turned[part] for part in parts]), at=end, threshold=threshold)
     assert (head.state, head.reason) == ("passed", None)
     still = judge_frames(POSES, look(recognizer, [turned[0]] * len(parts)), at=end, threshold=threshold)
     assert (still.state, still.met) == ("running", 1)

@@ -140,9 +140,7 @@ def test_a_fault_of_the_system_is_one_line(run: Run, monkeypatch: pytest.MonkeyP
     assert (result.exit_code, result.stderr) == (3, "Error: the disk is on fire\n")
 
 
-def test_a_reader_that_has_had_enough_ends_the_command_quietly(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reader_that_has_had_enough_ends_the_command_quietly(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*words: object, **choices: object) -> None:
         raise BrokenPipeError
 
@@ -183,10 +181,7 @@ def test_detect_prints_a_json_object_for_each_picture(run: Run) -> None:
         "landmarks": [[25.6, 25.6], [38.4, 25.6], [32, 32], [25.6, 38.4], [38.4, 38.4]],
         "score": 0.95,
     }
-    assert records(result) == [
-        {"picture": "red.png", "faces": [face]},
-        {"picture": "nobody.png", "faces": []},
-    ]
+    assert records(result) == [{"picture": "red.png", "faces": [face]}, {"picture": "nobody.png", "faces": []}]
 
 
 def test_detect_takes_a_folder(run: Run, tmp_path: Path) -> None:
@@ -282,9 +277,7 @@ def test_progress_is_silent_without_a_terminal(run: Run) -> None:
     assert run("detect", "red.png", "blue.png").stderr == ""
 
 
-def test_progress_is_shown_to_a_person_and_not_in_the_results(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_progress_is_shown_to_a_person_and_not_in_the_results(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     silent = run("detect", "red.png", "blue.png", "--json")
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     shown = run("detect", "red.png", "blue.png", "--json")
@@ -299,9 +292,7 @@ def test_a_table_in_a_pipe_is_never_wrapped(run: Run, tmp_path: Path) -> None:
     assert cells(run("detect", name))[1] == [name, "0", "16, 16", "32 x 32", "0.950"]
 
 
-def test_a_table_for_a_person_has_the_width_of_the_terminal(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_table_for_a_person_has_the_width_of_the_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     monkeypatch.setenv("COLUMNS", "40")
     assert max(len(line) for line in run("detect", "two.png").stdout.splitlines()) <= 40
@@ -401,18 +392,13 @@ def test_parquet_without_pyarrow_says_what_to_install(run: Run, monkeypatch: pyt
 def test_the_same_person_is_code_0(run: Run) -> None:
     result = run("verify", "red.png", "reddish.png", "--far", "0.01")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert (
-        result.stdout == "same person: distance 0.1026 <= 0.2000 (false-accept rate 0.01, population mixed)\n"
-    )
+    assert result.stdout == "same person: distance 0.1026 <= 0.2000 (false-accept rate 0.01, population mixed)\n"
 
 
 def test_different_people_are_code_1(run: Run) -> None:
     result = run("verify", "red.png", "reddish.png")
     assert (result.exit_code, result.stderr) == (1, "")
-    assert (
-        result.stdout
-        == "different people: distance 0.1026 > 0.0500 (false-accept rate 0.001, population mixed)\n"
-    )
+    assert result.stdout == "different people: distance 0.1026 > 0.0500 (false-accept rate 0.001, population mixed)\n"
 
 
 def test_verify_prints_json(run: Run) -> None:
@@ -535,8 +521,7 @@ def test_enroll_takes_one_person_and_a_folder_of_others(run: Run, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "words",
-    [[], ["Rosa"], ["", "red.png"], ["Rosa", "--people", "."], ["--people", "empty"], ["Rosa", "empty"]],
+    "words", [[], ["Rosa"], ["", "red.png"], ["Rosa", "--people", "."], ["--people", "empty"], ["Rosa", "empty"]]
 )
 def test_half_an_instruction_is_wrong_usage(run: Run, tmp_path: Path, words: list[str]) -> None:
     (tmp_path / "empty").mkdir()
@@ -587,9 +572,7 @@ ROSA = {"name": "Rosa", "faces": 1, "consent": None, "expires": None}
 
 
 @pytest.mark.parametrize("way", ["option", "variable"])
-def test_the_gallery_is_where_one_says(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
-) -> None:
+def test_the_gallery_is_where_one_says(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     options = ["--gallery", "mine.db"] if way == "option" else []
     if way == "variable":
         monkeypatch.setenv("SAMEFACE_GALLERY", "mine.db")
@@ -829,18 +812,14 @@ def test_merge_makes_two_people_one(run: Run, team: Path) -> None:
         (["forget", "Nobody", "--yes"], "nobody named 'Nobody' is enrolled"),
     ],
 )
-def test_what_cannot_be_done_to_a_person_is_code_3(
-    run: Run, team: Path, words: list[str], reason: str
-) -> None:
+def test_what_cannot_be_done_to_a_person_is_code_3(run: Run, team: Path, words: list[str], reason: str) -> None:
     result = run(*words)
     assert (result.exit_code, result.stdout) == (3, "")
     assert reason in result.stderr
     assert people_of(team) == [Person("Bo", 1), Person("Rosa", 1)]
 
 
-@pytest.mark.parametrize(
-    "command", [["people"], ["rename", "a", "b"], ["merge", "a", "b"], ["forget", "a", "--yes"]]
-)
+@pytest.mark.parametrize("command", [["people"], ["rename", "a", "b"], ["merge", "a", "b"], ["forget", "a", "--yes"]])
 def test_commands_on_people_need_a_gallery(run: Run, tmp_path: Path, command: list[str]) -> None:
     result = run(*command)
     assert (result.exit_code, "there is no such file" in result.stderr) == (3, True)
@@ -906,9 +885,7 @@ def test_doctor_says_which_optional_package_is_missing(run: Run, monkeypatch: py
     assert record["packages"] == {"numpy": np.__version__, "no-such-package": None}
 
 
-def test_the_samples_of_an_installed_package_come_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_samples_of_an_installed_package_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sameface.cli.demo.samples_folder() == Path(__file__).parent.parent / "samples"
     (tmp_path / "sameface" / "samples").mkdir(parents=True)
     monkeypatch.setattr(sameface.cli.demo, "__file__", str(tmp_path / "sameface" / "cli" / "demo.py"))

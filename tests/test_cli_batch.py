@@ -40,9 +40,7 @@ def album(tmp_path: Path) -> Path:
     album = tmp_path / "album"
     colours = [(toy.RED,), (toy.BLUE, toy.RED), (), (toy.GREEN,)]
     for number in range(30):
-        toy.save(
-            album / f"{number:02d}.png", *colours[number % 4], note=number // 2 if number > 20 else number
-        )
+        toy.save(album / f"{number:02d}.png", *colours[number % 4], note=number // 2 if number > 20 else number)
     (album / "11.png").write_bytes(b"no picture")
     return album
 
@@ -127,16 +125,12 @@ def test_pictures_of_one_content_are_told_and_stand_in_the_table(run: Run, tmp_p
 
 
 @pytest.mark.parametrize("packed", ["photos.tar", "photos.parquet"])
-def test_packed_pictures_give_what_the_folder_gives(
-    run: Run, album: Path, tmp_path: Path, packed: str
-) -> None:
+def test_packed_pictures_give_what_the_folder_gives(run: Run, album: Path, tmp_path: Path, packed: str) -> None:
     pack(album, tmp_path / packed)
     for source, output in ((album, "folder.npz"), (packed, "packed.npz")):
         assert run("embed", source, "-o", output, "--workers", 2).exit_code == 3
     with np.load(tmp_path / "folder.npz") as folder, np.load(tmp_path / "packed.npz") as file:
-        assert [name.partition(":")[2] for name in file["picture"]] == [
-            Path(p).name for p in folder["picture"]
-        ]
+        assert [name.partition(":")[2] for name in file["picture"]] == [Path(p).name for p in folder["picture"]]
         for column in ("number", "box", "landmarks", "score", "embedding"):
             np.testing.assert_array_equal(folder[column], file[column])
 
@@ -168,9 +162,7 @@ def test_stdin_is_a_picture_too(run: Run, tmp_path: Path) -> None:
     assert [record["picture"] for record in records(tmp_path / "faces.jsonl")] == ["-"]
 
 
-def test_a_file_of_one_s_own_at_the_place_of_the_journal_is_left_alone(
-    run: Run, album: Path, tmp_path: Path
-) -> None:
+def test_a_file_of_one_s_own_at_the_place_of_the_journal_is_left_alone(run: Run, album: Path, tmp_path: Path) -> None:
     (tmp_path / "faces.npz.unfinished").write_text("a letter to a friend, long enough to be no database")
     result = run("embed", album, "-o", "faces.npz")
     assert (result.exit_code, "move it away, or choose another output" in result.stderr) == (3, True)
@@ -242,12 +234,7 @@ def wait_until_gone(group: int) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(
-    slow: Callable[..., subprocess.Popen[str]],
-    run: Run,
-    album: Path,
-    tmp_path: Path,
-    output: str,
-    workers: int,
+    slow: Callable[..., subprocess.Popen[str]], run: Run, album: Path, tmp_path: Path, output: str, workers: int
 ) -> None:
     assert run("embed", "album", "-o", f"whole-{output}").exit_code == 3
     words = ("--workers", workers)
@@ -328,9 +315,7 @@ def team(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("options", [[], ["--keep-crops"]])
-def test_workers_enroll_what_one_process_enrolls(
-    run: Run, team: Path, tmp_path: Path, options: list[str]
-) -> None:
+def test_workers_enroll_what_one_process_enrolls(run: Run, team: Path, tmp_path: Path, options: list[str]) -> None:
     kept = []
     for workers in (1, 2):
         words = ["--gallery", f"{workers}.db", "--workers", str(workers), *options]
@@ -379,9 +364,7 @@ def test_an_album_is_sorted_out_of_a_packed_file(run: Run, tmp_path: Path, packe
     path = pack(album, tmp_path / packed)
     result = run("cluster", path, "-o", "sorted")
     assert (result.exit_code, "3 faces of 2 people in 2 pictures" in result.stderr) == (0, True)
-    sorted_into = {
-        name: data for name, data in contents(tmp_path / "sorted").items() if name.endswith(".png")
-    }
+    sorted_into = {name: data for name, data in contents(tmp_path / "sorted").items() if name.endswith(".png")}
     first, second = ((album / name).read_bytes() for name in ("a.png", "trip/a.png"))
     named = {Path(name).parent.name: set() for name in sorted_into}  # type: ignore[var-annotated]
     for name, data in sorted_into.items():

@@ -211,9 +211,7 @@ def test_every_entry_says_what_is_known_and_invents_nothing():
 
 
 def get(*words: str | Path, answer: str | None = None):
-    return CliRunner().invoke(
-        main, ["weights", "get", *map(str, words)], input=answer, catch_exceptions=False
-    )
+    return CliRunner().invoke(main, ["weights", "get", *map(str, words)], input=answer, catch_exceptions=False)
 
 
 @pytest.fixture

@@ -71,9 +71,7 @@ def test_the_key_comes_from_a_file_the_environment_or_a_command(
     assert (result.exit_code, "set SAMEFACE_GALLERY_KEY or" in result.stderr) == (2, True)
 
 
-@pytest.mark.parametrize(
-    "words", [["identify", "red.png"], ["enroll", "Bob", "red.png"], ["serve", "--port", "0"]]
-)
+@pytest.mark.parametrize("words", [["identify", "red.png"], ["enroll", "Bob", "red.png"], ["serve", "--port", "0"]])
 def test_without_the_key_or_with_another_it_is_one_error(run: Run, sealed: Path, words: list[str]) -> None:
     before = sealed.read_bytes()
     for more, told in {"": "is encrypted with key", "other": "needs key"}.items():
@@ -87,16 +85,11 @@ def test_without_the_key_or_with_another_it_is_one_error(run: Run, sealed: Path,
 def test_a_key_that_others_may_read_is_refused(run: Run, sealed: Path) -> None:
     Path("one").chmod(0o644)
     result = identify(run, "--key-file", "one")
-    assert (
-        result.stderr
-        == "Error: cannot take a key from 'one': others may read it (mode 0644): say chmod 600\n"
-    )
+    assert result.stderr == "Error: cannot take a key from 'one': others may read it (mode 0644): say chmod 600\n"
     assert result.exit_code == 3
 
 
-def test_no_message_shows_a_key(
-    run: Run, sealed: Path, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_message_shows_a_key(run: Run, sealed: Path, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
     for key in (keys["other"], keys["one"][:-3], "0" + keys["one"]):
         monkeypatch.setenv("SAMEFACE_GALLERY_KEY", key)
@@ -113,9 +106,7 @@ def test_people_are_managed_without_the_key(run: Run, sealed: Path) -> None:
     assert run("people", "--json").stdout == ""
 
 
-def test_a_gallery_is_encrypted_its_keys_are_changed_and_it_is_decrypted(
-    run: Run, keys: dict[str, str]
-) -> None:
+def test_a_gallery_is_encrypted_its_keys_are_changed_and_it_is_decrypted(run: Run, keys: dict[str, str]) -> None:
     toy.save(Path("red.png"), toy.RED)
     run("enroll", "Ann", "red.png", "--keep-crops")
     row, png_start = toy.row_of(toy.RED).tobytes(), b"\x89PNG"

@@ -121,10 +121,7 @@ def test_a_threshold_takes_the_place_of_a_rate(run: Run, tmp_path: Path, ending:
     assert "2 faces of 1 person" in run(*words, "4").stderr
     assert "2 faces of 2 people" in run(*words, "0").stderr
     both = run(*words, "0.1", "--far", "0.01")
-    assert (both.exit_code, "--far and --threshold each set the distance: give one" in both.stderr) == (
-        2,
-        True,
-    )
+    assert (both.exit_code, "--far and --threshold each set the distance: give one" in both.stderr) == (2, True)
 
 
 def test_embeddings_of_another_pipeline_are_refused(run: Run, first: Path, ending: str) -> None:
@@ -147,8 +144,7 @@ def test_a_file_without_groups_cannot_be_updated(run: Run, first: Path, ending: 
 
 
 @pytest.mark.parametrize(
-    ("output", "told"),
-    [("groups.csv", "must end in .npz or .parquet"), ("missing/groups.npz", "no folder 'missing'")],
+    ("output", "told"), [("groups.csv", "must end in .npz or .parquet"), ("missing/groups.npz", "no folder 'missing'")]
 )
 def test_an_output_that_cannot_be_written_is_told_before_the_work(
     run: Run, first: Path, output: str, told: str

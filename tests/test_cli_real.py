@@ -119,9 +119,7 @@ def test_the_installation_is_well() -> None:
     assert result.stdout.endswith("all is well\n")
 
 
-def test_an_interrupted_enrolment_keeps_what_is_finished_and_goes_on(
-    folder: Path, samples: dict[str, Path]
-) -> None:
+def test_an_interrupted_enrolment_keeps_what_is_finished_and_goes_on(folder: Path, samples: dict[str, Path]) -> None:
     count = 20
     (folder / "many").mkdir()
     for number in range(count):
@@ -162,9 +160,7 @@ def wait_for_faces(path: Path, count: int) -> None:
 
 
 @pytest.mark.parametrize("options", [["--json"], []])
-def test_a_reader_that_has_had_enough_ends_the_command_quietly(
-    samples: dict[str, Path], options: list[str]
-) -> None:
+def test_a_reader_that_has_had_enough_ends_the_command_quietly(samples: dict[str, Path], options: list[str]) -> None:
     pictures = list(samples.values()) * 3
     command = [SAMEFACE, "detect", *pictures, *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

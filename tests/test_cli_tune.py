@@ -51,7 +51,4 @@ def test_the_fastest_is_picked_under_the_licence_in_use():
         Timing("other", 1, 1.0, 1.0, "research only"),
     ]
     used = dataclasses.replace(Model.load("resnet29").manifest, licence="free")
-    assert [(each.threads, each.weights) for each in pick(timings, used).values()] == [
-        (2, "ours"),
-        (1, "ours"),
-    ]
+    assert [(each.threads, each.weights) for each in pick(timings, used).values()] == [(2, "ours"), (1, "ours")]

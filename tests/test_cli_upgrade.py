@@ -99,9 +99,7 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def adapter(run: Run, strangers: Path) -> Path:
-    result = run(
-        "gallery", "fit-adapter", strangers, "--from", "mobilefacenet", "--to", "turned", "-o", "a.npz"
-    )
+    result = run("gallery", "fit-adapter", strangers, "--from", "mobilefacenet", "--to", "turned", "-o", "a.npz")
     assert result.exit_code == 0, result.output
     return Path("a.npz")
 
@@ -132,17 +130,7 @@ def test_an_adapter_tells_what_it_is_worth(run: Run, strangers: Path, turned: Re
 
 
 def test_two_times_the_same_weights_are_wrong_usage(run: Run, strangers: Path) -> None:
-    words = (
-        "gallery",
-        "fit-adapter",
-        strangers,
-        "--from",
-        "mobilefacenet",
-        "--to",
-        "mobilefacenet",
-        "-o",
-        "a.npz",
-    )
+    words = ("gallery", "fit-adapter", strangers, "--from", "mobilefacenet", "--to", "mobilefacenet", "-o", "a.npz")
     assert run(*words).exit_code == 2
     assert run(*words, "--no-flip").exit_code == 0
 
@@ -183,18 +171,14 @@ def test_what_is_not_found_is_moved_by_the_adapter_and_judged_by_its_threshold(
     assert (answer.name == "Red") == (distance <= mixed)
 
 
-def test_with_neither_picture_nor_adapter_a_face_is_left_and_nothing_is_confirmed(
-    run: Run, enrolled: Path
-) -> None:
+def test_with_neither_picture_nor_adapter_a_face_is_left_and_nothing_is_confirmed(run: Run, enrolled: Path) -> None:
     shutil.move("pictures/Red", "gone")
     result = upgrade(run, "--to", "turned", "--pictures", "pictures")
     assert (result.exit_code, result.stdout) == (1, "2 faces embedded anew, 0 adapted, 1 left\n")
     refused = upgrade(run, "--confirm")
     assert refused.exit_code == 3
     assert "faces without a new row: 1" in refused.stderr
-    assert (
-        run("identify", "pictures", "--gallery", "people.db.upgraded", "--weights", "turned").exit_code == 3
-    )
+    assert run("identify", "pictures", "--gallery", "people.db.upgraded", "--weights", "turned").exit_code == 3
     assert upgrade(run, "--confirm", "--drop-rest").stdout.endswith("1 deleted\n")
     assert names(run, "people.db", "turned") == ["Blue", "Yellow"]
 
@@ -262,10 +246,7 @@ def test_a_program_that_holds_the_old_gallery_open_is_told(
 
 def test_nobody_is_enrolled_in_a_trial(run: Run, enrolled: Path, turned: Recognizer) -> None:
     upgrade(run, "--to", "turned", "--pictures", "pictures")
-    with (
-        Gallery.open("people.db.upgraded", turned) as trial,
-        pytest.raises(UpgradeError, match="it is a trial"),
-    ):
+    with Gallery.open("people.db.upgraded", turned) as trial, pytest.raises(UpgradeError, match="it is a trial"):
         trial.enroll("Green", [turned.template(toy.paint(toy.GREEN))])
 
 
@@ -349,9 +330,7 @@ Upgrade.open(sys.argv[1], "another pipeline")
 
 @pytest.mark.skipif(os.name != "posix", reason="there is no such limit")
 @pytest.mark.parametrize("most", [40_000, 100_000, 300_000])
-def test_an_upgrade_that_cannot_be_begun_leaves_nothing(
-    tmp_path: Path, toy_recognizer: Recognizer, most: int
-) -> None:
+def test_an_upgrade_that_cannot_be_begun_leaves_nothing(tmp_path: Path, toy_recognizer: Recognizer, most: int) -> None:
     path, crop = tmp_path / "people.db", np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
     with Gallery.open(path, toy_recognizer) as gallery:
         gallery.enroll("Red", [face(toy.RED, str(number), crop=crop) for number in range(3)])

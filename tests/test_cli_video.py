@@ -127,9 +127,7 @@ def test_the_annotated_video_is_written(run: Run, tmp_path: Path) -> None:
         (["clip.mkv", "--every", "0"], "0.0 is not in the range x>0"),
     ],
 )
-def test_wrong_usage_is_refused_before_the_work(
-    run: Run, tmp_path: Path, words: list[str], reason: str
-) -> None:
+def test_wrong_usage_is_refused_before_the_work(run: Run, tmp_path: Path, words: list[str], reason: str) -> None:
     result = run("identify", *words)
     assert (result.exit_code, result.stdout) == (2, "")
     assert reason in result.stderr
@@ -176,12 +174,7 @@ def test_ctrl_c_tells_what_was_found_so_far(run: Run, tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     result = run("identify", "clip.mkv", "nobody.mkv", "--json", "--every", "0.1")
     told = record(result)
-    assert (result.exit_code, told["video"], told["complete"], told["damage"]) == (
-        130,
-        "clip.mkv",
-        False,
-        None,
-    )
+    assert (result.exit_code, told["video"], told["complete"], told["damage"]) == (130, "clip.mkv", False, None)
     assert [(track["name"], track["to"]) for track in told["tracks"]] == [("Rosa", 0.5)]
     assert result.stderr == "clip.mkv: this is until second 0.5\ninterrupted\n"
     assert signal.getsignal(signal.SIGINT) is before
@@ -257,8 +250,5 @@ def test_the_installed_command_names_who_is_in_a_video(samples: dict[str, Path],
     result = call("identify", path, "--json", "--annotated", tmp_path / "named.mp4", *gallery)
     assert (result.returncode, result.stderr) == (0, f"written: {tmp_path / 'named.mp4'}\n")
     tracks = json.loads(result.stdout)["tracks"]
-    assert {(track["name"], track["from"], track["to"]) for track in tracks} == {
-        ("Barack Obama", 0, 1),
-        (None, 0, 1),
-    }
+    assert {(track["name"], track["from"], track["to"]) for track in tracks} == {("Barack Obama", 0, 1), (None, 0, 1)}
     assert all(track["frames"] == 6 for track in tracks)

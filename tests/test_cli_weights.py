@@ -311,9 +311,7 @@ def test_a_file_that_is_no_network_is_refused(added):
 @pytest.mark.parametrize("shape", [(1, 3, 8, 8), ("n", 8, 8, 3), ("n", 3, 8), ("n", 3, 16, 16)])
 def test_a_network_of_another_input_is_refused(added, shape):
     axes = [axis for axis in (2, 3) if axis < len(shape)]
-    network = write_network(
-        [helper.make_node("ReduceMean", ["x"], ["y"], axes=axes, keepdims=0)], list(shape)
-    )
+    network = write_network([helper.make_node("ReduceMean", ["x"], ["y"], axes=axes, keepdims=0)], list(shape))
     result = call("weights", "add", network, "--manifest", write_draft(tiny_draft()))
     assert refused(result, "export it with a free number of pictures, the channels first", added)
 

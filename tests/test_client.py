@@ -137,10 +137,7 @@ def test_identify_reads_rule_rate_and_population(client: Client) -> None:
 @pytest.mark.parametrize(("weights", "kept"), [("coarse", False), ("tailed", True)])
 def test_a_rate_that_is_not_held_or_extrapolated_is_read(tmp_path: Path, weights: str, kept: bool) -> None:
     recognizer = toy.make_recognizer(weights)
-    with (
-        Gallery.open(tmp_path / "two.db", recognizer) as gallery,
-        connected(recognizer, gallery) as client,
-    ):
+    with Gallery.open(tmp_path / "two.db", recognizer) as gallery, connected(recognizer, gallery) as client:
         client.enroll("Rosa", [png(toy.RED)])
         client.enroll("Bo", [png(toy.GREEN)])
         [answer] = client.identify(png(toy.RED)).answers
@@ -212,12 +209,7 @@ def test_people_are_renamed_merged_and_forgotten(client: Client) -> None:
     assert gone.erasure is not None
     assert gone.erasure.complete
     merged, last = client.receipts()
-    assert (merged.reason, merged.person, merged.into, merged.faces) == (
-        "merge",
-        other.number,
-        rosa.number,
-        1,
-    )
+    assert (merged.reason, merged.person, merged.into, merged.faces) == ("merge", other.number, rosa.number, 1)
     assert last == gone
     assert list(client.people()) == []
 
@@ -342,10 +334,7 @@ def test_where_nobody_answers_the_client_says_so() -> None:
 def test_a_service_that_is_too_slow_is_unreachable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # connections are made, and never answered
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with (
-            Client.connect(address, timeout=0.2) as client,
-            pytest.raises(UnreachableError, match="no answer"),
-        ):
+        with Client.connect(address, timeout=0.2) as client, pytest.raises(UnreachableError, match="no answer"):
             client.model()
 
 
@@ -448,9 +437,7 @@ def test_only_what_was_not_done_is_made_again(client: Client) -> None:
 def test_threads_may_share_a_client(client: Client) -> None:
     found: list[list[str | None]] = []
     client.enroll("Rosa", [png(toy.RED)])
-    threads = [
-        threading.Thread(target=lambda: found.append(client.identify(png(toy.RED)).names)) for _ in range(8)
-    ]
+    threads = [threading.Thread(target=lambda: found.append(client.identify(png(toy.RED)).names)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -475,10 +462,7 @@ def test_with_the_shipped_weights_the_client_answers_like_the_library(
     recognizer: Recognizer, samples: dict[str, Path], tmp_path: Path
 ) -> None:
     one, two, other = (samples[name] for name in ("barack-obama-1", "barack-obama-2", "joe-biden"))
-    with (
-        Gallery.open(tmp_path / "people.db", recognizer) as gallery,
-        connected(recognizer, gallery) as client,
-    ):
+    with Gallery.open(tmp_path / "people.db", recognizer) as gallery, connected(recognizer, gallery) as client:
         expected = recognizer.verify(one, two)
         found = client.verify(one, two)
         assert found.distance == pytest.approx(expected.distance, abs=1e-6)

@@ -29,9 +29,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[str]:
 def random_rows(seed: int, count: int, people: int = 4, spread: float = 0.4) -> np.ndarray:
     """Return unit rows in 5 dimensions round a few centres, `(count, 5) float32`."""
     rng = np.random.default_rng(seed)
-    rows = rng.normal(size=(people, 5))[rng.integers(people, size=count)] + spread * rng.normal(
-        size=(count, 5)
-    )
+    rows = rng.normal(size=(people, 5))[rng.integers(people, size=count)] + spread * rng.normal(size=(count, 5))
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
@@ -50,9 +48,7 @@ def test_the_groups_are_scipys(count: int, threshold: float) -> None:
     assert groups_of(cluster_embeddings(rows, threshold=threshold)) == groups_of(wanted)
 
 
-def cluster_slowly(
-    rows: np.ndarray, threshold: float, cannot_link: set[tuple[int, int]]
-) -> set[frozenset[int]]:
+def cluster_slowly(rows: np.ndarray, threshold: float, cannot_link: set[tuple[int, int]]) -> set[frozenset[int]]:
     """Merge the two nearest groups that may, again and again, the obvious way."""
     distances = squared_distances(rows, rows).astype(float)
     groups = [frozenset([number]) for number in range(len(rows))]
@@ -75,18 +71,14 @@ def problems(draw: st.DrawFn) -> tuple[np.ndarray, set[tuple[int, int]], float]:
     """Return rows, pairs that must not meet, and a threshold."""
     count = draw(st.integers(1, 12))
     rows = random_rows(draw(st.integers(0, 9999)), count, people=draw(st.integers(1, 4)))
-    pair = st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)).filter(
-        lambda pair: pair[0] < pair[1]
-    )
+    pair = st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)).filter(lambda pair: pair[0] < pair[1])
     pairs = draw(st.sets(pair, max_size=8)) if count > 1 else set()
     return rows, pairs, draw(st.floats(0, 4))
 
 
 @settings(max_examples=200, deadline=None)
 @given(problems())
-def test_the_groups_are_those_of_the_obvious_way(
-    problem: tuple[np.ndarray, set[tuple[int, int]], float],
-) -> None:
+def test_the_groups_are_those_of_the_obvious_way(problem: tuple[np.ndarray, set[tuple[int, int]], float]) -> None:
     rows, pairs, threshold = problem
     labels = cluster_embeddings(rows, threshold=threshold, cannot_link=pairs)
     assert groups_of(labels) == cluster_slowly(rows, threshold, pairs)
@@ -240,9 +232,7 @@ def test_a_group_keeps_its_nearest_of_those_before_it() -> None:
     assert sorted(last.tolist()) == sorted(nearest.tolist())
 
 
-def test_someone_in_more_pictures_than_a_row_keeps_pairs_is_one_group(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_someone_in_more_pictures_than_a_row_keeps_pairs_is_one_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(near, "MOST", 3)
     rows = people_rows(5, 5, 200)
     assert len(groups_of(cluster_embeddings(rows, threshold=0.2))) == len(groups_of(cut_at(rows, 0.2, [])))

@@ -36,9 +36,7 @@ def test_rounding_never_takes_a_distance_out_of_its_range():
 def test_exact_distances_are_rounded_once_and_stay_in_their_range():
     rows = random_rows(50)
     slow = [2 - 2 * sum(float(x) * float(y) for x, y in zip(rows[0], row, strict=True)) for row in rows]
-    found = exact_distances(
-        rows[0], np.concatenate([rows, rows * np.float32(1.01), -rows * np.float32(1.01)])
-    )
+    found = exact_distances(rows[0], np.concatenate([rows, rows * np.float32(1.01), -rows * np.float32(1.01)]))
     assert found.dtype == np.float32
     assert found[:50] == pytest.approx(np.maximum(slow, 0), rel=1e-6, abs=1e-15)
     assert (found[50], found[100]) == (0, 4)

@@ -45,9 +45,7 @@ def test_every_public_name_can_be_looked_at(code: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(
-    "words", [["serve", "--help"], ["watch", "--help"], ["identify", "--help"], ["--help"]]
-)
+@pytest.mark.parametrize("words", [["serve", "--help"], ["watch", "--help"], ["identify", "--help"], ["--help"]])
 def test_help_needs_no_extra(words: list[str]) -> None:
     done = run_without_extras(f"from sameface.cli import main; main({words})")
     assert (done.returncode, done.stderr) == (0, "")
@@ -55,13 +53,10 @@ def test_help_needs_no_extra(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "extra"),
-    [(["serve", "--gallery", "none.db"], "serve"), (["watch", "--stream", "none.mp4"], "video")],
+    ("words", "extra"), [(["serve", "--gallery", "none.db"], "serve"), (["watch", "--stream", "none.mp4"], "video")]
 )
 def test_a_missing_extra_is_named_when_it_is_needed(words: list[str], extra: str, tmp_path: object) -> None:
-    done = run_without_extras(
-        f"import os; os.chdir({str(tmp_path)!r})\nfrom sameface.cli import main; main({words})"
-    )
+    done = run_without_extras(f"import os; os.chdir({str(tmp_path)!r})\nfrom sameface.cli import main; main({words})")
     assert done.returncode == 2, done.stderr
     assert done.stderr.rstrip().endswith(f"pip install 'sameface[{extra}]'")
 

@@ -61,11 +61,7 @@ needs_limits = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason=
 @needs_limits
 @pytest.mark.parametrize(
     "use",
-    [
-        "gallery.crop('Red', number)",
-        "gallery.templates('Red')",
-        "stack_rows('a', [bytes(4 * 2**20)] * 16, 2**20)",
-    ],
+    ["gallery.crop('Red', number)", "gallery.templates('Red')", "stack_rows('a', [bytes(4 * 2**20)] * 16, 2**20)"],
 )
 def test_memory_that_runs_short_is_not_told_as_a_damaged_gallery(path: Path, use: str) -> None:
     ready = f"""
@@ -85,8 +81,7 @@ def test_a_picture_that_memory_does_not_suffice_for_is_not_told_as_damaged(tmp_p
         picture, form, **({"compression": "tiff_lzw"} if form == "TIFF" else {})
     )
     told = run_short(
-        "import PIL.Image; PIL.Image.init(); from sameface.image import read_image",
-        f"read_image({str(picture)!r})",
+        "import PIL.Image; PIL.Image.init(); from sameface.image import read_image", f"read_image({str(picture)!r})"
     )
     assert told.startswith(("ImageError", "MemoryError"))
     assert told.startswith("MemoryError") or "not enough memory" in told
@@ -113,10 +108,7 @@ def test_faults_of_ours_go_through(fault: type[Exception]) -> None:
 
 def test_what_data_can_cause_is_damage() -> None:
     for fault in (ValueError, KeyError, OverflowError, *SHAPE_ERRORS):
-        with (
-            pytest.raises(GalleryFileError, match="damaged: a face"),
-            undamaged("a.db", "a face", *SHAPE_ERRORS),
-        ):
+        with pytest.raises(GalleryFileError, match="damaged: a face"), undamaged("a.db", "a face", *SHAPE_ERRORS):
             raise fault
     expect_type(1, int, float)
     with pytest.raises(GalleryFileError, match="damaged: a face"), undamaged("a.db", "a face"):

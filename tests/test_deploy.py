@@ -51,9 +51,7 @@ def commands() -> list[str]:
     """Return every command line of ours on the page."""
     text = DEPLOY.replace("\\\n", " ")
     lines = [
-        line
-        for part in re.findall(r"^```(?:sh|ini)\n(.*?)^```$", text, re.M | re.S)
-        for line in part.splitlines()
+        line for part in re.findall(r"^```(?:sh|ini)\n(.*?)^```$", text, re.M | re.S) for line in part.splitlines()
     ]
     found = [
         re.search(r"(?:^ExecStart=\S*|(?<=-- )\S*/|(?<=faces:/data )|^)sameface ((?:serve|keys) .*)", line)
@@ -108,19 +106,7 @@ def instructions() -> list[tuple[str, str]]:
 
 
 def test_the_container_file_has_only_known_instructions_and_begins_with_one_image() -> None:
-    known = {
-        "FROM",
-        "COPY",
-        "RUN",
-        "USER",
-        "WORKDIR",
-        "VOLUME",
-        "ENV",
-        "EXPOSE",
-        "HEALTHCHECK",
-        "ENTRYPOINT",
-        "CMD",
-    }
+    known = {"FROM", "COPY", "RUN", "USER", "WORKDIR", "VOLUME", "ENV", "EXPOSE", "HEALTHCHECK", "ENTRYPOINT", "CMD"}
     assert {name for name, _ in instructions()} <= known
     assert [name for name, _ in instructions()].count("FROM") == 1
     assert instructions()[0][0] == "FROM"

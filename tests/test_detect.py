@@ -164,9 +164,7 @@ def test_of_a_face_the_most_upright_view_counts_though_another_scores_higher(det
     assert face.score == upright
 
 
-@pytest.mark.parametrize(
-    ("degrees", "cosine"), [(0, 1), (45, 0.5**0.5), (90, 0), (180, -1), (-90, 0), (300, 0.5)]
-)
+@pytest.mark.parametrize(("degrees", "cosine"), [(0, 1), (45, 0.5**0.5), (90, 0), (180, -1), (-90, 0), (300, 0.5)])
 def test_uprightness_is_the_cosine_of_the_lean(degrees, cosine):
     angle = np.radians(degrees)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -336,9 +334,7 @@ def covers(box: np.ndarray, row: dict[str, str]) -> bool:
     # All 46 and all 43 were found when this was written, with one box too many (a blurred face behind).
     [("noses.csv", holds, 18, 45, 2), ("boxes.csv", covers, 9, 42, 1)],
 )
-def test_everyone_in_everyday_group_photographs_is_found(
-    detector, table, fits, photographs, fewest, most_extra
-):
+def test_everyone_in_everyday_group_photographs_is_found(detector, table, fits, photographs, fewest, most_extra):
     files = read_groups()
     wanted = defaultdict(list)
     for row in csv.DictReader(files[table].decode().splitlines()):

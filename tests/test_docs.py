@@ -33,9 +33,7 @@ def test_the_help_in_the_docs_is_that_of_the_program(writer: ModuleType) -> None
 def test_a_block_of_help_is_replaced_and_the_words_round_it_stay(writer: ModuleType) -> None:
     page = "before\n<!-- help: sameface people -->\n```text\nold\n\nhelp\n```\nafter\n```text\nold\n```\n"
     filled = writer.fill(page)
-    assert filled.startswith(
-        "before\n<!-- help: sameface people -->\n```text\nUsage: sameface people [OPTIONS]\n"
-    )
+    assert filled.startswith("before\n<!-- help: sameface people -->\n```text\nUsage: sameface people [OPTIONS]\n")
     assert filled.endswith("```\nafter\n```text\nold\n```\n")
     assert writer.fill(filled) == filled
 

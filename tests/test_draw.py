@@ -37,9 +37,7 @@ def test_without_faces_nothing_is_drawn() -> None:
 
 
 @pytest.mark.parametrize(("known", "colour"), [(True, GOOD), (False, PLAIN)])
-def test_a_box_and_the_landmarks_have_the_colour_of_what_is_known(
-    known: bool, colour: tuple[int, int, int]
-) -> None:
+def test_a_box_and_the_landmarks_have_the_colour_of_what_is_known(known: bool, colour: tuple[int, int, int]) -> None:
     drawn = draw_faces(GROUND, [make_face(100, 80, 160, 150)], ["Ann"], [known])
     for x, y in ((100, 120), (160, 120), (130, 150), (130, 115)):
         assert tuple(drawn[y, x]) == colour

@@ -90,8 +90,7 @@ MESSAGES = [
     (NoSuchFaceError("'a.jpg'", 4, 2), "no face 4 in 'a.jpg': it has faces 0 to 1"),
     (
         PoorFaceError("'a.jpg'", Quality(certainty=0.9, size=1, sharpness=0.2, pose=1, light=1), 0.3),
-        "the face in 'a.jpg' has a quality of 0.18, wanted 0.3 or more: its sharpness is worst; "
-        "take another picture",
+        "the face in 'a.jpg' has a quality of 0.18, wanted 0.3 or more: its sharpness is worst; take another picture",
     ),
     (WeightsError("resnet29", "gone"), "weights 'resnet29': gone"),
     (
@@ -102,8 +101,7 @@ MESSAGES = [
     (ProtocolError("pairs.csv", "no header", 3), "cannot use 'pairs.csv', line 3: no header"),
     (
         TooFewPairsError(1e-4, 500, 30),
-        "a false-accept rate of 0.0001 needs 300,000 pairs of different people or more (30 accepts), "
-        "there are 500",
+        "a false-accept rate of 0.0001 needs 300,000 pairs of different people or more (30 accepts), there are 500",
     ),
     (
         SignatureError("staff.db", "3f9a", "77c1"),

@@ -115,8 +115,7 @@ def test_another_kind_other_pairs_or_a_broken_file_cannot_be_compared(tmp_path):
         "of 'holdout'": record | {"kind": "holdout"},
         "no pairs, people or measures": record | {"data": {"pairs": [["x", "y", True, "p", "p", 0.1, True]]}},
         r"not a whole report: pairs 0 is \[1, 2\]": record | {"data": {"pairs": [[1, 2]]}},
-        "not a whole report: pairs 1 is None": record
-        | {"data": {"pairs": [record["data"]["pairs"][0], None]}},
+        "not a whole report: pairs 1 is None": record | {"data": {"pairs": [record["data"]["pairs"][0], None]}},
         "not a whole report: pairs are missing": record | {"data": {}},
         "not a whole report: data is missing": record | {"data": []},
         "not a whole report: facts is missing": record | {"facts": None},

@@ -22,14 +22,7 @@ from sameface.evaluation.identification import (
     thin_curve,
 )
 from sameface.evaluation.identification_draws import draw_detections, draw_limits, draw_parts
-from sameface.evaluation.ranking import (
-    STRANGER,
-    Ranking,
-    Split,
-    count_enrollable,
-    rank_probes,
-    split_gallery,
-)
+from sameface.evaluation.ranking import STRANGER, Ranking, Split, count_enrollable, rank_probes, split_gallery
 from sameface.gallery.vote import rank_people
 
 # The corners of a cross: few different distances, so that ties are the rule.
@@ -225,9 +218,7 @@ def test_a_rate_that_the_strangers_do_not_support_is_not_extrapolated():
 
 def test_dir_is_the_best_at_the_largest_threshold_that_keeps_the_rate():
     rows, owners = random_rows(spread=0.7)
-    curve = make_open_curve(
-        [rank_probes(rows, owners, draw_split(owners, 0, enrolled=15), faces=1)], voters=1
-    )
+    curve = make_open_curve([rank_probes(rows, owners, draw_split(owners, 0, enrolled=15), faces=1)], voters=1)
     rate, threshold = detect_at_fpir(curve, 0.1)
     kept = [place for place in range(len(curve.threshold)) if curve.fpir[place] <= 0.1]
     assert threshold == curve.threshold[kept[-1]]
@@ -265,9 +256,7 @@ def test_no_pictures_and_one_probe():
 
 def test_a_thinned_curve_lies_on_the_curve():
     rows, owners = random_rows(people=60, pictures=8)
-    curve = make_open_curve(
-        [rank_probes(rows, owners, draw_split(owners, 0, enrolled=30), faces=1)], voters=1
-    )
+    curve = make_open_curve([rank_probes(rows, owners, draw_split(owners, 0, enrolled=30), faces=1)], voters=1)
     thin = thin_curve(curve, 50)
     assert len(thin.threshold) == 50
     for threshold, fpir, fnir in zip(thin.threshold, thin.fpir, thin.fnir, strict=True):
@@ -279,10 +268,7 @@ def test_a_thinned_curve_lies_on_the_curve():
 def test_means_and_errors_are_those_of_single_galleries():
     rows, owners = random_rows(people=40, pictures=8, spread=0.8)
     [result] = evaluate_identification(rows, owners, sizes=[20], per_person=2, seeds=[3, 4, 5])
-    splits = [
-        split_gallery(owners, enrolled=20, per_person=2, rng=np.random.default_rng(seed))
-        for seed in (3, 4, 5)
-    ]
+    splits = [split_gallery(owners, enrolled=20, per_person=2, rng=np.random.default_rng(seed)) for seed in (3, 4, 5)]
     rankings = [rank_probes(rows, owners, split, faces=5) for split in splits]
     single = np.array([match_rates(found) for found in rankings])
     assert result.cmc == pytest.approx(single.mean(axis=0))
@@ -304,9 +290,7 @@ def test_means_and_errors_are_those_of_single_galleries():
 def repeat_people(found, draw):
     """Return the ranking with every probe as often as its person was drawn."""
     copies = np.repeat(np.arange(len(found.truth)), draw[found.person])
-    return Ranking(
-        *(getattr(found, name)[copies] for name in ("person", "truth", "rank", "distance", "named"))
-    )
+    return Ranking(*(getattr(found, name)[copies] for name in ("person", "truth", "rank", "distance", "named")))
 
 
 @pytest.mark.parametrize("corners", [True, False], ids=["ties", "random"])

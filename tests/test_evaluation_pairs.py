@@ -10,21 +10,8 @@ from hypothesis import strategies as st
 
 from sameface.errors import TooFewPairsError
 from sameface.evaluation.bootstrap import draw_people, estimate_all, interval, pair_weights
-from sameface.evaluation.pairs import (
-    PairScores,
-    best_threshold,
-    cross_validate,
-    evaluate_pairs,
-    mean_and_error,
-)
-from sameface.evaluation.roc import (
-    area_under,
-    equal_error_rate,
-    make_roc,
-    operate_at,
-    operate_at_far,
-    val_under,
-)
+from sameface.evaluation.pairs import PairScores, best_threshold, cross_validate, evaluate_pairs, mean_and_error
+from sameface.evaluation.roc import area_under, equal_error_rate, make_roc, operate_at, operate_at_far, val_under
 
 # Few different distances, so that ties are the rule.
 PAIRS = st.lists(st.tuples(st.integers(0, 8), st.booleans()), min_size=2, max_size=40)
@@ -80,9 +67,7 @@ def test_the_area_equals_scikit_learns(pairs):
     distance, same = arrays(pairs)
     if same.all() or not same.any():
         return
-    assert area_under(make_roc(distance, same)) == pytest.approx(
-        sklearn.metrics.roc_auc_score(same, -distance)
-    )
+    assert area_under(make_roc(distance, same)) == pytest.approx(sklearn.metrics.roc_auc_score(same, -distance))
 
 
 @given(PAIRS)
@@ -255,10 +240,7 @@ def test_every_draw_has_as_many_people_as_there_are():
 def test_the_interval_of_a_mean_over_people_is_that_of_the_textbook():
     values = np.random.default_rng(0).normal(0, 1, 400)
     [mean] = estimate_all(
-        lambda draws: np.array([draws @ values / draws.sum()]),
-        400,
-        repeats=2000,
-        rng=np.random.default_rng(1),
+        lambda draws: np.array([draws @ values / draws.sum()]), 400, repeats=2000, rng=np.random.default_rng(1)
     )
     half = 1.96 * values.std(ddof=1) / 20
     assert mean.high - mean.low == pytest.approx(2 * half, rel=0.08)

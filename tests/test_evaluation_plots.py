@@ -33,16 +33,7 @@ from sameface.evaluation.roc import make_roc, val_under
 ROOT = Path(__file__).parent.parent
 SVG = "{http://www.w3.org/2000/svg}"
 NAN = float("nan")
-AWKWARD = [
-    "<script>alert(1)</script>",
-    "a & b",
-    "$x_1$ and $2",
-    "_hidden",
-    "two\nlines",
-    "\0\x1b",
-    "\udce9t",
-    "人",
-]
+AWKWARD = ["<script>alert(1)</script>", "a & b", "$x_1$ and $2", "_hidden", "two\nlines", "\0\x1b", "\udce9t", "人"]
 
 
 def make_chart(*names, **choices):
@@ -176,9 +167,7 @@ def test_the_diagonal_is_drawn():
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.booleans()), min_size=1, max_size=60))
 def test_each_point_of_the_roc_is_val_at_that_rate(pairs):
-    curve = make_roc(
-        np.array([float(distance) for distance, _ in pairs]), np.array([same for _, same in pairs])
-    )
+    curve = make_roc(np.array([float(distance) for distance, _ in pairs]), np.array([same for _, same in pairs]))
     roc, det = (chart.lines[0] for chart in roc_charts({"a": curve}))
     assert np.all(roc.x > 0) and np.all(np.diff(roc.x) > 0)
     np.testing.assert_array_equal(roc.y, [val_under(curve, far) for far in roc.x])

@@ -158,9 +158,7 @@ def test_a_person_in_two_slices_is_refused(tmp_path):
 def test_youtube_faces_list_has_a_heading_folds_and_folders(tmp_path):
     lines = ["split number, first, second, is same", "1, Ann/0, Ann/3, 1", "2, Ann/0, Bob/1, 0", ""]
     same, other = read_videos(write(tmp_path / "splits.txt", *lines), tmp_path / "frames")
-    assert same == Pair(
-        str(tmp_path / "frames/Ann/0"), str(tmp_path / "frames/Ann/3"), True, ("Ann", "Ann"), 0
-    )
+    assert same == Pair(str(tmp_path / "frames/Ann/0"), str(tmp_path / "frames/Ann/3"), True, ("Ann", "Ann"), 0)
     assert (other.same, other.fold, other.people) == (False, 1, ("Ann", "Bob"))
 
 
@@ -179,11 +177,7 @@ def test_a_line_of_youtube_faces_list_that_cannot_be_used_is_named(tmp_path, lin
 
 
 def test_a_list_of_videos_may_be_a_csv_file_with_slices(tmp_path):
-    lines = [
-        "a,b,same,fold,person_a,person_b,light",
-        "Ann/0,Ann/1,1,0,Ann,Ann,day",
-        "Ann/0,Bob/3,0,1,Ann,Bob,",
-    ]
+    lines = ["a,b,same,fold,person_a,person_b,light", "Ann/0,Ann/1,1,0,Ann,Ann,day", "Ann/0,Bob/3,0,1,Ann,Bob,"]
     same, other = read_videos(write(tmp_path / "list.csv", *lines), tmp_path / "frames", slice_column="light")
     assert (same.a, same.b) == (str(tmp_path / "frames/Ann/0"), str(tmp_path / "frames/Ann/1"))
     assert (same.same, other.same, same.fold, other.fold) == (True, False, 0, 1)

@@ -85,12 +85,8 @@ def make_evil():
 @pytest.mark.parametrize("report", [make_report(), make_evil()], ids=["plain", "evil"])
 def test_the_page_runs_nothing_and_loads_nothing(report):
     page = Page(to_html(report))
-    assert {tag for tag, _ in page.elements}.isdisjoint(
-        {"script", "link", "iframe", "object", "embed", "base"}
-    )
-    addresses = [
-        value for _, found in page.elements for key, value in found.items() if key in ("src", "href")
-    ]
+    assert {tag for tag, _ in page.elements}.isdisjoint({"script", "link", "iframe", "object", "embed", "base"})
+    addresses = [value for _, found in page.elements for key, value in found.items() if key in ("src", "href")]
     assert addresses and all(address.startswith("data:image/") for address in addresses)
     assert not [key for _, found in page.elements for key in found if key.startswith("on") or key == "style"]
 
@@ -290,22 +286,10 @@ def test_intervals_and_gaps_come_back_from_the_other_run():
         {"facts": []},
         {"charts": [{"title": "ROC"}]},
         {"charts": [{"title": "ROC", "lines": [{"name": "all"}]}]},
-        {
-            "charts": [
-                {"title": "ROC", "lines": [{"name": "a", "x": [1], "y": [1, 2], "low": None, "high": None}]}
-            ]
-        },
-        {
-            "charts": [
-                {"title": "ROC", "lines": [{"name": "a", "x": [1], "y": ["1"], "low": None, "high": None}]}
-            ]
-        },
+        {"charts": [{"title": "ROC", "lines": [{"name": "a", "x": [1], "y": [1, 2], "low": None, "high": None}]}]},
+        {"charts": [{"title": "ROC", "lines": [{"name": "a", "x": [1], "y": ["1"], "low": None, "high": None}]}]},
         {"charts": [{"title": "ROC", "lines": [{"name": "a", "x": [1], "y": [1], "low": 3, "high": None}]}]},
-        {
-            "charts": [
-                {"title": "ROC", "lines": [{"name": "a", "x": [True], "y": [1], "low": None, "high": None}]}
-            ]
-        },
+        {"charts": [{"title": "ROC", "lines": [{"name": "a", "x": [True], "y": [1], "low": None, "high": None}]}]},
     ],
 )
 def test_broken_curves_of_another_run_are_refused(change):

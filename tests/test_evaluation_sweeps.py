@@ -32,14 +32,7 @@ from sameface.evaluation.degradations import (
 from sameface.evaluation.pairs import evaluate_pairs
 from sameface.evaluation.pictures import Collection, Enroller
 from sameface.evaluation.roc import make_roc, operate_at_far
-from sameface.evaluation.sweeps import (
-    PairedPictures,
-    Plan,
-    pair_pictures,
-    score_pairs,
-    sweep_bits,
-    sweep_pictures,
-)
+from sameface.evaluation.sweeps import PairedPictures, Plan, pair_pictures, score_pairs, sweep_bits, sweep_pictures
 
 BOX = np.array([20, 10, 60, 60], np.float32)  # 40 wide, 50 high
 FEW = Plan(far=0.1, repeats=20)
@@ -140,9 +133,7 @@ def test_a_shrunk_face_has_no_more_detail_than_its_pixels():
     shrunk = shrink(stripes, BOX, level=25)[5:-5, 5:-5].astype(int)
     assert np.abs(shrunk - 127).max() < 20
     blocks = np.kron(noise(height=10, width=10), np.ones((10, 10, 1), np.uint8))
-    assert (
-        error_of(blocks, shrink(blocks, BOX, level=25)) < error_of(blocks, shrink(blocks, BOX, level=5)) / 2
-    )
+    assert error_of(blocks, shrink(blocks, BOX, level=25)) < error_of(blocks, shrink(blocks, BOX, level=5)) / 2
 
 
 def test_a_face_that_is_small_already_stays_as_it_is():
@@ -247,8 +238,7 @@ def test_all_pairs_of_one_person_and_so_many_others_are_taken_none_twice(people,
 def test_the_seed_chooses_the_pairs_of_different_people():
     rows, owners = random_rows()
     first, again, other = (
-        pair_pictures(rows, owners, impostors=50, rng=np.random.default_rng(seed)).pairs.tolist()
-        for seed in (0, 0, 1)
+        pair_pictures(rows, owners, impostors=50, rng=np.random.default_rng(seed)).pairs.tolist() for seed in (0, 0, 1)
     )
     assert first == again
     assert first != other
@@ -347,9 +337,7 @@ def test_all_pictures_of_different_people_have_no_val():
 
 def test_a_distance_on_the_threshold_is_accepted_with_all_its_equals():
     rows = np.eye(3, dtype=np.float32)[[0, 0, 1, 1, 2, 2]]
-    pictures = PairedPictures(
-        rows, np.array([0, 0, 1, 2, 3, 4]), np.array([[0, 1], [2, 3], [4, 5], [0, 2], [0, 4]])
-    )
+    pictures = PairedPictures(rows, np.array([0, 0, 1, 2, 3, 4]), np.array([[0, 1], [2, 3], [4, 5], [0, 2], [0, 4]]))
     # Two of four pairs of different people lie at 0, with the one of one person: all in, or all out.
     assert sweep_bits(pictures, plan=Plan(far=0.25, repeats=2)).plain.val.value == 0
     assert sweep_bits(pictures, plan=Plan(far=0.5, repeats=2)).plain.val.value == 1
@@ -378,9 +366,7 @@ def test_pictures_are_changed_found_and_embedded_again(tmp_path):
         enroller = Enroller(toy.make_recognizer(), cache)
 
         def embed(step):
-            return Collection(
-                list(enroller.enroll_all(map(str, paths), change=step.change, name=step.name))
-            ).rows
+            return Collection(list(enroller.enroll_all(map(str, paths), change=step.change, name=step.name))).rows
 
         plain = Collection(list(enroller.enroll_all(map(str, paths)))).rows
         pictures = pair_pictures(plain, [0, 1, 2, 3] * 2, rng=np.random.default_rng(0))

@@ -117,10 +117,7 @@ def test_an_export_holds_nothing_of_anybody_else(tmp_path: Path, toy_recognizer:
 
 
 def test_nobody_is_exported_by_a_name_that_nobody_has(tmp_path: Path, toy_recognizer: Recognizer) -> None:
-    with (
-        Gallery.open(tmp_path / "people.db", toy_recognizer) as gallery,
-        pytest.raises(UnknownPersonError),
-    ):
+    with Gallery.open(tmp_path / "people.db", toy_recognizer) as gallery, pytest.raises(UnknownPersonError):
         export_person(gallery, "Nobody", None)
 
 
@@ -195,6 +192,4 @@ def test_the_command_takes_the_log_of_the_service(run: Run, team: Path, tmp_path
     access.close()
     assert run("export-person", "Rosa", "-o", "rosa.zip", "--access", "log").exit_code == 0
     facts, _ = unpack((tmp_path / "rosa.zip").read_bytes())
-    assert facts["log"] == [
-        {"number": 1, "time": facts["enrolled"], "action": "enroll", "detail": {"faces": 1}}
-    ]
+    assert facts["log"] == [{"number": 1, "time": facts["enrolled"], "action": "enroll", "detail": {"faces": 1}}]

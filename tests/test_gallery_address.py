@@ -77,11 +77,7 @@ def test_files_that_go_with_a_gallery_are_called_by_database_and_schema() -> Non
 
 def test_an_address_of_milvus_says_where_its_people_are() -> None:
     plain = MilvusAddress.parse("milvus://search.example/faces?people=/srv/people.db")
-    assert (plain.uri, plain.collection, plain.people) == (
-        "http://search.example:19530",
-        "faces",
-        "/srv/people.db",
-    )
+    assert (plain.uri, plain.collection, plain.people) == ("http://search.example:19530", "faces", "/srv/people.db")
     assert (plain.index, plain.database, plain.user, plain.in_postgres) == ("flat", "default", "", False)
     full = MilvusAddress.parse(
         "milvus://ann:s3%40cret@h:1/faces?people=postgresql://bo:s3same@h/d?schema=x%26index=hnsw"
@@ -134,10 +130,7 @@ def test_a_server_that_does_not_answer_is_told_without_the_password(text: str) -
 
 @pytest.mark.parametrize(
     ("place", "needed", "extra"),
-    [
-        ("postgresql://ann{}@h/d", "psycopg", "postgres"),
-        ("milvus://ann{}@h/faces?people=people.db", "grpc", "milvus"),
-    ],
+    [("postgresql://ann{}@h/d", "psycopg", "postgres"), ("milvus://ann{}@h/faces?people=people.db", "grpc", "milvus")],
 )
 def test_without_its_client_an_address_says_what_to_install(place: str, needed: str, extra: str) -> None:
     code = (

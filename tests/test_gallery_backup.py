@@ -66,9 +66,7 @@ def names_in(path: Path) -> list[str]:
 # Backups
 
 
-def test_a_backup_of_a_gallery_in_use_is_one_private_file_that_holds_the_same(
-    gallery: Gallery, copy: Path
-) -> None:
+def test_a_backup_of_a_gallery_in_use_is_one_private_file_that_holds_the_same(gallery: Gallery, copy: Path) -> None:
     gallery.forget("Cy")
     made = backup_gallery(gallery.path, copy)
     assert (made.people, made.faces, made.encrypted, made.faults) == (2, 4, False, ())
@@ -275,9 +273,7 @@ def test_who_came_back_from_a_lost_merge_and_was_deleted_then_stays_deleted(
     assert names_in(path) == ["Bo", "Cy"]
 
 
-def test_who_has_lost_the_only_face_that_the_backup_knows_is_deleted(
-    gallery: Gallery, path: Path, copy: Path
-) -> None:
+def test_who_has_lost_the_only_face_that_the_backup_knows_is_deleted(gallery: Gallery, path: Path, copy: Path) -> None:
     backup_gallery(path, copy)
     enroll_turned(gallery, {"Cy": [125]})
     [first, _] = gallery.faces("Cy")
@@ -318,9 +314,7 @@ def test_without_the_gallery_the_audit_log_tells_who_is_gone_and_which_numbers_w
     assert "no audit log found" in note
 
 
-def test_a_chain_that_is_another_gives_deletions_but_no_receipts(
-    gallery: Gallery, path: Path, copy: Path
-) -> None:
+def test_a_chain_that_is_another_gives_deletions_but_no_receipts(gallery: Gallery, path: Path, copy: Path) -> None:
     gallery.forget("Cy")
     backup_gallery(path, copy)
     ann = gallery.person("Ann").number
@@ -510,9 +504,7 @@ def test_a_backup_from_before_the_encryption_is_restored_with_a_warning(
     assert "this one is not: say `sameface gallery encrypt`" in note
 
 
-def test_who_has_expired_by_the_day_of_the_restore_is_deleted_only_if_it_is_confirmed(
-    path: Path, copy: Path
-) -> None:
+def test_who_has_expired_by_the_day_of_the_restore_is_deleted_only_if_it_is_confirmed(path: Path, copy: Path) -> None:
     with Gallery.open(path, PIPELINE, clock=lambda: 1e9) as gallery:
         enroll_turned(gallery, {"Ann": [0]})
         gallery.expire("Ann", datetime.fromtimestamp(1e9 + 60, UTC))

@@ -94,9 +94,7 @@ def test_with_bad_rows_only_everybody_is_a_stranger(gallery: Gallery) -> None:
         assert identify_one(gallery, turned(0), closed_set=closed_set, rule="rows").matches == ()
 
 
-def test_a_search_that_leaves_rows_out_says_so_in_the_log(
-    gallery: Gallery, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_search_that_leaves_rows_out_says_so_in_the_log(gallery: Gallery, caplog: pytest.LogCaptureFixture) -> None:
     add_bad_face(gallery, 1.3 * turned(0))
     identify_one(gallery, turned(0), rule="rows")
     assert "1 embeddings are not of length 1" in caplog.text
@@ -156,10 +154,7 @@ def test_a_foreign_table_and_one_that_was_changed_are_faults(gallery: Gallery) -
         db.execute("CREATE TABLE notes (id)")
         db.execute("ALTER TABLE people ADD COLUMN phone TEXT")
     words = [fault.text for fault in check_gallery(gallery.path).faults]
-    assert words == [
-        "table 'notes' is not one that sameface makes",
-        "table 'people' is not as sameface makes it",
-    ]
+    assert words == ["table 'notes' is not one that sameface makes", "table 'people' is not as sameface makes it"]
 
 
 def test_an_index_that_differs_from_the_table_is_a_fault(

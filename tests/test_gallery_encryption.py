@@ -29,23 +29,10 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from sameface.arrays import Embeddings
 from sameface.embed import unit_rows
-from sameface.errors import (
-    EncryptionError,
-    KeyFileError,
-    MissingKeyError,
-    SealError,
-    UpgradeError,
-    WrongKeyError,
-)
+from sameface.errors import EncryptionError, KeyFileError, MissingKeyError, SealError, UpgradeError, WrongKeyError
 from sameface.gallery import Gallery, database, encryption
 from sameface.gallery.confirm import confirm_upgrade
-from sameface.gallery.encryption import (
-    KeyChange,
-    decrypt_gallery,
-    encrypt_gallery,
-    rotate_data_key,
-    rotate_key,
-)
+from sameface.gallery.encryption import KeyChange, decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
 from sameface.gallery.keys import Key, KeyCommand, KeyFile, Keys, KeyText, check_private, write_key
 from sameface.gallery.search import Rows
 from sameface.gallery.upgrade import Upgrade, discard_upgrade
@@ -155,9 +142,7 @@ def test_no_plain_row_and_no_crop_is_left(size: str, sealed: Path, templates: li
     assert b"person 7" in sealed.read_bytes()  # names stay
 
 
-def test_a_search_and_changes_leave_nothing_in_plain(
-    size: str, sealed: Path, templates: list[Template]
-) -> None:
+def test_a_search_and_changes_leave_nothing_in_plain(size: str, sealed: Path, templates: list[Template]) -> None:
     more = make_templates(3, seed=1)
     with open_sealed(sealed) as gallery:
         check_answers(gallery, templates)
@@ -170,9 +155,7 @@ def test_a_search_and_changes_leave_nothing_in_plain(
     assert left_in(sealed, pieces([*templates, *more])) == 0
 
 
-def test_a_gallery_that_is_made_with_a_key_is_encrypted_from_the_first(
-    path: Path, templates: list[Template]
-) -> None:
+def test_a_gallery_that_is_made_with_a_key_is_encrypted_from_the_first(path: Path, templates: list[Template]) -> None:
     with open_sealed(path) as gallery:
         gallery.enroll("Ann", templates)
         assert left_in(path, pieces(templates)) == 0
@@ -233,9 +216,7 @@ def test_the_same_row_is_never_sealed_the_same(path: Path, templates: list[Templ
 # The same answers
 
 
-def test_an_encrypted_gallery_answers_as_a_plain_one(
-    size: str, sealed: Path, templates: list[Template]
-) -> None:
+def test_an_encrypted_gallery_answers_as_a_plain_one(size: str, sealed: Path, templates: list[Template]) -> None:
     with open_sealed(sealed) as gallery:
         check_answers(gallery, templates)
         [one, _] = gallery.templates("person 0")
@@ -264,9 +245,7 @@ def test_whatever_is_done_an_encrypted_gallery_is_as_a_dict_says(
         Gallery.open(tmp_path / "0.db", test_gallery_model.Rows())
 
 
-def test_who_reads_while_it_is_encrypted_and_decrypted_reads_right(
-    plain: Path, templates: list[Template]
-) -> None:
+def test_who_reads_while_it_is_encrypted_and_decrypted_reads_right(plain: Path, templates: list[Template]) -> None:
     found: list[list[Template]] = []
     with Gallery.open(plain) as gallery:
         gallery._db.vault.source = KEY
@@ -306,10 +285,7 @@ def test_without_a_key_nothing_is_read_and_people_can_still_be_managed(
         gallery.merge("person 1", "Ann")
         gallery.forget("person 2")
     with open_sealed(sealed) as gallery:
-        assert [identify_one(gallery, templates[n].embedding, rule="rows").name for n in (0, 2)] == [
-            "Ann",
-            "Ann",
-        ]
+        assert [identify_one(gallery, templates[n].embedding, rule="rows").name for n in (0, 2)] == ["Ann", "Ann"]
 
 
 def test_a_wrong_key_is_an_error(sealed: Path) -> None:
@@ -360,17 +336,12 @@ def test_a_value_that_is_not_what_was_written_there_is_an_error(
         (value,) = db.execute(f"SELECT {column} FROM faces WHERE id = ?", (number,)).fetchone()
     flipped = f"x'{value[:-1].hex()}{value[-1] ^ 1:02x}'"
     change(sealed, f"{statement.format(column, flipped, other)} WHERE id = {number}")
-    with (
-        open_sealed(sealed) as gallery,
-        pytest.raises(SealError, match=f"encrypted {column} of face {number}"),
-    ):
+    with open_sealed(sealed) as gallery, pytest.raises(SealError, match=f"encrypted {column} of face {number}"):
         gallery.templates("person 0")
         gallery.crop("person 0", number)
 
 
-def test_one_damaged_row_is_an_error_of_the_search(
-    size: str, sealed: Path, templates: list[Template]
-) -> None:
+def test_one_damaged_row_is_an_error_of_the_search(size: str, sealed: Path, templates: list[Template]) -> None:
     change(sealed, "UPDATE faces SET embedding = zeroblob(length(embedding)) WHERE id = 30")
     with open_sealed(sealed) as gallery, pytest.raises(SealError, match="embedding of face 30 is damaged"):
         gallery.identify(templates[0].embedding[None], rule="rows")
@@ -581,9 +552,7 @@ def test_without_the_key_no_upgrade_is_begun(sealed: Path) -> None:
     assert not Path(f"{sealed}.upgraded").exists()
 
 
-def test_a_row_follows_its_face_to_another_number(
-    sealed: Path, moved: Upgrade, templates: list[Template]
-) -> None:
+def test_a_row_follows_its_face_to_another_number(sealed: Path, moved: Upgrade, templates: list[Template]) -> None:
     change(sealed, "DELETE FROM faces WHERE id <= 3", "DELETE FROM people WHERE name = 'person 0'")
     with open_sealed(sealed) as gallery:
         gallery.enroll("person 0", templates[:2])
@@ -755,9 +724,7 @@ def test_a_key_file_that_others_may_use_is_refused(tmp_path: Path, mode: int) ->
 
 @pytest.mark.parametrize("text", ["", "abc", "é", KEY.text[:-2], KEY.text + KEY.text, "A" * 2000, "00" * 32])
 def test_what_is_no_key_is_refused_and_not_shown(text: str) -> None:
-    with pytest.raises(
-        KeyFileError, match="cannot take a key from here: wanted 32 random bytes in base64"
-    ) as told:
+    with pytest.raises(KeyFileError, match="cannot take a key from here: wanted 32 random bytes in base64") as told:
         KeyText(text, "here").read()
     assert not text or text not in str(told.value).partition("wanted")[0]
 

@@ -13,13 +13,7 @@ import toy
 from click.testing import Result
 from gallery_world import enroll_turned, face, identify_one
 
-from sameface.errors import (
-    BadExpiryError,
-    GalleryBusyError,
-    GalleryFileError,
-    MassExpiryError,
-    UnknownPersonError,
-)
+from sameface.errors import BadExpiryError, GalleryBusyError, GalleryFileError, MassExpiryError, UnknownPersonError
 from sameface.gallery import Gallery, database
 from sameface.gallery.expiry import parse_expiry, to_seconds
 from sameface.gallery.upgrade import Upgrade
@@ -131,11 +125,7 @@ def test_who_has_expired_is_not_named_and_others_are(gallery: Gallery, clock: Cl
     assert identify_one(gallery, toy.row_of(toy.RED), k=3).name == "Red"
     clock.move(days=1)
     answer = identify_one(gallery, toy.row_of(toy.RED), k=3)
-    assert (answer.name, answer.ambiguous, [match.name for match in answer.matches]) == (
-        "Robin",
-        False,
-        ["Robin"],
-    )
+    assert (answer.name, answer.ambiguous, [match.name for match in answer.matches]) == ("Robin", False, ["Robin"])
     assert gallery.person("Red").faces == 6
 
 
@@ -187,19 +177,13 @@ def test_traces_that_a_reader_kept_go_with_the_next_try(
         assert receipt.erasure is not None
 
 
-def test_nobody_is_deleted_after_the_clock_has_jumped_until_it_is_confirmed(
-    gallery: Gallery, clock: Clock
-) -> None:
+def test_nobody_is_deleted_after_the_clock_has_jumped_until_it_is_confirmed(gallery: Gallery, clock: Clock) -> None:
     gallery.enroll("Red", [face(toy.RED, "a")], expires=in_days(31))
     gallery.enroll("Blue", [face(toy.BLUE, "b")], expires=in_days(400))
     clock.move(days=31)
-    with pytest.raises(
-        MassExpiryError, match=r"1 of its people .* the clock is 31 days after its last entry"
-    ):
+    with pytest.raises(MassExpiryError, match=r"1 of its people .* the clock is 31 days after its last entry"):
         gallery.forget_expired()
-    gallery.enroll(
-        "Green", [face(toy.GREEN, "g")]
-    )  # what is done at a wrong moment is no proof that it is right
+    gallery.enroll("Green", [face(toy.GREEN, "g")])  # what is done at a wrong moment is no proof that it is right
     with pytest.raises(MassExpiryError):
         gallery.forget_expired()
     assert [person.name for person in gallery.people()] == ["Blue", "Green", "Red"]
@@ -268,9 +252,7 @@ def test_a_large_gallery_passes_over_who_has_expired(
         assert names == [f"person {degrees}" for degrees in (12, 15, 18, 21, 24)]
 
 
-def test_a_trial_of_other_weights_passes_over_who_has_expired(
-    tmp_path: Path, toy_recognizer: Recognizer
-) -> None:
+def test_a_trial_of_other_weights_passes_over_who_has_expired(tmp_path: Path, toy_recognizer: Recognizer) -> None:
     path = tmp_path / "people.db"
     with Gallery.open(path, toy_recognizer) as gallery:
         gallery.enroll("Red", [face(toy.RED)], expires=datetime(2100, 1, 1, tzinfo=UTC))
@@ -333,11 +315,7 @@ def gallery_number(path: Path, name: str) -> int:
 @pytest.mark.parametrize(
     ("words", "code", "reason"),
     [
-        (
-            ["enroll", "Rosa", "red.png", "--expire-after", "soon"],
-            3,
-            "nobody can expire at 'soon': give days",
-        ),
+        (["enroll", "Rosa", "red.png", "--expire-after", "soon"], 3, "nobody can expire at 'soon': give days"),
         (["enroll", "Rosa", "red.png", "--expire-after", "never"], 3, "give days such as '365d'"),
         (["expire", "1999-01-01", "Rosa"], 3, "it has passed"),
         (["expire", "0d", "Rosa"], 3, "there must be 1 to 36,525 days"),

@@ -67,9 +67,7 @@ def gallery(large: None, path: Path) -> Iterator[Gallery]:
 def fill(gallery: Gallery, rows: Embeddings, *, each: int = 3) -> None:
     """Enroll rows, `each` for a person."""
     for start in range(0, len(rows), each):
-        faces = [
-            Template(f"picture {start} {n}", BOX, 1, row) for n, row in enumerate(rows[start : start + each])
-        ]
+        faces = [Template(f"picture {start} {n}", BOX, 1, row) for n, row in enumerate(rows[start : start + each])]
         gallery.enroll(f"person {start // each}", faces)
 
 
@@ -132,9 +130,7 @@ def test_a_score_bounds_the_product(seed: int, spread: float, part: float, left:
     erased=st.integers(0, 80),
     edge=st.sampled_from([np.inf, 0.2, 0.05]),
 )
-def test_every_row_within_the_complete_distance_is_a_candidate(
-    seed: int, most: int, erased: int, edge: float
-) -> None:
+def test_every_row_within_the_complete_distance_is_a_candidate(seed: int, most: int, erased: int, edge: float) -> None:
     rows, probes = make_rows(seed, 600, twice=True), make_rows(seed + 1, 4)
     coder = fit(rows)
     coded, errors = coder.encode(rows)
@@ -244,9 +240,7 @@ def test_what_another_program_did_is_seen(gallery: Gallery, path: Path) -> None:
         assert name not in [match.name for match in identify_one(other, rows[39], rule="rows").matches]
 
 
-def test_a_program_that_was_killed_between_rows_and_header_loses_nothing(
-    gallery: Gallery, path: Path
-) -> None:
+def test_a_program_that_was_killed_between_rows_and_header_loses_nothing(gallery: Gallery, path: Path) -> None:
     rows = make_rows(2, 50)
     fill(gallery, rows[:30])
     identify_one(gallery, rows[0], rule="rows")
@@ -261,9 +255,7 @@ def test_a_program_that_was_killed_between_rows_and_header_loses_nothing(
 
 
 @pytest.mark.parametrize("harm", ["truncated", "emptied", "garbage", "header", "foreign", "gone"])
-def test_an_index_that_cannot_be_trusted_is_made_anew(
-    gallery: Gallery, path: Path, tmp_path: Path, harm: str
-) -> None:
+def test_an_index_that_cannot_be_trusted_is_made_anew(gallery: Gallery, path: Path, tmp_path: Path, harm: str) -> None:
     rows, place = make_rows(3, 40), Path(f"{path}-codes")
     fill(gallery, rows)
     wanted = gallery.identify(rows, k=3, rule="rows")
@@ -414,10 +406,7 @@ def test_programs_that_enroll_and_search_at_once_find_everybody(gallery: Gallery
     rows = make_rows(17, 60)
     for part in (0, 1):
         np.save(path.parent / f"{part}.npy", rows[30 * part : 30 * part + 30])
-    with (
-        start(path, path.parent / "0.npy", "a") as one,
-        start(path, path.parent / "1.npy", "b") as other,
-    ):
+    with start(path, path.parent / "0.npy", "a") as one, start(path, path.parent / "1.npy", "b") as other:
         told = [each.communicate()[0].split() for each in (one, other)]
     assert told == [["True"] * 30] * 2
     assert all(answer.matches[0].distance < 1e-6 for answer in gallery.identify(rows, rule="rows"))
@@ -437,8 +426,7 @@ def test_a_program_that_is_killed_while_it_writes_the_index_harms_nobody(
     with start(path, path.parent / "rows.npy", "die") as dying:
         assert dying.wait() == -9
     assert all(
-        answer.matches[0].distance < 1e-6
-        for answer in gallery.identify(rows[: 40 if made else 30], rule="rows")
+        answer.matches[0].distance < 1e-6 for answer in gallery.identify(rows[: 40 if made else 30], rule="rows")
     )
     assert not Path(f"{path}-codes.new").exists()
 

@@ -102,9 +102,7 @@ def test_milvus_has_numbers_and_rows_bit_for_bit_and_no_names(gallery: Gallery) 
     index = index_of(gallery)
     told = index._ask(lambda client: client.describe_collection(index.name))
     assert [field["name"] for field in told["fields"]] == ["id", "embedding"]
-    found = index._ask(
-        lambda client: client.query(index.name, filter="id > 0", output_fields=["embedding"], limit=99)
-    )
+    found = index._ask(lambda client: client.query(index.name, filter="id > 0", output_fields=["embedding"], limit=99))
     kept = {row["id"]: np.array(row["embedding"], np.float32) for row in found}
     assert [kept[number].tobytes() for number in faces_of(gallery)] == [row.tobytes() for row in rows]
 
@@ -164,9 +162,7 @@ def test_what_is_changed_without_milvus_is_sent_by_the_next_who_searches(
     assert numbers_in(gallery) == faces_of(gallery)
 
 
-def test_who_is_not_enrolled_is_not_found_whatever_milvus_has(
-    gallery: Gallery, toy_recognizer: Recognizer
-) -> None:
+def test_who_is_not_enrolled_is_not_found_whatever_milvus_has(gallery: Gallery, toy_recognizer: Recognizer) -> None:
     gallery.enroll("Blue", [face(toy.BLUE, "b")])
     identify_one(gallery, toy.row_of(toy.RED), rule="rows")
     index_of(gallery).put([900 + number for number in range(2 * CANDIDATES)], [toy.row_of(toy.RED)] * 128)
@@ -328,10 +324,7 @@ def test_with_people_in_postgresql_a_role_that_searches_needs_what_the_docs_say(
     place = milvus_server.place(postgres_place)
     address = Address.parse(postgres_place)
     tables = sql.Identifier(address.schema)
-    with (
-        Gallery.open(place, toy_recognizer) as gallery,
-        psycopg.connect(address.conninfo, autocommit=True) as direct,
-    ):
+    with Gallery.open(place, toy_recognizer) as gallery, psycopg.connect(address.conninfo, autocommit=True) as direct:
         gallery.enroll("Red", [face(toy.RED)])
         direct.execute("CREATE ROLE searcher LOGIN")
         try:
@@ -343,9 +336,7 @@ def test_with_people_in_postgresql_a_role_that_searches_needs_what_the_docs_say(
             ):
                 direct.execute(sql.SQL(f"GRANT {grant} TO searcher").format(tables))  # type: ignore[arg-type]
             with Gallery.open(place.replace("postgres%3A%40", "searcher%40"), toy_recognizer) as other:
-                direct.execute(
-                    sql.SQL("INSERT INTO {}.milvus_unsent SELECT id FROM {}.faces").format(tables, tables)
-                )
+                direct.execute(sql.SQL("INSERT INTO {}.milvus_unsent SELECT id FROM {}.faces").format(tables, tables))
                 assert identify_one(other, toy.row_of(toy.RED), rule="rows").name == "Red"
                 with pytest.raises(GalleryFileError, match="permission denied"):
                     other.forget("Red")
@@ -356,10 +347,7 @@ def test_with_people_in_postgresql_a_role_that_searches_needs_what_the_docs_say(
 
 def test_a_password_is_in_no_message(toy_recognizer: Recognizer, impatient: None, tmp_path: Path) -> None:
     place = f"milvus://ann:s3cret@127.0.0.1:1/faces?people={tmp_path / 'people.db'}"
-    with (
-        Gallery.open(tmp_path / "people.db", toy_recognizer) as file,
-        Gallery.open(place, toy_recognizer) as gallery,
-    ):
+    with Gallery.open(tmp_path / "people.db", toy_recognizer) as file, Gallery.open(place, toy_recognizer) as gallery:
         file.enroll("Red", [face(toy.RED)])
         with pytest.raises(GalleryUnreachableError, match=re.escape("'milvus://ann@127.0.0.1:1/")) as caught:
             identify_one(gallery, toy.row_of(toy.RED), rule="rows")
@@ -393,12 +381,7 @@ def test_answers_are_those_of_the_file(crowd: tuple[str, Gallery, Gallery, np.nd
     index, gallery, file, rows = crowd
     noise = np.random.default_rng(1).normal(size=rows[::7].shape).astype(np.float32)
     probes = np.concatenate([unit_rows(rows[::7] + noise / 9), rows[[5, 400]]])
-    for search in (
-        {},
-        {"k": 7, "most": 3},
-        {"closed_set": True, "k": 3, "most": 40},
-        {"far": 0.2, "most": 1},
-    ):
+    for search in ({}, {"k": 7, "most": 3}, {"closed_set": True, "k": 3, "most": 40}, {"far": 0.2, "most": 1}):
         answers, others = (each.identify(probes, **search, rule="rows") for each in (gallery, file))  # type: ignore[arg-type]
         if index == "flat":
             assert answers == others
@@ -445,10 +428,7 @@ def test_a_gallery_is_upgraded_in_its_file_and_milvus_follows(
         upgrade.put(pending, wide[: len(pending)])
     confirm_upgrade(people)
     with Gallery.open(milvus_place, Other()) as gallery:
-        assert {identify_one(gallery, row, rule="rows").matches[0].name for row in wide[:2]} == {
-            "Red",
-            "Blue",
-        }
+        assert {identify_one(gallery, row, rule="rows").matches[0].name for row in wide[:2]} == {"Red", "Blue"}
         assert identify_one(gallery, wide[0], rule="rows").matches[0].distance == 0
         assert numbers_in(gallery) == faces_of(gallery)
 

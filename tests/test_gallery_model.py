@@ -145,12 +145,7 @@ class Acts(RuleBasedStateMachine):
         else:
             self.refuse(UnknownPersonError, act)
 
-    @rule(
-        turn=turns,
-        owner=names,
-        other=st.sampled_from([None, None, None, *NAMES[:2]]),
-        which=st.integers(0, 5),
-    )
+    @rule(turn=turns, owner=names, other=st.sampled_from([None, None, None, *NAMES[:2]]), which=st.integers(0, 5))
     def forget_face(self, turn: int, owner: str, other: str | None, which: int) -> None:
         assume(owner in self.people)
         name = owner if other is None else other
@@ -217,9 +212,7 @@ class Acts(RuleBasedStateMachine):
     @rule(turn=turns)
     def read_templates(self, turn: int) -> None:
         for name, person in self.people.items():
-            found = [
-                (each.picture, each.box[0], *each.embedding) for each in self.handles[turn].templates(name)
-            ]
+            found = [(each.picture, each.box[0], *each.embedding) for each in self.handles[turn].templates(name)]
             kept = [person.faces[number] for number in sorted(person.faces)]
             assert found == [(key[0], 100 * key[1], *ROWS[row]) for key, row in kept]
 
@@ -236,22 +229,14 @@ class Acts(RuleBasedStateMachine):
         for handle in self.handles:
             found = [(each.name, each.number, each.faces, each.consent) for each in handle.people()]
             assert found == sorted(
-                (name, person.number, len(person.faces), person.consent)
-                for name, person in self.people.items()
+                (name, person.number, len(person.faces), person.consent) for name, person in self.people.items()
             )
             assert handle.count() == (len(found), sum(faces for _, _, faces, _ in found))
 
     # The dict
 
     def add(
-        self,
-        turn: int,
-        who: str | int,
-        name: str,
-        faces: list[tuple[Key, int]],
-        note: str | None,
-        *,
-        new: bool,
+        self, turn: int, who: str | int, name: str, faces: list[tuple[Key, int]], note: str | None, *, new: bool
     ) -> None:
         """Enroll faces, and take them over, or see all of them refused."""
         if {self.owners().get(key, name) for key, _ in faces} - {name}:
@@ -271,9 +256,7 @@ class Acts(RuleBasedStateMachine):
         for number, key in zip(numbers, in_order, strict=True):
             person.faces[self.take_number(number)] = (key, fresh[key])
 
-    def send(
-        self, turn: int, who: str | int, faces: list[tuple[Key, int]], note: str | None, *, new: bool
-    ) -> int:
+    def send(self, turn: int, who: str | int, faces: list[tuple[Key, int]], note: str | None, *, new: bool) -> int:
         """Enroll faces."""
         templates = [template_at(*face) for face in faces]
         return self.handles[turn].enroll(who, templates, new=new, consent=note)
@@ -316,9 +299,7 @@ class Acts(RuleBasedStateMachine):
     def faces(self) -> list[tuple[int, str, np.ndarray]]:
         """Return the number, the owner and the row of every face."""
         return [
-            (number, name, ROWS[row])
-            for name, each in self.people.items()
-            for number, (_, row) in each.faces.items()
+            (number, name, ROWS[row]) for name, each in self.people.items() for number, (_, row) in each.faces.items()
         ]
 
     def means(self) -> list[tuple[int, str, np.ndarray]]:
@@ -344,8 +325,7 @@ def template_at(key: Key, row: int) -> Template:
 
 
 @pytest.mark.parametrize(
-    ("kind", "examples"),
-    [("sqlite", 16), ("index", 8), ("postgres", 3), ("milvus", 2), ("milvus on postgres", 2)],
+    ("kind", "examples"), [("sqlite", 16), ("index", 8), ("postgres", 3), ("milvus", 2), ("milvus on postgres", 2)]
 )
 def test_a_gallery_is_as_a_dict_says(
     kind: str, examples: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -56,9 +56,7 @@ def unpack(name: str, folder: Path) -> Path:
 def test_a_gallery_whose_rows_are_turned_by_a_key_is_refused(tmp_path: Path) -> None:
     path = unpack("turned", tmp_path)
     before = path.read_bytes()
-    with pytest.raises(
-        GalleryFileError, match=r"the last version that reads them is 0\.1\.0: .*rekey --remove"
-    ):
+    with pytest.raises(GalleryFileError, match=r"the last version that reads them is 0\.1\.0: .*rekey --remove"):
         Gallery.open(path)
     assert path.read_bytes() == before
 
@@ -67,10 +65,7 @@ def test_a_gallery_whose_rows_are_turned_by_a_key_is_refused(tmp_path: Path) -> 
 def test_a_gallery_of_every_version_is_read_and_changed(tmp_path: Path, version: int) -> None:
     path = unpack(f"v{version}", tmp_path)
     with Gallery.open(path, Toy()) as gallery:
-        assert [(person.name, person.faces) for person in gallery.people()] == [
-            ("Ada Old", 2),
-            ("Bela Old", 1),
-        ]
+        assert [(person.name, person.faces) for person in gallery.people()] == [("Ada Old", 2), ("Bela Old", 1)]
         assert [name_of(gallery, axis) for axis in range(4)] == ["Ada Old", "Ada Old", "Bela Old", None]
         [template] = gallery.templates("Bela Old")
         assert template.crop is not None
@@ -94,9 +89,7 @@ def test_an_encrypted_gallery_of_an_earlier_version_is_read_and_guarded(tmp_path
 
 
 @pytest.mark.parametrize("statement", ["UPDATE faces SET embedding = ?", "UPDATE faces SET crop = ?", INSERT])
-def test_a_program_that_began_before_the_encryption_cannot_write_a_plain_value(
-    tmp_path: Path, statement: str
-) -> None:
+def test_a_program_that_began_before_the_encryption_cannot_write_a_plain_value(tmp_path: Path, statement: str) -> None:
     path = unpack("v8", tmp_path)
     with Gallery.open(path):
         pass  # brings the tables to this version

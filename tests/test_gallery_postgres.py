@@ -20,12 +20,7 @@ from gallery_world import face, identify_one
 from psycopg import sql
 
 from sameface.embed import unit_rows
-from sameface.errors import (
-    GalleryBusyError,
-    GalleryFileError,
-    GalleryUnreachableError,
-    UpgradeError,
-)
+from sameface.errors import GalleryBusyError, GalleryFileError, GalleryUnreachableError, UpgradeError
 from sameface.gallery import Gallery, Person
 from sameface.gallery.address import Address
 from sameface.gallery.confirm import confirm_upgrade
@@ -64,9 +59,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 # The tables
 
 
-def test_of_many_that_open_a_new_gallery_at_once_one_makes_it(
-    postgres_place: str, toy_recognizer: Recognizer
-) -> None:
+def test_of_many_that_open_a_new_gallery_at_once_one_makes_it(postgres_place: str, toy_recognizer: Recognizer) -> None:
     def work(number: int) -> int:
         with Gallery.open(postgres_place, toy_recognizer) as gallery:
             return gallery.enroll(f"Person {number}", [face(toy.RED, str(number))])
@@ -87,14 +80,9 @@ def test_a_gallery_that_is_not_there_is_made_only_if_that_is_wanted(
     assert direct.execute(query, (Address.parse(postgres_place).schema,)).fetchone() == (True,)
 
 
-def test_galleries_in_two_schemas_know_nothing_of_each_other(
-    postgres_place: str, toy_recognizer: Recognizer
-) -> None:
+def test_galleries_in_two_schemas_know_nothing_of_each_other(postgres_place: str, toy_recognizer: Recognizer) -> None:
     elsewhere = postgres_place.partition("&")[0] + '&schema=the "other"'
-    with (
-        Gallery.open(postgres_place, toy_recognizer) as one,
-        Gallery.open(elsewhere, toy_recognizer) as other,
-    ):
+    with Gallery.open(postgres_place, toy_recognizer) as one, Gallery.open(elsewhere, toy_recognizer) as other:
         one.enroll("Red", [face(toy.RED)])
         other.enroll("Rouge", [face(toy.RED)])
         assert (one.people(), other.people()) == ([Person("Red", 1)], [Person("Rouge", 1)])
@@ -125,10 +113,7 @@ def test_older_tables_get_the_migrations_they_lack_or_stay_as_they_were(
     gallery: Gallery, postgres_place: str, direct: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gallery.enroll("Red", [face(toy.RED)])
-    more = (
-        "CREATE TABLE second (x int); CREATE TABLE also (x int)",
-        "ALTER TABLE second ADD COLUMN third int",
-    )
+    more = ("CREATE TABLE second (x int); CREATE TABLE also (x int)", "ALTER TABLE second ADD COLUMN third int")
     with monkeypatch.context() as patch:
         patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, *more, "NONSENSE"))
         with pytest.raises(GalleryFileError, match="syntax error"):
@@ -142,9 +127,7 @@ def test_older_tables_get_the_migrations_they_lack_or_stay_as_they_were(
             assert again._db.read("SELECT x, third FROM second") == []
 
 
-def test_the_database_itself_refuses_rows_of_another_pipeline(
-    gallery: Gallery, direct: psycopg.Connection
-) -> None:
+def test_the_database_itself_refuses_rows_of_another_pipeline(gallery: Gallery, direct: psycopg.Connection) -> None:
     gallery.enroll("Red", [face(toy.RED)])
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
         direct.execute("UPDATE faces SET signature = 'another'")
@@ -262,9 +245,7 @@ def test_forget_by_one_who_may_not_vacuum_deletes_and_says_so_in_the_log(
         direct.execute("DROP ROLE writer")
 
 
-def test_the_roles_of_the_docs_can_do_what_the_docs_say(
-    postgres_server: str, toy_recognizer: Recognizer
-) -> None:
+def test_the_roles_of_the_docs_can_do_what_the_docs_say(postgres_server: str, toy_recognizer: Recognizer) -> None:
     text = (Path(__file__).parent.parent / "docs" / "deploy.md").read_text("utf-8")
     first, then = re.findall(r"^```sql\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     outside, inside = first.split("\\connect faces\n")
@@ -342,16 +323,12 @@ def test_a_server_that_stays_away_is_one_clear_error_until_it_is_back(
                 lambda: identify_one(gallery, toy.row_of(toy.RED)),
                 lambda: gallery.enroll("Blue", [face(toy.BLUE, "b")]),
             ):
-                with pytest.raises(
-                    GalleryUnreachableError, match="cannot be reached: no connection within 1 s"
-                ):
+                with pytest.raises(GalleryUnreachableError, match="cannot be reached: no connection within 1 s"):
                     act()
         assert gallery.people() == [Person("Red", 1)]
 
 
-def test_a_connection_lost_in_the_middle_of_a_change_leaves_nothing_half_written(
-    team: tuple[str, Gallery],
-) -> None:
+def test_a_connection_lost_in_the_middle_of_a_change_leaves_nothing_half_written(team: tuple[str, Gallery]) -> None:
     server, gallery = team
 
     def enroll_and_cut() -> None:
@@ -544,9 +521,7 @@ def crowd(gallery: Gallery, direct: psycopg.Connection, toy_recognizer: Recogniz
         ) as copy:
             for number, row in enumerate(rows):
                 words = str(row.tolist())
-                copy.write_row(
-                    (number + 1, number // EACH + 1, 1, 0, 0, 1, 1, 1, toy_recognizer.signature, words)
-                )
+                copy.write_row((number + 1, number // EACH + 1, 1, 0, 0, 1, 1, 1, toy_recognizer.signature, words))
     direct.execute("ANALYZE faces")
     return rows
 
@@ -555,19 +530,13 @@ def test_the_index_is_used_and_names_whom_the_exact_search_names(
     crowd: np.ndarray, gallery: Gallery, postgres_place: str, toy_recognizer: Recognizer,
     direct: psycopg.Connection,
 ) -> None:  # fmt: skip
-    probes = unit_rows(
-        crowd[::20] + np.random.default_rng(1).normal(size=crowd[::20].shape).astype(np.float32) / 9
-    )
+    probes = unit_rows(crowd[::20] + np.random.default_rng(1).normal(size=crowd[::20].shape).astype(np.float32) / 9)
     with Gallery.open(f"{postgres_place}&index=hnsw", toy_recognizer) as indexed:
         found, exact = (each.identify(probes, k=3, closed_set=True) for each in (indexed, gallery))
     same = [one.matches[0].name == other.matches[0].name for one, other in zip(found, exact, strict=True)]
     assert sum(same) >= 0.98 * len(probes)
-    near = [
-        (one.matches[0].distance, other.matches[0].distance) for one, other in zip(found, exact, strict=True)
-    ]
-    assert all(
-        one == pytest.approx(other, abs=1e-6) for (one, other), kept in zip(near, same, strict=True) if kept
-    )
+    near = [(one.matches[0].distance, other.matches[0].distance) for one, other in zip(found, exact, strict=True)]
+    assert all(one == pytest.approx(other, abs=1e-6) for (one, other), kept in zip(near, same, strict=True) if kept)
     plan = direct.execute("EXPLAIN " + NEAREST.format(16), (str(probes[0].tolist()), 10)).fetchall()
     assert any("faces_nearest" in line for (line,) in plan)
 
@@ -621,9 +590,7 @@ def test_an_older_pgvector_cannot_search_with_the_index(
 # The commands
 
 
-def test_every_command_takes_an_address(
-    run: Callable[..., Result], tmp_path: Path, postgres_place: str
-) -> None:
+def test_every_command_takes_an_address(run: Callable[..., Result], tmp_path: Path, postgres_place: str) -> None:
     for name, colour in (("red", toy.RED), ("reddish", toy.REDDISH), ("blue", toy.BLUE)):
         toy.save(tmp_path / f"{name}.png", colour)
     place = ("--gallery", postgres_place)
@@ -646,14 +613,8 @@ def test_every_command_takes_an_address(
 
 def test_a_gallery_in_a_database_is_not_upgraded(run: Callable[..., Result]) -> None:
     place = "postgresql://ann:s3cret@h/d"
-    for act in (
-        lambda: Upgrade.open(place, "s"),
-        lambda: confirm_upgrade(place),
-        lambda: discard_upgrade(place),
-    ):
-        with pytest.raises(
-            UpgradeError, match="cannot be moved yet: enroll again into another schema"
-        ) as caught:
+    for act in (lambda: Upgrade.open(place, "s"), lambda: confirm_upgrade(place), lambda: discard_upgrade(place)):
+        with pytest.raises(UpgradeError, match="cannot be moved yet: enroll again into another schema") as caught:
             act()
         assert "s3cret" not in str(caught.value)
     result = run("gallery", "upgrade", place, "--discard")

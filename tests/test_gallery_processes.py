@@ -119,9 +119,6 @@ def test_threads_share_one_gallery(place: str, toy_recognizer: Recognizer) -> No
             seen.append(gallery.holds(f"Person {number}", f"{number} {turn}"))
         return seen
 
-    with (
-        Gallery.open(place, toy_recognizer) as gallery,
-        ThreadPoolExecutor(8) as threads,
-    ):
+    with Gallery.open(place, toy_recognizer) as gallery, ThreadPoolExecutor(8) as threads:
         assert all(all(seen) for seen in threads.map(work, range(8)))
         assert gallery.people() == [Person(f"Person {number}", 15) for number in range(8)]

@@ -6,14 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from sameface.gallery.keys import Key
-from sameface.gallery.seal import (
-    BrokenSealError,
-    Sealer,
-    decrypt,
-    name_key,
-    name_place,
-    read_number,
-)
+from sameface.gallery.seal import BrokenSealError, Sealer, decrypt, name_key, name_place, read_number
 
 SECRET = bytes(range(32))
 NUMBER = 0x01020304
@@ -38,12 +31,7 @@ def test_a_sealed_value_is_a_head_a_nonce_and_the_ciphertext_for_its_place(seale
 def test_a_value_of_another_place_key_or_length_does_not_open(sealer: Sealer) -> None:
     sealed = sealer.seal(b"here", b"value")
     flipped = sealed[:-1] + bytes([sealed[-1] ^ 1])
-    for place, value in (
-        (b"there", sealed),
-        (b"here", flipped),
-        (b"here", sealed[:-1]),
-        (b"here", sealed[:16]),
-    ):
+    for place, value in ((b"there", sealed), (b"here", flipped), (b"here", sealed[:-1]), (b"here", sealed[:16])):
         with pytest.raises(BrokenSealError):
             sealer.open(place, value)
     with pytest.raises(BrokenSealError):

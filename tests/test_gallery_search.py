@@ -33,12 +33,7 @@ from sameface.gallery.search import (
     rounding,
     scale_distances,
 )
-from sameface.gallery.thresholds import (
-    decode_thresholds,
-    parse_thresholds,
-    read_thresholds,
-    write_thresholds,
-)
+from sameface.gallery.thresholds import decode_thresholds, parse_thresholds, read_thresholds, write_thresholds
 from sameface.gallery.vote import nearest_faces, rank_people
 from sameface.recognizer import Recognizer
 from sameface.thresholds import GalleryThreshold, Thresholds
@@ -180,9 +175,7 @@ def test_people_who_are_hidden_are_not_measured() -> None:
     [near] = rows.measure(rows.matrix[:1], limits_of(4.0), Wish(1, 3, closed_set=True, hidden=frozenset({1})))
     assert near.owners.tolist() == [2, 3]
     assert rows.faces == 3
-    [near] = rows.measure(
-        rows.matrix[:1], limits_of(4.0), Wish(1, 3, closed_set=True, hidden=frozenset({1, 2, 3}))
-    )
+    [near] = rows.measure(rows.matrix[:1], limits_of(4.0), Wish(1, 3, closed_set=True, hidden=frozenset({1, 2, 3})))
     assert near.owners.tolist() == []
     assert np.finfo(np.float32).max == FARTHEST
 
@@ -299,9 +292,7 @@ def rank_slowly(distances: list[float], owners: list[int], k: int, limit: float,
     st.sampled_from([0.0, 0.5, 4.0]),
     st.integers(1, 4),
 )
-def test_the_vote_is_as_a_slow_one_says(
-    faces: list[tuple[float, int]], k: int, limit: float, most: int
-) -> None:
+def test_the_vote_is_as_a_slow_one_says(faces: list[tuple[float, int]], k: int, limit: float, most: int) -> None:
     distances, owners = [distance for distance, _ in faces], [owner for _, owner in faces]
     found = rank_people(np.array(distances, np.float32), np.array(owners), k=k, limit=limit, most=most)
     assert found == rank_slowly(distances, owners, k, limit, most)
@@ -334,9 +325,7 @@ def test_of_many_faces_only_as_many_are_sorted_as_are_needed() -> None:
 # The thresholds that a gallery keeps
 
 
-def test_a_gallery_keeps_the_last_thresholds_that_were_written(
-    tmp_path: Path, toy_recognizer: Recognizer
-) -> None:
+def test_a_gallery_keeps_the_last_thresholds_that_were_written(tmp_path: Path, toy_recognizer: Recognizer) -> None:
     with Gallery.open(tmp_path / "people.db", toy_recognizer) as gallery:
         database = gallery._db
         for kept in (None, toy.THRESHOLDS, replace(toy.THRESHOLDS, calibrated_on="more"), None):
@@ -346,9 +335,7 @@ def test_a_gallery_keeps_the_last_thresholds_that_were_written(
 
 
 @pytest.mark.parametrize("facts", ["", "{", "{}", "[]", json.dumps({**asdict(toy.THRESHOLDS), "far": [2.0]})])
-def test_damaged_thresholds_are_told_with_the_gallery(
-    tmp_path: Path, toy_recognizer: Recognizer, facts: str
-) -> None:
+def test_damaged_thresholds_are_told_with_the_gallery(tmp_path: Path, toy_recognizer: Recognizer, facts: str) -> None:
     with Gallery.open(tmp_path / "people.db", toy_recognizer) as gallery:
         with gallery._db.write() as db:
             db.execute("INSERT INTO calibration (id, thresholds) VALUES (1, ?)", (facts,))

@@ -55,9 +55,7 @@ def enroll_secret(gallery: Gallery, name: str = "Zacharias") -> list[bytes]:
         gallery.enroll(f"Someone {number}", [face((number + 1, 9, 9), f"{number}", crop=SECRET_CROP // 2)])
         if number == 20:
             gallery.enroll(name, [face((77, 99, 11), picture, crop=SECRET_CROP)])
-    [kept] = gallery._db.read(
-        "SELECT crop FROM faces JOIN people ON people.id = person_id WHERE name = ?", name
-    )
+    [kept] = gallery._db.read("SELECT crop FROM faces JOIN people ON people.id = person_id WHERE name = ?", name)
     return [name.encode(), picture.encode(), row.tobytes(), kept[0]]
 
 
@@ -88,9 +86,7 @@ def test_forget_leaves_no_byte_of_who_was_merged(gallery: Gallery, path: Path) -
     assert traces(path, *secrets, b"Quentin", b"c0ffee") == []
 
 
-def test_forget_leaves_no_byte_after_the_file_was_closed_and_opened(
-    path: Path, toy_recognizer: Recognizer
-) -> None:
+def test_forget_leaves_no_byte_after_the_file_was_closed_and_opened(path: Path, toy_recognizer: Recognizer) -> None:
     with Gallery.open(path, toy_recognizer) as gallery:
         secrets = enroll_secret(gallery)
     with Gallery.open(path) as gallery:
@@ -145,9 +141,7 @@ def test_forget_while_another_reads_says_that_traces_stay_and_can_be_repeated(
         assert traces(path, *secrets) == []
 
 
-def test_forget_while_another_writes_deletes_nothing(
-    impatient: None, path: Path, toy_recognizer: Recognizer
-) -> None:
+def test_forget_while_another_writes_deletes_nothing(impatient: None, path: Path, toy_recognizer: Recognizer) -> None:
     with Gallery.open(path, toy_recognizer) as gallery:
         gallery.enroll("Red", [face(toy.RED)])
         writer = sqlite3.connect(path, isolation_level=None)
@@ -410,9 +404,7 @@ gallery.forget("Zacharias")
     box = np.array([0, 0, 9, 9], np.float32)
     with Gallery.open(path, toy_recognizer) as gallery:
         for name in ("Ann", "Zacharias", "Bob"):
-            gallery.enroll(
-                name, [Template(f"picture of {name}", box, 1, row if name[0] == "Z" else row[::-1])]
-            )
+            gallery.enroll(name, [Template(f"picture of {name}", box, 1, row if name[0] == "Z" else row[::-1])])
     killed = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
     assert killed.returncode == -9
     with Gallery.open(path) as gallery:

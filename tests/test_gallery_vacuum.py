@@ -127,12 +127,8 @@ def test_a_key_that_is_changed_on_a_full_disk_is_a_change_with_a_warning(
 def test_without_room_nothing_is_changed(small: Path, step: str) -> None:
     before = keys.State(key=0)
     disk.fill(small.parent, 1_500_000)
-    after = {"rotate-key": keys.State(1), "decrypt": keys.State(), "upgrade": keys.State(0, 1)}.get(
-        step, before
-    )
-    with pytest.raises(
-        GalleryFileError, match=r"takes \d+ MB of free space .*nothing is changed|full|disk I/O"
-    ):
+    after = {"rotate-key": keys.State(1), "decrypt": keys.State(), "upgrade": keys.State(0, 1)}.get(step, before)
+    with pytest.raises(GalleryFileError, match=r"takes \d+ MB of free space .*nothing is changed|full|disk I/O"):
         keys.take(small, step, before, after)
     disk.free(small.parent)
     assert keys.wrong_with(small, before) is None

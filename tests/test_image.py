@@ -28,15 +28,7 @@ from pictures import (
 
 import sameface.image
 from sameface.errors import ImageError, ImageTooLargeError
-from sameface.image import (
-    MAX_COMMENTS,
-    MAX_SCANS,
-    WEBP_PIXELS,
-    find_pictures,
-    hash_image,
-    read_image,
-    register_heif,
-)
+from sameface.image import MAX_COMMENTS, MAX_SCANS, WEBP_PIXELS, find_pictures, hash_image, read_image, register_heif
 
 CORNERS = ([4, 4, -5, -5], [4, -5, 4, -5])  # a pixel inside each quarter: rows, columns
 
@@ -275,9 +267,7 @@ def test_a_file_of_just_the_limit_is_read():
     assert read_image(data, max_bytes=len(data)).shape == (20, 30, 3)
 
 
-@pytest.mark.parametrize(
-    "wrap", [lambda path: path, Path.read_bytes, lambda path: io.BytesIO(path.read_bytes())]
-)
+@pytest.mark.parametrize("wrap", [lambda path: path, Path.read_bytes, lambda path: io.BytesIO(path.read_bytes())])
 def test_a_file_past_the_limit_is_refused(tmp_path, wrap):
     path = tmp_path / "noise.png"
     path.write_bytes(encode(draw_noise(), "PNG"))
@@ -459,8 +449,7 @@ def test_an_error_of_a_file_without_a_name_says_the_picture(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
-    [("gone.jpg", "no such file or directory"), (".", "is a directory"), ("a\0b", "not a path")],
+    ("name", "reason"), [("gone.jpg", "no such file or directory"), (".", "is a directory"), ("a\0b", "not a path")]
 )
 def test_a_path_without_a_file_is_an_error_that_says_why(tmp_path, name, reason):
     for call in (read_image, hash_image):

@@ -85,9 +85,7 @@ def test_a_wrong_manifest_is_an_error_that_says_what_and_where(tmp_path, old, ne
 @pytest.mark.parametrize("old", ["score = 0.5", "overlap = 0.3"])
 def test_a_detectors_manifest_holds_numbers(tmp_path, old):
     path = tmp_path / "mine.toml"
-    path.write_text(
-        (WEIGHTS / "centerface.toml").read_text().replace(old, old.partition(" ")[0] + " = 'high'")
-    )
+    path.write_text((WEIGHTS / "centerface.toml").read_text().replace(old, old.partition(" ")[0] + " = 'high'"))
     with pytest.raises(WeightsError, match="could not convert string to float: 'high'"):
         read_manifest(path)
 

@@ -80,9 +80,7 @@ def offline() -> list[str]:
     return UNSHARE
 
 
-def run_offline(
-    offline: list[str], code: str, place: Path, *words: object
-) -> subprocess.CompletedProcess[str]:
+def run_offline(offline: list[str], code: str, place: Path, *words: object) -> subprocess.CompletedProcess[str]:
     """Run Python code in a folder, without a network."""
     command = [*offline, sys.executable, "-c", code, *map(str, words)]
     return subprocess.run(command, cwd=place, capture_output=True, text=True, check=False, timeout=600)

@@ -14,18 +14,7 @@ import pytest
 
 import sameface
 
-HEAVY = [
-    "PIL",
-    "click",
-    "fastapi",
-    "fastcluster",
-    "matplotlib",
-    "numpy",
-    "onnxruntime",
-    "psycopg",
-    "rich",
-    "torch",
-]
+HEAVY = ["PIL", "click", "fastapi", "fastcluster", "matplotlib", "numpy", "onnxruntime", "psycopg", "rich", "torch"]
 
 
 def test_every_exported_name_has_one_home():

@@ -50,9 +50,7 @@ def test_both_dictionaries_hold_the_same_words_with_the_same_gaps(page: Page) ->
     different = [key for key in gaps["en"] | gaps["ko"] if gaps["en"].get(key) != gaps["ko"].get(key)]
     assert different == []
     assert [key for key in forms if "{n}" not in gaps["en"][key]] == []
-    assert [
-        key for key, text in words["ko"].items() if not re.search(r"[가-힣]|^\W*\{\w+\}\W*(ms)?$", text)
-    ] == []
+    assert [key for key, text in words["ko"].items() if not re.search(r"[가-힣]|^\W*\{\w+\}\W*(ms)?$", text)] == []
 
 
 BUILT = ("error.", "nav.", "who.is_", "who.rule_", "who.threshold_", "far.rate_")
@@ -79,9 +77,7 @@ def test_every_error_that_the_service_may_answer_has_words() -> None:
     assert codes | {"internal", "offline"} <= set(re.findall(r'"error\.([a-z_]+)"', CODE["en.js"]))
 
 
-def test_the_switch_changes_every_word_at_once_and_is_remembered(
-    page: Page, samples: dict[str, Path]
-) -> None:
+def test_the_switch_changes_every_word_at_once_and_is_remembered(page: Page, samples: dict[str, Path]) -> None:
     world.compare(page, samples["barack-obama-1"], samples["barack-obama-2"])
     page.get_by_role("button", name="한국어").click()
     expect(page.locator(".verdict-title")).to_have_text("같은 사람")
@@ -113,11 +109,7 @@ def test_the_theme_follows_the_system_until_it_is_switched(
 
 
 def test_a_phone_gets_its_language_and_nothing_scrolls_sideways(
-    browser: Browser,
-    shared: tuple[str, Gallery],
-    gallery: Gallery,
-    recognizer: Recognizer,
-    samples: dict[str, Path],
+    browser: Browser, shared: tuple[str, Gallery], gallery: Gallery, recognizer: Recognizer, samples: dict[str, Path]
 ) -> None:
     world.enroll(gallery, recognizer, "W" * 150, samples["barack-obama-1"])
     phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
@@ -158,9 +150,7 @@ def test_axe_finds_nothing_in_any_view(
             world.shoot(page, f"{scheme}-{name}")
             answer = Axe().run(page, options=rules)
             found[name] = [
-                f"{rule['id']}: {node['html'][:150]}"
-                for rule in answer["violations"]
-                for node in rule["nodes"]
+                f"{rule['id']}: {node['html'][:150]}" for rule in answer["violations"] for node in rule["nodes"]
             ]
 
         world.open_view(page, "compare")
@@ -212,9 +202,7 @@ def test_the_page_can_be_walked_with_the_keyboard(page: Page) -> None:
     expect(page.locator("main")).to_be_focused()
 
 
-def test_the_model_tells_what_it_is_and_how_fast(
-    page: Page, recognizer: Recognizer, samples: dict[str, Path]
-) -> None:
+def test_the_model_tells_what_it_is_and_how_fast(page: Page, recognizer: Recognizer, samples: dict[str, Path]) -> None:
     view = world.open_view(page, "about")
     manifest = recognizer.embedder.model.manifest
     expect(view.get_by_text(manifest.licence, exact=True).first).to_be_visible()
@@ -267,9 +255,7 @@ def test_trouble_with_the_network_is_told_in_words(
     verdict = world.compare(page, samples["barack-obama-1"], samples["joe-biden"])
     context.set_offline(True)
     page.get_by_role("button", name="Remove").first.click()
-    world.choose(
-        page, "Choose a picture", samples["barack-obama-2"], page.get_by_role("region", name="First picture")
-    )
+    world.choose(page, "Choose a picture", samples["barack-obama-2"], page.get_by_role("region", name="First picture"))
     expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached.")
     expect(verdict).to_be_hidden()
 
@@ -279,26 +265,18 @@ def test_a_busy_service_says_when_to_try_again(page: Page, samples: dict[str, Pa
     answer = {"status": 429, "headers": {"Retry-After": "7"}, "json": body}
     page.route("**/v1/detect", lambda route: route.fulfill(**answer))  # type: ignore[arg-type]
     world.open_view(page, "compare")
-    world.choose(
-        page, "Choose a picture", samples["joe-biden"], page.get_by_role("region", name="First picture")
-    )
+    world.choose(page, "Choose a picture", samples["joe-biden"], page.get_by_role("region", name="First picture"))
     expect(page.get_by_role("alert")).to_contain_text("Too many requests in a short time.")
     expect(page.get_by_role("alert")).to_contain_text("Try again in 7 seconds.")
 
 
 def test_no_file_of_the_page_makes_markup_of_text_or_is_long() -> None:
     for name, text in CODE.items():
-        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|style=", text), (
-            name
-        )
-        assert len(text.splitlines()) < (400 if name in ("en.js", "ko.js") else 300), (
-            name
-        )  # words are no code
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|style=", text), name
+        assert len(text.splitlines()) < (400 if name in ("en.js", "ko.js") else 300), name  # words are no code
 
 
-def test_the_printed_address_lets_the_page_in_and_no_other_does(
-    browser: Browser, shared: tuple[str, Gallery]
-) -> None:
+def test_the_printed_address_lets_the_page_in_and_no_other_does(browser: Browser, shared: tuple[str, Gallery]) -> None:
     with world.watched(browser, shared[0]) as context:
         page = context.new_page()
         page.goto("/?token=not-the-start-up-token#/people")

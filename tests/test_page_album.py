@@ -126,9 +126,7 @@ def test_a_group_is_named_and_enrolled(page: Page, gallery: Gallery, samples: di
 
 
 def test_groups_are_exported(page: Page, samples: dict[str, Path]) -> None:
-    groups = sort(
-        page, [world.file("=1+1.jpg", samples["joe-biden"].read_bytes()), samples["barack-obama-1"]][:1]
-    )
+    groups = sort(page, [world.file("=1+1.jpg", samples["joe-biden"].read_bytes()), samples["barack-obama-1"]][:1])
     groups.first.get_by_label("Name of group 1").fill('Joe, "B"')
     exported = {}
     for kind in ("JSON", "CSV"):

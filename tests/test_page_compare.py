@@ -26,9 +26,7 @@ pytestmark = pytest.mark.slow
 def test_two_pictures_of_one_person_are_the_same(page: Page, samples: dict[str, Path]) -> None:
     verdict = world.compare(page, samples["barack-obama-1"], samples["barack-obama-2"])
     expect(verdict.get_by_text("Same person", exact=True)).to_be_visible()
-    expect(
-        verdict.get_by_role("img", name=re.compile(r"Distance 0\.\d{4}, threshold 1\.1801"))
-    ).to_be_visible()
+    expect(verdict.get_by_role("img", name=re.compile(r"Distance 0\.\d{4}, threshold 1\.1801"))).to_be_visible()
     expect(page.get_by_text("One face found.").first).to_be_visible()
 
 
@@ -67,9 +65,7 @@ def test_the_whole_scale_can_be_shown(page: Page, samples: dict[str, Path]) -> N
 def test_of_several_faces_one_can_be_chosen(page: Page, samples: dict[str, Path]) -> None:
     two = world.file("two.jpg", world.join([samples["joe-biden"], samples["barack-obama-2"]]))
     verdict = world.compare(page, two, samples["barack-obama-1"])
-    faces = page.get_by_role("region", name="First picture").get_by_role(
-        "button", name=re.compile("Choose face")
-    )
+    faces = page.get_by_role("region", name="First picture").get_by_role("button", name=re.compile("Choose face"))
     expect(faces).to_have_count(2)
     said = set()
     for number in range(2):
@@ -177,9 +173,7 @@ def test_rule_and_rate_of_an_answer_are_shown(
     expect(rule.locator(".note")).to_have_count(0)
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "language"), [(1200, 900, "en"), (390, 844, "en"), (390, 844, "ko")]
-)
+@pytest.mark.parametrize(("width", "height", "language"), [(1200, 900, "en"), (390, 844, "en"), (390, 844, "ko")])
 def test_what_the_calibration_does_not_hold_is_marked(
     browser: Browser, samples: dict[str, Path], tmp_path: Path, width: int, height: int, language: str
 ) -> None:
@@ -224,9 +218,7 @@ def test_what_the_calibration_does_not_hold_is_marked(
         world.shoot(page, f"promise-{width}-{language}")
 
 
-def test_an_unknown_face_can_be_enrolled_from_there(
-    page: Page, gallery: Gallery, samples: dict[str, Path]
-) -> None:
+def test_an_unknown_face_can_be_enrolled_from_there(page: Page, gallery: Gallery, samples: dict[str, Path]) -> None:
     two = world.file("two.jpg", world.join([samples["joe-biden"], samples["barack-obama-2"]]))
     world.choose(page, "Choose a picture", two, world.open_view(page, "who"))
     expect(page.get_by_role("button", name="Add this person")).to_have_count(2)
@@ -255,8 +247,7 @@ def test_the_camera_names_who_is_before_it_until_it_is_stopped(
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
-    [("NotAllowedError", "does not let this page"), ("NotFoundError", "No camera was found")],
+    ("name", "words"), [("NotAllowedError", "does not let this page"), ("NotFoundError", "No camera was found")]
 )
 def test_a_camera_that_cannot_be_used_is_explained(page: Page, name: str, words: str) -> None:
     page.add_init_script(

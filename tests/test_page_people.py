@@ -96,10 +96,7 @@ def test_a_picture_that_the_service_refuses_is_explained_afterwards(
     dialog.get_by_role("button", name="Enroll 2 faces").click()
     expect(dialog.get_by_text("One picture was left out:")).to_be_visible()
     expect(dialog.get_by_role("listitem")).to_contain_text("This very face is enrolled under another name.")
-    assert [(person.name, person.faces) for person in gallery.people()] == [
-        ("Barack Obama", 1),
-        ("Joe Biden", 1),
-    ]
+    assert [(person.name, person.faces) for person in gallery.people()] == [("Barack Obama", 1), ("Joe Biden", 1)]
 
 
 def test_a_person_is_renamed_and_merged(
@@ -173,9 +170,7 @@ def test_people_are_found_by_name(
     face = recognizer.template(samples["barack-obama-1"])
     for number in range(60):
         picture = f"{number:064x}"
-        gallery.enroll(
-            f"Person {number:02}", [type(face)(picture, face.box, face.score, face.embedding, None)]
-        )
+        gallery.enroll(f"Person {number:02}", [type(face)(picture, face.box, face.score, face.embedding, None)])
     world.open_view(page, "people")
     expect(page.locator(".card")).to_have_count(48)
     page.get_by_role("button", name="Show more").click()

@@ -185,9 +185,7 @@ def test_what_is_appended_never_changes_what_a_search_holds() -> None:
 def test_templates_are_joined_in_the_order_of_the_people() -> None:
     def some(*people: int) -> Templates:
         matrix = np.array([turned(person) for person in people], np.float32)
-        return Templates(
-            np.array(people), matrix, np.ones(len(people), np.int64), np.zeros(len(people), bool), 1
-        )
+        return Templates(np.array(people), matrix, np.ones(len(people), np.int64), np.zeros(len(people), bool), 1)
 
     joined = some(1, 5).join(some(3))
     assert joined.people.tolist() == [1, 3, 5]

@@ -87,9 +87,7 @@ def test_a_crop_must_be_bytes():
 def test_a_poor_face_is_refused_with_what_is_worst(samples):
     recognizer = Recognizer.load()
     assert recognizer.template(samples["barack-obama-1"], min_quality=0.3).embedding.shape == (128,)
-    with pytest.raises(
-        PoorFaceError, match=r"has a quality of 0\.\d\d, wanted 0.99 or more: its \w+ is worst"
-    ):
+    with pytest.raises(PoorFaceError, match=r"has a quality of 0\.\d\d, wanted 0.99 or more: its \w+ is worst"):
         recognizer.template(samples["barack-obama-1"], min_quality=0.99)
 
 

@@ -226,16 +226,12 @@ def test_an_upgrade_that_was_begun_loses_who_is_forgotten(
     Upgrade.open(path, "another pipeline").close()
     trial = path.with_name("people.db.upgraded")
     row = toy.row_of(toy.RED).tobytes()
-    assert [
-        secret for secret in (NAME.encode(), PICTURE.encode(), row) if secret not in trial.read_bytes()
-    ] == []
+    assert [secret for secret in (NAME.encode(), PICTURE.encode(), row) if secret not in trial.read_bytes()] == []
     gone = gallery.forget(person)
     assert gone.erasure is not None
     assert gone.erasure.places == {"table": True, "log": True, "upgrade": True}
     left = b"".join(file.read_bytes() for file in path.parent.iterdir())
-    assert [
-        secret for secret in (NAME.encode(), PICTURE.encode(), NOTE.encode(), row) if secret in left
-    ] == []
+    assert [secret for secret in (NAME.encode(), PICTURE.encode(), NOTE.encode(), row) if secret in left] == []
     with contextlib.closing(sqlite3.connect(trial)) as db:
         assert db.execute("SELECT name FROM people").fetchall() == [("Ann",)]
         assert db.execute("SELECT count(*) FROM faces").fetchone() == (1,)

@@ -171,9 +171,7 @@ def test_the_signature_changes_with_the_crop_rule(recognizer):
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"sha256": "0" * 64}, {"mean": (1.0, 2.0, 3.0)}, {"scale": 1.0}],
-    ids=lambda change: next(iter(change)),
+    "change", [{"sha256": "0" * 64}, {"mean": (1.0, 2.0, 3.0)}, {"scale": 1.0}], ids=lambda change: next(iter(change))
 )
 def test_the_signature_changes_with_the_weights_and_how_they_are_fed(change):
     recognizer = Recognizer.load()

@@ -139,9 +139,7 @@ def test_each_picture_can_have_a_choice(client: httpx.Client, gallery: Gallery, 
 
 def test_choices_can_be_repeated_fields(client: httpx.Client) -> None:
     form = {"name": "Blu", "faces": ["1", "largest"]}
-    answer = client.post(
-        "/v1/people", data=form, files=files([png(toy.RED, toy.BLUE), png(toy.BLUE, note=1)])
-    )
+    answer = client.post("/v1/people", data=form, files=files([png(toy.RED, toy.BLUE), png(toy.BLUE, note=1)]))
     assert answer.json()["enrolled"] == 2
 
 
@@ -154,10 +152,7 @@ def test_choices_must_be_as_many_as_pictures(client: httpx.Client) -> None:
 def test_nobody_is_made_of_pictures_that_cannot_be_used(client: httpx.Client) -> None:
     answer = client.post("/v1/people", data={"name": "Rosa"}, files=files([png(), b"no picture"]))
     assert error_of(answer) == (422, "nothing_enrolled")
-    assert [reason[1]["code"] for reason in answer.json()["error"]["detail"]["reasons"]] == [
-        "no_face",
-        "bad_image",
-    ]
+    assert [reason[1]["code"] for reason in answer.json()["error"]["detail"]["reasons"]] == ["no_face", "bad_image"]
     assert client.get("/v1/people").json() == {"people": [], "next": None, "total": 0}
 
 
@@ -269,12 +264,7 @@ def test_faces_are_listed_added_shown_and_deleted(client: httpx.Client) -> None:
     assert (crop.headers["Content-Type"], crop.content[:3]) == ("image/jpeg", b"\xff\xd8\xff")
     assert crop.headers["Cache-Control"] == "no-store"
     gone = client.delete(place).json()
-    assert (gone["reason"], gone["person"], gone["faces"], gone["complete"]) == (
-        "forget_face",
-        person,
-        1,
-        True,
-    )
+    assert (gone["reason"], gone["person"], gone["faces"], gone["complete"]) == ("forget_face", person, 1, True)
     assert error_of(client.delete(place)) == (404, "unknown_face")
     assert client.get(f"/v1/people/{person}").json()["faces"] == 2
 
@@ -314,11 +304,7 @@ def test_the_model_is_described(client: httpx.Client, toy_recognizer: Recognizer
 def test_the_thresholds_of_the_gallery_come_first(client: httpx.Client, gallery: Gallery) -> None:
     own = toy.replace(toy.THRESHOLDS, distance=(0.3, 0.1, 0.02, 0.005))
     gallery.keep_thresholds(own)
-    assert client.get("/v1/model").json()["thresholds"][0] == {
-        "far": 0.1,
-        "distance": 0.3,
-        "extrapolated": False,
-    }
+    assert client.get("/v1/model").json()["thresholds"][0] == {"far": 0.1, "distance": 0.3, "extrapolated": False}
     answer = client.post("/v1/verify", files={"a": png(toy.RED), "b": png(toy.RED)}, data={"far": "0.01"})
     assert answer.json()["threshold"] == 0.1
 
@@ -342,27 +328,17 @@ def test_identify_answers_by_which_rule_and_rate(client: httpx.Client) -> None:
         rule: ask_who(client, toy.BLUE, data)
         for rule, data in (("template", {}), ("rows", {"rule": "rows"}), ("votes", {"k": "2"}))
     }
-    assert [(face["rule"], face["size"]) for face in found.values()] == [
-        ("template", 2),
-        ("rows", 6),
-        ("rows", 6),
-    ]
+    assert [(face["rule"], face["size"]) for face in found.values()] == [("template", 2), ("rows", 6), ("rows", 6)]
     assert [face["name"] for face in found.values()] == [None, "Rosa", "Rosa"]  # one picture of five is wrong
     for face in found.values():
         assert (face["asked"], face["far"], face["population"]) == (0.01, 0.01, "mixed")
         assert (face["extrapolated"], face["warning"]) == (False, None)
-    refused = client.post(
-        "/v1/identify", files={"picture": png(toy.RED)}, data={"k": "2", "rule": "template"}
-    )
+    refused = client.post("/v1/identify", files={"picture": png(toy.RED)}, data={"k": "2", "rule": "template"})
     assert error_of(refused) == (422, "bad_request")
 
 
-@pytest.mark.parametrize(
-    ("weights", "far", "extrapolated"), [("coarse", 0.0975, False), ("tailed", 0.01, True)]
-)
-def test_identify_answers_which_rate_it_holds(
-    tmp_path: Path, weights: str, far: float, extrapolated: bool
-) -> None:
+@pytest.mark.parametrize(("weights", "far", "extrapolated"), [("coarse", 0.0975, False), ("tailed", 0.01, True)])
+def test_identify_answers_which_rate_it_holds(tmp_path: Path, weights: str, far: float, extrapolated: bool) -> None:
     recognizer = toy.make_recognizer(weights)
     with (
         Gallery.open(tmp_path / "two.db", recognizer) as gallery,
@@ -615,9 +591,7 @@ def change_something(client: httpx.Client, rng: np.random.Generator, note: int) 
 
 
 @pytest.mark.slow
-def test_many_clients_that_change_everything_at_once_break_nothing(
-    client: httpx.Client, gallery: Gallery
-) -> None:
+def test_many_clients_that_change_everything_at_once_break_nothing(client: httpx.Client, gallery: Gallery) -> None:
     def live(number: int) -> list[int]:
         rng = np.random.default_rng(number)
         return [change_something(client, rng, 100 * number + turn) for turn in range(12)]
@@ -645,10 +619,7 @@ def test_people_are_enrolled_for_a_time_which_can_be_changed(client: httpx.Clien
     added = client.post(f"{address}/faces", json=more).json()["person"]
     assert added["expires"] == "2100-01-02T00:00:00+00:00"
     told = [(each["action"], each["detail"]) for each in entries_of(client)]
-    assert [(action, detail["never"]) for action, detail in told[1:3]] == [
-        ("set_expiry", False),
-        ("set_expiry", True),
-    ]
+    assert [(action, detail["never"]) for action, detail in told[1:3]] == [("set_expiry", False), ("set_expiry", True)]
     assert [detail["expires"] for action, detail in told if action == "enroll"] == [True, True]
 
 
@@ -686,10 +657,7 @@ def test_the_service_deletes_who_has_expired_while_it_runs(
 
 
 def test_the_service_deletes_nobody_after_a_jump_of_the_clock_and_tells_it(
-    tmp_path: Path,
-    toy_recognizer: Recognizer,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path, toy_recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(app, "CLEAN_SECONDS", 0.05)
     clock = [1e9]

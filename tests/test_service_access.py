@@ -156,9 +156,7 @@ def place(
     tmp_path: Path, toy_recognizer: Recognizer, access: Access
 ) -> Iterator[tuple[httpx.Client, dict[str, dict[str, str]]]]:
     """A service that wants keys, and the headers of a key of each role."""
-    headers = {
-        role: {"Authorization": f"Bearer {access.make_key(f'the {role} key', role)}"} for role in ROLES
-    }
+    headers = {role: {"Authorization": f"Bearer {access.make_key(f'the {role} key', role)}"} for role in ROLES}
     with (
         Gallery.open(tmp_path / "people.db", toy_recognizer) as gallery,
         serve(create_app(toy_recognizer, gallery, RATED, access=access)) as client,
@@ -216,10 +214,7 @@ def test_each_role_may_what_it_should_and_no_more(
     [face, _] = client.get(f"/v1/people/{person}/faces").json()["faces"]
     into = client.get("/v1/people").json()["people"][0]["id"]
     del client.headers["Authorization"]
-    method, address = (
-        operation[0],
-        operation[1].format(person=person, face=face["id"], job="none", challenge="none"),
-    )
+    method, address = (operation[0], operation[1].format(person=person, face=face["id"], job="none", challenge="none"))
     body = {"into": into} if address.endswith("merge") else body
 
     assert error_of(client.request(method, address, json=body)) == (401, "unauthorized")
@@ -270,9 +265,7 @@ def test_the_log_names_the_key_and_holds_no_picture(
     assert toy.row_of(toy.RED).tobytes() not in kept
 
 
-def test_a_key_that_is_revoked_meanwhile_does_not_hold(
-    place: tuple[httpx.Client, dict], access: Access
-) -> None:
+def test_a_key_that_is_revoked_meanwhile_does_not_hold(place: tuple[httpx.Client, dict], access: Access) -> None:
     client, headers = place
     assert client.get("/v1/model", headers=headers["read"]).status_code == 200
     other = Access.open(access.path)  # as `sameface keys revoke` does
@@ -322,9 +315,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
-def test_without_keys_no_foreign_page_gets_through(
-    toy_recognizer: Recognizer, headers: dict[str, str]
-) -> None:
+def test_without_keys_no_foreign_page_gets_through(toy_recognizer: Recognizer, headers: dict[str, str]) -> None:
     with serve(create_app(toy_recognizer, None, ServiceConfig())) as client:
         for method, address in (("GET", "/v1/model"), ("POST", "/v1/detect"), ("GET", "/")):
             assert error_of(client.request(method, address, headers=headers)) == (403, "forbidden")
@@ -362,9 +353,7 @@ def test_other_origins_are_told_nothing_unless_they_are_named(toy_recognizer: Re
         assert other.status_code == 403
 
 
-def test_keys_are_made_listed_and_revoked_at_the_command_line(
-    run: Callable[..., Result], tmp_path: Path
-) -> None:
+def test_keys_are_made_listed_and_revoked_at_the_command_line(run: Callable[..., Result], tmp_path: Path) -> None:
     made = run("keys", "add", "reception", "--role", "enroll")
     assert made.exit_code == 0
     access = Access.open(str(tmp_path / "people.db.access"))

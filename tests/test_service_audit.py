@@ -133,9 +133,7 @@ def test_what_cannot_be_written_down_is_not_done(
     assert access.verify().unfinished == ()
 
 
-def test_no_album_is_sorted_and_nobody_is_named_without_an_entry(
-    client: httpx.Client, access: Access
-) -> None:
+def test_no_album_is_sorted_and_nobody_is_named_without_an_entry(client: httpx.Client, access: Access) -> None:
     enroll(client, "Rosa", toy.RED)
     with locked(access):
         for address, field in (("cluster", "pictures"), ("identify", "picture")):
@@ -156,10 +154,7 @@ def test_the_cleaning_goes_on_when_the_audit_log_fails(
     monkeypatch.setattr(app, "CLEANINGS", 2)
     gallery.enroll("Rosa", [face(toy.RED)])
     gallery.expire("Rosa", datetime.now(UTC) + timedelta(seconds=1.2))
-    with (
-        serve(create_app(toy_recognizer, gallery, ServiceConfig(), access=access)),
-        locked(access),
-    ):
+    with serve(create_app(toy_recognizer, gallery, ServiceConfig(), access=access)), locked(access):
         while len([r for r in caplog.records if "whose time is over" in r.getMessage()]) < 2:
             time.sleep(0.02)
         assert [person.name for person in gallery.people()] == ["Rosa"]  # not without an entry
@@ -189,11 +184,7 @@ def test_one_loop_of_cleaning_outlives_a_log_that_is_locked_for_a_while(
 
 
 def test_an_act_stands_when_only_its_outcome_cannot_be_written(
-    client: httpx.Client,
-    gallery: Gallery,
-    access: Access,
-    monkeypatch: pytest.MonkeyPatch,
-    run: Callable[..., Result],
+    client: httpx.Client, gallery: Gallery, access: Access, monkeypatch: pytest.MonkeyPatch, run: Callable[..., Result]
 ) -> None:
     rosa = enroll(client, "Rosa", toy.RED)
     forget = gallery.forget
@@ -202,9 +193,7 @@ def test_an_act_stands_when_only_its_outcome_cannot_be_written(
         def forget_and_lock(who: int) -> Any:
             receipt = forget(who)
             other = stack.enter_context(
-                contextlib.closing(
-                    sqlite3.connect(access.path, isolation_level=None, check_same_thread=False)
-                )
+                contextlib.closing(sqlite3.connect(access.path, isolation_level=None, check_same_thread=False))
             )
             other.execute("BEGIN IMMEDIATE")
             return receipt
@@ -213,11 +202,7 @@ def test_an_act_stands_when_only_its_outcome_cannot_be_written(
         gone = client.delete(f"/v1/people/{rosa}")
     assert (gone.status_code, gone.json()["person"]) == (200, rosa)
     [entry, *_] = client.get("/v1/audit").json()["entries"]
-    assert (entry["action"], entry["person"], entry["detail"]) == (
-        "intent",
-        rosa,
-        {"action": "delete_person"},
-    )
+    assert (entry["action"], entry["person"], entry["detail"]) == ("intent", rosa, {"action": "delete_person"})
     assert access.verify().unfinished == (entry["id"],)
 
 
@@ -256,9 +241,7 @@ def test_a_deletion_that_was_killed_before_its_outcome_is_told_and_answered_to_t
     assert error_of(client.delete(f"/v1/people/{rosa}")) == (404, "unknown_person")
 
 
-def test_a_repetition_after_traces_gets_the_receipt_of_the_deletion(
-    client: httpx.Client, gallery: Gallery
-) -> None:
+def test_a_repetition_after_traces_gets_the_receipt_of_the_deletion(client: httpx.Client, gallery: Gallery) -> None:
     gallery._db.read("PRAGMA busy_timeout = 50")
     rosa = enroll(client, "Rosa", toy.RED, toy.REDDISH)
     number = client.get(f"/v1/people/{rosa}/faces").json()["faces"][0]["id"]
@@ -295,9 +278,7 @@ def test_a_merge_that_is_repeated_is_answered_again(client: httpx.Client, galler
     assert len(gallery.receipts()) == 1
 
 
-def test_only_so_many_keys_of_requests_are_kept_and_for_a_day(
-    access: Access, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_so_many_keys_of_requests_are_kept_and_for_a_day(access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access_module, "MOST_REQUESTS", 3)
     act = Act(OWNER, "delete_person", ("a", 1))
     repeated = [access.begin(act, RequestId(key, "DELETE")).repeated for key in "aabcda"]
@@ -421,9 +402,7 @@ def test_a_deletion_by_expiry_names_the_key_that_set_it(
     client.headers.update(headers["enroll"])
     names = ["Ann", "Bo", "Cy", "Di"]
     colours = [toy.RED, toy.BLUE, toy.GREEN, toy.YELLOW]
-    ann, bo, cy, di = (
-        enroll(client, *each, note=n) for n, each in enumerate(zip(names, colours, strict=True))
-    )
+    ann, bo, cy, di = (enroll(client, *each, note=n) for n, each in enumerate(zip(names, colours, strict=True)))
     client.patch(f"/v1/people/{ann}", json={"expire_after": "26d"})
     client.patch(f"/v1/people/{ann}", json={"expire_after": "25d"}, headers=headers["admin"])
     client.patch(f"/v1/people/{bo}", json={"expire_after": "25d"})
@@ -455,9 +434,7 @@ def test_who_is_listed_is_in_the_log_and_read_gets_nobody_beyond_the_threshold(
     stranger = {"picture": png(toy.GREEN)}
     seen = client.post("/v1/identify", files=stranger, headers=headers["read"]).json()["faces"][0]
     assert (seen["name"], seen["matches"]) == (None, [])
-    named = client.post(
-        "/v1/identify", files=stranger, data={"closed_set": "1"}, headers=headers["read"]
-    ).json()
+    named = client.post("/v1/identify", files=stranger, data={"closed_set": "1"}, headers=headers["read"]).json()
     [match] = named["faces"][0]["matches"]
     last = access.entries(1)[0].person
     assert last is not None

@@ -39,9 +39,7 @@ SHAPES: dict[str, Callable[[int], bytes]] = {
     "empty strings": lambda size: fill(b'{"pictures":[', b'"",', b'""]}', size),
     "small strings": lambda size: fill(b'{"pictures":[', b'"AAAA",', b'"AAAA"]}', size),
     "choices": lambda size: fill(b'{"pictures":["AAAA"],"faces":[', b"0,", b"0]}", size),
-    "unknown fields": lambda size: (
-        b"{" + b",".join(b'"%d":0' % number for number in range(size // 10)) + b"}"
-    ),
+    "unknown fields": lambda size: b"{" + b",".join(b'"%d":0' % number for number in range(size // 10)) + b"}",
     "deep lists": lambda size: fill(b'{"pictures":', b"[", b"", size),
     "deep objects": lambda size: fill(b'{"pictures":', b'{"a":', b"0", size),
     "no object": lambda size: fill(b"[", b"[],", b"0]", size),

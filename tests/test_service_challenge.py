@@ -113,12 +113,7 @@ def act(client: httpx.Client, clock: Clock, *colours: tuple[int, int, int]) -> t
 
 def test_who_does_what_is_asked_for_passes(client: httpx.Client, clock: Clock) -> None:
     first = begin(client)
-    assert (first["wanted"], first["met"], first["total"], first["seconds"]) == (
-        "straight",
-        0,
-        STEPS,
-        SECONDS,
-    )
+    assert (first["wanted"], first["met"], first["total"], first["seconds"]) == ("straight", 0, STEPS, SECONDS)
     _, told = act(client, clock)
     assert (told["state"], told["met"], told["reason"], told["wanted"]) == ("passed", STEPS, None, None)
     assert told["face"]["box"] == [16, 16, 48, 48]
@@ -181,9 +176,7 @@ def test_the_time_that_the_service_takes_is_not_the_clients() -> None:
     assert (first, second) == (1, 3)
 
 
-def test_a_passed_challenge_tells_once_whether_it_is_the_same_person(
-    client: httpx.Client, clock: Clock
-) -> None:
+def test_a_passed_challenge_tells_once_whether_it_is_the_same_person(client: httpx.Client, clock: Clock) -> None:
     enroll(client, "Rosa", toy.RED, note=500)
     number, _ = act(client, clock)
     two = {"picture": turned(0, toy.RED, toy.BLUE)}
@@ -208,10 +201,7 @@ def test_the_python_client_has_the_same_words(client: httpx.Client, clock: Clock
     begun = ours.begin_challenge()
     assert (begun.wanted, begun.total, begun.seconds) == ("straight", STEPS, SECONDS)
     steps = [ours.show_challenge(begun.id, turned(0)) for _ in range(2)]
-    assert [(step.state, step.met, step.too_fast) for step in steps] == [
-        ("running", 0, False),
-        ("running", 1, False),
-    ]
+    assert [(step.state, step.met, step.too_fast) for step in steps] == [("running", 0, False), ("running", 1, False)]
     assert steps[1].wanted in ("left", "right")
     assert steps[1].face is not None
     assert ours.show_challenge(begun.id, turned(0, toy.BLUE)).reason == "other_person"

@@ -161,9 +161,7 @@ def test_an_operation_takes_the_roles_that_it_says(
     access.close()
 
 
-def test_an_operation_without_a_role_needs_no_key(
-    toy_recognizer: Recognizer, description: Description
-) -> None:
+def test_an_operation_without_a_role_needs_no_key(toy_recognizer: Recognizer, description: Description) -> None:
     with serve(create_app(toy_recognizer, None, ServiceConfig(keys_required=True))) as client:
         for method, path, operation in names_of(description):
             status = client.request(method, re.sub(r"{\w+}", "1", path)).status_code
@@ -178,9 +176,7 @@ def table_under(mark: str) -> list[list[str]]:
 
 def test_every_code_stands_in_the_docs_with_its_status() -> None:
     told = {
-        (int(status), code)
-        for status, codes in table_under("codes")
-        for code in re.findall(r"`([a-z_]+)`", codes)
+        (int(status), code) for status, codes in table_under("codes") for code in re.findall(r"`([a-z_]+)`", codes)
     }
     kinds = (ImageError, FaceError, ThresholdError, GalleryError, ServiceError)
     raised = [

@@ -81,10 +81,7 @@ def test_the_log_tells_a_fault_that_the_answer_hides(
 ) -> None:
     with Gallery.open(tmp_path / "people.db", toy_recognizer) as gallery:
         gallery._db.read("DROP TABLE faces")
-        with (
-            caplog.at_level(logging.ERROR),
-            serve(create_app(toy_recognizer, gallery, ServiceConfig())) as client,
-        ):
+        with caplog.at_level(logging.ERROR), serve(create_app(toy_recognizer, gallery, ServiceConfig())) as client:
             answer = client.get("/v1/people", headers={"X-Request-ID": "nine"})
     assert "people.db" not in answer.text
     [record] = [record for record in caplog.records if getattr(record, "request_id", "") == "nine"]
@@ -105,9 +102,7 @@ def test_a_bug_is_one_line_in_the_log_and_one_answer(
     assert record.exc_info
 
 
-LIMITS = ServiceConfig(
-    picture_bytes=100_000, picture_pixels=1_000_000, request_bytes=300_000, request_pictures=5
-)
+LIMITS = ServiceConfig(picture_bytes=100_000, picture_pixels=1_000_000, request_bytes=300_000, request_pictures=5)
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +110,7 @@ def place(
     tmp_path_factory: pytest.TempPathFactory, toy_recognizer: Recognizer
 ) -> Iterator[tuple[httpx.Client, Gallery]]:
     path = tmp_path_factory.mktemp("service") / "people.db"
-    with (
-        Gallery.open(path, toy_recognizer) as gallery,
-        serve(create_app(toy_recognizer, gallery, LIMITS)) as client,
-    ):
+    with Gallery.open(path, toy_recognizer) as gallery, serve(create_app(toy_recognizer, gallery, LIMITS)) as client:
         enroll(client, "Rosa", toy.RED)
         yield client, gallery
 
@@ -169,9 +161,7 @@ HOSTILE = {
 
 def state_of(gallery: Gallery) -> list[tuple]:
     """Return everything that the gallery holds."""
-    return [
-        row for table in ("people", "pictures", "faces") for row in gallery._db.read(f"SELECT * FROM {table}")
-    ]
+    return [row for table in ("people", "pictures", "faces") for row in gallery._db.read(f"SELECT * FROM {table}")]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -203,10 +193,7 @@ BODIES = {
     "deep JSON": ({"content": "[" * 4000, "headers": {"Content-Type": "application/json"}}, 422),
     "deepest JSON": ({"content": "[" * 100_000, "headers": {"Content-Type": "application/json"}}, 413),
     "no UTF-8": ({"content": b'{"picture":"\xff"}', "headers": {"Content-Type": "application/json"}}, 422),
-    "half a letter": (
-        {"content": '{"picture":"\\ud800"}', "headers": {"Content-Type": "application/json"}},
-        422,
-    ),
+    "half a letter": ({"content": '{"picture":"\\ud800"}', "headers": {"Content-Type": "application/json"}}, 422),
     "no boundary": ({"content": "x", "headers": {"Content-Type": "multipart/form-data"}}, 422),
     "no form": ({"content": "x", "headers": {"Content-Type": "multipart/form-data; boundary=a"}}, 422),
     "half a form": (
@@ -233,9 +220,7 @@ def test_a_body_that_is_wrong_is_refused_in_words(place: tuple[httpx.Client, Gal
 
 @pytest.mark.parametrize("field", ["far", "k", "most", "closed_set"])
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-1", "0", "1e999", "", "null", '"x"', "[]", "9" * 400])
-def test_numbers_out_of_range_are_refused(
-    place: tuple[httpx.Client, Gallery], field: str, value: str
-) -> None:
+def test_numbers_out_of_range_are_refused(place: tuple[httpx.Client, Gallery], field: str, value: str) -> None:
     client, _ = place
     body = f'{{"picture": "{base64_of(png(toy.RED))}", "{field}": {value}}}'
     answer = client.post("/v1/identify", content=body, headers={"Content-Type": "application/json"})
@@ -275,9 +260,7 @@ def test_a_name_that_is_none_is_refused(place: tuple[httpx.Client, Gallery], nam
         "%2e%2e",
     ],
 )
-def test_any_other_name_comes_back_as_it_was(
-    place: tuple[httpx.Client, Gallery], name: str, tmp_path: Path
-) -> None:
+def test_any_other_name_comes_back_as_it_was(place: tuple[httpx.Client, Gallery], name: str, tmp_path: Path) -> None:
     client, gallery = place
     picture = ("pictures", (name, png(toy.GREEN)))
     made = client.post("/v1/people", data={"name": name}, files=[picture])
@@ -286,10 +269,7 @@ def test_any_other_name_comes_back_as_it_was(
     assert client.get(f"/v1/people/{person}").json()["name"] == name
     assert client.get("/v1/people", params={"after": name}).status_code == 200
     assert client.delete(f"/v1/people/{person}").status_code == 200
-    assert (
-        sorted(file.name.partition("-")[0] for file in Path(gallery.path).parent.iterdir())
-        == ["people.db"] * 3
-    )
+    assert sorted(file.name.partition("-")[0] for file in Path(gallery.path).parent.iterdir()) == ["people.db"] * 3
 
 
 def test_a_file_name_is_only_repeated(place: tuple[httpx.Client, Gallery]) -> None:
@@ -308,15 +288,11 @@ def test_an_id_that_is_none_is_refused(place: tuple[httpx.Client, Gallery], pers
 
 def test_too_many_pictures_are_refused(place: tuple[httpx.Client, Gallery]) -> None:
     client, _ = place
-    answer = client.post(
-        "/v1/people", data={"name": "Ann"}, files=files([png(toy.RED, note=n) for n in range(6)])
-    )
+    answer = client.post("/v1/people", data={"name": "Ann"}, files=files([png(toy.RED, note=n) for n in range(6)]))
     assert error_of(answer) == (413, "too_large")
 
 
-def test_a_body_of_unknown_length_is_refused_when_it_grows_too_large(
-    place: tuple[httpx.Client, Gallery],
-) -> None:
+def test_a_body_of_unknown_length_is_refused_when_it_grows_too_large(place: tuple[httpx.Client, Gallery]) -> None:
     client, _ = place
 
     def endless() -> Iterator[bytes]:
@@ -345,9 +321,7 @@ def test_a_client_that_hangs_up_leaves_nothing_behind(place: tuple[httpx.Client,
     assert state_of(gallery) == before
 
 
-def test_a_face_of_too_little_quality_is_refused_with_its_parts(
-    toy_recognizer: Recognizer, tmp_path: Path
-) -> None:
+def test_a_face_of_too_little_quality_is_refused_with_its_parts(toy_recognizer: Recognizer, tmp_path: Path) -> None:
     with Gallery.open(tmp_path / "people.db", toy_recognizer) as gallery:
         app = create_app(toy_recognizer, gallery, ServiceConfig(min_quality=0.1))
         with serve(app) as client:

@@ -35,14 +35,7 @@ def make_app(recognizer: Recognizer, access: Access, **config: Any) -> FastAPI:
 
 
 def make_request(app: FastAPI, client: tuple[str, int] | None = ("10.1.2.3", 5)) -> Request:
-    scope = {
-        "type": "http",
-        "app": app,
-        "client": client,
-        "headers": [],
-        "method": "GET",
-        "path": "/v1/model",
-    }
+    scope = {"type": "http", "app": app, "client": client, "headers": [], "method": "GET", "path": "/v1/model"}
     return Request({**scope, "scheme": "http", "server": ("localhost", 80), "query_string": b""})
 
 
@@ -106,9 +99,7 @@ def test_the_bucket_that_was_not_used_for_longest_is_forgotten(monkeypatch: pyte
 # Roles
 
 
-def test_a_key_opens_what_its_role_may_and_counts_by_its_name(
-    toy_recognizer: Recognizer, access: Access
-) -> None:
+def test_a_key_opens_what_its_role_may_and_counts_by_its_name(toy_recognizer: Recognizer, access: Access) -> None:
     app = make_app(toy_recognizer, access, keys_required=True, rate_per_minute=5)
     token = access.make_key("ann", "enroll")
     for role in ("read", "enroll"):

@@ -149,9 +149,7 @@ def test_batches_change_no_row(toy_recognizer: Recognizer, batching: bool) -> No
     assert look_once(ServiceConfig(batching=batching), toy_recognizer) == (1, 0, 0)
 
 
-def test_while_a_crowd_waits_no_further_picture_is_decoded(
-    gate: Gate, squares: SlowSquares, slow: Recognizer
-) -> None:
+def test_while_a_crowd_waits_no_further_picture_is_decoded(gate: Gate, squares: SlowSquares, slow: Recognizer) -> None:
     squares.open.set()
     embed = slow.embedder.embed
     slow.embedder.embed = lambda crops: (gate.embed(crops), embed(crops))[1]  # type: ignore[method-assign]
@@ -288,11 +286,7 @@ def test_a_body_that_stops_coming_is_given_up(toy_recognizer: Recognizer) -> Non
 def send_half(client: httpx.Client, body: Iterator[bytes], headers: dict[str, str]) -> httpx.Response:
     """Send the beginning of a body over a plain socket, and read the answer."""
     host, port = client.base_url.host, client.base_url.port
-    lines = [
-        "POST /v1/detect HTTP/1.1",
-        f"Host: {host}",
-        *[f"{name}: {value}" for name, value in headers.items()],
-    ]
+    lines = ["POST /v1/detect HTTP/1.1", f"Host: {host}", *[f"{name}: {value}" for name, value in headers.items()]]
     with socket.create_connection((host, port)) as connection:
         connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + next(body))
         data = b""
@@ -433,9 +427,7 @@ def test_a_line_of_the_log_is_one_json_object() -> None:
     assert "ValueError: oh" in json.loads(JsonLines().format(record))["trace"]
 
 
-def test_a_request_is_logged_without_its_query(
-    toy_recognizer: Recognizer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_request_is_logged_without_its_query(toy_recognizer: Recognizer, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO), serve(create_app(toy_recognizer, None, ServiceConfig())) as client:
         client.get("/v1/people", params={"after": "Rosa"}, headers={"X-Request-ID": "eight"})
     [record] = [record for record in caplog.records if getattr(record, "request_id", "") == "eight"]

@@ -140,9 +140,7 @@ def test_every_answer_has_an_example_that_is_one(description: dict[str, Any]) ->
             if content is not None:
                 name = content["schema"]["$ref"].rpartition("/")[2]
                 assert schemas[name]["example"]
-                getattr(answers, name).model_validate(
-                    schemas[name]["example"]
-                )  # also what may be null is there
+                getattr(answers, name).model_validate(schemas[name]["example"])  # also what may be null is there
 
 
 def test_the_description_names_no_file_of_this_machine(description: dict[str, Any]) -> None:

@@ -64,11 +64,7 @@ def service(
         command.append("--no-token")
     places = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": places},
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": places}
     ) as process:
         log = threading.Thread(target=drain, args=(process,))
         log.start()
@@ -115,9 +111,7 @@ async def enroll_many(
 
 
 @pytest.mark.slow
-def test_a_killed_service_loses_nothing_that_it_acknowledged(
-    tmp_path: Path, toy_recognizer: Recognizer
-) -> None:
+def test_a_killed_service_loses_nothing_that_it_acknowledged(tmp_path: Path, toy_recognizer: Recognizer) -> None:
     path = tmp_path / "people.db"
     every: set[str] = set()
     for life in range(10):
@@ -148,10 +142,7 @@ def enroll_and_forget(address: str, first: int) -> set[str]:
     left = set()
     with httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
         for number in range(first, first + 12):
-            body = {
-                "name": f"Person {number}",
-                "pictures": [base64_of(png(COLOURS[number % 5], note=number))],
-            }
+            body = {"name": f"Person {number}", "pictures": [base64_of(png(COLOURS[number % 5], note=number))]}
             made = client.post("/v1/people", json=body)
             assert made.status_code == 201, made.text
             if number % 3:
@@ -212,10 +203,7 @@ def test_told_to_end_the_service_finishes_what_it_accepted(tmp_path: Path) -> No
 
     def post(address: str, number: int) -> int:
         with httpx.Client(base_url=address, timeout=30, trust_env=False) as client:
-            body = {
-                "name": f"Person {number}",
-                "pictures": [base64_of(png(COLOURS[number % 5], note=number))],
-            }
+            body = {"name": f"Person {number}", "pictures": [base64_of(png(COLOURS[number % 5], note=number))]}
             return client.post("/v1/people", json=body).status_code
 
     with (
@@ -268,9 +256,7 @@ def test_the_shipped_weights_answer_like_the_library(
         assert client.post("/v1/people", data={"name": "Barack"}, files={"pictures": one}).status_code == 201
         with ThreadPoolExecutor(8) as threads:
             asked = [two, other] * 8
-            answers = list(
-                threads.map(lambda data: client.post("/v1/identify", files={"picture": data}), asked)
-            )
+            answers = list(threads.map(lambda data: client.post("/v1/identify", files={"picture": data}), asked))
         names = [[face["name"] for face in answer.json()["faces"]] for answer in answers]
         assert names == [["Barack"], [None]] * 8
         process.send_signal(signal.SIGTERM)
@@ -349,17 +335,7 @@ def test_the_words_of_a_missing_key_say_why_one_is_wanted(tmp_path: Path) -> Non
     code = "import sys, sameface.cli; sameface.cli.main(sys.argv[1:])"
     said = []
     for words in (["--require-keys"], ["--host", "0.0.0.0"]):
-        command = [
-            sys.executable,
-            "-c",
-            code,
-            "serve",
-            "--port",
-            "0",
-            "--gallery",
-            str(tmp_path / "a.db"),
-            *words,
-        ]
+        command = [sys.executable, "-c", code, "serve", "--port", "0", "--gallery", str(tmp_path / "a.db"), *words]
         said.append(subprocess.run(command, capture_output=True, text=True, check=False).stderr)
     assert "--require-keys wants a key of every request" in said[0]
     assert "others than this machine" not in said[0]

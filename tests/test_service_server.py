@@ -234,9 +234,7 @@ def test_who_has_sent_a_request_keeps_the_connection_before_it_is_read(
         assert sum(map(is_open, silent)) <= 1
 
 
-def test_stuck_readers_make_room_before_clients_that_pause(
-    small: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stuck_readers_make_room_before_clients_that_pause(small: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "STUCK_SECONDS", 0.2)
     with contextlib.ExitStack() as stack:
         assert httpx.get(f"http://127.0.0.1:{small}/openapi.json").status_code == 200  # encode it beforehand
@@ -262,9 +260,7 @@ def test_answers_that_nobody_reads_are_not_made_in_advance(small: int) -> None:
         while read < 8_000_000:  # fast at first, so that Linux gives the connection a large buffer
             read += len(connection.recv(65536))
         time.sleep(1)
-        made = re.search(
-            r'requests_total\{method="other",route="other",status="200"\} (\S+)', read_metrics(small)
-        )
+        made = re.search(r'requests_total\{method="other",route="other",status="200"\} (\S+)', read_metrics(small))
     assert made is not None
     assert 0 < float(made[1]) - read / size < 25
 
@@ -332,9 +328,7 @@ def drip(readers: list[socket.socket]) -> None:
             reader.recv(100)
 
 
-def test_a_large_answer_comes_whole_and_is_refused_where_the_memory_is_full(
-    toy_recognizer: Recognizer,
-) -> None:
+def test_a_large_answer_comes_whole_and_is_refused_where_the_memory_is_full(toy_recognizer: Recognizer) -> None:
     close = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     answers = []
     for room in (1_000_000, 1000):

@@ -35,8 +35,7 @@ def known() -> truth.Truth:
     album = pictures.Album(single, [], [], [])
     recorded = truth.Truth(album, THRESHOLDS)
     people = {
-        name: truth.Enrolled(number, ((number, (name[0].lower(), 0)),))
-        for number, name in ((1, "Ann"), (2, "Bob"))
+        name: truth.Enrolled(number, ((number, (name[0].lower(), 0)),)) for number, name in ((1, "Ann"), (2, "Bob"))
     }
     recorded.begin(people)
     recorded.settle(done=True)
@@ -48,13 +47,7 @@ def answer(known: truth.Truth) -> dict[str, Any]:
     limit = THRESHOLDS.at_gallery(2)
     threshold, far = limit.distance, limit.fpir
     matches = [{"name": "Ann", "distance": 0.4, "votes": 1}, {"name": "Bob", "distance": 0.8, "votes": 0}]
-    face = {
-        "box": BOX.tolist(),
-        "landmarks": POINTS.tolist(),
-        "score": 0.9,
-        "threshold": threshold,
-        "far": far,
-    }
+    face = {"box": BOX.tolist(), "landmarks": POINTS.tolist(), "score": 0.9, "threshold": threshold, "far": far}
     face |= {"name": "Ann", "person": 1, "ambiguous": threshold >= 0.8, "matches": matches}
     return {"faces": [face]}
 
@@ -92,9 +85,7 @@ def test_an_answer_that_is_wrong_anywhere_is_found(
     assert faults_of(known, body)
 
 
-def test_an_answer_may_be_of_any_moment_since_it_was_asked_for_and_of_no_earlier_one(
-    known: truth.Truth,
-) -> None:
+def test_an_answer_may_be_of_any_moment_since_it_was_asked_for_and_of_no_earlier_one(known: truth.Truth) -> None:
     def find(people: truth.People) -> list[str]:
         return truth.expect("people", sorted(people), ["Ann", "Bob"])
 
@@ -112,9 +103,7 @@ def test_merged_people_have_all_faces_in_the_order_of_enrolment(known: truth.Tru
     assert people == {"Bob": truth.Enrolled(2, ((1, ("a", 0)), (2, ("b", 0))))}
 
 
-def test_a_service_that_grows_misses_its_target(
-    known: truth.Truth, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_service_that_grows_misses_its_target(known: truth.Truth, capsys: pytest.CaptureFixture[str]) -> None:
     codes = []
     for growth in (0, 1):
         record = soak.Record([soak.Sample(at, 100 + growth * at, 10, 5, at) for at in range(60)])

@@ -41,9 +41,7 @@ def read_lock(part: str) -> dict[str, tuple[str, list[str]]]:
     """Return version and hashes of every package of a lock, by normal name."""
     text = (ROOT / "locks" / f"{part}.txt").read_text().replace("\\\n", " ")
     rows = [line.split() for line in text.splitlines() if "==" in line]
-    return {
-        canonicalize_name(pin.partition("==")[0]): (pin.partition("==")[2], hashes) for pin, *hashes in rows
-    }
+    return {canonicalize_name(pin.partition("==")[0]): (pin.partition("==")[2], hashes) for pin, *hashes in rows}
 
 
 def test_every_pinned_package_is_locked_once_in_the_version_that_is_pinned(pins: dict[str, str]) -> None:
@@ -83,9 +81,7 @@ def test_a_wheel_with_another_hash_is_not_installed(tmp_path: Path) -> None:
     wheel = tmp_path / "fake-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as file:
         file.writestr("fake-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: fake\nVersion: 1.0\n")
-        file.writestr(
-            "fake-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
+        file.writestr("fake-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         file.writestr("fake-1.0.dist-info/RECORD", "")
     lock = tmp_path / "lock.txt"
     lock.write_text(f"fake==1.0 --hash=sha256:{'0' * 64}\n")
@@ -190,9 +186,7 @@ def run_checker(path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_the_command_reads_an_export_and_fails_if_it_finds_something(
-    tmp_path: Path, pins: dict[str, str]
-) -> None:
+def test_the_command_reads_an_export_and_fails_if_it_finds_something(tmp_path: Path, pins: dict[str, str]) -> None:
     export = tmp_path / "all.zip"
     harmless = advisory(ranges=[span(introduced="0", fixed="1")])
     with zipfile.ZipFile(export, "w") as file:

@@ -64,8 +64,7 @@ def test_the_usual_changes_hold_each_of_them(crop: np.ndarray, name: str) -> Non
     fewer = replace(USUAL, **{name: 0.0})
     seeds = range(60)
     assert any(
-        not np.array_equal(augment(crop, 128, rng(seed)), augment(crop, 128, rng(seed), fewer))
-        for seed in seeds
+        not np.array_equal(augment(crop, 128, rng(seed)), augment(crop, 128, rng(seed), fewer)) for seed in seeds
     )
 
 

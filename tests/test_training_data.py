@@ -52,9 +52,7 @@ def make_set(counts: dict[str, int]) -> PictureSet:
     """Return a set of people with so many pictures, none of which exists."""
     names = sorted(counts)
     owner = np.repeat(np.arange(len(names)), [counts[name] for name in names])
-    places = tuple(
-        Place(f"{names[person]}/{n}.jpg", f"{names[person]}/{n}.jpg") for n, person in enumerate(owner)
-    )
+    places = tuple(Place(f"{names[person]}/{n}.jpg", f"{names[person]}/{n}.jpg") for n, person in enumerate(owner))
     return PictureSet(tuple(names), owner, places)
 
 
@@ -84,9 +82,7 @@ def test_several_tar_files_are_one_set_and_a_person_may_be_in_two(folder: Path, 
     assert pictures.counts.tolist() == [2, 3, 8, 1]
 
 
-def test_hidden_files_other_files_and_pictures_of_nobody_are_passed_over(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_hidden_files_other_files_and_pictures_of_nobody_are_passed_over(folder: Path, tmp_path: Path) -> None:
     wanted = len(open_pictures([folder]))
     (folder / "red" / "notes.txt").write_text("no picture")
     (folder / "red" / "._0.png").write_bytes(b"what a Mac leaves")
@@ -197,8 +193,7 @@ class TestLoader:
         feed = Feed(**{"size": 24, "seed": 1, "workers": 0, **choices})
         batches = load_batches(pictures.places, pictures.owner, STAGES, feed)
         return [
-            (crops.numpy(), numbers.numpy(), faults)
-            for crops, numbers, faults in itertools.islice(batches, count)
+            (crops.numpy(), numbers.numpy(), faults) for crops, numbers, faults in itertools.islice(batches, count)
         ]
 
     def test_each_crop_is_that_of_its_number(self, folder: Path) -> None:

@@ -164,9 +164,7 @@ def test_a_file_that_differs_from_torch_is_not_kept(trained, held_out, tmp_path,
 
 
 @pytest.mark.parametrize("fault", ["rule", "few"])
-def test_crops_without_a_rule_or_too_few_are_refused_and_nothing_is_written(
-    trained, held_out, tmp_path, fault
-):
+def test_crops_without_a_rule_or_too_few_are_refused_and_nothing_is_written(trained, held_out, tmp_path, fault):
     given = dataclasses.replace(held_out, rule=None) if fault == "rule" else held_out.of_people([0, 1, 2])
     with pytest.raises(ExportError, match=r"crops\.toml" if fault == "rule" else "too few"):
         list(export_weights(trained, tmp_path / "mine.onnx", given, terms=TERMS))
@@ -196,20 +194,7 @@ def test_from_crops_to_verify_on_the_command_line(tmp_path, samples, monkeypatch
         assert result.exit_code == code, result.output
         return result.output
 
-    options = [
-        "--steps",
-        6,
-        "--people",
-        4,
-        "--pictures",
-        2,
-        "--workers",
-        0,
-        "--held-out",
-        0.5,
-        "--dimension",
-        64,
-    ]
+    options = ["--steps", 6, "--people", 4, "--pictures", 2, "--workers", 0, "--held-out", 0.5, "--dimension", 64]
     trained = call("train", crops, "-o", tmp_path / "run", *options)
     assert "others held out" in trained
     assert "VAL" in trained

@@ -202,9 +202,7 @@ def run_processes(code, world):
 def test_two_processes_have_the_loss_and_gradient_of_one_with_the_whole_batch(tmp_path, norm):
     target = str(tmp_path / "found.pt")
     # With batch norm each process normalises its six pictures, as one process does in chunks of six.
-    run_processes(
-        PROCESS.format(tests=str(Path(__file__).parent), norm=norm, chunk=0, target=target), world=2
-    )
+    run_processes(PROCESS.format(tests=str(Path(__file__).parent), norm=norm, chunk=0, target=target), world=2)
     loss, found, triplets, stop = torch.load(target)
     alone = network(norm)
     expected, stats = backpropagate(alone, planes(), objective, chunk=6 if norm == "batch" else 0)

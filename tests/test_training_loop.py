@@ -98,9 +98,7 @@ def test_ten_steps_and_ten_more_are_twenty_bit_for_bit(data, tmp_path, choices):
 
 
 def test_training_brings_one_person_together_and_people_apart(data, tmp_path):
-    config = small_config(
-        steps=100, people=6, pictures=4, validate_every=100, learning_rate=3e-3, augment=False
-    )
+    config = small_config(steps=100, people=6, pictures=4, validate_every=100, learning_rate=3e-3, augment=False)
     steps = run(data, config, tmp_path)
     assert steps[-1].stats.active_fraction < 0.6 * steps[0].stats.active_fraction
     gaps = [step.stats.negative - step.stats.positive for step in steps]
@@ -109,8 +107,7 @@ def test_training_brings_one_person_together_and_people_apart(data, tmp_path):
 
 def test_another_seed_is_another_run(data, tmp_path):
     first, same, other = (
-        run(data, small_config(seed=seed), tmp_path / str(name))[-1].loss
-        for name, seed in enumerate((1, 1, 2))
+        run(data, small_config(seed=seed), tmp_path / str(name))[-1].loss for name, seed in enumerate((1, 1, 2))
     )
     assert first == same != other
 
@@ -148,9 +145,7 @@ def test_the_choices_stand_beside_the_checkpoint(data, tmp_path):
 
 
 def test_a_teacher_is_imitated(data, tmp_path, monkeypatch):
-    config = small_config(
-        steps=25, teacher="resnet29", dimension=128, learning_rate=3e-3, people=2, augment=False
-    )
+    config = small_config(steps=25, teacher="resnet29", dimension=128, learning_rate=3e-3, people=2, augment=False)
     losses = [step.loss for step in run(data, config, tmp_path)]
     assert np.mean(losses[-4:]) < 0.7 * np.mean(losses[:2])
 
@@ -345,8 +340,7 @@ def stats(spread, active=1.0):
 def test_the_alarm_goes_off_only_when_nothing_gets_better_for_long(losses, spreads, alarm):
     watch = Watch(small_config(patience=4))
     causes = [
-        watch.see(step, loss, stats(spread))
-        for step, (loss, spread) in enumerate(zip(losses, spreads, strict=True))
+        watch.see(step, loss, stats(spread)) for step, (loss, spread) in enumerate(zip(losses, spreads, strict=True))
     ]
     assert any(causes) == alarm
 
@@ -482,8 +476,7 @@ def test_a_missing_or_damaged_checkpoint_is_named(tmp_path, damage):
 def test_the_rate_rises_in_a_line_and_falls_as_the_schedule_says():
     rates = {
         name: [
-            rate_at(small_config(steps=110, warm_up=10, learning_rate=1.0, schedule=name), step)
-            for step in range(110)
+            rate_at(small_config(steps=110, warm_up=10, learning_rate=1.0, schedule=name), step) for step in range(110)
         ]
         for name in ("constant", "cosine", "step")
     }

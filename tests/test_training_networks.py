@@ -129,16 +129,12 @@ def test_the_totals_are_the_papers(name, weights, macs):
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "weights", "macs"),
-    [("nns1", (165, 165), 26e6, 220e6), ("nns2", (140, 116), 4.3e6, 20e6)],
+    ("name", "size", "weights", "macs"), [("nns1", (165, 165), 26e6, 220e6), ("nns2", (140, 116), 4.3e6, 20e6)]
 )
 def test_the_small_networks_keep_their_budgets(name, size, weights, macs):
     table = TABLES[name]
     assert (table.size, table.width) == size
-    assert totals(count_table(table)) == (
-        pytest.approx(weights, rel=0.03),
-        pytest.approx(macs, rel=0.03),
-    )
+    assert totals(count_table(table)) == (pytest.approx(weights, rel=0.03), pytest.approx(macs, rel=0.03))
 
 
 def count_module(network: Network) -> dict[str, tuple[int, int]]:
@@ -243,9 +239,7 @@ def test_resnet29_in_torch_is_the_shipped_network():
     assert np.abs(ours.numpy() - shipped).max() < 1e-5
 
 
-@pytest.mark.parametrize(
-    ("weights", "reason"), [("centerface", "not a resnet29"), ("no.onnx", "cannot read")]
-)
+@pytest.mark.parametrize(("weights", "reason"), [("centerface", "not a resnet29"), ("no.onnx", "cannot read")])
 def test_other_weights_are_no_resnet29(weights, reason):
     with pytest.raises(WeightsError, match=reason):
         load_resnet29(weights)

@@ -84,9 +84,7 @@ def test_the_crops_are_those_of_the_rule(people: Path, tmp_path: Path, cutter: C
         assert np.abs(wanted - crops_in(target)["red/a.png.jpg"]).mean() < 10
 
 
-def test_the_rule_stands_beside_the_crops_and_is_read_back(
-    people: Path, tmp_path: Path, cutter: Cutter
-) -> None:
+def test_the_rule_stands_beside_the_crops_and_is_read_back(people: Path, tmp_path: Path, cutter: Cutter) -> None:
     for rule in (BOX, make_rule("similarity", 96)):
         target = tmp_path / rule.kind
         list(prepare_pictures(people, target, Cutter(cutter.detector, rule)))
@@ -116,9 +114,7 @@ def test_a_second_call_does_nothing_again(people: Path, tmp_path: Path, cutter: 
     assert {path: path.stat().st_mtime_ns for path in target.rglob("*.jpg")} == times
 
 
-def test_a_call_that_was_ended_goes_on_with_what_is_missing(
-    people: Path, tmp_path: Path, cutter: Cutter
-) -> None:
+def test_a_call_that_was_ended_goes_on_with_what_is_missing(people: Path, tmp_path: Path, cutter: Cutter) -> None:
     target = tmp_path / "crops"
     work = prepare_pictures(people, target, cutter)
     next(work)
@@ -158,9 +154,7 @@ def test_a_crop_that_does_not_say_of_which_photograph_it_is_is_cut_again(
     assert np.abs(np.subtract(colour_of(crops_in(target)["red/a.png.jpg"]), toy.RED)).max() < 8
 
 
-def test_the_report_names_the_pictures_without_a_crop_and_why(
-    people: Path, tmp_path: Path, cutter: Cutter
-) -> None:
+def test_the_report_names_the_pictures_without_a_crop_and_why(people: Path, tmp_path: Path, cutter: Cutter) -> None:
     (people / "red" / "c.jpg").write_bytes(b"no picture")
     list(prepare_pictures(people, tmp_path / "crops", cutter))
     lines = (tmp_path / "crops" / "left-out.jsonl").read_text().splitlines()
@@ -248,12 +242,9 @@ def test_a_tar_file_gives_the_same_crops_as_its_folder(people: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["../outside/a.jpg", "../a.jpg", "/a.jpg", "./a.jpg", "a.jpg", "..//a.jpg", ".x/a.jpg", "x/.a.jpg"],
+    "name", ["../outside/a.jpg", "../a.jpg", "/a.jpg", "./a.jpg", "a.jpg", "..//a.jpg", ".x/a.jpg", "x/.a.jpg"]
 )
-def test_no_name_in_a_tar_file_leads_out_of_the_folder_of_crops(
-    tmp_path: Path, cutter: Cutter, name: str
-) -> None:
+def test_no_name_in_a_tar_file_leads_out_of_the_folder_of_crops(tmp_path: Path, cutter: Cutter, name: str) -> None:
     file = io.BytesIO()
     PIL.Image.fromarray(toy.paint(toy.RED)).save(file, "PNG")
     with tarfile.open(tmp_path / "people.tar", "w") as tar:
@@ -324,21 +315,11 @@ def test_the_command_takes_the_rule_of_weights_and_several_sources(run: Run, peo
     (people / "green" / "empty.png").unlink()
     toy.save(Path("more/blue/a.png"), toy.BLUE)
     result = run(
-        "prepare",
-        people,
-        pack(Path("more").resolve(), Path("more.tar")),
-        "-o",
-        "crops",
-        "--weights",
-        "resnet29",
+        "prepare", people, pack(Path("more").resolve(), Path("more.tar")), "-o", "crops", "--weights", "resnet29"
     )
     assert result.exit_code == 0
     assert read_rule(Path("crops")) == rule_of_weights("resnet29")
-    assert [path.name for path in sorted(Path("crops").iterdir()) if path.is_dir()] == [
-        "blue",
-        "green",
-        "red",
-    ]
+    assert [path.name for path in sorted(Path("crops").iterdir()) if path.is_dir()] == ["blue", "green", "red"]
 
 
 def test_two_sources_with_pictures_of_one_name_are_refused(run: Run, people: Path) -> None:
@@ -356,9 +337,7 @@ def test_the_command_resizes_crops_as_they_are(run: Run, people: Path) -> None:
 
 
 @pytest.mark.parametrize("option", [("--rule", "box"), ("--size", "96"), ("--margin", "0")])
-def test_weights_and_a_rule_of_ones_own_exclude_each_other(
-    run: Run, people: Path, option: tuple[str, str]
-) -> None:
+def test_weights_and_a_rule_of_ones_own_exclude_each_other(run: Run, people: Path, option: tuple[str, str]) -> None:
     result = run("prepare", people, "-o", "crops", "--weights", "resnet29", *option)
     assert result.exit_code == 2
     assert "--weights brings its own" in result.stderr
@@ -378,15 +357,7 @@ def test_ctrl_c_leaves_whole_crops_and_the_same_call_goes_on(tmp_path: Path) -> 
         path = tmp_path / "people" / f"p{number % 20}" / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         PIL.Image.fromarray(source).save(path)
-    words = [
-        sys.executable,
-        "-c",
-        "from sameface.cli import main; main()",
-        "prepare",
-        "people",
-        "-o",
-        "crops",
-    ]
+    words = [sys.executable, "-c", "from sameface.cli import main; main()", "prepare", "people", "-o", "crops"]
     words += ["--as-is", "--size", "200"]
     process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, env=os.environ)
     deadline = time.monotonic() + 60
@@ -403,9 +374,7 @@ def test_ctrl_c_leaves_whole_crops_and_the_same_call_goes_on(tmp_path: Path) -> 
     assert len(crops_in(tmp_path / "crops")) == 400
 
 
-def test_a_replaced_photograph_is_cut_again_by_the_shipped_detector(
-    samples: dict[str, Path], tmp_path: Path
-) -> None:
+def test_a_replaced_photograph_is_cut_again_by_the_shipped_detector(samples: dict[str, Path], tmp_path: Path) -> None:
     program = Path(sys.executable).with_name("sameface")
     words = [program, "prepare", "people", "-o", "crops"]
     photograph = tmp_path / "people" / "x" / "a.jpg"

@@ -68,11 +68,7 @@ def choose_slowly(d, labels, rule, otherwise):
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    batches,
-    st.sampled_from(["semi-hard", "hardest"]),
-    st.sampled_from(["skip", "nearest-below", "hardest-below"]),
-)
+@given(batches, st.sampled_from(["semi-hard", "hardest"]), st.sampled_from(["skip", "nearest-below", "hardest-below"]))
 def test_the_chosen_negative_is_the_one_a_loop_over_all_triplets_chooses(batch, rule, otherwise):
     rows, labels = batch
     order = sort_negatives(rows, labels)
@@ -112,9 +108,7 @@ def test_random_negatives_come_from_the_whole_band_and_from_the_seed():
 
 def loss_slowly(rows, triplets, margin):
     """Return the mean over the active triplets, and how many they are."""
-    losses = [
-        ((rows[a] - rows[p]) ** 2).sum() - ((rows[a] - rows[n]) ** 2).sum() + margin for a, p, n in triplets
-    ]
+    losses = [((rows[a] - rows[p]) ** 2).sum() - ((rows[a] - rows[n]) ** 2).sum() + margin for a, p, n in triplets]
     active = [loss for loss in losses if loss > 0]
     return (torch.stack(active).mean() if active else rows.sum() * 0), len(active)
 
@@ -268,15 +262,10 @@ def test_the_only_negative_is_drawn_whatever_the_generator_says():
     order = sort_negatives(rows, torch.tensor([0, 0, 1]))
     for seed in range(20):
         generator = torch.Generator().manual_seed(seed)
-        assert choose_negatives(order, MARGIN, rule="distance-weighted", generator=generator).tolist() == [
-            2,
-            2,
-        ]
+        assert choose_negatives(order, MARGIN, rule="distance-weighted", generator=generator).tolist() == [2, 2]
 
 
 def test_a_wider_margin_finds_more():
     rows, labels = unit_rows(30, seed=9), torch.arange(30) % 10
-    found = [
-        triplet_loss(rows, labels, margin=margin, rule="semi-hard")[1].triplets for margin in (0.02, 0.5)
-    ]
+    found = [triplet_loss(rows, labels, margin=margin, rule="semi-hard")[1].triplets for margin in (0.02, 0.5)]
     assert found[0] < found[1]

@@ -79,10 +79,7 @@ def test_two_who_cross_stay_themselves() -> None:
 
 
 def test_of_two_who_look_the_same_each_stays_where_it_was() -> None:
-    frames = [
-        [make_view(toy.RED, 100), make_view(toy.RED, 0)],
-        [make_view(toy.RED, 5), make_view(toy.RED, 95)],
-    ]
+    frames = [[make_view(toy.RED, 100), make_view(toy.RED, 0)], [make_view(toy.RED, 5), make_view(toy.RED, 95)]]
     assert [[left for _, left in track] for track in follow(*frames)] == [[100, 95], [0, 5]]
 
 
@@ -114,9 +111,7 @@ def test_the_best_views_are_kept_for_the_mean() -> None:
 
 def make_answer(*distances: float, closed_set: bool = False) -> Identification:
     """Return what a gallery says of the mean of a track, with a threshold of 0.2."""
-    votes = [
-        int(closed_set or distance <= 0.2) if place == 0 else 0 for place, distance in enumerate(distances)
-    ]
+    votes = [int(closed_set or distance <= 0.2) if place == 0 else 0 for place, distance in enumerate(distances)]
     matches = [Match(f"person {n}", *pair) for n, pair in enumerate(zip(distances, votes, strict=True))]
     within = sum(distance <= 0.2 for distance in distances)
     return Identification(tuple(matches), 0.2, 0.01, ambiguous=within > 1, closed_set=closed_set)
@@ -295,9 +290,7 @@ def test_a_camera_tells_when_better_views_change_the_name(
     assert news == [(None, False), ("Rosa", False), ("Rosa", True)]
 
 
-def test_frames_that_come_late_are_not_searched(
-    toy_recognizer: Recognizer, gallery: Gallery, tmp_path: Path
-) -> None:
+def test_frames_that_come_late_are_not_searched(toy_recognizer: Recognizer, gallery: Gallery, tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mkv", walk((toy.RED, 16, 16)))
     late = [0, 0.1, 0.2, 0.95, 0.96, 0.97, 0.98, 0.99, 1, 1]  # something else took 0.6 seconds
     watcher, news = watch(toy_recognizer, gallery, path, late)
@@ -341,10 +334,7 @@ def test_two_people_who_cross_are_told_apart(
     recognizer: Recognizer, known: Gallery, portraits: dict[str, Image], tmp_path: Path
 ) -> None:
     images = [
-        paste(
-            (portraits["joe-biden"], round(250 * part)),
-            (portraits["barack-obama-3"], round(250 - 250 * part)),
-        )
+        paste((portraits["joe-biden"], round(250 * part)), (portraits["barack-obama-3"], round(250 - 250 * part)))
         for part in np.linspace(0, 1, 30)
     ]
     timeline = identify_video(film(tmp_path / "a.mp4", images), recognizer, known)
@@ -364,12 +354,7 @@ def test_cuts_a_stranger_and_a_return_are_told(
         scene = paste() if name is None else paste((portraits[name], 130))
         images += [scene] * (14 if name is None else 8)
     timeline = identify_video(film(tmp_path / "a.mp4", images), recognizer, known)
-    assert [track.answer.name for track in timeline.tracks] == [
-        "Barack Obama",
-        "Joe Biden",
-        None,
-        "Barack Obama",
-    ]
+    assert [track.answer.name for track in timeline.tracks] == ["Barack Obama", "Joe Biden", None, "Barack Obama"]
     starts = [track.start for track in timeline.tracks]
     np.testing.assert_allclose(starts, [0, 0.8, 1.6, 3.8], atol=0.05)
     for before, after in zip(timeline.tracks, timeline.tracks[1:], strict=False):

@@ -138,9 +138,7 @@ def test_nothing_is_written_when_it_is_interrupted(
 
 
 @pytest.mark.parametrize("name", ["b", "b.gif", "b.webm"])
-def test_another_ending_is_refused(
-    toy_recognizer: Recognizer, gallery: Gallery, tmp_path: Path, name: str
-) -> None:
+def test_another_ending_is_refused(toy_recognizer: Recognizer, gallery: Gallery, tmp_path: Path, name: str) -> None:
     path = write_clip(tmp_path / "a.mkv", walk((toy.RED, 50, 50)))
     with pytest.raises(ValueError, match=r"path must end in \.mp4, \.m4v, \.mov, \.mkv, got"):
         annotate_video(path, identify(toy_recognizer, gallery, path), tmp_path / name)

@@ -95,13 +95,8 @@ def test_the_embedders_file_is_byte_for_byte_what_its_program_writes(tools):
     from onnx_file import store_as_float16, to_bytes
 
     tensors = tensors_of("resnet29")
-    layers = [
-        "conv0",
-        *[f"block{block}_conv{half}" for block in range(1, len(BLOCKS) + 1) for half in (1, 2)],
-    ]
-    weights = [
-        [tensors[f"{layer}_{part}_f16"].astype(np.float32) for part in ("weight", "bias")] for layer in layers
-    ]
+    layers = ["conv0", *[f"block{block}_conv{half}" for block in range(1, len(BLOCKS) + 1) for half in (1, 2)]]
+    weights = [[tensors[f"{layer}_{part}_f16"].astype(np.float32) for part in ("weight", "bias")] for layer in layers]
     made = build([Conv(*pair) for pair in weights], tensors["fc_weight_f16"].astype(np.float32))
     assert to_bytes(store_as_float16(made)) == (WEIGHTS / "resnet29.onnx").read_bytes()
 
@@ -147,9 +142,7 @@ def test_a_prelu_is_written_without_one_and_gives_the_same(tools, groups):
         graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], held)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        return session.run(None, {"x": np.random.default_rng(1).standard_normal((2, 3, 8, 8)).astype("f4")})[
-            0
-        ]
+        return session.run(None, {"x": np.random.default_rng(1).standard_normal((2, 3, 8, 8)).astype("f4")})[0]
 
     source = [numpy_helper.from_array(values, name) for name, values in tensors.items()]
     graph = helper.make_graph(nodes, "g", [], [], source)

@@ -164,9 +164,7 @@ class CalibratedColour(SeeColour):
             crop=CropRule("box", 8),
             dimension=3,
             thresholds=THRESHOLDS,
-            curve=ProbabilityCurve.from_facts(
-                {"offset": 4, "slope": -20, "low": 0.05, "high": 0.3, "pairs": 1_000}
-            ),
+            curve=ProbabilityCurve.from_facts({"offset": 4, "slope": -20, "low": 0.05, "high": 0.3, "pairs": 1_000}),
         ),
     )
 
@@ -175,8 +173,7 @@ class CoarseColour(SeeColour):
     """The first embedder with so small a calibration that no gallery holds the default rate."""
 
     manifest = replace(
-        SeeColour.manifest,
-        embedding=EmbeddingSpec(CropRule("box", 8), 3, replace(THRESHOLDS, **COARSE)),
+        SeeColour.manifest, embedding=EmbeddingSpec(CropRule("box", 8), 3, replace(THRESHOLDS, **COARSE))
     )
 
 

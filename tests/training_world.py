@@ -24,9 +24,7 @@ def make_crop(person: int, picture: int, size: int = 48) -> np.ndarray:
     return np.clip(pattern + noise, 0, 255).astype(np.uint8)
 
 
-def write_people(
-    folder: Path, counts: list[int], *, first: int = 0, size: int = 48, rule: bool = True
-) -> Path:
+def write_people(folder: Path, counts: list[int], *, first: int = 0, size: int = 48, rule: bool = True) -> Path:
     """Write a folder per person with so many pictures of each."""
     for number, count in enumerate(counts, start=first):
         place = folder / f"person-{number:03d}"

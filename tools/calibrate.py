@@ -28,15 +28,7 @@ import tomli_w
 from numpy.typing import NDArray
 from scipy.stats import genpareto
 
-from identification import (
-    Network,
-    Photographs,
-    embed,
-    find_faces,
-    open_network,
-    read_celeba,
-    read_portraits,
-)
+from identification import Network, Photographs, embed, find_faces, open_network, read_celeba, read_portraits
 from lfw import read_view1
 from manifests import HERE
 from sameface.arrays import Embeddings
@@ -103,9 +95,7 @@ def find_namesakes(names: Sequence[str]) -> NDArray[np.bool_]:
     return np.array([[share_name(a, b) for b in names] for a in names])
 
 
-def pair_up(
-    rows: Embeddings, photographs: Photographs, *, by_name: bool, words: str
-) -> tuple[Population, Distances]:
+def pair_up(rows: Embeddings, photographs: Photographs, *, by_name: bool, words: str) -> tuple[Population, Distances]:
     """Return all pairs of different people, and the distances of the pairs of one person.
 
     Args:
@@ -216,9 +206,7 @@ def compare_means(
     chosen = np.array([rng.choice(np.flatnonzero(person == who), count, replace=False) for who in people])
     others = person[:, None] != people
     means, firsts = unit_rows(rows[chosen].sum(axis=1)), rows[chosen[:, 0]]
-    mean, single = (
-        float(np.quantile(unit_distances(rows, each)[others], TEMPLATE_FAR)) for each in (means, firsts)
-    )
+    mean, single = (float(np.quantile(unit_distances(rows, each)[others], TEMPLATE_FAR)) for each in (means, firsts))
     return mean, single
 
 
@@ -232,8 +220,7 @@ def describe_curve(counts: NDArray[np.int64]) -> dict[str, Any]:
     """Return the chance of one person by distance, as a manifest has it."""
     curve = fit_curve(counts)
     rounded = {
-        round(place, 5): float(f"{chance:.9g}")
-        for place, chance in zip(curve.distance, curve.chance, strict=True)
+        round(place, 5): float(f"{chance:.9g}") for place, chance in zip(curve.distance, curve.chance, strict=True)
     }
     return {"distance": [*rounded], "chance": [*rounded.values()], "pairs": curve.pairs}
 

@@ -125,9 +125,7 @@ def describe(package: str, advisory: Advisory, affected: Mapping[str, Any]) -> W
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("advisories", type=Path)
     pins = read_pins(CONSTRAINTS)
     advisories = list(read_advisories(parser.parse_args().advisories))

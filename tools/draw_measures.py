@@ -149,9 +149,7 @@ def make_reliability() -> Chart:
     rng = np.random.default_rng(4)
     odds = rng.normal(0, 2, 20_000)
     same = rng.random(len(odds)) < 1 / (1 + np.exp(-odds))
-    return reliability_chart(
-        {name: bin_by(1 / (1 + np.exp(-slope * odds)), same) for name, slope in SURENESS.items()}
-    )
+    return reliability_chart({name: bin_by(1 / (1 + np.exp(-slope * odds)), same) for name, slope in SURENESS.items()})
 
 
 def bin_by(probability: Numbers, same: Flags, bins: int = 10) -> tuple[Numbers, Numbers, Numbers, Numbers]:

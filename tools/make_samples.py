@@ -16,11 +16,7 @@ SAMPLES = Path(__file__).parent.parent / "samples"
 LONGEST = 640
 
 LINUX = ("--platform", "manylinux_2_28_x86_64", "--python-version", "3.11", "--implementation", "cp")
-PORTRAITS = (
-    "face_recognition==1.3.0",
-    "5e5efdd1686aa566af0d3cc1313b131e4b197657a8ffd03669e6d3fad92705ec",
-    SOURCE,
-)
+PORTRAITS = ("face_recognition==1.3.0", "5e5efdd1686aa566af0d3cc1313b131e4b197657a8ffd03669e6d3fad92705ec", SOURCE)
 ASTRONAUT = (
     "scikit-image==0.26.0",
     "74aa5518ccea28121f57a95374581d3b979839adc25bb03f289b1bc9b99c58af",

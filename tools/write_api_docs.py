@@ -18,12 +18,7 @@ from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
 
 PAGE = Path(__file__).parent.parent / "docs" / "api.md"
-TAGS = {
-    "look": "Pictures",
-    "people": "People",
-    "albums": "Albums",
-    "service": "The service",
-}
+TAGS = {"look": "Pictures", "people": "People", "albums": "Albums", "service": "The service"}
 HEAD = """# API
 
 *Generated from the service's own description by `python tools/write_api_docs.py`; a running service
@@ -64,15 +59,11 @@ def write_operation(name: str, operation: Schema) -> str:
     fields = body_of(operation)
     rows = [row_of(name, each["schema"], each["required"], where) for where, name, each in parameters]
     required = fields.get("required", [])
-    rows += [
-        row_of(name, each, name in required, "body") for name, each in fields.get("properties", {}).items()
-    ]
+    rows += [row_of(name, each, name in required, "body") for name, each in fields.get("properties", {}).items()]
     if rows:
         parts.append(table(("", "where", "type", "default", ""), rows))
     if fields:
-        parts.append(
-            "As JSON:\n\n" + block(operation["requestBody"]["content"]["application/json"]["example"])
-        )
+        parts.append("As JSON:\n\n" + block(operation["requestBody"]["content"]["application/json"]["example"]))
     parts.append(write_answers(operation["responses"]))
     return "\n\n".join(parts)
 
@@ -106,9 +97,7 @@ def code_of(value: Any) -> str:
 
 def write_answers(responses: Schema) -> str:
     """Return what is answered, and which errors there can be."""
-    good = [
-        f"`{status}` {what_of(answer)}" for status, answer in sorted(responses.items()) if int(status) < 400
-    ]
+    good = [f"`{status}` {what_of(answer)}" for status, answer in sorted(responses.items()) if int(status) < 400]
     bad = [f"`{status}`" for status in sorted(responses) if int(status) >= 400]
     lines = [f"Answer: {'; '.join(good)}"]
     if bad:
@@ -120,9 +109,7 @@ def what_of(answer: Schema) -> str:
     """Return what an answer holds."""
     content = answer.get("content", {})
     for kind, schema in content.items():
-        return (
-            type_of(schema["schema"]) if "schema" in schema else f"`{kind}`: {small(answer['description'])}"
-        )
+        return type_of(schema["schema"]) if "schema" in schema else f"`{kind}`: {small(answer['description'])}"
     return "nothing" if answer["description"] == "Successful Response" else small(answer["description"])
 
 
@@ -134,8 +121,7 @@ def small(words: str) -> str:
 def write_record(name: str, schema: Schema) -> str:
     """Return the section of one record."""
     rows: list[tuple[str, ...]] = [
-        (f"`{field}`", type_of(each), each.get("description", ""))
-        for field, each in schema["properties"].items()
+        (f"`{field}`", type_of(each), each.get("description", "")) for field, each in schema["properties"].items()
     ]
     parts = [f"### {name}", schema["description"], table(("", "type", ""), rows)]
     if "example" in schema:
@@ -169,9 +155,7 @@ def type_of(schema: Schema) -> str:
         return f"list of {type_of(schema['items'])}"
     if schema.get("format") == "binary":
         return "picture"
-    return {"string": "text", "integer": "whole number", "object": "object"}.get(kind, kind) + range_of(
-        schema
-    )
+    return {"string": "text", "integer": "whole number", "object": "object"}.get(kind, kind) + range_of(schema)
 
 
 def range_of(schema: Schema) -> str:

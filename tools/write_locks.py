@@ -94,12 +94,7 @@ def main() -> None:
     if lacking:
         raise SystemExit(f"constraints.txt does not pin {', '.join(lacking)}")
     locked = {name for name in pins if not name.startswith(UNLOCKED)}
-    parts = {
-        "core": locked & core,
-        "dev": locked & (dev - core),
-        "ci": locked & (ci - dev),
-        "others": locked - ci,
-    }
+    parts = {"core": locked & core, "dev": locked & (dev - core), "ci": locked & (ci - dev), "others": locked - ci}
     index = find_index()
     LOCKS.mkdir(exist_ok=True)
     for part, names in parts.items():

@@ -66,14 +66,8 @@ def applies(requirement: Requirement, extras: Iterable[str]) -> bool:
 def licence_of(package: Distribution) -> str:
     """Return the licence in the package's own words, "unknown" if it says nothing."""
     told = package.metadata
-    classes = [
-        line.rpartition(" :: ")[2] for line in told.get_all("Classifier") or [] if "License ::" in line
-    ]
-    words = [
-        *(told.get_all("License-Expression") or []),
-        " or ".join(classes),
-        *(told.get_all("License") or []),
-    ]
+    classes = [line.rpartition(" :: ")[2] for line in told.get_all("Classifier") or [] if "License ::" in line]
+    words = [*(told.get_all("License-Expression") or []), " or ".join(classes), *(told.get_all("License") or [])]
     return next((" ".join(word.split())[:200] for word in words if word.strip()), "unknown")
 
 
@@ -125,10 +119,7 @@ def make_sbom(packages: Mapping[str, Distribution]) -> dict[str, Any]:
         "specVersion": SPEC,
         "version": 1,
         "metadata": {"component": package_component(packages[ROOT])},
-        "components": [
-            *(package_component(package) for name, package in packages.items() if name != ROOT),
-            *weights,
-        ],
+        "components": [*(package_component(package) for name, package in packages.items() if name != ROOT), *weights],
         "dependencies": dependencies,
     }
 
@@ -141,9 +132,7 @@ def list_licences(packages: Mapping[str, Distribution]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--licences", action="store_true", help="print the licences instead")
     given = parser.parse_args()
     packages = find_packages()

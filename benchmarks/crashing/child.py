@@ -11,19 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crashing.model import (
-    GROUPED,
-    Copy,
-    People,
-    Pipeline,
-    Step,
-    apply,
-    choose,
-    follow,
-    pictures_of,
-    row_of,
-    was_done,
-)
+from crashing.model import GROUPED, Copy, People, Pipeline, Step, apply, choose, follow, pictures_of, row_of, was_done
 from sameface.cluster import cluster_embeddings
 from sameface.errors import LastFaceError, SamefaceError
 from sameface.gallery import Gallery

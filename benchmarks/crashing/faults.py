@@ -14,18 +14,7 @@ from typing import Any
 import numpy as np
 
 from crashing.child import see
-from crashing.model import (
-    WIDTH,
-    Copy,
-    People,
-    Pipeline,
-    Step,
-    apply,
-    find_nearest,
-    follow,
-    row_of,
-    was_done,
-)
+from crashing.model import WIDTH, Copy, People, Pipeline, Step, apply, find_nearest, follow, row_of, was_done
 from sameface.embed import unit_rows
 from sameface.gallery import Gallery
 from sameface.gallery.codes import REST
@@ -105,9 +94,7 @@ def words_of(people: People) -> set[str]:
     return people.keys() | {picture for pictures in people.values() for picture in pictures}
 
 
-def find_faults(
-    path: Path, allowed: list[People], gone: set[str], fresh: set[str]
-) -> tuple[People, list[str]]:
+def find_faults(path: Path, allowed: list[People], gone: set[str], fresh: set[str]) -> tuple[People, list[str]]:
     """Return who is enrolled in a gallery after a kill, and what is wrong with it.
 
     Args:
@@ -165,8 +152,7 @@ def check_answers(gallery: Gallery, people: People) -> list[str]:
     probes = np.stack([*enrolled, stranger[0]])
     wanted = find_nearest(people, probes)
     answers = [
-        [(each.name, each.distance) for each in answer.matches]
-        for answer in gallery.identify(probes, rule="rows")
+        [(each.name, each.distance) for each in answer.matches] for answer in gallery.identify(probes, rule="rows")
     ]
     return [] if all(map(is_alike, answers, wanted)) else [f"found were {answers}, wanted {wanted}"]
 
@@ -188,9 +174,7 @@ def check_file(path: Path) -> list[str]:
     idle = db.execute("SELECT id FROM pictures WHERE id NOT IN (SELECT picture_id FROM faces)").fetchall()
     db.close()
     faults = [] if checks == [("ok",)] else [f"the file is not sound: {checks}"]
-    return faults + [f"torn, without faces, without owners: {torn} {empty} {idle}"] * bool(
-        torn + empty + idle
-    )
+    return faults + [f"torn, without faces, without owners: {torn} {empty} {idle}"] * bool(torn + empty + idle)
 
 
 def check_index(path: Path) -> list[str]:
@@ -229,6 +213,4 @@ def find_traces(folder: Path, gone: set[str], fresh: set[str]) -> list[str]:
     pictures = {word for word in fresh if not NAMES.fullmatch(word.encode())}
     hashes = {word for word in pictures if word.encode() in data}
     rows = {word for word in pictures if row_of(word)[:PIECE].tobytes() in data}
-    return [f"a trace of {word}" for word in sorted(names & gone | hashes)] + [
-        f"a row of {word}" for word in rows
-    ]
+    return [f"a trace of {word}" for word in sorted(names & gone | hashes)] + [f"a row of {word}" for word in rows]

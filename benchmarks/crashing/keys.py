@@ -86,12 +86,7 @@ def choose(state: State, rng: random.Random, path: Path) -> tuple[str, State]:
         return rng.choice([("encrypt", replace(state, key=0)), ("upgrade", moved)])
     other = replace(state, key=(state.key + 1) % len(KEYS))
     return rng.choice(
-        [
-            ("rotate-key", other),
-            ("rotate-data-key", state),
-            ("decrypt", replace(state, key=None)),
-            ("upgrade", moved),
-        ]
+        [("rotate-key", other), ("rotate-data-key", state), ("decrypt", replace(state, key=None)), ("upgrade", moved)]
     )
 
 

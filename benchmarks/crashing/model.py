@@ -57,9 +57,7 @@ class Copy:
     @classmethod
     def make(cls, file: str, held: People, people: People) -> Copy:
         """Return a backup of which nothing was done since but what makes `people` of who it held."""
-        return cls(
-            file, held, people, {name: name for name in people}, {name: frozenset([name]) for name in people}
-        )
+        return cls(file, held, people, {name: name for name in people}, {name: frozenset([name]) for name in people})
 
     @property
     def expected(self) -> People:

@@ -16,9 +16,7 @@ from fuzzing.targets import TARGETS, Target
 from sameface.errors import SamefaceError
 
 MEGABYTE = 1_000_000
-ROOM = (
-    4_000 * MEGABYTE
-)  # of address space on top of what a process has at the start: the machine's own safety
+ROOM = 4_000 * MEGABYTE  # of address space on top of what a process has at the start: the machine's own safety
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,9 +123,7 @@ def lie_in_text(data: bytes, rng: random.Random) -> bytes:
 
 def lie_in_boxes(data: bytes, rng: random.Random) -> bytes:
     """Change a size or a field in the boxes of AVIF and HEIC, or in the chunks of WebP."""
-    names = list(
-        re.finditer(rb"ispe|iloc|ipco|ipma|pixi|irot|imir|auxC|iinf|iref|hvcC|av1C|VP8|ANMF|EXIF|ICCP", data)
-    )
+    names = list(re.finditer(rb"ispe|iloc|ipco|ipma|pixi|irot|imir|auxC|iinf|iref|hvcC|av1C|VP8|ANMF|EXIF|ICCP", data))
     if not names:
         return mutate(data, rng, data)
     at = rng.choice(names).start() + rng.choice((-4, 4, 8, 10, 12, 16))
@@ -143,9 +141,7 @@ def make_bomb(rng: random.Random) -> bytes:
     body = b"".join(packer.compress(bytes(min(left - start, 1 << 20))) for start in range(0, left, 1 << 20))
     body += packer.flush()
     head = struct.pack(">IIBBBBB", width, height, 8, form, 0, 0, 0)
-    return SIGNATURE + b"".join(
-        png_chunk(*chunk) for chunk in ((b"IHDR", head), (b"IDAT", body), (b"IEND", b""))
-    )
+    return SIGNATURE + b"".join(png_chunk(*chunk) for chunk in ((b"IHDR", head), (b"IDAT", body), (b"IEND", b"")))
 
 
 LIES: dict[str, Lie] = {

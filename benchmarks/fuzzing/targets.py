@@ -56,9 +56,7 @@ class Target(Protocol):
 class Pictures:
     """`read_image`, and `Detector.find` for what it lets through."""
 
-    detector: Detector = field(
-        default_factory=lambda: Detector(Model.load("centerface", threads=1), max_side=SIDE)
-    )
+    detector: Detector = field(default_factory=lambda: Detector(Model.load("centerface", threads=1), max_side=SIDE))
     seeds: list[seeds.Seed] = field(default_factory=seeds.make_seeds)
 
     def make(self, rng: random.Random) -> tuple[str, bytes]:
@@ -156,9 +154,7 @@ def make_gallery() -> bytes:
         with Gallery.open(path, Pipeline()) as gallery:
             for number, name in enumerate(("Ann", "Bob", "Cleo")):
                 rows = make_rows(2, number)
-                gallery.enroll(
-                    name, [Template(f"{name}{n}", box, 1.0, row, crop=crop) for n, row in enumerate(rows)]
-                )
+                gallery.enroll(name, [Template(f"{name}{n}", box, 1.0, row, crop=crop) for n, row in enumerate(rows)])
             gallery.keep_thresholds(THRESHOLDS)
         return path.read_bytes()
 
@@ -167,28 +163,11 @@ def with_wrong_value(original: bytes, rng: random.Random) -> bytes:
     """Return a gallery in which one column of one table holds something else."""
     db = sqlite3.connect(":memory:")
     db.deserialize(with_journal(original, 1))
-    tables = [
-        name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1")
-    ]
+    tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY 1")]
     table = rng.choice(tables)
     column = rng.choice([row[1] for row in db.execute(f"PRAGMA table_info('{table}')")])
     value = rng.choice(
-        (
-            None,
-            -1,
-            0,
-            1e308,
-            float("inf"),
-            2**62,
-            "",
-            "text",
-            "\ud7ff",
-            b"",
-            b"\0" * 31,
-            rng.randbytes(32),
-            "[]",
-            "{}",
-        )
+        (None, -1, 0, 1e308, float("inf"), 2**62, "", "text", "\ud7ff", b"", b"\0" * 31, rng.randbytes(32), "[]", "{}")
     )
     with db:
         db.execute("PRAGMA ignore_check_constraints = ON")
@@ -224,9 +203,7 @@ class Networks:
         path = folder / "given.onnx"
         path.write_bytes(data)
         sha256 = hashlib.sha256(data).hexdigest()
-        path.with_suffix(".toml").write_text(
-            re.sub(r'sha256 = ".*"', f'sha256 = "{sha256}"', EMBEDDER, count=1)
-        )
+        path.with_suffix(".toml").write_text(re.sub(r'sha256 = ".*"', f'sha256 = "{sha256}"', EMBEDDER, count=1))
         Embedder(Model.load(path, threads=1)).embed(np.zeros((1, 8, 8, 3), np.uint8))
         return "run"
 
@@ -284,9 +261,7 @@ def make_manifests() -> Files:
         if manifest.embedding is not None:
             manifest.embedding.thresholds.at_gallery(100)
 
-    shipped = [
-        (f"{name}.toml", path.with_suffix(".toml").read_bytes()) for name, path in list_shipped().items()
-    ]
+    shipped = [(f"{name}.toml", path.with_suffix(".toml").read_bytes()) for name, path in list_shipped().items()]
     return Files(read, [*shipped, ("given.toml", EMBEDDER.encode())])
 
 
@@ -309,9 +284,7 @@ def make_lists() -> Files:
     """Return lists of pairs in every format."""
 
     def read(path: Path) -> None:
-        reader = (
-            read_videos if path.name == "splits.txt" else lambda given, folder: read_pairs([given], folder)
-        )
+        reader = read_videos if path.name == "splits.txt" else lambda given, folder: read_pairs([given], folder)
         reader(path, path.parent)
 
     table = "a,b,same,fold,person_a,person_b\n" + "A/1.jpg,A/2.jpg,1,0,A,A\nA/1.jpg,B/1.jpg,0,1,A,B\n" * 3

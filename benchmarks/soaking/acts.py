@@ -16,17 +16,7 @@ from sameface.cluster import cluster_embeddings, same_picture_pairs
 from sameface.compare import squared_distances
 from sameface.recognizer import Recognizer
 from soaking.pictures import Picture
-from soaking.truth import (
-    DISTANCE,
-    Json,
-    People,
-    Truth,
-    check_face,
-    check_faces,
-    check_person,
-    close,
-    expect,
-)
+from soaking.truth import DISTANCE, Json, People, Truth, check_face, check_faces, check_person, close, expect
 
 TRIES = 5  # for an answer that says when to come again
 DECLARED = (429, 503)
@@ -98,9 +88,7 @@ async def detect(world: World) -> list[str]:
     if faults := wrong_status(answer, 200):
         return faults
     body = answer.json()
-    return expect("size", (body["width"], body["height"]), picture.size) + check_faces(
-        picture.faces, body["faces"]
-    )
+    return expect("size", (body["width"], body["height"]), picture.size) + check_faces(picture.faces, body["faces"])
 
 
 async def embed(world: World) -> list[str]:
@@ -230,6 +218,4 @@ def check_album(world: World, pictures: list[Picture], body: Json) -> list[str]:
         labels = cluster_embeddings(rows, threshold=threshold, cannot_link=pairs)
         for number, label in enumerate(labels.tolist()):
             groups.setdefault(label, set()).add(number)
-    return faults + expect(
-        "groups", sorted(map(sorted, body["groups"])), sorted(map(sorted, groups.values()))
-    )
+    return faults + expect("groups", sorted(map(sorted, body["groups"])), sorted(map(sorted, groups.values())))

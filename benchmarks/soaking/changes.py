@@ -124,9 +124,7 @@ async def note(world: World) -> list[str]:
         changed = replace(person, consent=f"form {world.rng.randrange(10**6)}")
         wish = {"consent": changed.consent}
         after = {**truth.now, name: changed}
-        return await change(
-            world, after, "PATCH", f"/v1/people/{person.number}", changed.answer(name), json=wish
-        )
+        return await change(world, after, "PATCH", f"/v1/people/{person.number}", changed.answer(name), json=wish)
 
 
 async def merge(world: World) -> list[str]:

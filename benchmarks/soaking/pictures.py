@@ -117,10 +117,7 @@ def draw_variants(count: int) -> Iterator[tuple[str, bytes]]:
             photograph = file.convert("RGB")
         for number in range(count):
             rng = random.Random(f"{path.stem} {number}")
-            yield (
-                f"{path.stem}-{number}.jpg",
-                encode(vary(photograph, rng), "JPEG", quality=rng.randint(60, 95)),
-            )
+            yield (f"{path.stem}-{number}.jpg", encode(vary(photograph, rng), "JPEG", quality=rng.randint(60, 95)))
 
 
 def vary(photograph: Pixels, rng: random.Random) -> Pixels:

@@ -100,9 +100,7 @@ class Truth:
         row: Embeddings = self.album.find(key[0]).rows[key[1]]
         return row
 
-    def compared(
-        self, people: People, *, by_face: bool
-    ) -> tuple[list[str], list[Embeddings], NDArray[np.float64]]:
+    def compared(self, people: People, *, by_face: bool) -> tuple[list[str], list[Embeddings], NDArray[np.float64]]:
         """Return what a probe is compared with: owners, rows, and the scale of each distance."""
         rows = {name: [self.row(key) for _, key in person.faces] for name, person in people.items()}
         if by_face:
@@ -113,18 +111,14 @@ class Truth:
         units: list[Embeddings] = [(mean / np.linalg.norm(mean)).astype(np.float32) for mean in means]
         return list(rows), units, 1 / self.thresholds.template_factors(counts)
 
-    def check_identified(
-        self, picture: Picture, wish: Mapping[str, Any], body: Json, people: People
-    ) -> list[str]:
+    def check_identified(self, picture: Picture, wish: Mapping[str, Any], body: Json, people: People) -> list[str]:
         """Return what is wrong with an answer of identify."""
         names, known, scale = self.compared(people, by_face=wish["k"] > 1)
         limit = self.thresholds.at_gallery(len(names), wish["far"])
         threshold, far = limit.distance, limit.fpir
         faults = check_faces(picture.faces, body["faces"])
         if faults or not names:
-            return faults or expect(
-                "matches", [face["matches"] for face in body["faces"]], [[]] * len(picture.faces)
-            )
+            return faults or expect("matches", [face["matches"] for face in body["faces"]], [[]] * len(picture.faces))
         table = np.minimum(squared_distances(picture.rows, np.stack(known)) * scale, 4)
         for face, distances in zip(body["faces"], table, strict=True):
             near = sorted(zip(map(float, distances), names, strict=True))
@@ -135,9 +129,7 @@ class Truth:
         return faults
 
 
-def check_matches(
-    near: list[tuple[float, str]], threshold: float, wish: Mapping[str, Any], face: Json
-) -> list[str]:
+def check_matches(near: list[tuple[float, str]], threshold: float, wish: Mapping[str, Any], face: Json) -> list[str]:
     """Return what is wrong with who a face is said to be.
 
     Args:
@@ -215,6 +207,4 @@ def merged(people: People, source: str, into: str) -> dict[str, Enrolled]:
     """Return who is enrolled once one person's faces have moved to another."""
     gone, kept = people[source], people[into]
     note = gone.consent if kept.consent is None else kept.consent
-    return without(people, source) | {
-        into: replace(kept, faces=tuple(sorted(kept.faces + gone.faces)), consent=note)
-    }
+    return without(people, source) | {into: replace(kept, faces=tuple(sorted(kept.faces + gone.faces)), consent=note)}

@@ -77,15 +77,7 @@ HOMES = {
     "model": ("Model",),
     "recognizer": ("Recognizer",),
     "template": ("Template",),
-    "video": (
-        "Timeline",
-        "Track",
-        "Video",
-        "VideoSearch",
-        "Watcher",
-        "annotate_video",
-        "identify_video",
-    ),
+    "video": ("Timeline", "Track", "Video", "VideoSearch", "Watcher", "annotate_video", "identify_video"),
 }
 
 

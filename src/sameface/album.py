@@ -151,15 +151,12 @@ def to_html(groups: dict[str, list[AlbumFace]]) -> str:
     sections = []
     for name, members in groups.items():
         images = "".join(
-            f'<img src="{face.thumbnail}" title="{html.escape(str(face.picture))}" alt="">'
-            for face in members[:SHOWN]
+            f'<img src="{face.thumbnail}" title="{html.escape(str(face.picture))}" alt="">' for face in members[:SHOWN]
         )
         title = f"<h2>{html.escape(name)} <span>{len(members)}</span></h2>"
         sections.append(f"<section>{title}<div>{images}</div></section>")
     faces = sum(len(members) for members in groups.values())
-    return PAGE.format(
-        title=f"{faces} faces, {len(groups)} people", size=THUMBNAIL, sections="\n".join(sections)
-    )
+    return PAGE.format(title=f"{faces} faces, {len(groups)} people", size=THUMBNAIL, sections="\n".join(sections))
 
 
 def thumbnail(crop: Image) -> str:

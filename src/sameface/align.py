@@ -79,6 +79,4 @@ def cut(image: Image, place: Affine, size: int) -> Image:
         region = region.reduce(factor)
         matrix = matrix / factor
     bilinear = PIL.Image.Resampling.BILINEAR
-    return np.asarray(
-        region.transform((size, size), PIL.Image.Transform.AFFINE, tuple(matrix.ravel()), bilinear)
-    )
+    return np.asarray(region.transform((size, size), PIL.Image.Transform.AFFINE, tuple(matrix.ravel()), bilinear))

@@ -135,9 +135,7 @@ def shrink(image: Image, side: int) -> tuple[NDArray[np.uint8], NDArray[np.float
     new_width, new_height = max(1, round(width * factor)), max(1, round(height * factor))
     if factor < 1:
         picture = PIL.Image.fromarray(image)
-        image = np.asarray(
-            picture.resize((new_width, new_height), PIL.Image.Resampling.BILINEAR, reducing_gap=2.0)
-        )
+        image = np.asarray(picture.resize((new_width, new_height), PIL.Image.Resampling.BILINEAR, reducing_gap=2.0))
     padded = np.zeros((1, round_up(new_height), round_up(new_width), 3), np.uint8)
     padded[0, :new_height, :new_width] = image
     return padded, np.array([new_width / width, new_height / height], np.float32)

@@ -49,9 +49,7 @@ def draw_faces(image: Image, faces: Sequence[Face], labels: Sequence[str], known
     return np.asarray(picture)
 
 
-def draw_face(
-    pen: PIL.ImageDraw.ImageDraw, face: Face, label: str, colour: tuple[int, int, int], line: int
-) -> None:
+def draw_face(pen: PIL.ImageDraw.ImageDraw, face: Face, label: str, colour: tuple[int, int, int], line: int) -> None:
     """Draw one face with lines of `line` pixels."""
     left, top, right, bottom = face.box.tolist()
     pen.rectangle((left, top, right, bottom), outline=colour, width=line)

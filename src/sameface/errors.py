@@ -142,8 +142,7 @@ class SeveralFacesError(FaceError):
     def __init__(self, name: str, faces: Sequence[Face]) -> None:
         listed = "; ".join(f"{number}: {face}" for number, face in enumerate(faces))
         super().__init__(
-            f"{len(faces)} faces found in {name}, wanted one: "
-            f"choose 'largest', 'first' or a number ({listed})"
+            f"{len(faces)} faces found in {name}, wanted one: choose 'largest', 'first' or a number ({listed})"
         )
         self.name = name
         self.faces = tuple(faces)
@@ -206,8 +205,7 @@ class ThresholdError(SamefaceError):
 
     def __init__(self, asked: float, smallest: float, largest: float, what: str) -> None:
         super().__init__(
-            f"no threshold is known for {what} {asked:g}: "
-            f"the calibration supports {smallest:.2g} to {largest:.2g}"
+            f"no threshold is known for {what} {asked:g}: the calibration supports {smallest:.2g} to {largest:.2g}"
         )
         self.asked = asked
         self.smallest = smallest
@@ -338,8 +336,7 @@ class WorkersError(BatchError):
 
     def __init__(self, workers: int) -> None:
         super().__init__(
-            f"one of {workers} worker processes ended before it began: "
-            "is there memory enough? try fewer --workers"
+            f"one of {workers} worker processes ended before it began: is there memory enough? try fewer --workers"
         )
         self.workers = workers
 
@@ -476,8 +473,7 @@ class SealError(GalleryError):
 
     def __init__(self, path: str, place: str) -> None:
         super().__init__(
-            f"gallery {path!r}: the encrypted {place} is damaged, or was moved there from elsewhere: "
-            "take a backup"
+            f"gallery {path!r}: the encrypted {place} is damaged, or was moved there from elsewhere: take a backup"
         )
         self.path = path
         self.place = place

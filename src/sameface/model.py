@@ -67,9 +67,7 @@ class Model:
 
     def __reduce__(self) -> tuple[Callable[[Path, int | None], Model], tuple[Path, int | None]]:
         if self._file is None:
-            raise TypeError(
-                f"weights {self.manifest.name!r} were not loaded from a file, so there is none to open"
-            )
+            raise TypeError(f"weights {self.manifest.name!r} were not loaded from a file, so there is none to open")
         return reopen, self._file
 
     @property
@@ -111,9 +109,7 @@ def find_weights(weights: str | Path) -> Path:
         return path
     known = list_weights()
     if str(weights) not in known:
-        fault = (
-            "a folder (SAMEFACE_WEIGHTS_FOLDER names that of added weights)" if path.is_dir() else "unknown"
-        )
+        fault = "a folder (SAMEFACE_WEIGHTS_FOLDER names that of added weights)" if path.is_dir() else "unknown"
         reason = f"{fault}: give the path of an .onnx file, or one of {sorted(known)}"
         raise WeightsError(str(weights), reason)
     return known[str(weights)]
@@ -185,9 +181,7 @@ def open_session(data: bytes, name: str, threads: int | None) -> onnxruntime.Inf
         options.intra_op_num_threads = threads
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
     providers = [provider for provider in wanted if provider in onnxruntime.get_available_providers()]
-    fallback = int(
-        len(providers) > 1
-    )  # to the processor; without one it would print what it gave up, and try again
+    fallback = int(len(providers) > 1)  # to the processor; without one it would print what it gave up, and try again
     try:
         session = onnxruntime.InferenceSession(data, options, providers=providers, enable_fallback=fallback)
     except NETWORK_ERRORS as error:

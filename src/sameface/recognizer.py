@@ -152,12 +152,7 @@ class Recognizer:
         return chosen, self.embedder.embed(crops)[0]
 
     def template(
-        self,
-        image: ImageSource,
-        *,
-        face: Choice = "only",
-        keep_crop: bool = False,
-        min_quality: float = 0,
+        self, image: ImageSource, *, face: Choice = "only", keep_crop: bool = False, min_quality: float = 0
     ) -> Template:
         """Return one face of a picture, ready to be enrolled in a gallery.
 
@@ -182,12 +177,7 @@ class Recognizer:
         )
 
     def verify(
-        self,
-        a: ImageSource,
-        b: ImageSource,
-        *,
-        far: float = 1e-3,
-        face: Choice | tuple[Choice, Choice] = "only",
+        self, a: ImageSource, b: ImageSource, *, far: float = 1e-3, face: Choice | tuple[Choice, Choice] = "only"
     ) -> Decision:
         """Decide whether two pictures show the same person.
 

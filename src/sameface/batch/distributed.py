@@ -62,9 +62,7 @@ def embed_on_ray(
 class Block:
     """Some thousand pictures that go through the cluster together."""
 
-    def __init__(
-        self, ray: Any, pictures: Sequence[Picture], finder: Finder, workers: int, journal: Journal
-    ) -> None:
+    def __init__(self, ray: Any, pictures: Sequence[Picture], finder: Finder, workers: int, journal: Journal) -> None:
         self._ray = ray
         self._pictures = pictures
         self._finder = finder
@@ -207,9 +205,7 @@ class Searcher:
 
     def __call__(self, rows: Rows) -> Rows:
         """Return what is found in pictures."""
-        return answer_rows(
-            rows, [self._find(*pair) for pair in zip(rows["picture"], rows["sha256"], strict=True)]
-        )
+        return answer_rows(rows, [self._find(*pair) for pair in zip(rows["picture"], rows["sha256"], strict=True)])
 
     def _find(self, packed: bytes, sha256: str) -> Outcome:
         name, read = pickle.loads(packed)  # noqa: S301, from our own run

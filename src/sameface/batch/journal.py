@@ -106,9 +106,7 @@ class Journal:
 
     def keep(self, pipeline: str, sha256: str, found: Found) -> None:
         """Remember what was found in a content."""
-        self._ask(
-            "INSERT OR REPLACE INTO found VALUES (?, ?, ?, ?, ?, ?, ?, ?)", pipeline, sha256, *pack(found)
-        )
+        self._ask("INSERT OR REPLACE INTO found VALUES (?, ?, ?, ?, ?, ?, ?, ?)", pipeline, sha256, *pack(found))
 
     def begin(self) -> None:
         """Forget the order of the run before."""

@@ -133,9 +133,7 @@ def list_tar(source: Path) -> Iterator[Picture]:
         yield broken(source, f"damaged or unreadable tar file{where} ({tell(error)})")
 
 
-def open_member(
-    source: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, name: str
-) -> Callable[[], bytes]:
+def open_member(source: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> Callable[[], bytes]:
     """Return what reads a file inside a tar file: by its place, or in turn if it is compressed."""
     if member.size > MAX_BYTES:
         return partial(refuse_large, name, member.size)

@@ -189,8 +189,7 @@ def serve_jobs(finder: Finder, line: connection.Connection[Outcome | None, tuple
 
 
 def read_jobs(
-    line: connection.Connection[Outcome | None, tuple[bytes, str]],
-    inbox: queue.SimpleQueue[tuple[bytes, str] | None],
+    line: connection.Connection[Outcome | None, tuple[bytes, str]], inbox: queue.SimpleQueue[tuple[bytes, str] | None]
 ) -> None:
     """Put what comes on the line into the inbox, and None at its end."""
     while True:

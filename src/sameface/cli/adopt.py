@@ -176,9 +176,7 @@ def check_samples(recognizer: Recognizer, folder: Path) -> tuple[float, float]:
     return farthest, nearest
 
 
-def calibrated(
-    table: dict[str, Any], thresholds: Thresholds, curve: ProbabilityCurve | None
-) -> dict[str, Any]:
+def calibrated(table: dict[str, Any], thresholds: Thresholds, curve: ProbabilityCurve | None) -> dict[str, Any]:
     """Return the tables of a manifest with a calibration in them."""
     columns: Sequence[tuple[float, float, int]] = list(
         zip(thresholds.far, thresholds.distance, thresholds.pairs, strict=True)

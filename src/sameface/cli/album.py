@@ -105,8 +105,7 @@ def gather_faces(results: Iterable[Result], dimension: int) -> tuple[list[AlbumF
             continue
         picture = Path(result.picture.name)
         faces += [
-            AlbumFace(picture, face, thumbnail(crop))
-            for face, crop in zip(found.faces, found.crops, strict=True)
+            AlbumFace(picture, face, thumbnail(crop)) for face, crop in zip(found.faces, found.crops, strict=True)
         ]
         rows.append(found.rows)
         if len(faces) > MOST:

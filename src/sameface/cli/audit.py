@@ -113,15 +113,12 @@ def verify(
     for name, verdict in verdicts.items():
         if as_json:
             facts = {"entries": verdict.entries, "holds": verdict.fault is None, "fault": verdict.fault}
-            print_json(
-                {"chain": name} | facts | {"head": verdict.head, "unfinished": list(verdict.unfinished)}
-            )
+            print_json({"chain": name} | facts | {"head": verdict.head, "unfinished": list(verdict.unfinished)})
         else:
             click.echo(f"{name}: {in_words(verdict)}")
     for hashed in sorted(unseen):
         click.echo(
-            f"expected, and in none of the chains: {hashed}; it was made anew, or the entry went by age",
-            err=True,
+            f"expected, and in none of the chains: {hashed}; it was made anew, or the entry went by age", err=True
         )
     finish([], 1 if unseen or any(verdict.fault for verdict in verdicts.values()) else 0)
 

@@ -39,9 +39,7 @@ def check(*, path: str, as_json: bool, keys: Keys) -> None:
     for words in report.unchecked:
         click.echo(f"not checked: {words}", err=True)
     if not report.faults and not as_json:
-        click.echo(
-            f"{path}: {count(report.people, 'person', 'people')}, {count(report.faces, 'face')}, no faults"
-        )
+        click.echo(f"{path}: {count(report.people, 'person', 'people')}, {count(report.faces, 'face')}, no faults")
     finish([], 1 if report.faults else 0)
 
 
@@ -61,9 +59,7 @@ def backup(*, path: str, output: str, as_json: bool, keys: Keys) -> None:
         print_json(asdict(made))
     else:
         held = f"{count(made.people, 'person', 'people')}, {count(made.faces, 'face')}"
-        click.echo(
-            f"{made.path}: {held}, {'' if made.encrypted else 'not '}encrypted; last receipt {made.head}"
-        )
+        click.echo(f"{made.path}: {held}, {'' if made.encrypted else 'not '}encrypted; last receipt {made.head}")
         print_faults(made.faults, as_json=False)
     finish([], 1 if made.faults else 0)
 
@@ -124,9 +120,7 @@ def read_history(path: str, access_path: str | None, origin: str) -> History | N
             raise AccessFileError(place, "there is no such file")
         return None
     with opened(path, access_path) as access:
-        entries = [
-            entry for entry in access.entries(MOST_ENTRIES) if entry.person and entry.person[0] == origin
-        ]
+        entries = [entry for entry in access.entries(MOST_ENTRIES) if entry.person and entry.person[0] == origin]
     changes = tuple(change for change in map(change_of, entries) if change is not None)
     return History(changes, max((number for entry in entries for number in numbers_of(entry)), default=0))
 

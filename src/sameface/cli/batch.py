@@ -19,12 +19,7 @@ from sameface.cli import BadInputError
 from sameface.cli.options import Command, recognizer_options
 from sameface.cli.output import count
 
-COLUMNS = (
-    "{task.description}",
-    rich.progress.BarColumn(),
-    "{task.completed} of {task.total}",
-    "{task.fields[told]}",
-)
+COLUMNS = ("{task.description}", rich.progress.BarColumn(), "{task.completed} of {task.total}", "{task.fields[told]}")
 
 
 def batch_options(command: Command) -> Command:
@@ -122,11 +117,7 @@ def follow(
     with (
         closing(results),
         rich.progress.Progress(
-            *COLUMNS,
-            rich.progress.TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=whole < 2,
+            *COLUMNS, rich.progress.TimeRemainingColumn(), console=console, transient=True, disable=whole < 2
         ) as bar,
     ):
         task = bar.add_task("pictures", total=whole, told="")

@@ -35,9 +35,7 @@ from sameface.gallery.keys import Keys
 )
 @key_options
 @measuring_options
-def calibrate(
-    *, run: Run, folder: Path, far: float, gallery_size: int | None, save: str | None, keys: Keys
-) -> None:
+def calibrate(*, run: Run, folder: Path, far: float, gallery_size: int | None, save: str | None, keys: Keys) -> None:
     """Find the threshold for a false-accept rate on the pictures of PEOPLE_FOLDER, one folder per person.
 
     It is refused where fewer than 30 false accepts would stand behind the rate. With --save GALLERY,
@@ -46,9 +44,7 @@ def calibrate(
     """
     people, failures, facts = embed_folder(run, folder)
     words = facts["pictures"]
-    found = find_threshold(
-        people.rows, people.person, far=far, words=words, repeats=run.repeats, seed=run.seed
-    )
+    found = find_threshold(people.rows, people.person, far=far, words=words, repeats=run.repeats, seed=run.seed)
     first = split_people(people.person, seed=run.seed)
     halves = [people.pick(part) for part in (first, ~first)]
     reliability = check_reliability([(half.rows, half.person) for half in halves])

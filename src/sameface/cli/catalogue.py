@@ -98,10 +98,7 @@ def describe(entry: Entry) -> str:
         f"  licence: {facts['licence']} {facts.get('licence_url', '')}".rstrip(),
         f"  publisher: {facts['publisher']}",
         f"  trained on: {facts['training_data']}",
-        *(
-            f"  file: {file.url or file.name}, {f'{file.size:,}' if file.size else '?'} bytes"
-            for file in entry.files
-        ),
+        *(f"  file: {file.url or file.name}, {f'{file.size:,}' if file.size else '?'} bytes" for file in entry.files),
         *(f"  {measure}: {100 * part:.1f} %" for measure, part in facts.get("accuracy", {}).items()),
         *(f"  {line}" for line in facts.get("note", "").splitlines()),
     ]

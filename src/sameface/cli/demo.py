@@ -38,10 +38,7 @@ def demo(*, recognizer: Recognizer, output: str) -> None:
     """Find, compare, enroll, identify and cluster the faces of the sample photographs."""
     samples = {path.stem: read_image(path) for path in find_pictures(samples_folder())}
     show_verification(recognizer, samples)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Gallery.open(Path(folder, "demo.db"), recognizer) as gallery,
-    ):
+    with tempfile.TemporaryDirectory() as folder, Gallery.open(Path(folder, "demo.db"), recognizer) as gallery:
         enroll_samples(recognizer, gallery, samples)
         picture, faces, answers = identify_group(recognizer, gallery, samples)
     show_clusters(recognizer, samples)

@@ -32,17 +32,12 @@ PACKAGES = (
 @click.command()
 @click.option("--tune", is_flag=True, help="Time every embedder on 1, 2, 4 ... cores; say what is fastest.")
 @click.option(
-    "--gallery",
-    "gallery_path",
-    callback=warn_of_others,
-    help="Also open a gallery, with the keys that it needs.",
+    "--gallery", "gallery_path", callback=warn_of_others, help="Also open a gallery, with the keys that it needs."
 )
 @key_options
 @json_option
 @recognizer_options
-def doctor(
-    *, recognizer: Recognizer, tune: bool, gallery_path: str | None, keys: Keys, as_json: bool
-) -> None:
+def doctor(*, recognizer: Recognizer, tune: bool, gallery_path: str | None, keys: Keys, as_json: bool) -> None:
     """Check the installation: versions, weights, processors, and how long one face takes.
 
     --tune changes nothing: it tells which options to give.
@@ -152,6 +147,4 @@ def version_of(package: str) -> str | None:
 def describe(model: Model) -> str:
     """Return what a weights file is and where it runs."""
     facts = model.manifest
-    return (
-        f"sha-256 {facts.sha256[:12]}… checked, licence {facts.licence}, runs on {', '.join(model.providers)}"
-    )
+    return f"sha-256 {facts.sha256[:12]}… checked, licence {facts.licence}, runs on {', '.join(model.providers)}"

@@ -10,13 +10,7 @@ from sameface.cli.options import gallery_argument, gallery_file_argument
 from sameface.cli.output import count, warn
 from sameface.cli.unlock import ENCRYPTION, encryption_option, find_key, key_path
 from sameface.gallery import Gallery
-from sameface.gallery.encryption import (
-    KeyChange,
-    decrypt_gallery,
-    encrypt_gallery,
-    rotate_data_key,
-    rotate_key,
-)
+from sameface.gallery.encryption import KeyChange, decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
 from sameface.gallery.keys import Key, KeyFile, KeySource, write_key
 
 

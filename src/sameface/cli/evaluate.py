@@ -26,13 +26,7 @@ from sameface.evaluation.holdout_report import report_holdout
 from sameface.evaluation.identification import evaluate_identification
 from sameface.evaluation.identification_report import report_identification
 from sameface.evaluation.pairs import evaluate_pairs, judge
-from sameface.evaluation.pairs_report import (
-    SHOWN_ERRORS,
-    report_pairs,
-    score_pairs,
-    show_errors,
-    worst_errors,
-)
+from sameface.evaluation.pairs_report import SHOWN_ERRORS, report_pairs, score_pairs, show_errors, worst_errors
 from sameface.evaluation.people import PeopleSet
 from sameface.evaluation.pictures import FRAMES, Collection, compare_pairs, enroll_video
 from sameface.evaluation.protocols import Pair, deal_folds, read_pairs, read_slices, read_videos, slice_pairs
@@ -47,9 +41,7 @@ def slices_of_lists(command: Command) -> Command:
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         help="A CSV file with the columns person and --slice-by.",
     )
-    column: Callable[[Any], Command] = click.option(
-        "--slice-by", help="A column of the CSV list, or of --slices."
-    )
+    column: Callable[[Any], Command] = click.option("--slice-by", help="A column of the CSV list, or of --slices.")
     return column(slices(command))
 
 
@@ -62,9 +54,7 @@ def evaluate() -> None:
 
 
 @evaluate.command()
-@click.argument(
-    "lists", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
+@click.argument("lists", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--pictures",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -92,9 +82,7 @@ def pairs(*, run: Run, lists: tuple[Path, ...], pictures: Path | None, **choices
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Where the folders of frames are; by default beside the list.",
 )
-@click.option(
-    "--frames", default=FRAMES, show_default=True, type=click.IntRange(min=1), help="Of each video."
-)
+@click.option("--frames", default=FRAMES, show_default=True, type=click.IntRange(min=1), help="Of each video.")
 @slices_of_lists
 @measuring_options
 def ytf(*, run: Run, listed: Path, videos: Path | None, frames: int, **choices: Any) -> None:
@@ -129,9 +117,7 @@ def read_sliced(
         raise click.UsageError("--slice-by needs CSV lists, or --slices")
     listed = read(slice_column=own_column)
     if len(listed) < 2:
-        raise ProtocolError(
-            str(lists[0]), "it has one pair: the threshold to judge it must come from another"
-        )
+        raise ProtocolError(str(lists[0]), "it has one pair: the threshold to judge it must come from another")
     dealt = deal_folds(listed)
     if slices is None or slice_by is None:
         return dealt
@@ -181,15 +167,9 @@ def holdout(*, run: Run, folder: Path, **choices: Any) -> None:
     help="How many people to enroll; may be given several times. By default 10, 100, 1000 and so on.",
 )
 @click.option(
-    "--per-person",
-    default=1,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="Pictures enrolled of each.",
+    "--per-person", default=1, show_default=True, type=click.IntRange(min=1), help="Pictures enrolled of each."
 )
-@click.option(
-    "--draws", default=10, show_default=True, type=click.IntRange(min=1), help="Galleries per size."
-)
+@click.option("--draws", default=10, show_default=True, type=click.IntRange(min=1), help="Galleries per size.")
 @slice_options
 @measuring_options
 def identification(
@@ -248,8 +228,7 @@ def clusters(*, run: Run, folder: Path, far: float | None, **choices: Any) -> No
     threshold = run.recognizer.thresholds.at_album(len(people.rows), far)
     parts = {"": people} | split_people(people, slices, choices)
     chosen = {
-        name: measure_groups(part, threshold, repeats=run.repeats, seed=run.seed)
-        for name, part in parts.items()
+        name: measure_groups(part, threshold, repeats=run.repeats, seed=run.seed) for name, part in parts.items()
     }
     sweep = sweep_thresholds(people.rows, people.person)
     report = report_clusters(facts, people, chosen.pop(""), sweep, slices=chosen)

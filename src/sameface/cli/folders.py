@@ -64,7 +64,5 @@ def split_people(people: PeopleSet, slices: dict[str, str], choices: dict[str, A
         ProtocolError: The slices are of other people.
     """
     if slices and not slices.keys() & set(people.names):
-        raise ProtocolError(
-            str(choices["slices"]), f"it names nobody of the folder, such as {people.names[0]!r}"
-        )
+        raise ProtocolError(str(choices["slices"]), f"it names nobody of the folder, such as {people.names[0]!r}")
     return people.split(slices) if slices else {}

@@ -22,9 +22,7 @@ from sameface.gallery.receipts import NOT_COVERED, describe
 @click.option("--face", type=int, help="Delete only the face of this number, as `gallery check` tells it.")
 @click.option("--expired", is_flag=True, help="Delete everybody whose time is over.")
 @click.option(
-    "--yes",
-    is_flag=True,
-    help="Do not ask. With --expired: also delete where a wrong clock may be the cause.",
+    "--yes", is_flag=True, help="Do not ask. With --expired: also delete where a wrong clock may be the cause."
 )
 @gallery_option
 @cache_option

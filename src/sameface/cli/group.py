@@ -89,9 +89,7 @@ def check_output(output: Path) -> None:
         import_pyarrow()
 
 
-def choose_threshold(
-    recognizer: Recognizer, size: int, *, far: float | None, threshold: float | None
-) -> float:
+def choose_threshold(recognizer: Recognizer, size: int, *, far: float | None, threshold: float | None) -> float:
     """Return the threshold to group so many faces with."""
     return recognizer.thresholds.at_album(size, far) if threshold is None else threshold
 
@@ -183,9 +181,7 @@ def write_groups(path: Path, columns: Columns, signature: str) -> None:
                 np.savez(file, **arrays)
             return
         pieces = (slice(low, low + ROWS) for low in range(0, max(len(columns["group"]), 1), ROWS))
-        tables = (
-            to_arrow({name: values[piece] for name, values in columns.items()}, signature) for piece in pieces
-        )
+        tables = (to_arrow({name: values[piece] for name, values in columns.items()}, signature) for piece in pieces)
         first = next(tables)
         with import_pyarrow().parquet.ParquetWriter(part, first.schema) as writer:
             writer.write_table(first)

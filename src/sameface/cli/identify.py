@@ -11,15 +11,7 @@ import click
 
 from sameface.cli.answers import answer_record, describe, print_rule
 from sameface.cli.options import every_option, far_option, gallery_option, json_option, recognizer_options
-from sameface.cli.output import (
-    each,
-    face_record,
-    finish,
-    list_pictures,
-    open_source,
-    print_json,
-    print_table,
-)
+from sameface.cli.output import each, face_record, finish, list_pictures, open_source, print_json, print_table
 from sameface.cli.unlock import key_options
 from sameface.face import Face
 from sameface.gallery import Gallery, Identification
@@ -56,13 +48,7 @@ VIDEOS = frozenset(f".{ending}" for ending in ENDINGS.split())
 @far_option
 @json_option
 @recognizer_options
-def identify(
-    *,
-    recognizer: Recognizer,
-    pictures: tuple[str, ...],
-    gallery_path: str,
-    **choices: Any,
-) -> None:
+def identify(*, recognizer: Recognizer, pictures: tuple[str, ...], gallery_path: str, **choices: Any) -> None:
     """Name every face in PICTURES (files, folders, or - for stdin), or reject it as a stranger.
 
     A file whose name ends as that of a video, such as .mp4, is one: everybody who comes into sight is named
@@ -96,11 +82,7 @@ def identify(
 
 
 def tell_pictures(
-    pictures: Sequence[str],
-    recognizer: Recognizer,
-    gallery: Gallery,
-    choices: dict[str, Any],
-    failures: list[str],
+    pictures: Sequence[str], recognizer: Recognizer, gallery: Gallery, choices: dict[str, Any], failures: list[str]
 ) -> int:
     """Tell who is in each picture, and return how many faces were named."""
     search = {name: choices[name] for name in ("k", "far", "closed_set", "rule")}
@@ -116,8 +98,7 @@ def tell_pictures(
         named += sum(answer.name is not None for _, answer in answers)
         if choices["as_json"]:
             records = [
-                face_record(number, face) | answer_record(answer)
-                for number, (face, answer) in enumerate(answers)
+                face_record(number, face) | answer_record(answer) for number, (face, answer) in enumerate(answers)
             ]
             print_json({"picture": picture, "faces": records})
         table += [(picture, number, *describe(answer)) for number, (_, answer) in enumerate(answers)]

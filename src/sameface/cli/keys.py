@@ -55,9 +55,7 @@ def list_keys(*, gallery_path: str, access_path: str | None, as_json: bool) -> N
     """List the keys that hold, without the keys themselves."""
     with opened(gallery_path, access_path) as access:
         found = access.keys()
-    rows = [
-        (key.name, key.role, datetime.fromtimestamp(key.made, UTC).isoformat(" ", "seconds")) for key in found
-    ]
+    rows = [(key.name, key.role, datetime.fromtimestamp(key.made, UTC).isoformat(" ", "seconds")) for key in found]
     if as_json:
         for name, role, made in rows:
             print_json({"name": name, "role": role, "made": made})

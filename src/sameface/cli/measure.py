@@ -37,11 +37,7 @@ SHARED = (
         type=click.Path(dir_okay=False),
         help="Write one HTML file with tables and plots, and its numbers beside it as .json.",
     ),
-    click.option(
-        "--show-faces",
-        is_flag=True,
-        help="Show pairs judged wrongly in the report: people's faces.",
-    ),
+    click.option("--show-faces", is_flag=True, help="Show pairs judged wrongly in the report: people's faces."),
     click.option("--compare", type=click.Path(exists=True, dir_okay=False), help="The .json of another run."),
     click.option("--seed", default=0, show_default=True, help="For every random draw."),
     click.option(
@@ -139,9 +135,7 @@ def check_report(path: Path, compare: str | None) -> None:
     if importlib.util.find_spec("matplotlib") is None:
         raise click.UsageError("--report needs Matplotlib: pip install 'sameface[evaluate]'")
     if path.suffix == ".json":
-        raise click.UsageError(
-            "--report is a page: its numbers go beside it, give it a name that ends in .html"
-        )
+        raise click.UsageError("--report is a page: its numbers go beside it, give it a name that ends in .html")
     if not path.absolute().parent.is_dir():
         raise click.UsageError(f"--report: there is no folder {str(path.parent)!r}")
     if compare is not None and path.with_suffix(".json").absolute() == Path(compare).absolute():

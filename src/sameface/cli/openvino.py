@@ -76,9 +76,7 @@ class Converter:
         for layer in self.layers:
             nodes.extend(self.nodes_of(layer))
         nodes.append(self.helper.make_node("Flatten", [last], ["y"]))
-        ends = [
-            self.helper.make_tensor_value_info(name, 1, of) for name, of in (("x", shape), ("y", ["n", None]))
-        ]
+        ends = [self.helper.make_tensor_value_info(name, 1, of) for name, of in (("x", shape), ("y", ["n", None]))]
         graph = self.helper.make_graph(nodes, "network", ends[:1], ends[1:], self.tensors)
         opset = self.helper.make_opsetid("", OPSET)
         return self.helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)

@@ -65,9 +65,7 @@ quality_option = click.option(
     help="Refuse a face of less quality, as `sameface detect --json` tells it; 0 takes every face.",
 )
 far_option = click.option(
-    "--far",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="The false-accept rate to allow.",
+    "--far", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="The false-accept rate to allow."
 )
 
 
@@ -170,9 +168,7 @@ class FaceChoice(click.ParamType[Choice]):
         return self.fail(f"{value!r} is not 'only', 'largest', 'first' or a number", param, ctx)
 
 
-def pair_choices(
-    _ctx: click.Context, _param: click.Parameter, given: tuple[Choice, ...]
-) -> tuple[Choice, Choice]:
+def pair_choices(_ctx: click.Context, _param: click.Parameter, given: tuple[Choice, ...]) -> tuple[Choice, Choice]:
     """Return the choice for A and that for B: one that was given alone is for both."""
     if len(given) > 2:
         raise click.BadParameter("give it once for both pictures, or twice: for A, then for B")

@@ -39,9 +39,7 @@ def open_source(path: str) -> str | bytes:
     return sys.stdin.buffer.read() if path == "-" else path
 
 
-def each(
-    items: Sequence[Item], work: Callable[[Item], Result], failures: list[str]
-) -> Iterator[tuple[Item, Result]]:
+def each(items: Sequence[Item], work: Callable[[Item], Result], failures: list[str]) -> Iterator[tuple[Item, Result]]:
     """Yield every item with what `work` made of it; the message of a bad picture goes to `failures` instead.
 
     Any other error would be that of the next picture too, and ends the work.

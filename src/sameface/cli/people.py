@@ -175,8 +175,7 @@ def people(*, gallery_path: str, as_json: bool) -> None:
             print_json(facts | {"expires": show_expiry(person.expires)})
     else:
         rows = [
-            (person.name, person.faces, person.consent or "", show_expiry(person.expires) or "")
-            for person in everyone
+            (person.name, person.faces, person.consent or "", show_expiry(person.expires) or "") for person in everyone
         ]
         print_table(["name", "faces", "consent", "expires"], rows)
 

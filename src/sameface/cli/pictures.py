@@ -12,15 +12,7 @@ import click
 from sameface.align import align_faces
 from sameface.batch import Finder, embed_pictures
 from sameface.batch.distributed import embed_on_ray
-from sameface.cli.batch import (
-    Tally,
-    batch_options,
-    check_sources,
-    count_named,
-    follow,
-    open_named,
-    unfinished,
-)
+from sameface.cli.batch import Tally, batch_options, check_sources, count_named, follow, open_named, unfinished
 from sameface.cli.options import (
     PicturePath,
     detector_options,
@@ -29,16 +21,7 @@ from sameface.cli.options import (
     json_option,
     recognizer_options,
 )
-from sameface.cli.output import (
-    count,
-    each,
-    face_record,
-    finish,
-    list_pictures,
-    open_source,
-    print_json,
-    print_table,
-)
+from sameface.cli.output import count, each, face_record, finish, list_pictures, open_source, print_json, print_table
 from sameface.cli.table import EmbeddingTable
 from sameface.compare import Decision
 from sameface.detect import Detector
@@ -58,12 +41,7 @@ from sameface.recognizer import Choice, Recognizer
 @json_option
 @detector_options
 def detect(
-    *,
-    detector: Detector,
-    pictures: tuple[str, ...],
-    drawing: str | None,
-    with_quality: bool,
-    as_json: bool,
+    *, detector: Detector, pictures: tuple[str, ...], drawing: str | None, with_quality: bool, as_json: bool
 ) -> None:
     """Find the faces in PICTURES: files, folders, or - for stdin.
 
@@ -90,9 +68,7 @@ def detect(
     columns = ["picture", "face", "left, top", "size", "score", *["quality", "worst"] * with_quality]
     for picture, found in each(named, work, failures):
         if as_json:
-            records = [
-                face_record(number, face) | quality_record(q) for number, (face, q) in enumerate(found)
-            ]
+            records = [face_record(number, face) | quality_record(q) for number, (face, q) in enumerate(found)]
             print_json({"picture": picture, "faces": records})
         rows += [(picture, *describe(number, *one)) for number, one in enumerate(found)]
         rows += [] if found else [(picture, "none", *[""] * (len(columns) - 2))]
@@ -119,15 +95,9 @@ def describe(number: int, face: Face, quality: Quality | None) -> tuple[object, 
 @click.command()
 @click.argument("pictures", nargs=-1, required=True)
 @click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=click.Path(dir_okay=False),
-    help="A file ending in .npz, .parquet or .jsonl.",
+    "-o", "--output", required=True, type=click.Path(dir_okay=False), help="A file ending in .npz, .parquet or .jsonl."
 )
-@click.option(
-    "--ray", "address", metavar="ADDRESS", help="Search on a Ray cluster: auto, host:port or local."
-)
+@click.option("--ray", "address", metavar="ADDRESS", help="Search on a Ray cluster: auto, host:port or local.")
 @batch_options
 def embed(
     *, recognizer: Recognizer, pictures: tuple[str, ...], output: str, workers: int, address: str | None
@@ -164,13 +134,7 @@ def embed(
 @json_option
 @recognizer_options
 def verify(
-    *,
-    recognizer: Recognizer,
-    a: str,
-    b: str,
-    far: float | None,
-    face: tuple[Choice, Choice],
-    as_json: bool,
+    *, recognizer: Recognizer, a: str, b: str, far: float | None, face: tuple[Choice, Choice], as_json: bool
 ) -> None:
     """Tell whether the pictures A and B show the same person.
 
@@ -200,9 +164,7 @@ def verify(
             f"(false-accept rate {decision.far:g}, population {decision.population})"
         )
         if decision.extrapolated:
-            click.echo(
-                "warning: this rate is below those that were counted: it rests on an extrapolated tail"
-            )
+            click.echo("warning: this rate is below those that were counted: it rests on an extrapolated tail")
         if decision.curve is not None:
             click.echo(describe_probability(decision.curve, decision))
     finish([], 0 if decision.same else 1)

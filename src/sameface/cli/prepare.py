@@ -14,15 +14,7 @@ from sameface.cli.options import detector_options
 from sameface.cli.output import finish
 from sameface.detect import Detector
 from sameface.model import rule_of_weights
-from sameface.training.prepare import (
-    MARGIN,
-    REPORT,
-    Cutter,
-    Prepared,
-    check_names,
-    make_rule,
-    prepare_pictures,
-)
+from sameface.training.prepare import MARGIN, REPORT, Cutter, Prepared, check_names, make_rule, prepare_pictures
 
 if TYPE_CHECKING:
     from sameface.evaluation.pictures import FacePolicy

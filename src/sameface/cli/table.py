@@ -151,11 +151,7 @@ def columns_of(entry: Entry) -> Columns:
 
 
 def write_member(
-    file: zipfile.ZipFile,
-    name: str,
-    like: NDArray[Any],
-    shape: tuple[int, ...],
-    parts: Iterator[NDArray[Any]],
+    file: zipfile.ZipFile, name: str, like: NDArray[Any], shape: tuple[int, ...], parts: Iterator[NDArray[Any]]
 ) -> None:
     """Write an array of this shape into an `.npz` file, its values from parts, its dtype that of `like`.
 

@@ -44,11 +44,7 @@ def config_options(command: Callable[..., None]) -> Callable[..., None]:
     for each in reversed(fields(TrainConfig)):
         name = each.name.replace("_", "-")
         assert each.default is not MISSING
-        given = {
-            "default": each.default,
-            "show_default": each.default != "",
-            "help": each.metadata["help"] + ".",
-        }
+        given = {"default": each.default, "show_default": each.default != "", "help": each.metadata["help"] + "."}
         among = each.metadata["among"]
         if isinstance(each.default, bool):
             command = click.option(f"--{name}/--no-{name}", each.name, **given)(command)
@@ -83,9 +79,7 @@ def train(*, crops: tuple[Path, ...], output: Path | None, list_networks: bool, 
     told = f"{len(held_out)} of {len(held_out.people)} others held out"
     tell(console, f"{len(pictures)} pictures of {len(pictures.people)} people, {told}")
     with stop_on_signals() as stop, show_bar(console, config.steps) as bar:
-        steps = train_module.train(
-            pictures, held_out, config, output, stop=lambda: bool(stop.signals), told=bar.ask
-        )
+        steps = train_module.train(pictures, held_out, config, output, stop=lambda: bool(stop.signals), told=bar.ask)
         last = config.steps  # of a run that has no step left
         for done in steps:
             stop.begun = True
@@ -214,9 +208,7 @@ def print_networks() -> None:
 @click.command()
 @click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("crops", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="A file ending in .onnx."
-)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A file ending in .onnx.")
 @click.option("--licence", required=True, help="Under which the weights may be used.")
 @click.option("--training-data", required=True, help="What they were trained on, in words.")
 @click.option(

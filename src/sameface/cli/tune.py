@@ -91,10 +91,7 @@ def record_timings(timings: Sequence[Timing], used: Manifest) -> dict[str, Any]:
 
 def print_timings(timings: Sequence[Timing], used: Manifest) -> None:
     """Print the timings, and which options are fastest."""
-    rows = [
-        (each.weights, each.threads, f"{each.alone:.2f}", f"{each.batch:.2f}", each.licence)
-        for each in timings
-    ]
+    rows = [(each.weights, each.threads, f"{each.alone:.2f}", f"{each.batch:.2f}", each.licence) for each in timings]
     print_table(COLUMNS, rows)
     picks = pick(timings, used)
     for use, each in picks.items():

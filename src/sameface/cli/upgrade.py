@@ -70,11 +70,7 @@ for command in (check, backup, restore, new_key, encrypt, decrypt, rotate, compa
 @click.option("--to", "new", required=True, help="The weights to go to.")
 @click.option("--no-flip", is_flag=True, help="Go to rows without the mirror image.")
 @click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="An .npz file to write.",
+    "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="An .npz file to write."
 )
 @cache_option
 @click.option(
@@ -85,9 +81,7 @@ for command in (check, backup, restore, new_key, encrypt, decrypt, rotate, compa
 @click.option("--seed", default=0, show_default=True, help="Draws the people to measure on.")
 @json_option
 @detector_choices
-def fit_command(
-    *, folder: Path, old: str, from_no_flip: bool, new: str, no_flip: bool, **choices: Any
-) -> None:
+def fit_command(*, folder: Path, old: str, from_no_flip: bool, new: str, no_flip: bool, **choices: Any) -> None:
     """Fit a map from old embeddings to new ones, on the pictures of any people, one folder per person.
 
     A tenth of the people is held out. VAL at a false-accept rate of 0.001 is measured on them for the old
@@ -192,9 +186,7 @@ def val_or_none(pairing: Pairing) -> float | None:
 @json_option
 @key_options
 @detector_choices
-def upgrade(
-    *, path: str, new: str | None, confirm: bool, drop_rest: bool, discard: bool, **choices: Any
-) -> None:
+def upgrade(*, path: str, new: str | None, confirm: bool, drop_rest: bool, discard: bool, **choices: Any) -> None:
     """Move GALLERY to other weights: first into GALLERY.upgraded, and back with --confirm.
 
     Faces whose pictures are found in --pictures are embedded anew, the others are moved by --adapter. It can
@@ -235,9 +227,7 @@ def build(path: str, new: str, choices: dict[str, Any]) -> None:
         reached = begun.progress
     tell(reached, "left", as_json=as_json)
     if reached.left:
-        click.echo(
-            "left: neither their pictures were found nor an adapter given that can move them", err=True
-        )
+        click.echo("left: neither their pictures were found nor an adapter given that can move them", err=True)
     finish(failures, 1 if reached.left else 0)
 
 
@@ -286,6 +276,4 @@ def tell(reached: Progress, rest: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"embedded": reached.embedded, "adapted": reached.adapted, rest: reached.left})
         return
-    click.echo(
-        f"{count(reached.embedded, 'face')} embedded anew, {reached.adapted} adapted, {reached.left} {rest}"
-    )
+    click.echo(f"{count(reached.embedded, 'face')} embedded anew, {reached.adapted} adapted, {reached.left} {rest}")

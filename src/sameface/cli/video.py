@@ -24,16 +24,7 @@ from sameface.errors import VideoError
 from sameface.gallery import Gallery
 from sameface.gallery.keys import Keys
 from sameface.recognizer import Recognizer
-from sameface.video import (
-    Frame,
-    Timeline,
-    Track,
-    Video,
-    VideoSearch,
-    Watcher,
-    annotate_video,
-    identify_video,
-)
+from sameface.video import Frame, Timeline, Track, Video, VideoSearch, Watcher, annotate_video, identify_video
 from sameface.video.annotate import FORMATS, writable
 from sameface.video.ffmpeg import import_av
 
@@ -46,11 +37,7 @@ COLUMNS = (
 
 
 def tell_videos(
-    videos: Sequence[str],
-    recognizer: Recognizer,
-    gallery: Gallery,
-    choices: dict[str, Any],
-    failures: list[str],
+    videos: Sequence[str], recognizer: Recognizer, gallery: Gallery, choices: dict[str, Any], failures: list[str]
 ) -> int:
     """Tell who is in each video, and return how many tracks were named.
 
@@ -134,8 +121,7 @@ def tell_timeline(path: str, timeline: Timeline, *, as_json: bool) -> None:
         for track in timeline.tracks
     ]
     print_table(
-        ["video", "track", "from", "to", "who", "distance", "note"],
-        rows or [(path, "none", "", "", "", "", "")],
+        ["video", "track", "from", "to", "who", "distance", "note"], rows or [(path, "none", "", "", "", "", "")]
     )
     print_rule(track.answer for track in timeline.tracks)
 
@@ -177,11 +163,7 @@ def track_record(track: Track) -> dict[str, Any]:
 
 @click.command()
 @click.option(
-    "--camera",
-    default=0,
-    show_default=True,
-    type=click.IntRange(min=0),
-    help="Which camera of this machine.",
+    "--camera", default=0, show_default=True, type=click.IntRange(min=0), help="Which camera of this machine."
 )
 @click.option("--stream", metavar="ADDRESS", help="Instead of a camera: rtsp://host/path, or a video file.")
 @every_option

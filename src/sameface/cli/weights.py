@@ -9,14 +9,7 @@ from typing import Any
 
 import click
 
-from sameface.cli.adopt import (
-    calibrated,
-    check_free,
-    check_samples,
-    complete_draft,
-    keep_weights,
-    open_tested,
-)
+from sameface.cli.adopt import calibrated, check_free, check_samples, complete_draft, keep_weights, open_tested
 from sameface.cli.catalogue import (
     build_network,
     check_downloadable,
@@ -171,9 +164,7 @@ def add(*, network: Path, draft: Path, people: Path | None, far: float, replace:
     finish_skipped(add_network(data, table, manifest, people, far))
 
 
-def add_network(
-    data: bytes, table: dict[str, Any], manifest: Manifest, people: Path | None, far: float
-) -> list[str]:
+def add_network(data: bytes, table: dict[str, Any], manifest: Manifest, people: Path | None, far: float) -> list[str]:
     """Test a network, calibrate it on people if there are any, and keep it; return what was skipped."""
     embedder = open_tested(data, manifest)
     click.echo(f"network: rows of {embedder.spec.dimension} numbers, the same alone and in a batch", err=True)
@@ -203,9 +194,7 @@ def add_network(
 @calibrated_far_option
 @replace_option
 @click.option("--yes", is_flag=True, help="Do not ask before the download.")
-def get(
-    *, name: str, files: tuple[Path, ...], people: Path | None, far: float, replace: bool, yes: bool
-) -> None:
+def get(*, name: str, files: tuple[Path, ...], people: Path | None, far: float, replace: bool, yes: bool) -> None:
     """Add a network of the catalogue: downloaded from its publisher, or taken from files.
 
     Licence, size and source are shown first. An interrupted download resumes. A file of another SHA-256

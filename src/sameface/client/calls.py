@@ -51,9 +51,7 @@ class Client:
         self._wire = Wire(http, patience=patience)
 
     @classmethod
-    def connect(
-        cls, address: str, key: str | None = None, *, timeout: float = TIMEOUT, patience: float = 0.0
-    ) -> Self:
+    def connect(cls, address: str, key: str | None = None, *, timeout: float = TIMEOUT, patience: float = 0.0) -> Self:
         """Return a client for a service.
 
         Args:
@@ -81,9 +79,7 @@ class Client:
 
     def embed(self, picture: Picture) -> Embedded:
         """Return the embedding of every face in a picture."""
-        return self._wire.ask(
-            reading.read_embedded, "POST", place("embed"), files=[upload("picture", picture)]
-        )
+        return self._wire.ask(reading.read_embedded, "POST", place("embed"), files=[upload("picture", picture)])
 
     def begin_challenge(self) -> Challenge:
         """Ask somebody before a camera to turn the head."""

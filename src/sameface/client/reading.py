@@ -84,9 +84,7 @@ def read_challenge_step(answer: Json) -> ChallengeStep:
 
 def read_identification(answer: Json) -> Identification:
     """Return who one face is."""
-    matches = tuple(
-        Match(each["name"], each["distance"], each["votes"], each["person"]) for each in answer["matches"]
-    )
+    matches = tuple(Match(each["name"], each["distance"], each["votes"], each["person"]) for each in answer["matches"])
     names = (
         "threshold", "far", "ambiguous", "closed_set", "rule", "asked", "population", "extrapolated", "size",
     )  # fmt: skip

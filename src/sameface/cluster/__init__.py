@@ -13,25 +13,13 @@ from sameface.cluster.near import Told
 from sameface.cluster.pairs import check_pairs, same_picture_pairs
 from sameface.cluster.tree import MAX_ROWS, cut_tree, link_rows, number_groups
 
-__all__ = [
-    "MAX_ROWS",
-    "Told",
-    "cluster_embeddings",
-    "cut_tree",
-    "extend_clusters",
-    "link_rows",
-    "same_picture_pairs",
-]
+__all__ = ["MAX_ROWS", "Told", "cluster_embeddings", "cut_tree", "extend_clusters", "link_rows", "same_picture_pairs"]
 
 FEW = 2000  # rows up to which the table of all distances is the faster way, with the same groups
 
 
 def cluster_embeddings(
-    rows: Embeddings,
-    *,
-    threshold: float,
-    cannot_link: Iterable[tuple[int, int]] = (),
-    told: Told | None = None,
+    rows: Embeddings, *, threshold: float, cannot_link: Iterable[tuple[int, int]] = (), told: Told | None = None
 ) -> NDArray[np.int64]:
     """Group rows by average linkage: the two nearest groups merge while their mean distance allows it.
 

@@ -53,11 +53,7 @@ def pair_weights(draws: NDArray[np.int64], people: NDArray[np.int64]) -> Numbers
 
 
 def estimate_all(
-    measure: Callable[[NDArray[np.int64]], Numbers],
-    people: int,
-    *,
-    repeats: int = REPEATS,
-    rng: np.random.Generator,
+    measure: Callable[[NDArray[np.int64]], Numbers], people: int, *, repeats: int = REPEATS, rng: np.random.Generator
 ) -> list[Estimate]:
     """Return each number of `measure` with its interval over people.
 

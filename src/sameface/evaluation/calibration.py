@@ -77,13 +77,7 @@ class ReliabilityBin:
 
 
 def calibrate(
-    rows: Embeddings,
-    person: NDArray[np.int64],
-    *,
-    far: float,
-    words: str,
-    repeats: int = REPEATS,
-    seed: int = 0,
+    rows: Embeddings, person: NDArray[np.int64], *, far: float, words: str, repeats: int = REPEATS, seed: int = 0
 ) -> Calibration:
     """Find the threshold for a false-accept rate.
 
@@ -261,9 +255,7 @@ def split_people(person: NDArray[np.int64], *, seed: int) -> NDArray[np.bool_]:
     return first
 
 
-def check_reliability(
-    parts: Sequence[tuple[Embeddings, NDArray[np.int64]]],
-) -> tuple[ReliabilityBin, ...]:
+def check_reliability(parts: Sequence[tuple[Embeddings, NDArray[np.int64]]]) -> tuple[ReliabilityBin, ...]:
     """Fit the curve to the first part and measure it on the second; empty if one of them is too small.
 
     Args:

@@ -44,9 +44,7 @@ def report_calibration(
         "impostors": found.impostors,
         "genuine": found.genuine,
         "measures": {f"VAL at FAR {found.far:g}": found.rate.val},
-        "thresholds": dict(
-            zip(map("{:g}".format, found.thresholds.far), found.thresholds.distance, strict=True)
-        ),
+        "thresholds": dict(zip(map("{:g}".format, found.thresholds.far), found.thresholds.distance, strict=True)),
         "fpir": None if gallery_size is None else imply_fpir(found, gallery_size),
         "curve": None if curve is None else list(zip(curve.distance, curve.chance, strict=True)),
         "reliability": [[one.stated, one.true, one.pairs] for one in reliability],
@@ -69,9 +67,7 @@ def summary_table(found: Calibration, gallery_size: int | None) -> Table:
         rows.append((f"FPIR in a gallery of {gallery_size:,} faces, if comparisons were independent", told))
     curve = found.curve
     if curve is not None:
-        rows.append(
-            ("chances are calibrated for distances", f"{curve.distance[0]:.4f} to {curve.distance[-1]:.4f}")
-        )
+        rows.append(("chances are calibrated for distances", f"{curve.distance[0]:.4f} to {curve.distance[-1]:.4f}"))
     return Table(f"Threshold for a false-accept rate of {found.far:g}", ("", ""), tuple(rows))
 
 

@@ -108,9 +108,7 @@ def roc_charts(curves: Mapping[str, Roc]) -> tuple[Chart, ...]:
     )
 
 
-def histogram_chart(
-    distance: Numbers, same: Flags, *, thresholds: Mapping[str, float] | None = None
-) -> Chart:
+def histogram_chart(distance: Numbers, same: Flags, *, thresholds: Mapping[str, float] | None = None) -> Chart:
     """Return how the distances of both kinds of pairs are spread.
 
     Args:
@@ -172,17 +170,14 @@ def open_set_chart(curves: Mapping[str, tuple[Numbers, Numbers]]) -> Chart:
         "strangers who are given a name (FPIR)",
         "enrolled not given their own (FNIR)",
         tuple(lines),
-        caption="Some probes are strangers. Lower and further left is better; the threshold moves along the "
-        "curve.",
+        caption="Some probes are strangers. Lower and further left is better; the threshold moves along the curve.",
         log_x=True,
         log_y=True,
         style="steps",
     )
 
 
-def sweep_chart(
-    title: str, unit: str, levels: Sequence[float], vals: Mapping[str, Sequence[Estimate]]
-) -> Chart:
+def sweep_chart(title: str, unit: str, levels: Sequence[float], vals: Mapping[str, Sequence[Estimate]]) -> Chart:
     """Return VAL at each level of something that is varied.
 
     Args:

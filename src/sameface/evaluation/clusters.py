@@ -96,9 +96,7 @@ def evaluate_clusters(labels: Labels, people: Labels) -> ClusterResult:
     )
 
 
-def measure_bcubed(
-    shared: NDArray[np.int64], group: NDArray[np.int64], person: NDArray[np.int64]
-) -> Agreement:
+def measure_bcubed(shared: NDArray[np.int64], group: NDArray[np.int64], person: NDArray[np.int64]) -> Agreement:
     """Return the mean over pictures of purity and wholeness (Bagga and Baldwin, 1998).
 
     Args:
@@ -113,9 +111,7 @@ def measure_bcubed(
     return Agreement(precision, recall, ratio(2 * precision * recall, precision + recall))
 
 
-def measure_pairs(
-    shared: NDArray[np.int64], groups: NDArray[np.int64], persons: NDArray[np.int64]
-) -> Agreement:
+def measure_pairs(shared: NDArray[np.int64], groups: NDArray[np.int64], persons: NDArray[np.int64]) -> Agreement:
     """Return precision and recall of the pairs; F is 2 x right / (grouped + wanted)."""
     right, grouped, wanted = (int((sizes * (sizes - 1) // 2).sum()) for sizes in (shared, groups, persons))
     return Agreement(ratio(right, grouped), ratio(right, wanted), ratio(2 * right, grouped + wanted))

@@ -12,14 +12,7 @@ from sameface.evaluation.clusters import ratio
 from sameface.evaluation.ranking import Labels
 from sameface.evaluation.roc import Numbers
 
-NAMES = (
-    "BCubed precision",
-    "BCubed recall",
-    "BCubed F",
-    "pairwise precision",
-    "pairwise recall",
-    "pairwise F",
-)
+NAMES = ("BCubed precision", "BCubed recall", "BCubed F", "pairwise precision", "pairwise recall", "pairwise F")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -104,23 +104,12 @@ def person_data(people: PeopleSet, cells: Cells) -> dict[str, Any]:
     """Return sums of BCubed precision and recall, and the number of pictures, for each person."""
     sums = sum_bcubed(cells)
     return {
-        name: {
-            person: [float(row[place]), int(row[2])] for person, row in zip(people.names, sums, strict=True)
-        }
+        name: {person: [float(row[place]), int(row[2])] for person, row in zip(people.names, sums, strict=True)}
         for place, name in enumerate(NAMES[:2])
     }
 
 
-COLUMNS = (
-    "threshold",
-    "groups (people)",
-    "BCubed precision",
-    "recall",
-    "F",
-    "pairs: precision",
-    "recall ",
-    "F ",
-)
+COLUMNS = ("threshold", "groups (people)", "BCubed precision", "recall", "F", "pairs: precision", "recall ", "F ")
 
 
 def cells(point: ClusterPoint) -> tuple[str, ...]:

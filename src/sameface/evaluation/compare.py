@@ -14,15 +14,7 @@ from numpy.typing import NDArray
 
 from sameface.evaluation.bootstrap import Estimate, estimate_all, pair_weights
 from sameface.evaluation.pairs import FARS, part_of
-from sameface.evaluation.roc import (
-    Flags,
-    Numbers,
-    allowed_accepts,
-    area_under,
-    equal_error_rate,
-    make_roc,
-    val_under,
-)
+from sameface.evaluation.roc import Flags, Numbers, allowed_accepts, area_under, equal_error_rate, make_roc, val_under
 
 Record = Mapping[str, Any]
 

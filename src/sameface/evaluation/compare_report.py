@@ -108,9 +108,7 @@ def is_count(entry: Any) -> bool:
     return False
 
 
-def find_differences(
-    ours: dict[str, Any], theirs: dict[str, Any], *, repeats: int, seed: int
-) -> list[Difference]:
+def find_differences(ours: dict[str, Any], theirs: dict[str, Any], *, repeats: int, seed: int) -> list[Difference]:
     """Return the measures that both runs have, with a paired test where pairs or people allow one."""
     if "pairs" in ours:
         twins = join_pairs(ours["pairs"], theirs["pairs"])
@@ -130,13 +128,8 @@ def lay_rest(ours: dict[str, Any], theirs: dict[str, Any]) -> Iterator[Differenc
 
 def difference_table(name: str, found: Sequence[Difference]) -> Table:
     """Return both runs side by side."""
-    rows = [
-        (one.name, tell(one, one.ours), tell(one, one.theirs), tell_gain(one), tell_verdict(one))
-        for one in found
-    ]
-    return Table(
-        f"Compared with {name}", ("measure", "this", "other", "difference", "is it real?"), tuple(rows)
-    )
+    rows = [(one.name, tell(one, one.ours), tell(one, one.theirs), tell_gain(one), tell_verdict(one)) for one in found]
+    return Table(f"Compared with {name}", ("measure", "this", "other", "difference", "is it real?"), tuple(rows))
 
 
 def tell(difference: Difference, value: float) -> str:

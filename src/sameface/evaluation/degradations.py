@@ -141,17 +141,11 @@ def side_of(box: Box) -> float:
 
 DEGRADATIONS = (
     make_degradation("jpeg", "JPEG quality", levels=(10, 20, 30, 50, 70, 90), worsen=compress),
-    make_degradation(
-        "size", "longer side of the face in pixels", levels=(12, 16, 24, 32, 48, 64, 96), worsen=shrink
-    ),
+    make_degradation("size", "longer side of the face in pixels", levels=(12, 16, 24, 32, 48, 64, 96), worsen=shrink),
     make_degradation("blur", "deviation in percent of the face", levels=(1, 2, 3, 5, 8), worsen=blur),
-    make_degradation(
-        "brightness", "times as bright", levels=(0.125, 0.25, 0.5, 0.75, 1.5, 2, 3), worsen=brighten
-    ),
+    make_degradation("brightness", "times as bright", levels=(0.125, 0.25, 0.5, 0.75, 1.5, 2, 3), worsen=brighten),
     make_degradation("rotation", "degrees to the left", levels=(-45, -30, -15, 15, 30, 45), worsen=rotate),
-    make_degradation(
-        "occlusion", "percent of the face, from below", levels=(10, 20, 30, 40, 50), worsen=cover
-    ),
+    make_degradation("occlusion", "percent of the face, from below", levels=(10, 20, 30, 40, 50), worsen=cover),
 )
 
 

@@ -17,13 +17,7 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings
 from sameface.evaluation.bootstrap import REPEATS, draw_people, interval
-from sameface.evaluation.identification_draws import (
-    Draws,
-    count_by_person,
-    draw_detections,
-    draw_limits,
-    draw_parts,
-)
+from sameface.evaluation.identification_draws import Draws, count_by_person, draw_detections, draw_limits, draw_parts
 from sameface.evaluation.pairs import mean_and_error
 from sameface.evaluation.ranking import Labels, Ranking, rank_probes, split_gallery
 from sameface.evaluation.roc import ROUNDING, Flags, Numbers, allowed_accepts
@@ -174,9 +168,7 @@ def make_open_curve(rankings: Sequence[Ranking], *, voters: int) -> OpenCurve:
     )
 
 
-def running_rate(
-    places: Numbers, steps: NDArray[np.int64] | Numbers, threshold: Numbers, total: int
-) -> Numbers:
+def running_rate(places: Numbers, steps: NDArray[np.int64] | Numbers, threshold: Numbers, total: int) -> Numbers:
     """Return the sum of the steps at or under each threshold as a part of `total`; NaN of nothing."""
     if total == 0:
         return np.full(len(threshold), np.nan)
@@ -261,8 +253,7 @@ def sum_up(rankings: Sequence[Ranking], draws: Draws, *, enrolled: int, per_pers
         cmc_interval=draw_intervals(drawn),
         cmc_error=np.array([error for _, error in spread]),
         votes=tuple(
-            sum_up_votes(rankings, curves[voters], draws=draws, limits=limits, voters=voters)
-            for voters in VOTERS
+            sum_up_votes(rankings, curves[voters], draws=draws, limits=limits, voters=voters) for voters in VOTERS
         ),
         by_person=sum_by_person(rankings, draws.shape[1], curves),
     )
@@ -274,12 +265,7 @@ def draw_intervals(drawn: Sequence[Numbers]) -> Numbers:
 
 
 def sum_up_votes(
-    rankings: Sequence[Ranking],
-    curves: Sequence[OpenCurve],
-    *,
-    draws: Draws,
-    limits: Sequence[Numbers],
-    voters: int,
+    rankings: Sequence[Ranking], curves: Sequence[OpenCurve], *, draws: Draws, limits: Sequence[Numbers], voters: int
 ) -> VoteResult:
     """Return what so many voters reach in several galleries.
 
@@ -293,8 +279,7 @@ def sum_up_votes(
     mean, error = mean_and_error(np.array([right_rate(ranking, voters) for ranking in rankings]))
     right = [draw_parts(ranking, [right_at(ranking, voters, np.inf)], draws) for ranking in rankings]
     drawn = [
-        draw_detections(ranking, draws, limit, voters=voters)
-        for ranking, limit in zip(rankings, limits, strict=True)
+        draw_detections(ranking, draws, limit, voters=voters) for ranking, limit in zip(rankings, limits, strict=True)
     ]
     detections = tuple(
         sum_up_detections(curves, fpir, (float(low), float(high)))

@@ -48,9 +48,7 @@ def report_identification(
         "slices": {name: [gallery_data(part) for part in parts] for name, parts in slices.items()},
         "by_person": {
             f"{name}, {result.enrolled} enrolled": {
-                person: counts.tolist()
-                for person, counts in zip(people.names, by_person, strict=True)
-                if counts[1]
+                person: counts.tolist() for person, counts in zip(people.names, by_person, strict=True) if counts[1]
             }
             for result in results
             for name, by_person in result.by_person.items()
@@ -68,9 +66,7 @@ def rank_table(title: str, results: Sequence[GalleryResult]) -> Table:
         votes = [with_interval(Estimate(vote.right, *vote.interval)) for vote in result.votes]
         rows.append((f"{result.enrolled:,}", f"{result.known:,}", *ranks, *votes))
     voters = [f"named, k = {vote.voters}" for vote in results[0].votes] if results else []
-    return Table(
-        title, ("enrolled", "probes", *(f"rank {rank}" for rank in SHOWN_RANKS), *voters), tuple(rows)
-    )
+    return Table(title, ("enrolled", "probes", *(f"rank {rank}" for rank in SHOWN_RANKS), *voters), tuple(rows))
 
 
 def open_table(title: str, results: Sequence[GalleryResult]) -> Table:

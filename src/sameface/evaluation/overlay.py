@@ -64,9 +64,7 @@ def name_line(name: str, model: str, shown: Sequence[Line]) -> str:
 def read_line(record: Record) -> Line:
     """Return a curve of a JSON file; null is what is not defined."""
     x, y = (np.array(record[side], np.float64) for side in ("x", "y"))
-    low, high = (
-        None if record[end] is None else np.array(record[end], np.float64) for end in ("low", "high")
-    )
+    low, high = (None if record[end] is None else np.array(record[end], np.float64) for end in ("low", "high"))
     return Line(record["name"], x, y, low, high)
 
 
@@ -91,6 +89,4 @@ def is_column(values: object, length: int) -> bool:
     """Return whether these are so many numbers, or null where one is not defined."""
     if not isinstance(values, list) or len(values) != length:
         return False
-    return all(
-        value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values
-    )
+    return all(value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values)

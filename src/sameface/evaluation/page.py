@@ -24,8 +24,7 @@ TITLES = {
 }
 SHOWN_ROWS = 20  # of a table; longer ones are folded up
 FACES_NOTE = (
-    "This file shows people's faces. Treat it as personal data: do not publish it or pass it on without "
-    "their consent."
+    "This file shows people's faces. Treat it as personal data: do not publish it or pass it on without their consent."
 )
 STYLE = """
 :root{color-scheme:light dark;--ground:#fff;--ink:#1f2328;--soft:#59636e;--line:#d1d9e0;--panel:#f6f8fa;
@@ -99,8 +98,7 @@ def to_html(report: Report) -> str:
         show_failures(report.failures),
     )
     return PAGE.format(
-        policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
-        "form-action 'none'",
+        policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
         title=f"sameface: {html.escape(TITLES.get(report.kind, report.kind))}",
         style=STYLE,
         body="\n".join(section for section in sections if section),
@@ -167,9 +165,7 @@ def show_faces(pictures: Sequence[PicturePair]) -> str:
         for pair in pictures
     )
     title = "Pairs judged wrongly, as pictures"
-    return (
-        f'<section>\n<h2>{title}</h2>\n<div class="faces">\n{figures}\n</div>\n</section>' if figures else ""
-    )
+    return f'<section>\n<h2>{title}</h2>\n<div class="faces">\n{figures}\n</div>\n</section>' if figures else ""
 
 
 def show_failures(failures: Sequence[str]) -> str:

@@ -228,9 +228,7 @@ def evaluate_pairs(
     )
 
 
-def measure(
-    scores: PairScores, right: Flags, common: Mapping[float, float], *, repeats: int, seed: int
-) -> Measures:
+def measure(scores: PairScores, right: Flags, common: Mapping[float, float], *, repeats: int, seed: int) -> Measures:
     """Return every measure with its interval.
 
     Args:
@@ -258,9 +256,7 @@ def measure(
         vals.append(ValAtFar(far, own if enough else None, operating, val, rate))
     accuracy, accuracy_of_all, auc, eer = estimates[:4]
     failed = int((~scores.found).sum())
-    return Measures(
-        roc.genuine, roc.impostors, failed, accuracy, accuracy_of_all, auc=auc, eer=eer, vals=tuple(vals)
-    )
+    return Measures(roc.genuine, roc.impostors, failed, accuracy, accuracy_of_all, auc=auc, eer=eer, vals=tuple(vals))
 
 
 def measure_once(scores: PairScores, right: Flags, common: Mapping[float, float], weight: Numbers) -> Numbers:

@@ -15,15 +15,7 @@ from sameface.evaluation.charts import histogram_chart, roc_charts
 from sameface.evaluation.pairs import Measures, PairScores, PairsResult, judge
 from sameface.evaluation.pictures import Collection
 from sameface.evaluation.protocols import Pair
-from sameface.evaluation.report import (
-    PicturePair,
-    Report,
-    Table,
-    pair_pictures,
-    percent,
-    tell_gaps,
-    with_interval,
-)
+from sameface.evaluation.report import PicturePair, Report, Table, pair_pictures, percent, tell_gaps, with_interval
 from sameface.evaluation.roc import Flags, make_roc
 from sameface.image import read_image
 
@@ -38,9 +30,7 @@ def score_pairs(pairs: Sequence[Pair], distance: np.ndarray[Any, np.dtype[np.flo
         distance=distance,
         same=np.array([pair.same for pair in pairs], bool),
         fold=np.array([pair.fold for pair in pairs], np.int64),
-        people=np.array([[number[person] for person in pair.people] for pair in pairs], np.int64).reshape(
-            -1, 2
-        ),
+        people=np.array([[number[person] for person in pair.people] for pair in pairs], np.int64).reshape(-1, 2),
     )
 
 
@@ -136,8 +126,7 @@ def slice_table(result: PairsResult) -> Table:
     rows = [("pairs", *(f"{one.genuine:,} / {one.impostors:,}" for one in result.slices.values()))]
     undefined = Estimate(np.nan, np.nan, np.nan)
     rows += [
-        (name, *(with_interval(estimates.get(name, undefined)) for estimates in by_slice.values()))
-        for name in names
+        (name, *(with_interval(estimates.get(name, undefined)) for estimates in by_slice.values())) for name in names
     ]
     return Table("Slices", ("measure", *by_slice), tuple(rows))
 
@@ -149,9 +138,7 @@ def error_table(pairs: Sequence[Pair], scores: PairScores, right: Flags) -> Tabl
         (pairs[place].a, pairs[place].b, name_kind(pairs[place].same), f"{scores.distance[place]:.4f}")
         for place in wrong[:SHOWN_ERRORS]
     ]
-    title = f"Pairs judged wrongly: {len(wrong):,}" + (
-        f", the worst {len(rows)}" if len(wrong) > len(rows) else ""
-    )
+    title = f"Pairs judged wrongly: {len(wrong):,}" + (f", the worst {len(rows)}" if len(wrong) > len(rows) else "")
     return Table(title, ("a", "b", "are", "distance"), tuple(rows))
 
 
@@ -201,9 +188,7 @@ def name_kind(same: bool) -> str:  # noqa: FBT001, the value that is named
     return "one person" if same else "different people"
 
 
-def pairs_data(
-    pairs: Sequence[Pair], scores: PairScores, right: Flags, result: PairsResult
-) -> dict[str, Any]:
+def pairs_data(pairs: Sequence[Pair], scores: PairScores, right: Flags, result: PairsResult) -> dict[str, Any]:
     """Return the numbers."""
     measured = result.measures
     return {

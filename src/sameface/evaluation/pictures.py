@@ -98,9 +98,7 @@ class Enroller:
         choices = (detector.min_score, detector.min_size, detector.max_side, detector.any_rotation)
         self.pipeline = "/".join(map(str, (recognizer.signature, policy, *choices)))
 
-    def enroll_all(
-        self, paths: Iterable[str], *, change: Change | None = None, name: str = ""
-    ) -> Iterator[Enrolled]:
+    def enroll_all(self, paths: Iterable[str], *, change: Change | None = None, name: str = "") -> Iterator[Enrolled]:
         """Yield what became of each picture, in order.
 
         Args:

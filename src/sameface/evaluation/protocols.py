@@ -52,9 +52,7 @@ class Photo:
     path: str
 
 
-def read_pairs(
-    lists: Sequence[Path], pictures: Path | None, *, slice_column: str | None = None
-) -> list[Pair]:
+def read_pairs(lists: Sequence[Path], pictures: Path | None, *, slice_column: str | None = None) -> list[Pair]:
     """Read lists of pairs; each of several lists is a fold of its own.
 
     Args:
@@ -99,9 +97,7 @@ def read_lfw(path: Path, pictures: Path) -> list[Pair]:
     size = 2 * read_header(path, lines[0])[1]
     folds = read_header(path, lines[0])[0]
     pairs = [
-        read_lfw_line(path, line, number, pictures)
-        for number, line in enumerate(lines[1:], start=2)
-        if line.strip()
+        read_lfw_line(path, line, number, pictures) for number, line in enumerate(lines[1:], start=2) if line.strip()
     ]
     if len(pairs) != folds * size:
         raise ProtocolError(str(path), f"line 1 announces {folds * size:,} pairs, there are {len(pairs):,}")
@@ -173,9 +169,7 @@ def read_pair_table(path: Path, pictures: Path, slice_column: str | None) -> lis
         same = SAME.get(row["same"].lower())
         fold = row.get("fold", "0")
         if same is None:
-            raise ProtocolError(
-                str(path), f"same must be one of {', '.join(SAME)}, got {row['same']!r}", line
-            )
+            raise ProtocolError(str(path), f"same must be one of {', '.join(SAME)}, got {row['same']!r}", line)
         if not fold.isdecimal() or not row["a"] or not row["b"]:
             raise ProtocolError(str(path), "wanted two paths, and a fold that is a number", line)
         if same != (row.get("person_a") == row.get("person_b")) and row.get("person_a"):
@@ -216,9 +210,7 @@ def read_video_line(path: Path, words: Sequence[str], number: int, videos: Path)
     """Return the pair of one line of YouTube Faces' list."""
     same = SAME.get(words[3].lower()) if len(words) >= 4 else None
     if same is None or not words[0].isdecimal() or not words[1] or not words[2]:
-        raise ProtocolError(
-            str(path), f"wanted split, folder, folder, 0 or 1, got {', '.join(words)!r}", number
-        )
+        raise ProtocolError(str(path), f"wanted split, folder, folder, 0 or 1, got {', '.join(words)!r}", number)
     people = (Path(words[1]).parts[0], Path(words[2]).parts[0])
     if same != (people[0] == people[1]):
         raise ProtocolError(str(path), f"the label does not fit {people[0]!r} and {people[1]!r}", number)
@@ -263,9 +255,7 @@ def read_people(folder: Path) -> list[Photo]:
     for place in people:
         key = unicodedata.normalize("NFC", place.name).strip().casefold()
         if key in seen:
-            raise ProtocolError(
-                str(folder), f"{seen[key]!r} and {place.name!r} look like one person: merge them"
-            )
+            raise ProtocolError(str(folder), f"{seen[key]!r} and {place.name!r} look like one person: merge them")
         seen[key] = place.name
     photos = [Photo(place.name, str(picture)) for place in people for picture in find_pictures(place)]
     if not photos:

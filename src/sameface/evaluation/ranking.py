@@ -133,10 +133,7 @@ def blocks(probes: int, gallery: int) -> Iterator[slice]:
 
 
 def rank_own(
-    distances: NDArray[np.float32],
-    owners: NDArray[np.int64],
-    starts: NDArray[np.int64],
-    truth: NDArray[np.int64],
+    distances: NDArray[np.float32], owners: NDArray[np.int64], starts: NDArray[np.int64], truth: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Return the place of each probe's own person, 0 for a stranger.
 

@@ -13,14 +13,7 @@ from sameface.evaluation.bootstrap import REPEATS, Estimate, estimate_all, pair_
 from sameface.evaluation.degradations import Degradation, Step, quantise_rows, restore_rows
 from sameface.evaluation.pairs import PairScores
 from sameface.evaluation.ranking import Labels
-from sameface.evaluation.roc import (
-    Numbers,
-    allowed_accepts,
-    make_roc,
-    operate_at,
-    operate_at_far,
-    val_under,
-)
+from sameface.evaluation.roc import Numbers, allowed_accepts, make_roc, operate_at, operate_at_far, val_under
 
 FAR = 1e-3
 BITS = (2, 3, 4, 6, 8)
@@ -214,11 +207,7 @@ def measure_once(scores: PairScores, weight: Numbers, *, common: float, far: flo
 
 
 def sweep_pictures(
-    degradation: Degradation,
-    pictures: PairedPictures,
-    *,
-    embed: Callable[[Step], Embeddings],
-    plan: Plan = PLAN,
+    degradation: Degradation, pictures: PairedPictures, *, embed: Callable[[Step], Embeddings], plan: Plan = PLAN
 ) -> SweepCurve:
     """Measure VAL at a false-accept rate at each level of a degradation; both pictures of a pair have it.
 
@@ -246,12 +235,7 @@ def sweep_bits(pictures: PairedPictures, *, bits: Sequence[int] = BITS, plan: Pl
 
 
 def sweep_rows(
-    name: str,
-    unit: str,
-    *,
-    pictures: PairedPictures,
-    rows: Iterable[tuple[float, Embeddings]],
-    plan: Plan,
+    name: str, unit: str, *, pictures: PairedPictures, rows: Iterable[tuple[float, Embeddings]], plan: Plan
 ) -> SweepCurve:
     """Measure the pairs as they are and with the rows of each level."""
     plain = score_pairs(pictures, pictures.rows)

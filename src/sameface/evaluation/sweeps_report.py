@@ -14,9 +14,7 @@ from sameface.evaluation.sweeps import SweepCurve, SweepPoint
 UNDEFINED = Estimate(float("nan"), float("nan"), float("nan"))
 
 
-def report_sweeps(
-    facts: Mapping[str, str], curves: Sequence[SweepCurve], *, warnings: tuple[str, ...] = ()
-) -> Report:
+def report_sweeps(facts: Mapping[str, str], curves: Sequence[SweepCurve], *, warnings: tuple[str, ...] = ()) -> Report:
     """Return the report.
 
     Args:

@@ -197,9 +197,7 @@ def check_milvus(choices: dict[str, str], host: str, collection: str, people: st
         "a collection has a name of letters, digits and _, no digit first, up to 200": bool(
             COLLECTION.fullmatch(collection)
         ),
-        "say where its people are: ?people=people.db, or an address of PostgreSQL with & as %26": bool(
-            people
-        ),
+        "say where its people are: ?people=people.db, or an address of PostgreSQL with & as %26": bool(people),
         "people must be in a file or in PostgreSQL": not people.startswith(MILVUS),
         f"index must be 'flat' or 'hnsw', got {choices['index']!r}": choices["index"] in ("flat", "hnsw"),
         f"tls must be 'on' or 'off', got {choices['tls']!r}": choices["tls"] in ("on", "off"),

@@ -40,9 +40,7 @@ class Backup:
     faults: tuple[Fault, ...]
 
 
-def backup_gallery(
-    path: str | os.PathLike[str], output: str | os.PathLike[str], keys: Keys = NO_KEYS
-) -> Backup:
+def backup_gallery(path: str | os.PathLike[str], output: str | os.PathLike[str], keys: Keys = NO_KEYS) -> Backup:
     """Copy a gallery, which may be in use, to one new file that only its owner may read.
 
     It is a copy as of one moment, by SQLite's backup interface. What is encrypted stays so. The file appears
@@ -64,9 +62,7 @@ def backup_gallery(
         raise BackupError(str(place), "there is something here already: choose another name")
     with closing(Database.open(os.fspath(path), keys.encryption, create=False)) as database:
         if database.is_trial:
-            raise BackupError(
-                database.path, "it is an upgrade that is not confirmed: back up the gallery itself"
-            )
+            raise BackupError(database.path, "it is an upgrade that is not confirmed: back up the gallery itself")
         with replace_file(place) as part:
             counts = copy_file(database.path, part)
             backup = verify_copy(part, keys, counts)

@@ -103,9 +103,7 @@ def append_link(db: Statements, facts: Mapping[str, Any]) -> Link:
     return link
 
 
-def verify_links(
-    read_ends: Callable[[], Ends], links: Iterable[Link], expected: Collection[str] = ()
-) -> Verdict:
+def verify_links(read_ends: Callable[[], Ends], links: Iterable[Link], expected: Collection[str] = ()) -> Verdict:
     """Return whether entries are those that were written, as far as their hashes tell.
 
     Args:

@@ -33,9 +33,7 @@ UNREADABLE: tuple[type[Exception], ...] = (
     GalleryFileError,
     SealError,
 )  # of a row, whatever its type
-OBJECTS = (
-    "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' AND name NOT LIKE '%milvus%'"
-)
+OBJECTS = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' AND name NOT LIKE '%milvus%'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +126,7 @@ def check_file(db: sqlite3.Connection) -> list[Fault]:
     if damages:
         return [Fault("integrity", f"{words}: restore a backup") for words in damages]
     loose = db.execute("PRAGMA foreign_key_check").fetchmany(MOST)
-    return [
-        Fault("references", f"row {row} of {table!r} has no {parent!r}") for table, row, parent, _ in loose
-    ]
+    return [Fault("references", f"row {row} of {table!r} has no {parent!r}") for table, row, parent, _ in loose]
 
 
 def check_schema(database: Database) -> Iterator[Fault]:

@@ -212,9 +212,7 @@ class CodedProbes:
         rest, nothing, balance = np.ceil(rest / unit / UNIT), np.zeros(len(low)), np.full(len(low), UNIT)
         return cls(
             high=np.column_stack([high[:, :-1] + UNIT, balance, high[:, -1], length, rest]).astype(np.uint8),
-            low=np.column_stack([low[:, :-1], nothing, low[:, -1], -UNIT * length, nothing]).astype(
-                np.float32
-            ),
+            low=np.column_stack([low[:, :-1], nothing, low[:, -1], -UNIT * length, nothing]).astype(np.float32),
             base=exact @ coder.frame.center,
             unit=unit,
             bound=left + turned.length * errors.error + errors.lean + SLACK,

@@ -48,9 +48,7 @@ def swap_rows(db: sqlite3.Connection, path: str, *, drop_rest: bool) -> Progress
     if signature == target:  # it was interrupted when all was done but for the deletion of the file
         return progress
     if signature != source:
-        raise UpgradeError(
-            path, f"it has signature {signature} now, the upgrade is from {source}: --discard it"
-        )
+        raise UpgradeError(path, f"it has signature {signature} now, the upgrade is from {source}: --discard it")
     check_complete(db, path, progress, drop_rest=drop_rest)
     check_keys(db, path)
     db.execute("DELETE FROM faces WHERE id IN (SELECT face_id FROM other.pending)")

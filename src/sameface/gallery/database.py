@@ -295,9 +295,7 @@ class Database:
             mixed = parse_thresholds(self, "adapted") if moved else None
             faces = file.header.count - file.header.erased
             own = read_thresholds(self)
-        known: Known = indexed.Indexed(
-            self, partial(self._indexed, signature), self._scanner, faces, own, mixed
-        )
+        known: Known = indexed.Indexed(self, partial(self._indexed, signature), self._scanner, faces, own, mixed)
         return known
 
     def _is_large(self) -> bool:

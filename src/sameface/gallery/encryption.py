@@ -127,9 +127,7 @@ def rotate_key(path: str | os.PathLike[str], old: KeySource, new: KeySource) -> 
             for number, *kept in db.execute(KEPT).fetchall():
                 sealer = unwrap(sealed.path, number, (kept[0], kept[1]), was)
                 wrap(db, sealer, key)
-        return KeyChange(
-            warning=clean_up(sealed.rewrite, "what the old key opens stays in its free space or log")
-        )
+        return KeyChange(warning=clean_up(sealed.rewrite, "what the old key opens stays in its free space or log"))
 
 
 def rotate_data_key(path: str | os.PathLike[str], source: KeySource) -> KeyChange:
@@ -247,9 +245,7 @@ def check_alone(db: sqlite3.Connection, path: str) -> None:
         reason = f"an upgrade was begun in {upgraded_path(path)!r}: confirm it or --discard it first"
         raise EncryptionError(path, reason)
     if db.execute("SELECT 1 FROM upgrade").fetchone():
-        raise EncryptionError(
-            path, "it is an upgrade that is not confirmed: change the key of the gallery itself"
-        )
+        raise EncryptionError(path, "it is an upgrade that is not confirmed: change the key of the gallery itself")
     if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'milvus_index'").fetchone():
         reason = "its faces are in Milvus in plain: encrypt the disks, or copy its people into another file"
         raise EncryptionError(path, reason)

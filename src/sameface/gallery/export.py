@@ -86,9 +86,7 @@ def crop_name(face: EnrolledFace) -> str:
 
 def first_enrolled(entries: Iterable[Mapping[str, Any]]) -> str | None:
     """Return when a person was first enrolled, as far as the log knows."""
-    enrolments = (
-        entry for entry in entries if entry["action"] == "enroll" and "failed" not in entry["detail"]
-    )
+    enrolments = (entry for entry in entries if entry["action"] == "enroll" and "failed" not in entry["detail"])
     return next((str(entry["time"]) for entry in enrolments), None)
 
 

@@ -105,13 +105,7 @@ def decode_crop(data: bytes) -> Image:
 def read_template(row: Row, embedding: Embeddings, crop: Image | None) -> Template:
     """Return an enrolled face from its columns: picture, box and score."""
     picture, *box, score = row
-    return Template(
-        picture=picture,
-        box=np.array(box, np.float32),
-        score=score,
-        embedding=embedding,
-        crop=crop,
-    )
+    return Template(picture=picture, box=np.array(box, np.float32), score=score, embedding=embedding, crop=crop)
 
 
 def check_width(db: Statements, templates: Sequence[Template]) -> None:

@@ -12,13 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from sameface.arrays import Embeddings, Image, expect_unit_rows
-from sameface.errors import (
-    GalleryBusyError,
-    SignatureError,
-    UnknownFaceError,
-    UnknownPersonError,
-    UpgradeError,
-)
+from sameface.errors import GalleryBusyError, SignatureError, UnknownFaceError, UnknownPersonError, UpgradeError
 from sameface.gallery.backend import Backend, Row, Statements
 from sameface.gallery.chain import Verdict
 from sameface.gallery.damage import undamaged
@@ -356,9 +350,7 @@ class Gallery:
             self._renew(db)
         return read_receipt(self._db, number)
 
-    def find_receipt(
-        self, reasons: Collection[Reason], person: int, face: int | None = None
-    ) -> Receipt | None:
+    def find_receipt(self, reasons: Collection[Reason], person: int, face: int | None = None) -> Receipt | None:
         """Return the receipt of what was done to a person, or to a face of theirs; None if there is none."""
         same = (
             receipt
@@ -401,9 +393,7 @@ class Gallery:
         """
         check_expiry(self._db, self._clock())
 
-    def forget_expired(
-        self, *, confirmed: bool = False, people: Collection[int] | None = None
-    ) -> list[Receipt]:
+    def forget_expired(self, *, confirmed: bool = False, people: Collection[int] | None = None) -> list[Receipt]:
         """Delete everybody whose time is over, as `forget` does, and return the receipts.
 
         If an earlier deletion left traces, they are deleted. The gallery notes the moment of each change, and
@@ -585,9 +575,7 @@ class Gallery:
         """Compare the signature with the gallery's; a new one gets it."""
         if not self._db.read(SIGNATURE):
             with self._db.write() as db:
-                unsigned = (
-                    "INSERT INTO pipeline (signature) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM pipeline)"
-                )
+                unsigned = "INSERT INTO pipeline (signature) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM pipeline)"
                 db.execute(unsigned, (signature,))
         self._compare_signature(self._db.read(SIGNATURE), signature)
 

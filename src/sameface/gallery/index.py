@@ -84,9 +84,7 @@ class Index:
         coder = fit_coder(gallery)
         axes, width = coder.frame.axes.shape
         header = Header(sign(signature), width, axes, latest, 0, 0, Errors())
-        made = (
-            IndexFile.make_hidden(header, coder) if self.hidden else IndexFile.make(self.path, header, coder)
-        )
+        made = IndexFile.make_hidden(header, coder) if self.hidden else IndexFile.make(self.path, header, coder)
         with made as file:
             append_rows(file, gallery)
             file.commit(latest)

@@ -67,9 +67,7 @@ class Indexed:
         while edges:
             coded = CodedProbes.encode(probes[list(edges)], file.coder, file.header.errors)
             least = np.array([coded.score_within(n, edge) for n, edge in enumerate(edges.values())], np.int64)
-            for number, candidates in zip(
-                list(edges), self.scanner.scan(tiles, coded, least, most), strict=True
-            ):
+            for number, candidates in zip(list(edges), self.scanner.scan(tiles, coded, least, most), strict=True):
                 near = self._fetch(file, probes[number], candidates, factor).without(wish.hidden)
                 complete = candidates.complete * min(factor, 1)  # infinite if they are all there is
                 edges[number] = near.edge(faces=wish.k, people=people) / min(factor, 1)

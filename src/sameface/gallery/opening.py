@@ -21,9 +21,7 @@ def open_backend(place: str, keys: Keys, *, create: bool) -> Backend:
     """
     address = parse_address(place)
     if address is not None and keys.encryption is not None:
-        reason = (
-            "sameface encrypts galleries in files only: encrypt the disk of the database, and give no key"
-        )
+        reason = "sameface encrypts galleries in files only: encrypt the disk of the database, and give no key"
         raise EncryptionError(address.shown, reason)
     if isinstance(address, Address):
         postgres = import_backend("postgres", address)

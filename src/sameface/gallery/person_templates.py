@@ -64,11 +64,7 @@ def renew_templates(database: Backend, db: Statements) -> None:
 
 
 def keep_templates(
-    database: Backend,
-    db: Statements,
-    people: NDArray[np.int64],
-    rows: Embeddings,
-    moved: NDArray[np.bool_],
+    database: Backend, db: Statements, people: NDArray[np.int64], rows: Embeddings, moved: NDArray[np.bool_]
 ) -> None:
     """Insert the template of everybody who has a face that can be compared.
 
@@ -125,9 +121,7 @@ class Templates:
 
     def only(self, kept: NDArray[np.bool_ | np.intp]) -> Templates:
         """Return some of them, or all in another order."""
-        return Templates(
-            self.people[kept], self.matrix[kept], self.counts[kept], self.adapted[kept], self.turn
-        )
+        return Templates(self.people[kept], self.matrix[kept], self.counts[kept], self.adapted[kept], self.turn)
 
     def join(self, later: Templates) -> Templates:
         """Return these and others, in the order of the people; nobody is in both."""

@@ -192,9 +192,7 @@ def verify_receipts(database: Backend, expected: Collection[str] = ()) -> Verdic
     Raises:
         GalleryFileError: What says where they end is gone.
     """
-    query = (
-        f"SELECT first, anchor, last, head, {COLUMNS} FROM chain LEFT JOIN receipts ON true ORDER BY number"
-    )
+    query = f"SELECT first, anchor, last, head, {COLUMNS} FROM chain LEFT JOIN receipts ON true ORDER BY number"
     found = database.read(query)
     links = (read_link(*row[4:]) for row in found if row[4] is not None)
     with undamaged(database.path, "where the receipts end"):

@@ -271,9 +271,7 @@ def bring_up_to_date(
             raise BackupError(path, "the backup is an upgrade that was not confirmed")
         [(origin,)] = database.read("SELECT origin FROM numbers")
         if replaced is not None and replaced.origin != origin:
-            reason = (
-                "it is not the gallery that the backup is of: choose another place, or move it away first"
-            )
+            reason = "it is not the gallery that the backup is of: choose another place, or move it away first"
             raise BackupError(path, reason)
         log = read_log(str(origin))
         with database.write() as db:
@@ -339,9 +337,7 @@ def find_ends(people: set[int], changes: Sequence[Change]) -> Iterator[tuple[int
             yield person, last, None
 
 
-def delete_again(
-    db: Statements, face: int, known: set[tuple[int, int | None]], applied: Applied, now: float
-) -> None:
+def delete_again(db: Statements, face: int, known: set[tuple[int, int | None]], applied: Applied, now: float) -> None:
     """Delete a face, and a person who is left without any."""
     found = db.execute("SELECT person_id FROM faces WHERE id = ?", (face,)).fetchone()
     if found is None:

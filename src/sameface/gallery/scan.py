@@ -74,9 +74,7 @@ class Scanner:
         hits = Hits.join([thread.result() for thread in threads])
         return settle(hits, probes, np.maximum(floors, hits.floors(len(floors), most)))
 
-    def _search(
-        self, parts: Iterator[Part], probes: CodedProbes, floors: NDArray[np.int64], most: int
-    ) -> Hits:
+    def _search(self, parts: Iterator[Part], probes: CodedProbes, floors: NDArray[np.int64], most: int) -> Hits:
         """Return the hits in the parts that this thread gets to take.
 
         All threads raise the `floors`: as many rows as are looked for have a score this high, or higher.

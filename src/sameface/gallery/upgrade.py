@@ -125,9 +125,7 @@ class Upgrade:
     def pending(self) -> dict[str, list[PendingFace]]:
         """Return the faces without a new row by the SHA-256 of their picture."""
         found: dict[str, list[PendingFace]] = {}
-        query = (
-            f"SELECT faces.id, {', '.join(PLACE)} FROM {FACES.format('')} JOIN pending ON face_id = faces.id"
-        )
+        query = f"SELECT faces.id, {', '.join(PLACE)} FROM {FACES.format('')} JOIN pending ON face_id = faces.id"
         for number, picture, *box in self._db.read(query):
             found.setdefault(picture, []).append(PendingFace(number, np.array(box, np.float32)))
         return found
@@ -146,9 +144,7 @@ class Upgrade:
         Returns:
             How many faces were moved.
         """
-        query = (
-            """SELECT id, embedding FROM faces JOIN pending ON face_id = id WHERE NOT adapted ORDER BY id"""
-        )
+        query = """SELECT id, embedding FROM faces JOIN pending ON face_id = id WHERE NOT adapted ORDER BY id"""
         found = self._db.read(query)
         if not found:
             return 0
@@ -304,9 +300,7 @@ def take_over(db: sqlite3.Connection, vault: Vault) -> None:
     db.execute("INSERT INTO pending (face_id) SELECT id FROM faces")
     where = " AND ".join(f"{column} = ?" for column in PLACE)
     for row, (_, _, *place) in zip(rows, found, strict=True):
-        for (number,) in db.execute(
-            f"SELECT faces.id FROM {FACES.format('')} WHERE {where}", place
-        ).fetchall():
+        for (number,) in db.execute(f"SELECT faces.id FROM {FACES.format('')} WHERE {where}", place).fetchall():
             embedding = vault.seal("embedding", number, row)
             db.execute("UPDATE faces SET embedding = ?, adapted = 0 WHERE id = ?", (embedding, number))
             db.execute("DELETE FROM pending WHERE face_id = ?", (number,))
@@ -343,9 +337,7 @@ def erase_in_upgrade(path: str, *, whole: bool = False) -> dict[str, bool]:
 
 def delete_gone(db: sqlite3.Connection) -> None:
     """Delete faces that are gone from the gallery, and people and pictures that are left without any."""
-    (same,) = db.execute(
-        "SELECT (SELECT origin FROM numbers) = (SELECT origin FROM other.numbers)"
-    ).fetchone()
+    (same,) = db.execute("SELECT (SELECT origin FROM numbers) = (SELECT origin FROM other.numbers)").fetchone()
     if not same:
         return
     db.execute("DELETE FROM faces WHERE id NOT IN (SELECT id FROM other.faces)")

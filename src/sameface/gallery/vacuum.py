@@ -22,9 +22,7 @@ def check_space(path: str) -> None:
     sizes = [each.stat().st_size for each in (Path(path), Path(f"{path}-wal")) if each.exists()]
     wanted, free = COPIES * sum(sizes) + LEAST, shutil.disk_usage(Path(path).absolute().parent).free
     if free < wanted:
-        reason = (
-            f"this takes {wanted / MEGABYTE:.0f} MB of free space beside it, given {free / MEGABYTE:.0f} MB"
-        )
+        reason = f"this takes {wanted / MEGABYTE:.0f} MB of free space beside it, given {free / MEGABYTE:.0f} MB"
         raise GalleryFileError(path, f"{reason}: nothing is changed; make room and try again")
 
 

@@ -50,9 +50,7 @@ class Vault:
         if newest:
             self.sealer(newest[0][0])
         elif self.source is not None:
-            reason = (
-                "a key was given, but it is not encrypted: say `sameface gallery encrypt`, or give no key"
-            )
+            reason = "a key was given, but it is not encrypted: say `sameface gallery encrypt`, or give no key"
             raise EncryptionError(self.path, reason)
 
     def sealer(self, number: int) -> Sealer:
@@ -69,9 +67,7 @@ class Vault:
     def seal(self, column: Column, face: int, value: bytes) -> bytes:
         """Return what to keep of a value, inside the transaction that keeps it."""
         sealer = self.newest()
-        return (
-            value if sealer is None else sealer.seal(import_seal(self.path).name_place(column, face), value)
-        )
+        return value if sealer is None else sealer.seal(import_seal(self.path).name_place(column, face), value)
 
     def open(self, column: Column, faces: Sequence[int], values: Sequence[bytes]) -> list[bytes]:
         """Return what was sealed, given what the file keeps of it and whose face each is.
@@ -86,9 +82,7 @@ class Vault:
         for face, value in zip(faces, values, strict=True):
             if not isinstance(value, bytes):
                 what = "an embedding" if column == "embedding" else "a crop"
-                raise GalleryFileError(
-                    self.path, f"damaged: {what} (of face {face}) is no bytes: take a backup"
-                )
+                raise GalleryFileError(self.path, f"damaged: {what} (of face {face}) is no bytes: take a backup")
         return list(values)
 
     def open_sealed(self, column: Column, faces: Sequence[int], values: Sequence[bytes]) -> list[bytes]:

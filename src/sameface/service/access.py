@@ -274,10 +274,7 @@ class Access:
         return Intent(act, number, repeated)
 
     def finish(
-        self,
-        intent: Intent,
-        outcomes: Sequence[tuple[Whom | None, Mapping[str, Any]]],
-        expires: int | None = None,
+        self, intent: Intent, outcomes: Sequence[tuple[Whom | None, Mapping[str, Any]]], expires: int | None = None
     ) -> None:
         """Write down what came of an act.
 
@@ -291,9 +288,7 @@ class Access:
             for person, detail in outcomes:
                 self._append(db, key, action, person, {**detail, INTENT: intent.number})
                 if person is not None and expires is not None:
-                    db.execute(
-                        "INSERT OR REPLACE INTO expiries VALUES (?, ?, ?, ?)", (*person, expires, key.name)
-                    )
+                    db.execute("INSERT OR REPLACE INTO expiries VALUES (?, ?, ?, ?)", (*person, expires, key.name))
             db.execute("DELETE FROM intents WHERE entry = ?", (intent.number,))
 
     def move_expiry(self, source: Whom, into: Whom, moment: int) -> None:

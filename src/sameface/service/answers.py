@@ -37,9 +37,7 @@ class ErrorBody(Answer):
 
     code: str = Field(description="A stable word for programs.", examples=["no_face"])
     message: str = Field(description="A sentence for people.", examples=["no face found in 'team.jpg'"])
-    detail: dict[str, Any] = Field(
-        description="The facts behind the message.", examples=[{"name": "team.jpg"}]
-    )
+    detail: dict[str, Any] = Field(description="The facts behind the message.", examples=[{"name": "team.jpg"}])
 
 
 class ErrorAnswer(Answer):
@@ -98,9 +96,7 @@ class VerifyAnswer(Answer):
     model_config = shown(examples.VERIFY)
 
     same: bool = Field(description="The distance is at or under the threshold.")
-    distance: float = Field(
-        description="Squared Euclidean distance, 0 to 4; lower is nearer.", examples=[0.09]
-    )
+    distance: float = Field(description="Squared Euclidean distance, 0 to 4; lower is nearer.", examples=[0.09])
     threshold: float = Field(examples=[0.21])
     far: float = Field(description="The part of pairs of different people that the threshold accepts.")
     rule: Literal["pair"] = Field(description="One face was compared with one other.")
@@ -167,9 +163,7 @@ class IdentifiedFace(FaceAnswer):
     ambiguous: bool = Field(description="Several people are within the threshold.")
     threshold: float
     far: float = Field(description="The part of the strangers that this threshold gives a name.")
-    asked: float = Field(
-        description="The part that was asked for; less than `far` where that cannot be held."
-    )
+    asked: float = Field(description="The part that was asked for; less than `far` where that cannot be held.")
     rule: Rule = Field(description="Compared with one `template` per person, or with all `rows`.")
     size: int = Field(description="How many templates or faces that is.")
     population: Population

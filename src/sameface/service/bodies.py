@@ -101,9 +101,7 @@ async def read_within(
         yield chunk
 
 
-async def read_form(
-    request: Request, stream: AsyncGenerator[bytes, None], model: type[Body], pictures: int
-) -> Body:
+async def read_form(request: Request, stream: AsyncGenerator[bytes, None], model: type[Body], pictures: int) -> Body:
     """Return what a form with at most so many pictures holds."""
     parser = FormParser(request.headers, stream, max_files=pictures, max_fields=pictures + 50)
     try:
@@ -128,9 +126,7 @@ def parse_form(form: FormData, model: type[Body], pictures: int) -> Body:
         elif name in values:
             raise RequestError("the body does not hold what it must", [(name, "given twice")])
         else:
-            values[name] = (
-                parse_text_list(name, item, pictures) if name in lists and isinstance(item, str) else item
-            )
+            values[name] = parse_text_list(name, item, pictures) if name in lists and isinstance(item, str) else item
     return check(model, values, pictures, strict=False)
 
 
@@ -210,10 +206,7 @@ def refuse_long_lists(model: type[Body], values: dict[str, Any], pictures: int) 
 def list_problems(errors: Any) -> list[tuple[str, str]]:
     """Return where each problem is, and what."""
     return [
-        (
-            ".".join(str(part)[:SHOWN_LETTERS] for part in error["loc"] if part != "body") or "body",
-            error["msg"],
-        )
+        (".".join(str(part)[:SHOWN_LETTERS] for part in error["loc"] if part != "body") or "body", error["msg"])
         for error in errors[:SHOWN]
     ]
 

@@ -66,9 +66,7 @@ class Challenge:
 class Challenges:
     """The challenges of one service; they are in memory only."""
 
-    def __init__(
-        self, clock: Callable[[], float] = time.monotonic, dice: random.Random | None = None
-    ) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, dice: random.Random | None = None) -> None:
         self._clock = clock
         self._dice = random.SystemRandom() if dice is None else dice
         self._challenges: dict[str, Challenge] = {}

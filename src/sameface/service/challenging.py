@@ -35,10 +35,7 @@ async def begin_challenge(key: Reader, state: StateOf) -> ChallengeAnswer:
     openapi_extra=describe_body(PictureBody),
 )
 async def show_challenge(
-    key: Reader,
-    state: StateOf,
-    challenge: ChallengeId,
-    body: Annotated[PictureBody, Depends(body_of(PictureBody))],
+    key: Reader, state: StateOf, challenge: ChallengeId, body: Annotated[PictureBody, Depends(body_of(PictureBody))]
 ) -> FrameAnswer:
     """Look at the next picture of the camera, and tell what to do now, or how it ended.
 

@@ -30,11 +30,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-BUG: dict[str, Any] = {
-    "code": "internal",
-    "message": "a fault of the service; its log has the reason",
-    "detail": {},
-}
+BUG: dict[str, Any] = {"code": "internal", "message": "a fault of the service; its log has the reason", "detail": {}}
 
 
 class Edge:

@@ -57,9 +57,7 @@ async def enroll_pictures(state: State, key: Key, who: str | int, body: FacesBod
     await state.ask(check_person, gallery, who)
     choices: list[Choice] = list(body.faces) or ["only"] * len(body.pictures)
     if len(choices) != len(body.pictures):
-        raise RequestError(
-            f"faces must name one for each of {len(body.pictures)} pictures, got {len(choices)}"
-        )
+        raise RequestError(f"faces must name one for each of {len(body.pictures)} pictures, got {len(choices)}")
     turns = asyncio.Semaphore(state.config.workers)  # at once, so that other requests get theirs in between
     with state.inference.admitted(len(body.pictures)):
         pairs = zip(body.pictures, choices, strict=True)

@@ -11,17 +11,9 @@ PLACE: Example = {
     "landmarks": [[150.2, 140.8], [205.5, 139.9], [178.3, 175.0], [155.1, 205.2], [201.7, 204.6]],
     "score": 0.9312,
 }
-ERROR: Example = {
-    "code": "no_face",
-    "message": "no face found in 'team.jpg'",
-    "detail": {"name": "'team.jpg'"},
-}
+ERROR: Example = {"code": "no_face", "message": "no face found in 'team.jpg'", "detail": {"name": "'team.jpg'"}}
 DETECT: Example = {"width": 640, "height": 480, "faces": [PLACE]}
-EMBED: Example = {
-    "signature": "0f3b6c1d2e4a5968",
-    "dimension": 3,
-    "faces": [PLACE | {"embedding": [0.6, 0.0, 0.8]}],
-}
+EMBED: Example = {"signature": "0f3b6c1d2e4a5968", "dimension": 3, "faces": [PLACE | {"embedding": [0.6, 0.0, 0.8]}]}
 VERIFY: Example = {
     "same": True,
     "distance": 0.6214,
@@ -36,13 +28,7 @@ VERIFY: Example = {
     "b": PLACE,
     "live": None,
 }
-CHALLENGE: Example = {
-    "id": "Z5dCwF5KiF3GNOl_q5ZcZw",
-    "wanted": "straight",
-    "met": 0,
-    "total": 7,
-    "seconds": 60.0,
-}
+CHALLENGE: Example = {"id": "Z5dCwF5KiF3GNOl_q5ZcZw", "wanted": "straight", "met": 0, "total": 7, "seconds": 60.0}
 FRAME: Example = {
     "state": "running",
     "reason": None,
@@ -74,13 +60,7 @@ IDENTIFIED: Example = PLACE | {
     "live": None,
 }
 IDENTIFY: Example = {"width": 640, "height": 480, "faces": [IDENTIFIED]}
-PERSON: Example = {
-    "id": 17,
-    "name": "Rosa",
-    "faces": 3,
-    "consent": "signed form, 2026-01-31",
-    "expires": None,
-}
+PERSON: Example = {"id": 17, "name": "Rosa", "faces": 3, "consent": "signed form, 2026-01-31", "expires": None}
 PEOPLE: Example = {"people": [PERSON], "next": "Rosa", "total": 42}
 SKIPPED: Example = {"picture": "team.jpg", "number": 2, "error": ERROR}
 ENROLL: Example = {"person": PERSON, "enrolled": 3, "skipped": [SKIPPED]}
@@ -106,10 +86,7 @@ RECEIPT: Example = {
     "not_covered": ["backups and other copies of the gallery"],
 }
 RECEIPTS: Example = {"receipts": [RECEIPT], "next": None}
-FACES: Example = {
-    "faces": [{"id": 18, "box": PLACE["box"], "score": 0.9312, "crop": True}],
-    "next": 18,
-}
+FACES: Example = {"faces": [{"id": 18, "box": PLACE["box"], "score": 0.9312, "crop": True}], "next": 18}
 ALBUM: Example = {
     "threshold": 1.0951,
     "far": 0.0003,
@@ -120,14 +97,7 @@ ALBUM: Example = {
     "groups": [[0, 1]],
     "skipped": [],
 }
-JOB: Example = {
-    "id": "Z5dCwF5KiF3GNOl_q5ZcZw",
-    "state": "done",
-    "done": 4,
-    "total": 4,
-    "error": None,
-    "result": ALBUM,
-}
+JOB: Example = {"id": "Z5dCwF5KiF3GNOl_q5ZcZw", "state": "done", "done": 4, "total": 4, "error": None, "result": ALBUM}
 RATES = [
     {"far": 0.01, "distance": 1.3684, "extrapolated": False},
     {"far": 0.001, "distance": 1.1801, "extrapolated": False},
@@ -139,9 +109,7 @@ MODEL: Example = {
     "dimension": 128,
     "thresholds": RATES,
     "population": "alike",
-    "populations": [
-        {"population": "alike", "calibrated_on": "portraits of people alike", "thresholds": RATES}
-    ],
+    "populations": [{"population": "alike", "calibrated_on": "portraits of people alike", "thresholds": RATES}],
     "gallery": {"people": 42, "faces": 130},
     "limits": {"picture_bytes": 20_000_000, "picture_pixels": 50_000_000},
     "version": "0.1.0",

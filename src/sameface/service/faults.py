@@ -187,16 +187,13 @@ def answer_invalid(request: Request, error: Exception) -> JSONResponse:
     """Answer a wrong value in the address."""
     assert isinstance(error, RequestValidationError)
     return answer_fault(
-        request,
-        RequestError("the address or a header does not hold what it must", list_problems(error.errors())),
+        request, RequestError("the address or a header does not hold what it must", list_problems(error.errors()))
     )
 
 
 def answer_gone(_request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
     """Answer a client that hung up; nobody reads it."""
-    return JSONResponse(
-        {"error": {"code": "bad_request", "message": "the client hung up", "detail": {}}}, 400
-    )
+    return JSONResponse({"error": {"code": "bad_request", "message": "the client hung up", "detail": {}}}, 400)
 
 
 HANDLERS: dict[type[Exception], Callable[[Request, Exception], JSONResponse]] = {

@@ -75,12 +75,7 @@ class Inference:
             self._count(-pictures)
 
     async def look(
-        self,
-        upload: Upload,
-        choice: Choice | None = None,
-        *,
-        min_quality: float = 0,
-        patient: bool = False,
+        self, upload: Upload, choice: Choice | None = None, *, min_quality: float = 0, patient: bool = False
     ) -> Seen:
         """Find the faces of a picture, or only the one that is chosen.
 

@@ -60,9 +60,7 @@ Work = Callable[[Job], Coroutine[Any, Any, AlbumAnswer]]
 class Jobs:
     """The jobs of one service. One is worked on at a time, so that requests keep their turns."""
 
-    def __init__(
-        self, config: ServiceConfig, metrics: Metrics, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, config: ServiceConfig, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self._config = config
         self._metrics = metrics
         self._clock = clock

@@ -79,6 +79,4 @@ def job_answer(job: Job) -> JobAnswer:
         error = told(job.error)
     elif job.error is not None:
         error = ErrorBody(**BUG)
-    return JobAnswer(
-        id=job.id, state=job.state, done=job.done, total=job.total, error=error, result=job.result
-    )
+    return JobAnswer(id=job.id, state=job.state, done=job.done, total=job.total, error=error, result=job.result)

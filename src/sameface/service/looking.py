@@ -33,9 +33,7 @@ async def detect(
     """Find the faces in a picture."""
     with state.inference.admitted(1):
         seen = await state.inference.look(body.picture)
-    return DetectAnswer(
-        width=seen.width, height=seen.height, faces=[face_answer(face) for face in seen.faces]
-    )
+    return DetectAnswer(width=seen.width, height=seen.height, faces=[face_answer(face) for face in seen.faces])
 
 
 @router.post("/embed", operation_id="embed", responses=ERRORS, openapi_extra=describe_body(PictureBody))
@@ -47,8 +45,7 @@ async def embed(
         seen = await state.inference.look(body.picture)
         rows = await state.inference.embed(seen)
     faces = [
-        EmbeddedFace(**place_of(face), embedding=row.tolist())
-        for face, row in zip(seen.faces, rows, strict=True)
+        EmbeddedFace(**place_of(face), embedding=row.tolist()) for face, row in zip(seen.faces, rows, strict=True)
     ]
     return EmbedAnswer(signature=state.recognizer.signature, dimension=rows.shape[1], faces=faces)
 
@@ -96,8 +93,7 @@ async def identify(
     facts = {"faces": len(found), "named": len(named)}
     await state.record(key, "identify", [*dict.fromkeys(near)], facts | told_live(*live))
     faces = [
-        identified_face(face, answer, live=lives)
-        for face, answer, lives in zip(seen.faces, found, live, strict=True)
+        identified_face(face, answer, live=lives) for face, answer, lives in zip(seen.faces, found, live, strict=True)
     ]
     return IdentifyAnswer(width=seen.width, height=seen.height, faces=faces)
 

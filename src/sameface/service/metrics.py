@@ -36,9 +36,7 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
-        self.waiting = Gauge(
-            "sameface_pictures_accepted", "Pictures accepted and not done.", registry=self.registry
-        )
+        self.waiting = Gauge("sameface_pictures_accepted", "Pictures accepted and not done.", registry=self.registry)
         self.buffered = Gauge("sameface_buffered_bytes", "Bytes of bodies in memory.", registry=self.registry)
         self.answers = Gauge(
             "sameface_answer_bytes", "Bytes of large answers that are not read yet.", registry=self.registry

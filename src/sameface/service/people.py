@@ -37,9 +37,7 @@ FaceId = Annotated[int, Path(ge=1, le=LARGEST_ID, description="The face.", examp
 Limit = Annotated[int, Query(ge=1, le=500)]
 DELETIONS: tuple[Reason, ...] = ("forget", "expire")  # of a whole person
 FACE_DELETIONS: tuple[Reason, ...] = ("forget_face",)
-NOT_CHANGED: dict[int | str, dict[str, Any]] = {
-    304: {"description": "The client has this already (If-None-Match)"}
-}
+NOT_CHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "The client has this already (If-None-Match)"}}
 
 
 @router.get("", operation_id="list_people", responses=ERRORS | NOT_CHANGED, response_model=PeopleAnswer)
@@ -65,17 +63,10 @@ async def list_people(
 
 
 @router.post(
-    "",
-    operation_id="enroll_person",
-    status_code=201,
-    responses=BODY_ERRORS,
-    openapi_extra=describe_body(EnrollBody),
+    "", operation_id="enroll_person", status_code=201, responses=BODY_ERRORS, openapi_extra=describe_body(EnrollBody)
 )
 async def enroll_person(
-    key: Enroller,
-    response: Response,
-    state: StateOf,
-    body: Annotated[EnrollBody, Depends(body_of(EnrollBody))],
+    key: Enroller, response: Response, state: StateOf, body: Annotated[EnrollBody, Depends(body_of(EnrollBody))]
 ) -> EnrollAnswer:
     """Enroll a new person with one picture or more; pictures that cannot be used are listed."""
     answer = await enroll_pictures(state, key, body.name, body)
@@ -83,19 +74,14 @@ async def enroll_person(
     return answer
 
 
-@router.get(
-    "/{person}", operation_id="get_person", responses=ERRORS | NOT_CHANGED, response_model=PersonAnswer
-)
+@router.get("/{person}", operation_id="get_person", responses=ERRORS | NOT_CHANGED, response_model=PersonAnswer)
 async def get_person(_key: Reader, request: Request, state: StateOf, person: Id) -> Response:
     """Return one person."""
     return answer_with_etag(request, person_answer(await state.ask(state.gallery.person, person)))
 
 
 @router.patch(
-    "/{person}",
-    operation_id="change_person",
-    responses=BODY_ERRORS,
-    openapi_extra=describe_body(PersonBody),
+    "/{person}", operation_id="change_person", responses=BODY_ERRORS, openapi_extra=describe_body(PersonBody)
 )
 async def change_person(
     key: Enroller, state: StateOf, person: Id, body: Annotated[PersonBody, Depends(body_of(PersonBody))]
@@ -121,10 +107,7 @@ async def change_person(
 
 
 @router.post(
-    "/{person}/merge",
-    operation_id="merge_people",
-    responses=BODY_ERRORS,
-    openapi_extra=describe_body(MergeBody),
+    "/{person}/merge", operation_id="merge_people", responses=BODY_ERRORS, openapi_extra=describe_body(MergeBody)
 )
 async def merge_people(
     key: Enroller,
@@ -223,9 +206,7 @@ async def get_crop(_key: Reader, state: StateOf, person: Id, face: FaceId) -> Re
 
 
 @router.delete("/{person}/faces/{face}", operation_id="delete_face", responses=refusals(404, 409))
-async def delete_face(
-    key: Admin, state: StateOf, person: Id, face: FaceId, request: RequestIdOf
-) -> ReceiptAnswer:
+async def delete_face(key: Admin, state: StateOf, person: Id, face: FaceId, request: RequestIdOf) -> ReceiptAnswer:
     """Delete one face of a person for good; the last one only with the person. The answer is the receipt."""
     async with state.audited(key, "delete_face", person, {"face": face}, request) as outcome:
         gone = await delete(state, outcome, person, face)

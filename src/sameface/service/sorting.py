@@ -36,9 +36,7 @@ class Found:
     skipped: list[SkippedPicture] = field(default_factory=list)
 
 
-async def sort_album(
-    state: State, job: Job, uploads: list[Upload], *, threshold: float, far: float
-) -> AlbumAnswer:
+async def sort_album(state: State, job: Job, uploads: list[Upload], *, threshold: float, far: float) -> AlbumAnswer:
     """Return the groups of an album. Pictures are let go of one by one.
 
     Args:

@@ -52,9 +52,7 @@ class Outcome:
 class State:
     """The parts of one service, made when it starts and closed when it ends."""
 
-    def __init__(
-        self, recognizer: Recognizer, gallery: Gallery | None, config: ServiceConfig, access: Access
-    ) -> None:
+    def __init__(self, recognizer: Recognizer, gallery: Gallery | None, config: ServiceConfig, access: Access) -> None:
         self.recognizer = recognizer
         self.config = config
         self.access = access
@@ -162,21 +160,15 @@ class State:
         entries = await self.read_access(self.access.entries_of, (self._origin, person))
         return [tell_person(entry) for entry in entries]
 
-    async def ask(
-        self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
-    ) -> Result:
+    async def ask(self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
         """Call what waits for the gallery, without keeping anyone else waiting."""
         return await asyncio.wrap_future(self._askers.submit(function, *args, **kwargs))
 
-    async def ask_access(
-        self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
-    ) -> Result:
+    async def ask_access(self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
         """Call what waits for the keys or the audit log."""
         return await asyncio.wrap_future(self._doorkeeper.submit(function, *args, **kwargs))
 
-    async def _write_log(
-        self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
-    ) -> Result:
+    async def _write_log(self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
         """Call what writes into the audit log, and wake who waits for new entries."""
         result = await self.ask_access(function, *args, **kwargs)
         self.log_changed.set()

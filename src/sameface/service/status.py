@@ -9,14 +9,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from sameface import __version__
-from sameface.service.answers import (
-    AuditAnswer,
-    CountsAnswer,
-    EntryAnswer,
-    HealthAnswer,
-    ModelAnswer,
-    ReceiptsAnswer,
-)
+from sameface.service.answers import AuditAnswer, CountsAnswer, EntryAnswer, HealthAnswer, ModelAnswer, ReceiptsAnswer
 from sameface.service.guard import Admin, Reader
 from sameface.service.routing import StateOf, cut_page, only_refusals, refusals
 from sameface.service.telling import calibration_answer, receipt_answer

@@ -27,17 +27,8 @@ class Upload(io.BytesIO):
         return core_schema.with_info_plain_validator_function(cls._validate)
 
     @classmethod
-    def __get_pydantic_json_schema__(
-        cls,
-        schema: CoreSchema,
-        handler: GetJsonSchemaHandler,
-    ) -> JsonSchemaValue:
-        return {
-            "type": "string",
-            "format": "byte",
-            "contentEncoding": "base64",
-            "title": "A picture in base64",
-        }
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"type": "string", "format": "byte", "contentEncoding": "base64", "title": "A picture in base64"}
 
     @classmethod
     def _validate(cls, value: object, info: core_schema.ValidationInfo) -> Upload:

@@ -21,19 +21,15 @@ def read_choice(value: Any) -> Any:
 Choice = Annotated[
     Literal["only", "largest", "first"] | Annotated[int, Field(ge=0, le=100_000)],
     BeforeValidator(read_choice),
-    Field(
-        description="Which face: the only one, the largest, the first, or a number in the order of detect."
-    ),
+    Field(description="Which face: the only one, the largest, the first, or a number in the order of detect."),
 ]
 Far = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 Name = Annotated[str, Field(max_length=1000, description="1 to 200 characters.")]
 Passed = Annotated[
-    str | None,
-    Field(max_length=64, description="A challenge that was passed: is it the same person who did?"),
+    str | None, Field(max_length=64, description="A challenge that was passed: is it the same person who did?")
 ]
 Note = Annotated[
-    str | None,
-    Field(max_length=1000, description="A note on how and when the person agreed, 1 to 500 characters."),
+    str | None, Field(max_length=1000, description="A note on how and when the person agreed, 1 to 500 characters.")
 ]
 Expiry = Annotated[
     str | None,
@@ -78,9 +74,7 @@ class IdentifyBody(Wish):
     model_config = ConfigDict(json_schema_extra={"example": {"picture": BASE64, "far": 0.01, "most": 3}})
 
     picture: Upload
-    k: int = Field(
-        1, ge=1, le=100, description="How many nearest faces vote; over 1 by the rule `rows` only."
-    )
+    k: int = Field(1, ge=1, le=100, description="How many nearest faces vote; over 1 by the rule `rows` only.")
     rule: Rule | None = Field(
         None,
         description="Compare with one `template` per person, the mean of their faces, or with all `rows`; "
@@ -102,9 +96,7 @@ class IdentifyBody(Wish):
 class FacesBody(Wish):
     """Pictures of one person."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"example": {"pictures": [BASE64, BASE64], "faces": ["only", 0]}}
-    )
+    model_config = ConfigDict(json_schema_extra={"example": {"pictures": [BASE64, BASE64], "faces": ["only", 0]}})
 
     pictures: Pictures = Field(min_length=1, description="Up to `request_pictures` of /v1/model.")
     faces: Annotated[list[Choice], FailFast()] = Field(
@@ -118,9 +110,7 @@ class EnrollBody(FacesBody):
     """A new person."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "example": {"name": "Rosa", "pictures": [BASE64], "consent": "signed form, 2026-01-31"}
-        }
+        json_schema_extra={"example": {"name": "Rosa", "pictures": [BASE64], "consent": "signed form, 2026-01-31"}}
     )
 
     name: Name

@@ -79,9 +79,7 @@ def read_heads(place: str) -> list[Head]:
         data = read_url(urllib.request.Request(place)) if is_url(place) else Path(place).read_bytes()
     except OSError as error:
         raise AccessFileError(place, f"the witness cannot be read: {error}") from error
-    return [
-        parse_head(place, number, line) for number, line in enumerate(data.splitlines(), 1) if line.strip()
-    ]
+    return [parse_head(place, number, line) for number, line in enumerate(data.splitlines(), 1) if line.strip()]
 
 
 def parse_head(place: str, number: int, line: bytes) -> Head:

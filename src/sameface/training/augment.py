@@ -80,9 +80,7 @@ def weaken(changes: Changes, strength: float) -> Changes:
     return replace(changes, **{name: strength * getattr(changes, name) for name in others})
 
 
-def augment(
-    crop: Image, size: int, rng: np.random.Generator, changes: Changes = USUAL, view: View = WHOLE
-) -> Image:
+def augment(crop: Image, size: int, rng: np.random.Generator, changes: Changes = USUAL, view: View = WHOLE) -> Image:
     """Return a changed copy at the size that the network takes.
 
     Args:

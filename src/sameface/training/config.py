@@ -31,9 +31,7 @@ FEWEST = {
 }
 
 # Options that change how a run is carried out and watched, not what it computes.
-FREE = frozenset(
-    {"workers", "validate_every", "save_every", "on_collapse", "patience", "minutes", "device", "as_is"}
-)
+FREE = frozenset({"workers", "validate_every", "save_every", "on_collapse", "patience", "minutes", "device", "as_is"})
 
 
 def choice(value: Any, text: str, *, among: tuple[str, ...] = ()) -> Any:
@@ -68,9 +66,7 @@ class TrainConfig:
     frozen: int = choice(0, "first blocks of a resnet that stay as they began; 0 trains all of it")
     teacher: str = choice("none", "imitate embedders: NAME or FILE.onnx, several as A,B:WEIGHT")
     teacher_sees: str = choice(
-        "clean",
-        "the picture as it is, once, or the changed copy of each step",
-        among=("clean", "changed"),
+        "clean", "the picture as it is, once, or the changed copy of each step", among=("clean", "changed")
     )
     mixed: float = choice(0.0, "the part of a batch mixed with other faces of it; teacher-sees changed only")
     teacher_weight: float = choice(1.0, "1 imitates only, less mixes with triplets")

@@ -42,9 +42,7 @@ class Course:
     tutor: Tutor | None = None
 
 
-def make_course(
-    pictures: PictureSet, held_out: PictureSet, config: TrainConfig, folder: Path, told: Told
-) -> Course:
+def make_course(pictures: PictureSet, held_out: PictureSet, config: TrainConfig, folder: Path, told: Told) -> Course:
     """Return what stays the same during a run."""
     device = pick_device(config.device)
     peers = Peers.join(device)
@@ -61,9 +59,7 @@ def recall_teachers(course: Course, told: Told) -> Tensor:
     """Return what the teachers say of each picture, asked once for all runs that go on in the folder."""
     pictures, config, start = course.pictures, course.config, begun_from(course.config)
     made = recall(
-        course.folder / TAUGHT,
-        teachers_key(course),
-        lambda: torch.from_numpy(teach(pictures, config, start, told)),
+        course.folder / TAUGHT, teachers_key(course), lambda: torch.from_numpy(teach(pictures, config, start, told))
     )
     return cast("Tensor", made)
 

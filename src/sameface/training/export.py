@@ -92,9 +92,7 @@ def blend(trained: Trained, part: float) -> Trained:
     if part == 1:
         return trained
     if not begun_from(config):
-        raise ExportError(
-            trained.name, f"{config.network} began with nothing worth keeping: leave out --blend"
-        )
+        raise ExportError(trained.name, f"{config.network} began with nothing worth keeping: leave out --blend")
     network = build_network(config)
     begun, ended = network.state_dict(), trained.network.state_dict()
     network.load_state_dict({name: torch.lerp(begun[name], ended[name], part) for name in begun})
@@ -131,9 +129,7 @@ def export_weights(
     yield f"equal to torch within {difference:.1e} on {min(len(crops), CHECKED)} crops"
     roc = roc_of(rows, owner)
     if store != "float32":
-        planes = to_planes(
-            torch.from_numpy(crops[:CALIBRATED]), pixels.mean, pixels.scale, torch.device("cpu")
-        )
+        planes = to_planes(torch.from_numpy(crops[:CALIBRATED]), pixels.mean, pixels.scale, torch.device("cpu"))
         data = to_bytes(store_float16(model)) if store == "float16" else quantize(model, planes.numpy())
         small = embed(manifest_of(target, data, pixels, terms), data, crops)
         smaller = roc_of(small, owner)
@@ -206,16 +202,12 @@ def calibrate(roc: Roc, target: Path, pictures: int, people: int) -> dict[str, o
             distance = float(np.floor(found.threshold * 1e5) / 1e5)
             rows.append({"far": rate, "distance": distance, "pairs": found.accepted})
     if not rows:
-        raise ExportError(
-            str(target), f"{roc.impostors} pairs of different people are too few to calibrate on"
-        )
+        raise ExportError(str(target), f"{roc.impostors} pairs of different people are too few to calibrate on")
     told = f"{pictures:,} crops of {people:,} people held out of the training"
     return {"calibrated_on": told, "impostor_pairs": roc.impostors, "rows": rows}
 
 
-def describe(
-    trained: Trained, target: Path, data: bytes, held_out: PictureSet, *, terms: Terms
-) -> dict[str, object]:
+def describe(trained: Trained, target: Path, data: bytes, held_out: PictureSet, *, terms: Terms) -> dict[str, object]:
     """Return the manifest without its thresholds."""
     assert held_out.rule is not None
     pixels = pixels_of(trained.config, held_out.rule)

@@ -16,9 +16,7 @@ DOUBTS = "label-noise.tsv"
 MOST = 5_000  # pictures that are looked at
 
 
-def report_run(
-    folder: Path, config: TrainConfig, pictures: PictureSet, held_out: PictureSet
-) -> Iterator[str]:
+def report_run(folder: Path, config: TrainConfig, pictures: PictureSet, held_out: PictureSet) -> Iterator[str]:
     """Yield lines on the run in `folder`; write the doubtful pictures to `label-noise.tsv` there."""
     path = folder / BEST if (folder / BEST).exists() else folder / LAST
     trained = open_trained(path)

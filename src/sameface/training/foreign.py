@@ -79,9 +79,7 @@ def bend(_numbers: Numbers, x: Tensor, slope: Tensor) -> Tensor:
     return functional.prelu(x, slope.flatten())
 
 
-def normalise(
-    numbers: Numbers, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor
-) -> Tensor:
+def normalise(numbers: Numbers, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     """BatchNormalization, by the statistics in the file."""
     return functional.batch_norm(x, mean, variance, scale, shift, eps=numbers.get("epsilon", 1e-5))
 

@@ -29,12 +29,7 @@ Objective = Callable[[Tensor], tuple[Tensor, Result]]
 
 
 def backpropagate(
-    network: nn.Module,
-    planes: Tensor,
-    objective: Objective[Result],
-    *,
-    chunk: int = 0,
-    peers: Peers | None = None,
+    network: nn.Module, planes: Tensor, objective: Objective[Result], *, chunk: int = 0, peers: Peers | None = None
 ) -> tuple[Tensor, Result]:
     """Add the gradient of `objective(rows of all processes)` to the network's parameters.
 

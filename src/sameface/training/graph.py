@@ -80,9 +80,7 @@ class Graph:
             case _:
                 raise TypeError(f"no ONNX is known for {type(module).__name__}")
 
-    def conv(
-        self, weight: Tensor, bias: Tensor | None, like: nn.Module, source: str, *, name: str = ""
-    ) -> str:
+    def conv(self, weight: Tensor, bias: Tensor | None, like: nn.Module, source: str, *, name: str = "") -> str:
         """Add a convolution with these weights and the stride and padding of `like`."""
         assert isinstance(like, nn.Conv2d)
         inputs = [self.tensor(weight, name and f"{name}_weight")]
@@ -96,9 +94,7 @@ class Graph:
         """Fill up with zeros at the end of channels, rows and columns."""
         if not channels and not side:
             return source
-        return self.node(
-            "Pad", source, self.tensor(np.array([0, 0, 0, 0, 0, channels, side, side], np.int64))
-        )
+        return self.node("Pad", source, self.tensor(np.array([0, 0, 0, 0, 0, channels, side, side], np.int64)))
 
     def linear(self, module: nn.Linear, source: str) -> str:
         """Add a full connection."""

@@ -27,9 +27,7 @@ class Network(nn.Module):
         seed: Where the first weights come from; the same seed gives the same weights.
     """
 
-    def __init__(
-        self, table: Table, *, dimension: int = 128, norm: NormKind = "batch", seed: int = 0
-    ) -> None:
+    def __init__(self, table: Table, *, dimension: int = 128, norm: NormKind = "batch", seed: int = 0) -> None:
         super().__init__()
         if not SMALLEST <= dimension <= LARGEST:
             raise ValueError(f"dimension must be {SMALLEST} to {LARGEST}, got {dimension}")
@@ -85,9 +83,7 @@ def shrink(shape: tuple[int, int, int], stride: int) -> tuple[int, int]:
 def conv(channels: int, out: int, kernel: int, *, stride: int = 1, norm: NormKind) -> nn.Sequential:
     """Return a convolution with its normalisation and rectifier."""
     batch = norm == "batch"
-    layers: list[nn.Module] = [
-        nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2, bias=not batch),
-    ]
+    layers: list[nn.Module] = [nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2, bias=not batch)]
     if batch:
         layers.append(nn.BatchNorm2d(out))
     return nn.Sequential(*layers, nn.ReLU(inplace=True))
@@ -104,8 +100,7 @@ class InceptionModule(nn.Module):
         for kernel, (reduce, out) in ((3, row.three), (5, row.five)):
             if out:
                 self.roads[f"{kernel}x{kernel}"] = nn.Sequential(
-                    conv(channels, reduce, 1, norm=norm),
-                    conv(reduce, out, kernel, stride=row.stride, norm=norm),
+                    conv(channels, reduce, 1, norm=norm), conv(reduce, out, kernel, stride=row.stride, norm=norm)
                 )
         kind, projection = row.pool
         pool = nn.MaxPool2d(3, row.stride, padding=1) if kind == "max" else L2Pool()

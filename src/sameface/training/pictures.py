@@ -14,14 +14,7 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Image
 from sameface.errors import ImageError, TrainingDataError
-from sameface.image import (
-    SUFFIXES,
-    BufferedPicture,
-    ImageSource,
-    buffer_image,
-    find_pictures,
-    read_image,
-)
+from sameface.image import SUFFIXES, BufferedPicture, ImageSource, buffer_image, find_pictures, read_image
 from sameface.manifest import CropRule
 
 RULE_FILE = "crops.toml"  # what `sameface prepare` leaves beside the crops: the rule they were cut by
@@ -131,9 +124,7 @@ def open_pictures(sources: Sequence[str | Path]) -> PictureSet:
         for name, place in list_places(source):
             found.setdefault(name, []).append(place)
         if sum(map(len, found.values())) == before:
-            raise TrainingDataError(
-                str(source), "no pictures: wanted a folder per person, with pictures in it"
-            )
+            raise TrainingDataError(str(source), "no pictures: wanted a folder per person, with pictures in it")
         rules[read_rule(source)] = str(source)
     if len(rules) > 1:
         told = "these were cut by different rules"

@@ -59,9 +59,7 @@ def draw_batches(owner: Numbers, stages: Sequence[Stage], *, seed: int, start: i
             yield np.concatenate(batch)
 
 
-def fill_batch(
-    waiting: deque[Numbers], groups: Iterator[Numbers], owner: Numbers, stage: Stage
-) -> list[Numbers]:
+def fill_batch(waiting: deque[Numbers], groups: Iterator[Numbers], owner: Numbers, stage: Stage) -> list[Numbers]:
     """Return the groups of one batch, first from `waiting`, where those that must wait stay in order.
 
     Groups of people who are in the batch already wait. When P of them do, as many of these are taken as

@@ -67,9 +67,7 @@ class Space:
         """Return what `state` was of."""
         means = tuple(mean.numpy() for mean in state["means"])
         fitted = [state[name] for name in ("directions", "turn", "shift")]
-        return cls(
-            tuple(state["weights"]), means, *(each if each is None else each.numpy() for each in fitted)
-        )
+        return cls(tuple(state["weights"]), means, *(each if each is None else each.numpy() for each in fitted))
 
     def join(self, parts: Sequence[Embeddings]) -> Embeddings:
         """Return `(n, dimension) float32` unit rows from the `(n, d)` unit rows of each teacher."""

@@ -11,11 +11,7 @@ BARE = re.compile("[A-Za-z0-9_-]+")
 
 def to_toml(table: Mapping[str, object]) -> str:
     """Return a table of texts, numbers, lists and tables of these; tables one deep become sections."""
-    plain = [
-        f"{key_text(key)} = {value_text(value)}\n"
-        for key, value in table.items()
-        if not isinstance(value, dict)
-    ]
+    plain = [f"{key_text(key)} = {value_text(value)}\n" for key, value in table.items() if not isinstance(value, dict)]
     sections = [
         f"\n[{key}]\n" + "".join(f"{key_text(name)} = {value_text(inner)}\n" for name, inner in value.items())
         for key, value in table.items()

@@ -94,9 +94,7 @@ def train(
     for each in (pictures, held_out):
         check_crops(each, config)
     if len(held_out) and held_out.rule != pictures.rule:
-        raise TrainingDataError(
-            held_out.places[0].source, "it was cut by another rule than the training pictures"
-        )
+        raise TrainingDataError(held_out.places[0].source, "it was cut by another rule than the training pictures")
     check_people(pictures, config)
     course = make_course(pictures, held_out, config, folder, told)
     run = open_or_begin(course)
@@ -209,9 +207,7 @@ def check_people(pictures: PictureSet, config: TrainConfig) -> None:
     counts = pictures.counts
     most = int(counts.max(initial=0))
     if len(pictures.people) < 2:
-        raise TrainingDataError(
-            "these pictures", f"{len(pictures.people)} person; two or more make a negative"
-        )
+        raise TrainingDataError("these pictures", f"{len(pictures.people)} person; two or more make a negative")
     wanted = max(stage.pictures for stage in config.stages())
     if wanted > most:
         raise TrainingDataError(

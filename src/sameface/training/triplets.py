@@ -215,12 +215,7 @@ def sort_keys(lines: NDArray[np.float32], ranked: NDArray[np.float32], index: ND
 
 
 def choose_negatives(
-    order: Order,
-    margin: float,
-    *,
-    rule: Rule,
-    otherwise: Otherwise = "skip",
-    generator: torch.Generator | None = None,
+    order: Order, margin: float, *, rule: Rule, otherwise: Otherwise = "skip", generator: torch.Generator | None = None
 ) -> Tensor:
     """Return one negative for each pair of `order`, `(t,)`, -1 where the rule finds none."""
     if rule == "hardest":

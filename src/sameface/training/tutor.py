@@ -32,16 +32,7 @@ from sameface.training.foreign import Foreign
 from sameface.training.loader import to_planes
 from sameface.training.pictures import PictureSet
 from sameface.training.resnet29 import load_resnet29
-from sameface.training.teacher import (
-    Space,
-    Told,
-    embed_all,
-    fit_space,
-    ignore,
-    read_in_batches,
-    straight_face,
-    stride,
-)
+from sameface.training.teacher import Space, Told, embed_all, fit_space, ignore, read_in_batches, straight_face, stride
 
 BATCH = 64
 SAME = 0.01  # of a number of a unit row; both compute in float32
@@ -124,9 +115,7 @@ class Tutor:
         device: Where to compute.
     """
 
-    def __init__(
-        self, rule: CropRule | None, pixels: Pixels, config: TrainConfig, device: torch.device
-    ) -> None:
+    def __init__(self, rule: CropRule | None, pixels: Pixels, config: TrainConfig, device: torch.device) -> None:
         self.frame = frame_of(pixels)
         self.config = config
         self.device = device

@@ -64,9 +64,7 @@ def name_cause(config: TrainConfig) -> str:
     if config.warm_up == 0:
         return "the full learning rate from the first step: give --warm-up"
     if config.people * config.pictures < SMALL_BATCH:
-        return (
-            f"a batch of {config.people} x {config.pictures} holds few triplets: raise --people, --pictures"
-        )
+        return f"a batch of {config.people} x {config.pictures} holds few triplets: raise --people, --pictures"
     return (
         f"no option stands out: lower --learning-rate (now {config.rate:g}), begin with --head softmax or "
         "--teacher resnet29, and check that each folder holds one person"

@@ -6,13 +6,4 @@ from sameface.video.annotate import annotate_video
 from sameface.video.identify import Timeline, Track, VideoSearch, Watcher, identify_video
 from sameface.video.source import Frame, Video
 
-__all__ = [
-    "Frame",
-    "Timeline",
-    "Track",
-    "Video",
-    "VideoSearch",
-    "Watcher",
-    "annotate_video",
-    "identify_video",
-]
+__all__ = ["Frame", "Timeline", "Track", "Video", "VideoSearch", "Watcher", "annotate_video", "identify_video"]

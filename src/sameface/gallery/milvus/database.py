@@ -136,9 +136,7 @@ class MilvusDatabase:
         try:
             self._send()
         except GalleryUnreachableError as error:
-            reason = (
-                f"who was deleted is not found any more, but stays in Milvus: forget again; {error.reason}"
-            )
+            reason = f"who was deleted is not found any more, but stays in Milvus: forget again; {error.reason}"
             raise GalleryBusyError(self.path, reason) from error
         return packed
 
@@ -185,9 +183,7 @@ class MilvusDatabase:
             with self._people.write() as db:
                 (faces,) = db.execute("SELECT faces FROM milvus_index").fetchone()
                 if not db.execute(UNSENT).fetchone() and self._vectors.count() != faces:
-                    logger.warning(
-                        "collection %r lacks faces, or has others: all are sent anew", self._vectors.name
-                    )
+                    logger.warning("collection %r lacks faces, or has others: all are sent anew", self._vectors.name)
                     self._begin_anew(db, dimension)
             self._drain()
             self._checked = True

@@ -94,11 +94,7 @@ class Vectors:
             index = client.prepare_index_params()
             index.add_index("embedding", metric_type="IP", **INDEXES[self.address.index])
             client.create_collection(
-                self.name,
-                schema=schema,
-                index_params=index,
-                consistency_level="Strong",
-                timeout=ANSWER_SECONDS,
+                self.name, schema=schema, index_params=index, consistency_level="Strong", timeout=ANSWER_SECONDS
             )
 
         self._ask(ask)
@@ -147,10 +143,7 @@ class Vectors:
             self.reach()
             found = self._ask(ask)
         return [
-            (
-                np.array([hit["id"] for hit in hits], np.int64),
-                np.array([hit["distance"] for hit in hits], np.float32),
-            )
+            (np.array([hit["id"] for hit in hits], np.int64), np.array([hit["distance"] for hit in hits], np.float32))
             for hits in found
         ]
 

@@ -94,10 +94,7 @@ class Connections:
     def _configure(self, connection: Connection) -> None:
         """Prepare a new connection."""
         use_schema(connection, self.address.schema)
-        settings = {
-            "lock_timeout": f"{WAIT_SECONDS}s",
-            "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
-        }
+        settings = {"lock_timeout": f"{WAIT_SECONDS}s", "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s"}
         if self.address.indexed:
             settings |= {"hnsw.ef_search": str(CANDIDATES), "hnsw.iterative_scan": "relaxed_order"}
         for setting in settings.items():

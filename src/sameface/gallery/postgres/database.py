@@ -121,9 +121,7 @@ class PostgresDatabase:
         with self._loading:
             known = self._rows
             if known is None or known.version[0] != state.revision:
-                known = self._connections.run(
-                    lambda each: rows.read_rows(each, self.path, signature, self._rows)
-                )
+                known = self._connections.run(lambda each: rows.read_rows(each, self.path, signature, self._rows))
                 self._rows = known
             return known
 

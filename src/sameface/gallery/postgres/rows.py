@@ -88,9 +88,7 @@ def append_rows(connection: Connection, known: Rows, state: State) -> Rows:
     after = known.version[1]
     query = """SELECT greatest((SELECT last FROM numbers), max(id)), count(*) FROM faces WHERE id > %s"""
     [(last, more)] = connection.execute(query, (after,)).fetchall()
-    names: dict[int, str] = dict(
-        connection.execute("SELECT id, name FROM people WHERE id > %s", (after,)).fetchall()
-    )
+    names: dict[int, str] = dict(connection.execute("SELECT id, name FROM people WHERE id > %s", (after,)).fetchall())
     count = known.faces + more
     owners, matrix = make_room(known.owners, more), make_room(known.matrix, more)
     query = "SELECT person_id, vector_send(embedding) FROM faces WHERE id > %s ORDER BY id"

@@ -15,17 +15,7 @@ from sameface.gallery.chain import TABLE as CHAIN
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 LOCK = 0x5A3EFACE  # who migrates holds it: one at a time in a database
-TABLES = (
-    "people",
-    "pictures",
-    "faces",
-    "pipeline",
-    "calibration",
-    "numbers",
-    "chain",
-    "receipts",
-    "templates",
-)
+TABLES = ("people", "pictures", "faces", "pipeline", "calibration", "numbers", "chain", "receipts", "templates")
 OLDEST_INDEX = (0, 8)  # the pgvector that searches its index on until it has found enough
 
 # Each entry takes the tables from the version before it to its own: the first makes version 1. Entries are
@@ -229,8 +219,6 @@ def use_schema(connection: Connection, schema: str) -> None:
 
 def check_extension(connection: Connection, address: Address) -> None:
     """Raise unless pgvector is new enough for the index."""
-    [(version,)] = connection.execute(
-        "SELECT extversion FROM pg_extension WHERE extname = 'vector'"
-    ).fetchall()
+    [(version,)] = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchall()
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_INDEX:
         raise GalleryFileError(address.shown, f"index=hnsw needs pgvector 0.8 or later, this is {version}")
