@@ -206,7 +206,12 @@ def test_the_model_tells_what_it_is_and_how_fast(page: Page, recognizer: Recogni
     view = world.open_view(page, "about")
     manifest = recognizer.embedder.model.manifest
     expect(view.get_by_text(manifest.licence, exact=True).first).to_be_visible()
-    expect(view.get_by_role("row")).to_have_count(1 + len(recognizer.thresholds.far))
+    served = page.evaluate("async () => (await (await fetch('/v1/model')).json()).thresholds")
+    assert [row["far"] for row in served if not row["extrapolated"]] == sorted(recognizer.thresholds.far, reverse=True)
+    expect(view.get_by_role("row")).to_have_count(1 + len(served))
+    estimated = sum(row["extrapolated"] for row in served)
+    assert estimated
+    expect(view.get_by_text("estimated, not counted")).to_have_count(estimated)
     view.get_by_text("The rest of the manifest").first.click()
     expect(view.get_by_text(manifest.sha256)).to_be_visible()
     expect(view.get_by_text("The server answers")).to_be_visible()

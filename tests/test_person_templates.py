@@ -147,13 +147,30 @@ def test_templates_of_an_encrypted_gallery_are_sealed(tmp_path: Path) -> None:
             db.execute("INSERT INTO templates VALUES (99, 99, 1, 0, ?)", (plain,))
 
 
-def test_a_damaged_template_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE templates SET embedding = x'00', turn = turn + 1",
+        "UPDATE templates SET faces = 0, turn = turn + 1",
+        "UPDATE templates SET faces = 'many', turn = turn + 1",
+        "UPDATE numbers SET turn = 'late'",
+    ],
+)
+def test_a_damaged_template_is_an_error(tmp_path: Path, damage: str) -> None:
     with Gallery.open(tmp_path / "people.db", toy.make_recognizer()) as gallery:
         enroll_turned(gallery, {"A": [0]})
         with gallery._db.write() as db:
-            db.execute("UPDATE templates SET embedding = x'00', turn = turn + 1")
-        with pytest.raises(GalleryFileError, match="damaged: a template"):
+            db.execute(damage)
+        with pytest.raises(GalleryFileError, match=r"damaged: (a|the turn of the) template"):
             identify_one(gallery, turned(0))
+
+
+def test_a_template_may_be_the_mean_of_any_number_of_faces(tmp_path: Path) -> None:
+    with Gallery.open(tmp_path / "people.db", toy.make_recognizer()) as gallery:
+        enroll_turned(gallery, {"A": [0]})
+        with gallery._db.write() as db:
+            db.execute("UPDATE templates SET faces = 9000000000000000000, turn = turn + 1")
+        assert identify_one(gallery, turned(0)).name == "A"
 
 
 def test_many_changes_give_the_templates_of_a_fresh_look(gallery: Gallery, place: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -67,8 +68,10 @@ def next_number(db: Statements) -> int:
 def insert_picture(db: Statements, sha256: str) -> int:
     """Return the number of the picture with this SHA-256, inserted if it is not there."""
     db.execute("INSERT INTO pictures (sha256) VALUES (?) ON CONFLICT DO NOTHING", (sha256,))
-    (number,) = db.execute("SELECT id FROM pictures WHERE sha256 = ?", (sha256,)).fetchone()
-    return int(number)
+    found = db.execute("SELECT id FROM pictures WHERE sha256 = ?", (sha256,)).fetchone()
+    if found is None:  # the insertion met it, the query does not: an index of SQLite is damaged
+        raise sqlite3.DatabaseError("the index of the pictures is damaged")
+    return int(found[0])
 
 
 def find_owner(rows: Iterable[Row], box: NDArray[np.float32]) -> str | None:

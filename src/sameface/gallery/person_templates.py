@@ -18,7 +18,7 @@ from sameface.arrays import Embeddings, are_unit_rows, expect_shape
 from sameface.compare import exact_distances, unit_distances
 from sameface.errors import SignatureError
 from sameface.gallery.backend import Backend, Statements
-from sameface.gallery.damage import undamaged
+from sameface.gallery.damage import expect_type, undamaged
 from sameface.gallery.search import FARTHEST, PROBES, Limits, Near, Wish, among, rounding
 from sameface.gallery.thresholds import parse_thresholds, read_thresholds
 from sameface.gallery.vote import nearest_faces
@@ -113,8 +113,9 @@ class Templates:
 
     def scale(self, limits: Limits) -> NDArray[np.float32]:
         """Return what brings the distance to each to the scale of one face here, `(m,) float32`."""
-        factors = limits.thresholds.template_factors(np.arange(1, int(self.counts.max(initial=1)) + 1))
-        scale: NDArray[np.float32] = (1 / factors).astype(np.float32)[self.counts - 1]
+        counts, places = np.unique(self.counts, return_inverse=True)
+        factors = limits.thresholds.template_factors(counts)
+        scale: NDArray[np.float32] = (1 / factors).astype(np.float32)[places]
         if limits.factor != 1:
             scale = np.where(self.adapted, scale * np.float32(limits.factor), scale)
         return scale
@@ -212,6 +213,8 @@ class TemplateCache:
 def refresh(database: Backend, known: Templates, width: int) -> Templates:
     """Return the templates as they are now; only those that are new are read."""
     [(turn,)] = database.read("SELECT turn FROM numbers")
+    with undamaged(database.path, "the turn of the templates"):
+        expect_type(turn, int)
     if turn == known.turn and known.matrix.shape[1] == width:
         return known
     if known.turn > turn or known.matrix.shape[1] != width:  # a gallery that was put back, or upgraded
@@ -235,7 +238,9 @@ def read_templates(database: Backend, turn: int, width: int) -> Templates:
         if matrix.shape != (len(found), width):
             raise ValueError(f"a template must have {width} numbers, got {matrix.shape[1]}")
         numbers = np.array([facts for _, *facts, _ in found], np.int64)  # turn, faces, adapted
-    _, counts, adapted = numbers.T
+        _, counts, adapted = numbers.T
+        if counts.min() < 1:
+            raise ValueError(f"a template must be the mean of 1 face or more, got {counts.min()}")
     return Templates(np.array(people, np.int64), matrix, counts, adapted.astype(bool), turn)
 
 

@@ -59,9 +59,11 @@ function inWords(value) {
 }
 
 function thresholdsCard({ thresholds, model }) {
-  const rows = thresholds.map(({ far, distance }) =>
-    el("tr", {}, el("td", { t: "far.rate", args: rateArgs(far) }), el("td", { class: "number", text: roundDistance(distance) })),
-  );
+  const rows = thresholds.map(({ far, distance, extrapolated }) => {
+    const note = extrapolated ? [el("br"), el("span", { class: "soft small", t: "far.estimated" })] : [];
+    const rate = el("td", {}, el("span", { t: "far.rate", args: rateArgs(far) }), ...note);
+    return el("tr", {}, rate, el("td", { class: "number", text: roundDistance(distance) }));
+  });
   const head = el("tr", {}, el("th", { scope: "col", t: "about.far" }), el("th", { scope: "col", class: "number", t: "about.distance" }));
   const table = el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows));
   const calibrated = model.embedder.embedding.thresholds?.calibrated_on;

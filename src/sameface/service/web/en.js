@@ -56,6 +56,7 @@ export default {
   "far.rate_alike": "1 in {n} among people alike ({percent} %)",
   "far.rate_mixed": "1 in {n} among people of all kinds ({percent} %)",
   "far.rate_own": "1 in {n} among the people of this gallery ({percent} %)",
+  "far.estimated": "estimated, not counted",
   "far.extrapolated": "Extrapolated: so small a rate was not counted, but estimated from the nearest pairs of different people.",
   "far.lenient": "lenient",
   "far.strict": "strict",

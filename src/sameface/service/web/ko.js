@@ -56,6 +56,7 @@ export default {
   "far.rate_alike": "서로 닮은 사람들 사이에서 {n}번에 1번({percent}%)",
   "far.rate_mixed": "다양한 사람들 사이에서 {n}번에 1번({percent}%)",
   "far.rate_own": "이 갤러리의 사람들 사이에서 {n}번에 1번({percent}%)",
+  "far.estimated": "직접 세지 않은 추정값",
   "far.extrapolated": "추정값: 이렇게 작은 비율은 직접 세지 않고, 서로 다른 사람 가운데 가장 비슷한 쌍들로 추정했습니다.",
   "far.lenient": "느슨하게",
   "far.strict": "엄격하게",
