@@ -23,7 +23,7 @@ from sameface.adapter import Adapter
 from sameface.arrays import Embeddings
 from sameface.compare import squared_distances
 from sameface.embed import Embedder
-from sameface.evaluation.pairings import compare_pipelines
+from sameface.evaluation.pipelines import compare_pipelines
 from sameface.model import Model
 from sameface.training.pictures import open_pictures
 

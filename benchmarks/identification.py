@@ -33,8 +33,8 @@ from sameface.embed import BATCH, unit_rows
 from sameface.evaluation.bootstrap import draw_people
 from sameface.evaluation.degradations import quantise_rows, restore_rows
 from sameface.evaluation.holdout import evaluate_holdout
-from sameface.evaluation.identification import Detection, sum_up
-from sameface.evaluation.ranking import Ranking, Split, pick_nearest, rank_probes, split_gallery
+from sameface.evaluation.identification import Detection, summarise_galleries
+from sameface.evaluation.ranking import GallerySplit, Ranking, pick_nearest, rank_probes, split_gallery
 from sameface.face import Face
 from sameface.image import read_image
 from sameface.manifest import CropRule
@@ -227,7 +227,9 @@ def rank_people(distances: NDArray[np.float32], owners: Places, person: Places) 
     return Ranking(person, truth, rank, near, owners[places])
 
 
-def rank_by_rules(rows: Embeddings, person: Places, split: Split, weights: NDArray[np.float64]) -> dict[str, Ranking]:
+def rank_by_rules(
+    rows: Embeddings, person: Places, split: GallerySplit, weights: NDArray[np.float64]
+) -> dict[str, Ranking]:
     """Return what each rule says of the probes of one gallery."""
     owners, starts = np.unique(person[split.gallery], return_index=True)
     order = np.argsort(starts)
@@ -247,7 +249,7 @@ def rank_by_rules(rows: Embeddings, person: Places, split: Split, weights: NDArr
     }
 
 
-def spoil(split: Split, person: Places, rng: np.random.Generator) -> tuple[Split, Places]:
+def spoil(split: GallerySplit, person: Places, rng: np.random.Generator) -> tuple[GallerySplit, Places]:
     """Replace the first picture of everyone enrolled by a stranger's, which is then no probe.
 
     Returns:
@@ -259,7 +261,7 @@ def spoil(split: Split, person: Places, rng: np.random.Generator) -> tuple[Split
     named, gallery = person.copy(), split.gallery.copy()
     named[wrong] = person[gallery[firsts]]
     gallery[firsts] = wrong
-    return Split(gallery, np.setdiff1d(split.probes, wrong)), named
+    return GallerySplit(gallery, np.setdiff1d(split.probes, wrong)), named
 
 
 def identify(
@@ -284,7 +286,7 @@ def sum_detections(
     rule: str, rankings: Sequence[Ranking], draws: NDArray[np.int64], trial: Trial
 ) -> tuple[Detection, ...]:
     """Return DIR of one rule over several galleries; in a vote the five nearest faces count."""
-    result = sum_up(rankings, draws, enrolled=trial.enrolled, per_person=trial.pictures)
+    result = summarise_galleries(rankings, draws, enrolled=trial.enrolled, per_person=trial.pictures)
     return result.votes[2 if rule == "vote" else 0].detections
 
 

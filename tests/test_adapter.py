@@ -13,7 +13,7 @@ from sameface.adapter import Adapter, fit_adapter
 from sameface.compare import squared_distances
 from sameface.embed import unit_rows
 from sameface.errors import AdapterError, TooFewPairsError
-from sameface.evaluation.pairings import compare_pipelines, hold_out
+from sameface.evaluation.pipelines import compare_pipelines, sample_people
 
 
 def draw_rows(count: int, width: int, seed: int = 0) -> np.ndarray:
@@ -191,8 +191,8 @@ def test_people_with_one_picture_each_have_no_val() -> None:
 
 def test_people_are_held_out_whole() -> None:
     person = np.repeat(np.arange(50), 3)
-    held = hold_out(person, part=0.1, seed=0)
+    held = sample_people(person, part=0.1, seed=0)
     assert held.sum() == 15
     assert not set(person[held]) & set(person[~held])
-    assert (hold_out(person, part=0.1, seed=1) != held).any()
-    assert hold_out(np.repeat(np.arange(3), 2), part=0.1, seed=0).sum() == 4
+    assert (sample_people(person, part=0.1, seed=1) != held).any()
+    assert sample_people(np.repeat(np.arange(3), 2), part=0.1, seed=0).sum() == 4

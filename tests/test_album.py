@@ -20,7 +20,7 @@ import toy
 from click.testing import Result
 
 import sameface.cli.album
-from sameface.album import SHOWN, AlbumFace, folder_name, free_name, thumbnail, write_album
+from sameface.album import SHOWN, PictureFace, folder_name, free_name, thumbnail, write_album
 from sameface.cli.album import name_groups
 from sameface.face import Face
 from sameface.gallery import Gallery
@@ -76,10 +76,10 @@ class Sources(html.parser.HTMLParser):
             self.headings.append(data.strip())
 
 
-def face_in(picture: Path, colour: tuple[int, int, int] = toy.RED) -> AlbumFace:
+def face_in(picture: Path, colour: tuple[int, int, int] = toy.RED) -> PictureFace:
     crop = np.full((8, 8, 3), colour, np.uint8)
     marks = np.zeros((5, 2), np.float32)
-    return AlbumFace(picture, Face(np.array([1, 2, 3.126, 4], np.float32), marks, 0.9), thumbnail(crop))
+    return PictureFace(picture, Face(np.array([1, 2, 3.126, 4], np.float32), marks, 0.9), thumbnail(crop))
 
 
 # The command

@@ -13,8 +13,8 @@ from sameface.evaluation.calibration import (
     bin_distances,
     calibrate,
     check_reliability,
+    estimate_fpir,
     fit_curve,
-    imply_fpir,
     measure_reliability,
     odds_interval,
     split_people,
@@ -72,8 +72,8 @@ def test_the_interval_of_the_rate_is_scipys(accepted, pairs):
 
 def test_the_rate_in_a_gallery_is_that_of_any_of_its_comparisons_failing(found):
     far = found.rate.accepted / found.impostors
-    assert imply_fpir(found, 1).value == pytest.approx(far)
-    assert imply_fpir(found, 50).value == pytest.approx(1 - (1 - far) ** 50)
+    assert estimate_fpir(found, 1).value == pytest.approx(far)
+    assert estimate_fpir(found, 50).value == pytest.approx(1 - (1 - far) ** 50)
 
 
 def test_the_chances_are_those_of_isotonic_regression(found, people):

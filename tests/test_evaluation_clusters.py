@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from sameface.cluster import cluster_embeddings
 from sameface.evaluation.bootstrap import pair_weights
-from sameface.evaluation.clusters import Agreement, best_point, evaluate_clusters, sweep_thresholds
-from sameface.evaluation.clusters_draws import NAMES, count_cells, estimate_agreement, sum_bcubed, weigh_agreement
+from sameface.evaluation.clusters import PrecisionRecall, best_point, evaluate_clusters, sweep_thresholds
+from sameface.evaluation.clusters_draws import NAMES, estimate_agreement, make_contingency, sum_bcubed, weigh_agreement
 
 GROUPINGS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=40)
 
@@ -82,13 +82,13 @@ def test_clusters_people_and_singles_are_counted(grouping):
 
 def test_everyone_in_one_group():
     found = evaluate_clusters([7, 7, 7, 7], ["a", "a", "b", "b"])
-    assert found.bcubed == Agreement(0.5, 1, pytest.approx(2 / 3))
-    assert found.pairwise == Agreement(2 / 6, 1, 0.5)
+    assert found.bcubed == PrecisionRecall(0.5, 1, pytest.approx(2 / 3))
+    assert found.pairwise == PrecisionRecall(2 / 6, 1, 0.5)
 
 
 def test_everyone_alone():
     found = evaluate_clusters([0, 1, 2, 3], ["a", "a", "b", "b"])
-    assert found.bcubed == Agreement(1, 0.5, pytest.approx(2 / 3))
+    assert found.bcubed == PrecisionRecall(1, 0.5, pytest.approx(2 / 3))
     assert math.isnan(found.pairwise.precision)  # there is no pair in any group
     assert (found.pairwise.recall, found.pairwise.f) == (0, 0)
     assert found.singles == 4
@@ -106,7 +106,7 @@ def test_all_one_person_and_all_different_people():
 
 def test_one_picture_is_right_and_none_has_no_measure():
     one = evaluate_clusters([3], ["a"])
-    assert one.bcubed == Agreement(1, 1, 1)
+    assert one.bcubed == PrecisionRecall(1, 1, 1)
     assert math.isnan(one.pairwise.f)
     none = evaluate_clusters([], [])
     assert (none.pictures, none.clusters, none.people) == (0, 0, 0)
@@ -174,7 +174,7 @@ def number_people(grouping):
 @given(GROUPINGS)
 def test_with_everyone_drawn_once_the_measures_are_those_of_the_groups(grouping):
     labels, people = number_people(grouping)
-    cells = count_cells(labels, people)
+    cells = make_contingency(labels, people)
     once = weigh_agreement(cells, sum_bcubed(cells), np.ones(cells.people, np.int64))
     found = evaluate_clusters(labels, people)
     wanted = [*astuple(found.bcubed), *astuple(found.pairwise)]
@@ -184,7 +184,7 @@ def test_with_everyone_drawn_once_the_measures_are_those_of_the_groups(grouping)
 @given(GROUPINGS, st.integers(0, 99))
 def test_a_draw_counts_pictures_and_pairs_as_often_as_their_people_were_drawn(grouping, seed):
     labels, people = number_people(grouping)
-    cells = count_cells(labels, people)
+    cells = make_contingency(labels, people)
     draw = np.random.default_rng(seed).integers(0, 3, cells.people)
     found = dict(zip(NAMES, weigh_agreement(cells, sum_bcubed(cells), draw), strict=True))
     purity = [
@@ -210,7 +210,7 @@ def test_the_interval_of_recall_is_that_of_a_mean_over_people():
     labels = np.arange(600)
     together = rng.random(300) < 0.6
     labels[1::2][together] = labels[::2][together]
-    recall = estimate_agreement(count_cells(labels, people), repeats=2000)["BCubed recall"]
+    recall = estimate_agreement(make_contingency(labels, people), repeats=2000)["BCubed recall"]
     error = np.where(together, 1, 0.5).std() / np.sqrt(300)
     assert recall.value == pytest.approx(np.where(together, 1, 0.5).mean())
     assert (recall.low, recall.high) == pytest.approx(

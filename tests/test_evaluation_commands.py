@@ -12,9 +12,9 @@ import pytest
 import toy
 
 from sameface.errors import ProtocolError
-from sameface.evaluation.cache import Cache
-from sameface.evaluation.pictures import Collection, Enroller, compare_pairs, enroll_video
-from sameface.evaluation.protocols import Pair
+from sameface.evaluation.cache import EmbeddingCache
+from sameface.evaluation.pictures import EmbeddedPictures, PictureEmbedder, compare_pairs, embed_video
+from sameface.evaluation.protocols import LabelledPair
 
 HUES = {"red": toy.RED, "green": toy.GREEN, "blue": toy.BLUE, "yellow": toy.YELLOW, "white": toy.WHITE}
 
@@ -88,10 +88,10 @@ def test_other_choices_compute_everything_again(run, listed, people, choice):
 
 def test_a_renamed_picture_is_remembered_by_its_content(toy_recognizer, tmp_path):
     first = toy.save(tmp_path / "a.png", toy.RED)
-    with Cache.open(tmp_path / "c.db") as cache:
-        enroller = Enroller(toy_recognizer, cache)
-        [one] = enroller.enroll_all([str(first)])
-        [two] = enroller.enroll_all([str(first.rename(tmp_path / "b.png"))])
+    with EmbeddingCache.open(tmp_path / "c.db") as cache:
+        enroller = PictureEmbedder(toy_recognizer, cache)
+        [one] = enroller.embed_all([str(first)])
+        [two] = enroller.embed_all([str(first.rename(tmp_path / "b.png"))])
     assert (one.computed, two.computed) == (True, False)
     assert (one.row == two.row).all()
 
@@ -157,19 +157,19 @@ def test_slices_come_from_a_column_or_from_a_table_of_people(run, listed, people
 
 
 def test_the_cache_is_private_and_refuses_other_files(tmp_path):
-    with Cache.open(tmp_path / "c.db"):
+    with EmbeddingCache.open(tmp_path / "c.db"):
         pass
     assert stat.S_IMODE((tmp_path / "c.db").stat().st_mode) == 0o600
-    with Cache.open(tmp_path / "c.db") as cache:
+    with EmbeddingCache.open(tmp_path / "c.db") as cache:
         assert cache.get("pipeline", "picture") is None
     (tmp_path / "text.db").write_text("not a database, and longer than its header " * 20)
     with pytest.raises(ProtocolError, match="not a cache"):
-        Cache.open(tmp_path / "text.db")
+        EmbeddingCache.open(tmp_path / "text.db")
     other = sqlite3.connect(tmp_path / "other.db")
     other.execute("CREATE TABLE t (x)")
     other.close()
     with pytest.raises(ProtocolError, match="not a cache"):
-        Cache.open(tmp_path / "other.db")
+        EmbeddingCache.open(tmp_path / "other.db")
 
 
 def test_what_was_embedded_before_an_interruption_is_kept(toy_recognizer, tmp_path):
@@ -179,10 +179,10 @@ def test_what_was_embedded_before_an_interruption_is_kept(toy_recognizer, tmp_pa
         yield from paths[:2]
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), Cache.open(tmp_path / "c.db") as cache:
-        list(Enroller(toy_recognizer, cache).enroll_all(interrupted()))
-    with Cache.open(tmp_path / "c.db") as cache:
-        again = list(Enroller(toy_recognizer, cache).enroll_all(paths))
+    with pytest.raises(KeyboardInterrupt), EmbeddingCache.open(tmp_path / "c.db") as cache:
+        list(PictureEmbedder(toy_recognizer, cache).embed_all(interrupted()))
+    with EmbeddingCache.open(tmp_path / "c.db") as cache:
+        again = list(PictureEmbedder(toy_recognizer, cache).embed_all(paths))
     assert [one.computed for one in again] == [False, False, True]
 
 
@@ -192,16 +192,16 @@ def test_the_central_face_and_the_largest_one_may_differ(toy_recognizer, tmp_pat
     squares = [toy.Square(toy.RED, 80, 80, 24), toy.Square(toy.GREEN, 8, 8, 48)]
     PIL.Image.fromarray(toy.paint_squares(squares, 192, 192)).save(tmp_path / "two.png")
     rows = {}
-    with Cache.open(tmp_path / "c.db") as cache:
+    with EmbeddingCache.open(tmp_path / "c.db") as cache:
         for policy in ("central", "largest"):
-            [one] = Enroller(toy_recognizer, cache, policy).enroll_all([str(tmp_path / "two.png")])
+            [one] = PictureEmbedder(toy_recognizer, cache, policy).embed_all([str(tmp_path / "two.png")])
             rows[policy] = one.row
     assert np.allclose(rows["central"], toy.row_of(toy.RED))
     assert np.allclose(rows["largest"], toy.row_of(toy.GREEN))
 
 
 def test_no_picture_at_all_gives_an_empty_table():
-    nothing = Collection([])
+    nothing = EmbeddedPictures([])
     assert nothing.rows.shape == (0, 0)
     assert nothing.found.shape == (0,)
     assert nothing.failures == []
@@ -416,10 +416,10 @@ def test_the_mean_of_two_videos_is_the_mean_over_all_pairs_of_their_first_frames
     for number, colour in enumerate(colours):
         toy.save(tmp_path / "a" / f"{number + 8}.png", colour)  # 8, 9, 10, 11
         toy.save(tmp_path / "b" / f"{number}.png", colours[-number])
-    with Cache.open(tmp_path / "c.db") as cache:
-        enroller = Enroller(toy_recognizer, cache)
-        found = Collection([enroll_video(enroller, str(tmp_path / name), frames=3) for name in "ab"])
-    pair = Pair(str(tmp_path / "a"), str(tmp_path / "b"), False, ("a", "b"))
+    with EmbeddingCache.open(tmp_path / "c.db") as cache:
+        enroller = PictureEmbedder(toy_recognizer, cache)
+        found = EmbeddedPictures([embed_video(enroller, str(tmp_path / name), frames=3) for name in "ab"])
+    pair = LabelledPair(str(tmp_path / "a"), str(tmp_path / "b"), False, ("a", "b"))
     first, second = colours[:3], [colours[0], colours[3], colours[2]]
     mean = np.mean([toy.distance_of(a, b) for a in first for b in second])
     assert compare_pairs([pair], found)[0] == pytest.approx(mean, abs=1e-5)

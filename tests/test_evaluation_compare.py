@@ -9,12 +9,12 @@ import pytest
 import scipy.stats
 
 from sameface.errors import ProtocolError
-from sameface.evaluation.compare import compare_people, join_pairs, lay_beside, mcnemar
+from sameface.evaluation.compare import compare_numbers, compare_people, join_pairs, mcnemar
 from sameface.evaluation.compare_report import SAME_PIPELINE, compare_reports
 from sameface.evaluation.pairs import evaluate_pairs
 from sameface.evaluation.pairs_report import report_pairs, score_pairs
-from sameface.evaluation.protocols import Pair, deal_folds
-from sameface.evaluation.report import Report, report_record, write_json
+from sameface.evaluation.protocols import LabelledPair, assign_folds
+from sameface.evaluation.report import EvaluationReport, report_record, write_json
 
 
 def make_report(noise, *, seed=0, count=600, missing=(), folder="here"):
@@ -24,11 +24,11 @@ def make_report(noise, *, seed=0, count=600, missing=(), folder="here"):
     for number, (a, b) in enumerate(rng.integers(60, size=(count, 2))):
         same = number % 2 == 0
         people = (f"p{a}", f"p{a}" if same else f"p{(a + 1 + b % 59) % 60}")
-        pairs.append(Pair(f"{folder}/{number}a.png", f"{folder}/{number}b.png", same, people))
+        pairs.append(LabelledPair(f"{folder}/{number}a.png", f"{folder}/{number}b.png", same, people))
     distance = np.where([pair.same for pair in pairs], 0.8, 1.2) + rng.normal(0, 0.1, count)
     distance += np.random.default_rng(seed).normal(0, noise, count)
     distance[list(missing)] = np.nan
-    listed = deal_folds(pairs)
+    listed = assign_folds(pairs)
     scores = score_pairs(listed, distance)
     result = evaluate_pairs(scores, repeats=2)
     facts = {"weights": f"noise {noise}", "signature": f"{noise} {seed}"}
@@ -128,14 +128,14 @@ def test_another_kind_other_pairs_or_a_broken_file_cannot_be_compared(tmp_path):
 
 @pytest.mark.parametrize("by_person", [None, {"VAL": [1, 2]}, {"VAL": {"p": [1]}}, {"VAL": {"p": ["1", 2]}}])
 def test_counts_of_people_that_are_not_whole_are_refused(compare, by_person):
-    report = Report("holdout", {}, (), (), {"by_person": {"VAL": {"p": [1, 2]}}})
+    report = EvaluationReport("holdout", {}, (), (), {"by_person": {"VAL": {"p": [1, 2]}}})
     with pytest.raises(ProtocolError, match="not a whole report: by_person"):
-        compare(report, Report("holdout", {}, (), (), {"by_person": by_person}))
+        compare(report, EvaluationReport("holdout", {}, (), (), {"by_person": by_person}))
 
 
 def test_a_fault_of_ours_is_not_laid_to_the_other_report(compare):
-    report = Report("pairs", {}, (), (), {"pairs": [["a", "b", True, "p", "p"]]})
-    other = Report("pairs", {}, (), (), {"pairs": [["a", "b", True, "p", "p", 0.1, True]]})
+    report = EvaluationReport("pairs", {}, (), (), {"pairs": [["a", "b", True, "p", "p"]]})
+    other = EvaluationReport("pairs", {}, (), (), {"pairs": [["a", "b", True, "p", "p", 0.1, True]]})
     with pytest.raises(IndexError):
         compare(report, other)
 
@@ -153,15 +153,15 @@ def test_people_are_drawn_for_both_models_alike():
 
 def test_other_kinds_are_laid_side_by_side_without_a_test(compare):
     ours, theirs = {"a": {"f": 0.9, "n": 3}, "c": [0.5, 0.6]}, {"a": {"f": 0.8}, "c": [0.4, 0.6], "d": 1.0}
-    found = list(lay_beside(ours, theirs))
+    found = list(compare_numbers(ours, theirs))
     assert [(one.name, one.ours, one.theirs) for one in found] == [
         ("a f", 0.9, 0.8),
         ("c 1", 0.5, 0.4),
         ("c 2", 0.6, 0.6),
     ]
     first, second = ({"f": {"value": part, "low": 0.1, "high": 0.9}} for part in (0.5, 0.4))
-    assert [(one.name, one.ours, one.theirs) for one in lay_beside(first, second)] == [("f", 0.5, 0.4)]
-    report = Report("clusters", {"weights": "x"}, (), (), {"f": 0.9})
+    assert [(one.name, one.ours, one.theirs) for one in compare_numbers(first, second)] == [("f", 0.5, 0.4)]
+    report = EvaluationReport("clusters", {"weights": "x"}, (), (), {"f": 0.9})
     compared = compare(report, report)
     assert compared.tables[0].rows[0][1:] == ("0.9", "0.9", "+0", "not tested")
     assert compared.data["differences"][0]["real"] is None

@@ -22,7 +22,7 @@ from sameface.evaluation.identification import (
     thin_curve,
 )
 from sameface.evaluation.identification_draws import draw_detections, draw_limits, draw_parts
-from sameface.evaluation.ranking import STRANGER, Ranking, Split, count_enrollable, rank_probes, split_gallery
+from sameface.evaluation.ranking import STRANGER, GallerySplit, Ranking, count_enrollable, rank_probes, split_gallery
 from sameface.gallery.vote import rank_people
 
 # The corners of a cross: few different distances, so that ties are the rule.
@@ -156,7 +156,7 @@ def test_more_people_than_have_pictures_are_refused():
 def test_a_gallery_whose_people_are_mixed_is_refused():
     rows, _ = toy_rows([(0, 0)] * 4)
     with pytest.raises(ValueError, match="must stand together"):
-        rank_probes(rows, [0, 1, 0, 1], Split(np.array([0, 1, 2]), np.array([3])), faces=1)
+        rank_probes(rows, [0, 1, 0, 1], GallerySplit(np.array([0, 1, 2]), np.array([3])), faces=1)
 
 
 def test_the_cmc_counts_ranks_up_to_each():
@@ -169,14 +169,14 @@ def test_the_cmc_counts_ranks_up_to_each():
 def test_with_everyone_at_one_point_the_worst_place_is_taken():
     rows = np.repeat(CORNERS[:1], 6, axis=0)
     people = [0, 0, 1, 1, 2, 2]
-    found = rank_probes(rows, people, Split(np.array([0, 2, 4]), np.array([1, 3, 5])), faces=1)
+    found = rank_probes(rows, people, GallerySplit(np.array([0, 2, 4]), np.array([1, 3, 5])), faces=1)
     assert found.rank.tolist() == [3, 3, 3]
     assert match_rates(found, 3).tolist() == [0, 0, 1]
 
 
 def test_people_who_are_all_different_are_always_right():
     rows = np.repeat(CORNERS[:3], 2, axis=0)
-    found = rank_probes(rows, [0, 0, 1, 1, 2, 2], Split(np.array([0, 2]), np.array([1, 3, 4, 5])), faces=5)
+    found = rank_probes(rows, [0, 0, 1, 1, 2, 2], GallerySplit(np.array([0, 2]), np.array([1, 3, 4, 5])), faces=5)
     assert match_rates(found, 1).tolist() == [1]
     assert right_rate(found, 1) == 1
     curve = make_open_curve([found], voters=1)
@@ -188,7 +188,7 @@ def test_people_who_are_all_different_are_always_right():
 
 def test_a_stranger_on_the_threshold_is_named():
     rows = CORNERS[[0, 0, 0, 1]]
-    found = rank_probes(rows, [0, 0, 1, 2], Split(np.array([0]), np.array([1, 2, 3])), faces=1)
+    found = rank_probes(rows, [0, 0, 1, 2], GallerySplit(np.array([0]), np.array([1, 2, 3])), faces=1)
     curve = make_open_curve([found], voters=1)
     assert curve.fpir.tolist() == [0, 0.5, 1]
     # Distance 0 holds the enrolled probe and one of two strangers: both are accepted or neither.
@@ -199,7 +199,7 @@ def test_a_stranger_on_the_threshold_is_named():
 
 def test_more_votes_can_take_a_right_answer_away():
     rows = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8], [1, 0]], np.float32)
-    found = rank_probes(rows, [0, 1, 1, 0], Split(np.array([0, 1, 2]), np.array([3])), faces=5)
+    found = rank_probes(rows, [0, 1, 1, 0], GallerySplit(np.array([0, 1, 2]), np.array([3])), faces=5)
     curve = make_open_curve([found], voters=3)
     assert curve.threshold == pytest.approx([-1, 0, 0.4, 0.8])
     assert curve.fnir.tolist() == [1, 0, 0, 1]

@@ -9,8 +9,8 @@ import pytest
 from sameface.errors import ProtocolError
 from sameface.evaluation.protocols import (
     NO_SLICE,
-    Pair,
-    deal_folds,
+    LabelledPair,
+    assign_folds,
     read_pairs,
     read_people,
     read_slices,
@@ -73,7 +73,7 @@ def test_a_table_has_labels_folds_people_and_a_column_to_slice_by(tmp_path):
         "1.png,3.png,0,1,Ann,Bob,",
     )
     first, second = read_pairs([table], None, slice_column="camera")
-    assert first == Pair(str(tmp_path / "1.png"), str(tmp_path / "2.png"), True, ("Ann", "Ann"), 0, "front")
+    assert first == LabelledPair(str(tmp_path / "1.png"), str(tmp_path / "2.png"), True, ("Ann", "Ann"), 0, "front")
     assert (second.same, second.fold, second.slice) == (False, 1, "(none)")
 
 
@@ -113,15 +113,15 @@ def test_a_list_that_is_missing_or_not_text_is_refused(tmp_path):
 
 
 def test_pairs_without_folds_are_dealt_evenly_by_kind():
-    pairs = [Pair(f"{n}", "x", n % 3 == 0, ("p", "q")) for n in range(50)]
-    dealt = deal_folds(pairs, folds=5)
+    pairs = [LabelledPair(f"{n}", "x", n % 3 == 0, ("p", "q")) for n in range(50)]
+    dealt = assign_folds(pairs, folds=5)
     for fold in range(5):
         own = [pair for pair in dealt if pair.fold == fold]
         assert sum(pair.same for pair in own) in (3, 4)
         assert sum(not pair.same for pair in own) in (6, 7)
-    assert deal_folds(dealt, folds=2) == dealt
-    assert deal_folds(pairs, folds=5) == dealt
-    assert deal_folds(pairs, folds=5, seed=1) != dealt
+    assert assign_folds(dealt, folds=2) == dealt
+    assert assign_folds(pairs, folds=5) == dealt
+    assert assign_folds(pairs, folds=5, seed=1) != dealt
 
 
 def test_people_are_folders_and_hidden_ones_are_left_out(tmp_path):
@@ -146,7 +146,7 @@ def test_a_folder_without_people_is_refused(tmp_path):
 
 def test_pairs_of_two_slices_make_a_slice_of_their_own(tmp_path):
     slices = read_slices(write(tmp_path / "s.csv", "person,age", "Ann,old", "Bob,young"), "age")
-    pairs = [Pair("1", "2", p == q, (p, q)) for p, q in (("Ann", "Ann"), ("Ann", "Bob"), ("Bob", "Cy"))]
+    pairs = [LabelledPair("1", "2", p == q, (p, q)) for p, q in (("Ann", "Ann"), ("Ann", "Bob"), ("Bob", "Cy"))]
     assert [pair.slice for pair in slice_pairs(pairs, slices)] == ["old", "old × young", "(none) × young"]
 
 
@@ -158,7 +158,9 @@ def test_a_person_in_two_slices_is_refused(tmp_path):
 def test_youtube_faces_list_has_a_heading_folds_and_folders(tmp_path):
     lines = ["split number, first, second, is same", "1, Ann/0, Ann/3, 1", "2, Ann/0, Bob/1, 0", ""]
     same, other = read_videos(write(tmp_path / "splits.txt", *lines), tmp_path / "frames")
-    assert same == Pair(str(tmp_path / "frames/Ann/0"), str(tmp_path / "frames/Ann/3"), True, ("Ann", "Ann"), 0)
+    assert same == LabelledPair(
+        str(tmp_path / "frames/Ann/0"), str(tmp_path / "frames/Ann/3"), True, ("Ann", "Ann"), 0
+    )
     assert (other.same, other.fold, other.people) == (False, 1, ("Ann", "Bob"))
 
 

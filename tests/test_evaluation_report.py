@@ -17,11 +17,10 @@ from sameface.errors import ProtocolError
 from sameface.evaluation.bootstrap import Estimate
 from sameface.evaluation.charts import Chart, Line
 from sameface.evaluation.overlay import overlay_charts
-from sameface.evaluation.page import FACES_NOTE, SHOWN_ROWS, TITLES, to_html, write_html
 from sameface.evaluation.report import (
     THUMBNAIL,
-    Report,
-    Table,
+    EvaluationReport,
+    ReportTable,
     pair_pictures,
     percent,
     plain,
@@ -30,6 +29,7 @@ from sameface.evaluation.report import (
     with_interval,
     write_json,
 )
+from sameface.evaluation.report_html import FACES_NOTE, SHOWN_ROWS, TITLES, to_html, write_html
 
 NAN = float("nan")
 EVIL = """<script>alert(1)</script>"'><img src=//evil.example onerror=alert(1)>&amp;{body}"""
@@ -58,10 +58,10 @@ class Page(HTMLParser):
 def make_report(*, name="all", rows=1, **more):
     """Return a small report."""
     lines = (Line(name, X, X),)
-    return Report(
+    return EvaluationReport(
         kind="pairs",
         facts={"weights": "resnet29 (sha-256 3fa9…)", "signature": "9b1c"},
-        tables=(Table("Measures", ("measure", "value"), (("AUC", "99.61 %"),) * rows),),
+        tables=(ReportTable("Measures", ("measure", "value"), (("AUC", "99.61 %"),) * rows),),
         charts=(Chart("ROC", "FAR", "VAL", lines, caption="Higher is better.", log_x=True),),
         data={"measures": {"AUC": Estimate(0.9961, NAN, 1.0)}, "n": np.int64(3), "x": X},
         **more,
@@ -76,7 +76,7 @@ def make_evil():
         report,
         kind=EVIL,
         facts={EVIL: EVIL},
-        tables=(Table(EVIL, (EVIL, EVIL), ((EVIL, EVIL),)),),
+        tables=(ReportTable(EVIL, (EVIL, EVIL), ((EVIL, EVIL),)),),
         charts=(replace(report.charts[0], title=EVIL, caption=EVIL, x_label=EVIL, y_label=EVIL),),
         pictures=(pair_pictures(image, image, EVIL),),
     )

@@ -13,7 +13,7 @@ from test_evaluation_commands import paint_people
 
 from sameface.compare import Decision
 from sameface.errors import WeightsError
-from sameface.evaluation.save import save_weights
+from sameface.evaluation.save import save_calibrated_weights
 from sameface.gallery import Gallery
 from sameface.manifest import ProbabilityCurve, read_manifest
 from sameface.model import DEFAULT_WEIGHTS, find_weights
@@ -25,7 +25,7 @@ CURVE = ProbabilityCurve.from_facts({"offset": 8, "slope": -40, "low": 0.05, "hi
 
 
 def test_a_copy_of_the_weights_has_the_new_thresholds_and_all_else(tmp_path):
-    save_weights("resnet29", tmp_path / "door.onnx", OWN, CURVE)
+    save_calibrated_weights("resnet29", tmp_path / "door.onnx", OWN, CURVE)
     theirs, ours = (
         read_manifest(find_weights("resnet29").with_suffix(".toml")),
         read_manifest(tmp_path / "door.toml"),
@@ -39,24 +39,24 @@ def test_a_copy_of_the_weights_has_the_new_thresholds_and_all_else(tmp_path):
 
 
 def test_saving_again_replaces_the_tables(tmp_path):
-    save_weights("resnet29", tmp_path / "a.onnx", OWN, CURVE)
+    save_calibrated_weights("resnet29", tmp_path / "a.onnx", OWN, CURVE)
     other = replace(OWN, distance=(1.0, 0.2))
-    save_weights(str(tmp_path / "a.onnx"), tmp_path / "b.onnx", other, None)
+    save_calibrated_weights(str(tmp_path / "a.onnx"), tmp_path / "b.onnx", other, None)
     found = read_manifest(tmp_path / "b.toml").embedding
     assert (found.thresholds, found.curve) == (other, None)
     assert list(tomllib.loads((tmp_path / "b.toml").read_text())).count("thresholds") == 1
 
 
 def test_the_weights_own_manifest_is_not_overwritten(tmp_path):
-    save_weights("resnet29", tmp_path / "a.onnx", OWN, CURVE)
+    save_calibrated_weights("resnet29", tmp_path / "a.onnx", OWN, CURVE)
     before = (tmp_path / "a.toml").read_text()
     with pytest.raises(WeightsError, match="choose another file"):
-        save_weights(str(tmp_path / "a.onnx"), tmp_path / "a.onnx", OWN, None)
+        save_calibrated_weights(str(tmp_path / "a.onnx"), tmp_path / "a.onnx", OWN, None)
     assert (tmp_path / "a.toml").read_text() == before
 
 
 def test_saved_weights_keep_the_signature_and_tell_a_probability(tmp_path, samples):
-    save_weights("resnet29", tmp_path / "door.onnx", OWN, CURVE)
+    save_calibrated_weights("resnet29", tmp_path / "door.onnx", OWN, CURVE)
     ours = Recognizer.load(tmp_path / "door.onnx")
     assert ours.signature == Recognizer.load("resnet29").signature
     pair = (samples["barack-obama-1"], samples["barack-obama-2"])

@@ -15,27 +15,34 @@ from hypothesis import strategies as st
 
 from sameface.arrays import Image
 from sameface.errors import TooFewPairsError
-from sameface.evaluation.cache import Cache
+from sameface.evaluation.cache import EmbeddingCache
 from sameface.evaluation.degradations import (
     DEGRADATIONS,
-    Step,
+    DegradationStep,
     blur,
     brighten,
     compress,
     cover,
-    key_step,
     quantise_rows,
     restore_rows,
     rotate,
     shrink,
+    step_cache_key,
 )
 from sameface.evaluation.pairs import evaluate_pairs
-from sameface.evaluation.pictures import Collection, Enroller
+from sameface.evaluation.pictures import EmbeddedPictures, PictureEmbedder
 from sameface.evaluation.roc import make_roc, operate_at_far
-from sameface.evaluation.sweeps import PairedPictures, Plan, pair_pictures, score_pairs, sweep_bits, sweep_pictures
+from sameface.evaluation.sweeps import (
+    PairedPictures,
+    SweepOptions,
+    pair_pictures,
+    score_pairs,
+    sweep_bits,
+    sweep_pictures,
+)
 
 BOX = np.array([20, 10, 60, 60], np.float32)  # 40 wide, 50 high
-FEW = Plan(far=0.1, repeats=20)
+FEW = SweepOptions(far=0.1, repeats=20)
 
 
 def noise(seed: int = 0, height: int = 80, width: int = 100) -> Image:
@@ -100,22 +107,22 @@ def test_all_steps_have_names_of_their_own():
 
 
 def test_every_step_changes_the_pattern_in_its_own_way():
-    made = [key_step(step).split("/")[1] for degradation in DEGRADATIONS for step in degradation.steps]
+    made = [step_cache_key(step).split("/")[1] for degradation in DEGRADATIONS for step in degradation.steps]
     assert len(set(made)) == len(made)
 
 
 def test_another_way_to_make_pictures_worse_is_remembered_apart(toy_recognizer, tmp_path):
     path = str(toy.save(tmp_path / "a.png", toy.RED))
     steps = [
-        Step("light=0.5", 0.5, lambda image, box: image // 2),
-        Step("light=0.5", 0.5, lambda image, box: image // 2 + image // 4),
+        DegradationStep("light=0.5", 0.5, lambda image, box: image // 2),
+        DegradationStep("light=0.5", 0.5, lambda image, box: image // 2 + image // 4),
     ]
-    with Cache.open(tmp_path / "c.db") as cache:
-        enroller = Enroller(toy_recognizer, cache)
+    with EmbeddingCache.open(tmp_path / "c.db") as cache:
+        enroller = PictureEmbedder(toy_recognizer, cache)
         computed = [
             one.computed
             for step in (*steps, *steps)
-            for one in enroller.enroll_all([path], change=step.change, name=key_step(step))
+            for one in enroller.embed_all([path], change=step.change, name=step_cache_key(step))
         ]
     assert computed == [True, True, False, False]
 
@@ -339,8 +346,8 @@ def test_a_distance_on_the_threshold_is_accepted_with_all_its_equals():
     rows = np.eye(3, dtype=np.float32)[[0, 0, 1, 1, 2, 2]]
     pictures = PairedPictures(rows, np.array([0, 0, 1, 2, 3, 4]), np.array([[0, 1], [2, 3], [4, 5], [0, 2], [0, 4]]))
     # Two of four pairs of different people lie at 0, with the one of one person: all in, or all out.
-    assert sweep_bits(pictures, plan=Plan(far=0.25, repeats=2)).plain.val.value == 0
-    assert sweep_bits(pictures, plan=Plan(far=0.5, repeats=2)).plain.val.value == 1
+    assert sweep_bits(pictures, plan=SweepOptions(far=0.25, repeats=2)).plain.val.value == 0
+    assert sweep_bits(pictures, plan=SweepOptions(far=0.5, repeats=2)).plain.val.value == 1
 
 
 def test_fewer_bits_are_worse_and_eight_are_as_good_as_all():
@@ -362,13 +369,13 @@ def test_pictures_are_changed_found_and_embedded_again(tmp_path):
     colours = [toy.RED, toy.GREEN, toy.BLUE, toy.WHITE]
     paths = [toy.save(tmp_path / f"{n}.png", colour, note=n) for n, colour in enumerate(colours * 2)]
     [brightness] = [one for one in DEGRADATIONS if one.name == "brightness"]
-    with Cache.open(tmp_path / "cache.db") as cache:
-        enroller = Enroller(toy.make_recognizer(), cache)
+    with EmbeddingCache.open(tmp_path / "cache.db") as cache:
+        enroller = PictureEmbedder(toy.make_recognizer(), cache)
 
         def embed(step):
-            return Collection(list(enroller.enroll_all(map(str, paths), change=step.change, name=step.name))).rows
+            return EmbeddedPictures(list(enroller.embed_all(map(str, paths), change=step.change, name=step.name))).rows
 
-        plain = Collection(list(enroller.enroll_all(map(str, paths)))).rows
+        plain = EmbeddedPictures(list(enroller.embed_all(map(str, paths)))).rows
         pictures = pair_pictures(plain, [0, 1, 2, 3] * 2, rng=np.random.default_rng(0))
         curve = sweep_pictures(brightness, pictures, embed=embed, plan=FEW)
     dark = {point.level: point for point in curve.points}

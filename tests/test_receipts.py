@@ -18,7 +18,7 @@ from click.testing import Result
 from gallery_world import face, identify_one
 
 from sameface.errors import GalleryBusyError, GalleryFileError, UnknownPersonError
-from sameface.evaluation.cache import Cache
+from sameface.evaluation.cache import EmbeddingCache
 from sameface.gallery import Gallery, Receipt, database
 from sameface.gallery.chain import START
 from sameface.gallery.keys import Keys, KeyText
@@ -290,13 +290,13 @@ def test_forget_deletes_the_rows_of_the_same_pictures_from_the_cache(run: Run, t
         [picture] = gallery.pictures("Rosa")
         [other] = gallery.pictures("Bo")
     row, box = np.full(3, 0.12345, np.float32), np.zeros(4, np.float32)
-    with Cache.open("sameface-cache.db") as cache:
+    with EmbeddingCache.open("sameface-cache.db") as cache:
         for key in (picture, f"{picture}/blurred", other):
             cache.put("pipeline", key, row, box)
     result = run("forget", "Rosa", "--yes")
     assert "2 rows of their pictures deleted from sameface-cache.db" in result.stderr
     assert picture.encode() not in Path("sameface-cache.db").read_bytes()
-    with Cache.open("sameface-cache.db") as cache:
+    with EmbeddingCache.open("sameface-cache.db") as cache:
         assert cache.get("pipeline", picture) is None
         assert cache.get("pipeline", other) is not None
 

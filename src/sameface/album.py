@@ -46,7 +46,7 @@ img {{ border-radius: .4rem; display: block; height: {size}px; width: {size}px; 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AlbumFace:
+class PictureFace:
     """One face of the album.
 
     Attributes:
@@ -62,7 +62,7 @@ class AlbumFace:
 
 def write_album(
     folder: Path,
-    faces: Sequence[AlbumFace],
+    faces: Sequence[PictureFace],
     labels: NDArray[np.int64],
     names: Sequence[str],
     *,
@@ -79,7 +79,7 @@ def write_album(
         copy: Copy the pictures instead of linking to them.
         files: Where the bytes of pictures lie that are no files themselves; those are copied.
     """
-    groups: dict[str, list[AlbumFace]] = {}
+    groups: dict[str, list[PictureFace]] = {}
     for face, label in zip(faces, labels, strict=True):
         groups.setdefault(names[label], []).append(face)
     ordered = dict(sorted(groups.items(), key=lambda item: -len(item[1])))
@@ -96,7 +96,7 @@ def write_album(
         (part / SHEET).write_text(to_html(ordered), "utf-8", errors="backslashreplace")
 
 
-def fill(place: Path, members: Sequence[AlbumFace], files: Mapping[Path, Path], *, copy: bool) -> None:
+def fill(place: Path, members: Sequence[PictureFace], files: Mapping[Path, Path], *, copy: bool) -> None:
     """Put every picture of a group into its folder once; equal names are told apart by a number."""
     taken: set[str] = set()
     pictures = (face.picture if face.picture in files else face.picture.resolve() for face in members)
@@ -131,7 +131,7 @@ def shorten(name: str) -> str:
     return name if len(data) <= LONGEST else data[:LONGEST].decode(errors="ignore")
 
 
-def to_json(groups: dict[str, list[AlbumFace]]) -> str:
+def to_json(groups: dict[str, list[PictureFace]]) -> str:
     """Return the groups as JSON."""
     people = [
         {
@@ -146,7 +146,7 @@ def to_json(groups: dict[str, list[AlbumFace]]) -> str:
     return json.dumps({"people": people}, ensure_ascii=False, indent=1)
 
 
-def to_html(groups: dict[str, list[AlbumFace]]) -> str:
+def to_html(groups: dict[str, list[PictureFace]]) -> str:
     """Return one page that shows the first faces of every group, with nothing loaded from elsewhere."""
     sections = []
     for name, members in groups.items():

@@ -16,7 +16,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.album import AlbumFace, thumbnail, write_album
+from sameface.album import PictureFace, thumbnail, write_album
 from sameface.arrays import Embeddings
 from sameface.batch import Finder, Result, count_pictures, embed_pictures, is_packed, open_pictures
 from sameface.cli import BadInputError
@@ -95,9 +95,9 @@ def open_known(choices: dict[str, Any], recognizer: Recognizer) -> AbstractConte
     return nullcontext() if path is None else Gallery.open(path, recognizer, create=False, keys=keys)
 
 
-def gather_faces(results: Iterable[Result], dimension: int) -> tuple[list[AlbumFace], Embeddings]:
+def gather_faces(results: Iterable[Result], dimension: int) -> tuple[list[PictureFace], Embeddings]:
     """Return every face of the album, and their embeddings `(n, d)`."""
-    faces: list[AlbumFace] = []
+    faces: list[PictureFace] = []
     rows: list[Embeddings] = [np.zeros((0, dimension), np.float32)]
     for result in results:
         found = result.found
@@ -105,7 +105,7 @@ def gather_faces(results: Iterable[Result], dimension: int) -> tuple[list[AlbumF
             continue
         picture = Path(result.picture.name)
         faces += [
-            AlbumFace(picture, face, thumbnail(crop)) for face, crop in zip(found.faces, found.crops, strict=True)
+            PictureFace(picture, face, thumbnail(crop)) for face, crop in zip(found.faces, found.crops, strict=True)
         ]
         rows.append(found.rows)
         if len(faces) > MOST:

@@ -10,10 +10,10 @@ import click
 from sameface.cli.folders import embed_folder, folder_argument
 from sameface.cli.measure import Run, measuring_options
 from sameface.cli.unlock import key_options
-from sameface.evaluation.calibration import Calibration, check_reliability, split_people
+from sameface.evaluation.calibration import CalibrationResult, check_reliability, split_people
 from sameface.evaluation.calibration import calibrate as find_threshold
 from sameface.evaluation.calibration_report import report_calibration
-from sameface.evaluation.save import save_weights
+from sameface.evaluation.save import save_calibrated_weights
 from sameface.gallery import Gallery
 from sameface.gallery.keys import Keys
 
@@ -54,11 +54,11 @@ def calibrate(*, run: Run, folder: Path, far: float, gallery_size: int | None, s
     run.finish(replace(report, failures=tuple(failures)))
 
 
-def keep(run: Run, found: Calibration, target: str, keys: Keys) -> None:
+def keep(run: Run, found: CalibrationResult, target: str, keys: Keys) -> None:
     """Save the thresholds in a copy of the weights or in a gallery."""
     if target.endswith(".onnx"):
         weights, copy = click.get_current_context().params["weights"], Path(target)
-        save_weights(weights, copy, found.thresholds, found.curve)
+        save_calibrated_weights(weights, copy, found.thresholds, found.curve)
         click.echo(f"saved: {copy} and {copy.with_suffix('.toml').name}", err=True)
         return
     with Gallery.open(target, run.recognizer, create=False, keys=keys) as gallery:

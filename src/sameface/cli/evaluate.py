@@ -19,18 +19,18 @@ from sameface.cli.output import progress
 from sameface.cluster import MAX_ROWS
 from sameface.errors import ProtocolError
 from sameface.evaluation.clusters import sweep_thresholds
-from sameface.evaluation.clusters_report import measure_groups, report_clusters
-from sameface.evaluation.degradations import DEGRADATIONS, Step, key_step
+from sameface.evaluation.clusters_report import estimate_clusters, report_clusters
+from sameface.evaluation.degradations import DEGRADATIONS, DegradationStep, step_cache_key
 from sameface.evaluation.holdout import evaluate_holdout
 from sameface.evaluation.holdout_report import report_holdout
 from sameface.evaluation.identification import evaluate_identification
 from sameface.evaluation.identification_report import report_identification
-from sameface.evaluation.pairs import evaluate_pairs, judge
+from sameface.evaluation.pairs import evaluate_pairs, judge_pairs
 from sameface.evaluation.pairs_report import SHOWN_ERRORS, report_pairs, score_pairs, show_errors, worst_errors
 from sameface.evaluation.people import PeopleSet
-from sameface.evaluation.pictures import FRAMES, Collection, compare_pairs, enroll_video
-from sameface.evaluation.protocols import Pair, deal_folds, read_pairs, read_slices, read_videos, slice_pairs
-from sameface.evaluation.sweeps import Plan, pair_pictures, sweep_bits, sweep_pictures
+from sameface.evaluation.pictures import FRAMES, EmbeddedPictures, compare_pairs, embed_video
+from sameface.evaluation.protocols import LabelledPair, assign_folds, read_pairs, read_slices, read_videos, slice_pairs
+from sameface.evaluation.sweeps import SweepOptions, pair_pictures, sweep_bits, sweep_pictures
 from sameface.evaluation.sweeps_report import report_sweeps
 
 
@@ -94,14 +94,14 @@ def ytf(*, run: Run, listed: Path, videos: Path | None, frames: int, **choices: 
     paired = read_sliced((listed,), partial(read_videos, listed, videos), **choices)
     paths = sorted({path for pair in paired for path in (pair.a, pair.b)})
     with run.enroller() as enroller:
-        found = Collection([enroll_video(enroller, path, frames=frames) for path in progress(paths)])
+        found = EmbeddedPictures([embed_video(enroller, path, frames=frames) for path in progress(paths)])
     facts = run.facts(found, pairs=f"{len(paired):,} of {listed.name}", videos=f"{len(paths):,}")
     finish_pairs(run, "ytf", facts, paired, found)
 
 
 def read_sliced(
-    lists: tuple[Path, ...], read: Callable[..., list[Pair]], *, slice_by: str | None, slices: Path | None
-) -> list[Pair]:
+    lists: tuple[Path, ...], read: Callable[..., list[LabelledPair]], *, slice_by: str | None, slices: Path | None
+) -> list[LabelledPair]:
     """Return the pairs with their folds and slices.
 
     Args:
@@ -118,7 +118,7 @@ def read_sliced(
     listed = read(slice_column=own_column)
     if len(listed) < 2:
         raise ProtocolError(str(lists[0]), "it has one pair: the threshold to judge it must come from another")
-    dealt = deal_folds(listed)
+    dealt = assign_folds(listed)
     if slices is None or slice_by is None:
         return dealt
     groups = read_slices(slices, slice_by)
@@ -127,14 +127,16 @@ def read_sliced(
     return slice_pairs(dealt, groups)
 
 
-def finish_pairs(run: Run, kind: str, facts: dict[str, str], listed: list[Pair], found: Collection) -> None:
+def finish_pairs(
+    run: Run, kind: str, facts: dict[str, str], listed: list[LabelledPair], found: EmbeddedPictures
+) -> None:
     """Measure the pairs and hand the report over."""
     scores = score_pairs(listed, compare_pairs(listed, found))
     slices = [pair.slice for pair in listed] if any(pair.slice for pair in listed) else []
     result = evaluate_pairs(scores, slices=slices, repeats=run.repeats, seed=run.seed)
     report = report_pairs(kind, facts, listed, scores=scores, result=result)
     if run.show_faces:
-        places = worst_errors(scores, judge(scores, result.folds))
+        places = worst_errors(scores, judge_pairs(scores, result.folds))
         pictures = show_errors(listed, scores, places[:SHOWN_ERRORS], found)
         report = replace(report, pictures=pictures)
     run.finish(replace(report, failures=tuple(found.failures)))
@@ -228,7 +230,7 @@ def clusters(*, run: Run, folder: Path, far: float | None, **choices: Any) -> No
     threshold = run.recognizer.thresholds.at_album(len(people.rows), far)
     parts = {"": people} | split_people(people, slices, choices)
     chosen = {
-        name: measure_groups(part, threshold, repeats=run.repeats, seed=run.seed) for name, part in parts.items()
+        name: estimate_clusters(part, threshold, repeats=run.repeats, seed=run.seed) for name, part in parts.items()
     }
     sweep = sweep_thresholds(people.rows, people.person)
     report = report_clusters(facts, people, chosen.pop(""), sweep, slices=chosen)
@@ -260,10 +262,10 @@ def sweep(*, run: Run, folder: Path, only: tuple[str, ...], far: float) -> None:
     people, failures, facts = embed_folder(run, folder)
     rng = np.random.default_rng(run.seed)
     pictures = pair_pictures(people.rows, people.person, rng=rng)
-    plan = Plan(far=far, repeats=run.repeats, seed=run.seed)
+    plan = SweepOptions(far=far, repeats=run.repeats, seed=run.seed)
 
-    def embed(step: Step) -> Embeddings:
-        found = run.embed(people.paths, change=step.change, name=key_step(step))
+    def embed(step: DegradationStep) -> Embeddings:
+        found = run.embed(people.paths, change=step.change, name=step_cache_key(step))
         rows = found.rows
         return rows if rows.shape[1] else np.zeros_like(people.rows)
 

@@ -11,7 +11,7 @@ import click
 
 from sameface.cli.options import cache_option, gallery_option, json_option
 from sameface.cli.output import count, print_json
-from sameface.evaluation.cache import Cache
+from sameface.evaluation.cache import EmbeddingCache
 from sameface.gallery import Gallery, Receipt
 from sameface.gallery.expiry import NEVER, parse_expiry, show_expiry
 from sameface.gallery.receipts import NOT_COVERED, describe
@@ -85,7 +85,7 @@ def forget_cached(path: str, pictures: list[str]) -> int:
     """Delete the rows of pictures from a cache, if there is one, and return how many there were."""
     if not Path(path).exists():
         return 0
-    with Cache.open(path) as cache:
+    with EmbeddingCache.open(path) as cache:
         return cache.forget(pictures)
 
 

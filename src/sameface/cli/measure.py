@@ -15,10 +15,10 @@ import click
 from sameface.cli.options import Command, cache_option, json_option, recognizer_options
 from sameface.cli.output import print_json, print_table, progress
 from sameface.evaluation.bootstrap import REPEATS
-from sameface.evaluation.cache import Cache
+from sameface.evaluation.cache import EmbeddingCache
 from sameface.evaluation.compare_report import compare_reports
-from sameface.evaluation.pictures import NO_FACE, Change, Collection, Enroller, FacePolicy
-from sameface.evaluation.report import Report, percent, report_record, write_json
+from sameface.evaluation.pictures import NO_FACE, Change, EmbeddedPictures, FacePolicy, PictureEmbedder
+from sameface.evaluation.report import EvaluationReport, percent, report_record, write_json
 from sameface.recognizer import Recognizer
 
 SHARED = (
@@ -78,20 +78,20 @@ class Run:
     repeats: int
 
     @contextmanager
-    def enroller(self) -> Iterator[Enroller]:
+    def enroller(self) -> Iterator[PictureEmbedder]:
         """Hold the cache open."""
-        with Cache.open(self.cache) as cache:
-            yield Enroller(self.recognizer, cache, self.policy)
+        with EmbeddingCache.open(self.cache) as cache:
+            yield PictureEmbedder(self.recognizer, cache, self.policy)
 
-    def embed(self, paths: Sequence[str], *, change: Change | None = None, name: str = "") -> Collection:
+    def embed(self, paths: Sequence[str], *, change: Change | None = None, name: str = "") -> EmbeddedPictures:
         """Return the rows of pictures, and tell how much was computed."""
         with self.enroller() as enroller:
-            found = list(enroller.enroll_all(progress(paths), change=change, name=name))
+            found = list(enroller.embed_all(progress(paths), change=change, name=name))
         computed = sum(one.computed for one in found)
         click.echo(f"{computed:,} of {len(found):,} pictures embedded, the rest remembered", err=True)
-        return Collection(found)
+        return EmbeddedPictures(found)
 
-    def facts(self, found: Collection, **more: str) -> dict[str, str]:
+    def facts(self, found: EmbeddedPictures, **more: str) -> dict[str, str]:
         """Return what was measured, with what, and how many pictures or videos failed to enrol."""
         manifest = self.recognizer.embedder.model.manifest
         failed, count = len(found.failures), len(found.enrolled)
@@ -103,7 +103,7 @@ class Run:
             "failures to enrol": f"{failed:,} of {count:,} ({percent(failed / max(count, 1))})",
         }
 
-    def finish(self, report: Report) -> None:
+    def finish(self, report: EvaluationReport) -> None:
         """Print the report, write it if asked to, and end with 3 if a picture could not be used."""
         if self.compare is not None:
             report = compare_reports(report, Path(self.compare), repeats=self.repeats, seed=self.seed)
@@ -142,16 +142,16 @@ def check_report(path: Path, compare: str | None) -> None:
         raise click.UsageError(f"--report would overwrite {compare!r}, which it is compared with: rename one")
 
 
-def write_report(report: Report, path: Path) -> None:
+def write_report(report: EvaluationReport, path: Path) -> None:
     """Write the page, and its numbers beside it as .json."""
-    from sameface.evaluation.page import write_html  # only now: Matplotlib takes half a second
+    from sameface.evaluation.report_html import write_html  # only now: Matplotlib takes half a second
 
     write_html(report, path)
     write_json(report, path.with_suffix(".json"))
     click.echo(f"written: {path} and {path.with_suffix('.json').name}", err=True)
 
 
-def print_report(report: Report) -> None:
+def print_report(report: EvaluationReport) -> None:
     """Print what was measured and every table."""
     for name, text in report.facts.items():
         click.echo(f"{name}: {text}")

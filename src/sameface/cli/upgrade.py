@@ -29,10 +29,10 @@ from sameface.cli.options import (
 from sameface.cli.output import count, each, finish, print_json, print_table, progress, warn
 from sameface.cli.unlock import key_options
 from sameface.errors import AdapterError, TooFewPairsError
-from sameface.evaluation.cache import Cache
-from sameface.evaluation.pairings import Pairing, compare_pipelines, hold_out
+from sameface.evaluation.cache import EmbeddingCache
 from sameface.evaluation.people import gather_people
-from sameface.evaluation.pictures import NO_FACE, Collection, Enroller
+from sameface.evaluation.pictures import NO_FACE, EmbeddedPictures, PictureEmbedder
+from sameface.evaluation.pipelines import PipelineComparison, compare_pipelines, sample_people
 from sameface.evaluation.protocols import read_people
 from sameface.face import overlaps
 from sameface.gallery.confirm import confirm_upgrade
@@ -100,7 +100,7 @@ def fit_command(*, folder: Path, old: str, from_no_flip: bool, new: str, no_flip
     source, target = (recognizer.signature for recognizer in recognizers)
     if source == target:
         raise click.UsageError("--from and --to make the same embeddings: there is nothing to move")
-    held = hold_out(pair.person, part=HELD_OUT, seed=seed)
+    held = sample_people(pair.person, part=HELD_OUT, seed=seed)
     if hidden is None:
         hidden = HIDDEN if (~held).sum() >= ENOUGH else 0
     adapter = fit_adapter(pair.old[~held], pair.new[~held], signatures=(source, target), hidden=hidden)
@@ -133,13 +133,13 @@ def embed_twice(folder: Path, recognizers: Sequence[Recognizer], cache: str) -> 
     """Return the rows of a folder of people by two recognizers that share a detector."""
     photos = read_people(folder)
     paths = [photo.path for photo in photos]
-    with Cache.open(cache) as kept:
-        found = [Collection(list(Enroller(one, kept).enroll_all(progress(paths)))) for one in recognizers]
+    with EmbeddingCache.open(cache) as kept:
+        found = [EmbeddedPictures(list(PictureEmbedder(one, kept).embed_all(progress(paths)))) for one in recognizers]
     old, new = (gather_people(photos, one) for one in found)
     return Pair(old.rows, new.rows, old.person, found[0].failures)
 
 
-def measure(pair: Pair, adapter: Adapter) -> dict[str, Pairing]:
+def measure(pair: Pair, adapter: Adapter) -> dict[str, PipelineComparison]:
     """Compare old with old, new with new, and new with old that was moved."""
     moved = adapter.move(pair.old)
     return {
@@ -149,7 +149,7 @@ def measure(pair: Pair, adapter: Adapter) -> dict[str, Pairing]:
     }
 
 
-def show(adapter: Adapter, tested: dict[str, Pairing], words: str, *, as_json: bool) -> None:
+def show(adapter: Adapter, tested: dict[str, PipelineComparison], words: str, *, as_json: bool) -> None:
     """Print what was fitted and what it is worth."""
     vals = {name: val_or_none(pairing) for name, pairing in tested.items()}
     if as_json:
@@ -162,7 +162,7 @@ def show(adapter: Adapter, tested: dict[str, Pairing], words: str, *, as_json: b
     print_table(["pairing", f"VAL at FAR {FAR:g}"], rows)
 
 
-def val_or_none(pairing: Pairing) -> float | None:
+def val_or_none(pairing: PipelineComparison) -> float | None:
     """Return VAL, or None where too few pairs stand behind it."""
     try:
         return pairing.val(FAR)

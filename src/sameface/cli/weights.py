@@ -29,7 +29,7 @@ from sameface.cli.tune import time_embedding
 from sameface.detect import Detector
 from sameface.embed import BATCH, Embedder
 from sameface.errors import WeightsError
-from sameface.evaluation.calibration import Calibration
+from sameface.evaluation.calibration import CalibrationResult
 from sameface.evaluation.calibration import calibrate as find_threshold
 from sameface.manifest import Manifest, read_manifest, read_table
 from sameface.model import Model, list_added, list_weights, weights_folder
@@ -221,7 +221,7 @@ def get(*, name: str, files: tuple[Path, ...], people: Path | None, far: float, 
     finish_skipped(failures)
 
 
-def calibrate(recognizer: Recognizer, folder: Path, far: float) -> tuple[Calibration, list[str]]:
+def calibrate(recognizer: Recognizer, folder: Path, far: float) -> tuple[CalibrationResult, list[str]]:
     """Return what the people of a folder say of the distances, and which pictures could not be used."""
     with tempfile.TemporaryDirectory() as place:
         run = Run(

@@ -29,7 +29,7 @@ Numbers64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sample:
+class PairSample:
     """Pairs by distance, each standing for so many.
 
     Attributes:
@@ -44,7 +44,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tail:
+class NearestImpostors:
     """The nearest pairs of different people.
 
     Attributes:
@@ -55,11 +55,11 @@ class Tail:
 
     limit: float
     accepted: int
-    sample: Sample
+    sample: PairSample
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Own:
+class GenuinePairs:
     """The pairs of one person.
 
     Attributes:
@@ -70,7 +70,7 @@ class Own:
 
     counts: Numbers64
     accepted: Numbers64
-    sample: Sample
+    sample: PairSample
 
 
 def impostor_blocks(rows: Embeddings, person: Numbers64) -> Iterator[tuple[int, Distances]]:
@@ -108,7 +108,7 @@ def count_impostors(rows: Embeddings, person: Numbers64) -> Numbers64:
     return counts
 
 
-class TailFinder:
+class NearestFinder:
     """Collects what one tail needs, block by block.
 
     Args:
@@ -137,7 +137,7 @@ class TailFinder:
         first, second = np.divmod(taken, distances.shape[1])
         self._near.append((flat[taken], first + start, second + start))
 
-    def finish(self, person: Numbers64) -> Tail:
+    def finish(self, person: Numbers64) -> NearestImpostors:
         """Return the tail."""
         inside = np.sort(np.concatenate(self._inside))
         place = self.accepts - self.before
@@ -146,12 +146,14 @@ class TailFinder:
         order = np.argsort(distance, kind="stable")
         people = np.column_stack([person[first[order]], person[second[order]]])
         accepted = self.before + int(np.searchsorted(inside, np.float32(limit)))
-        return Tail(limit, accepted, Sample(distance[order], people, self.every))
+        return NearestImpostors(limit, accepted, PairSample(distance[order], people, self.every))
 
 
-def find_tails(rows: Embeddings, person: Numbers64, counts: Numbers64, accepts: Sequence[int]) -> list[Tail]:
+def find_nearest(
+    rows: Embeddings, person: Numbers64, counts: Numbers64, accepts: Sequence[int]
+) -> list[NearestImpostors]:
     """Return the nearest pairs of different people for each number of accepted pairs."""
-    finders = [TailFinder(counts, number) for number in accepts]
+    finders = [NearestFinder(counts, number) for number in accepts]
     if not finders:
         return []
     reach = max(max(finder.cut, finder.bin) for finder in finders)
@@ -163,7 +165,7 @@ def find_tails(rows: Embeddings, person: Numbers64, counts: Numbers64, accepts: 
     return [finder.finish(person) for finder in finders]
 
 
-def own_blocks(rows: Embeddings, person: Numbers64) -> Iterator[tuple[int, Distances]]:
+def genuine_blocks(rows: Embeddings, person: Numbers64) -> Iterator[tuple[int, Distances]]:
     """Yield a person's number and the distances of some of its pairs, `(k,) float32`, each pair once."""
     edges = np.append(np.searchsorted(person, np.unique(person)), len(person))
     for low, high in pairwise(edges):
@@ -175,7 +177,7 @@ def own_blocks(rows: Embeddings, person: Numbers64) -> Iterator[tuple[int, Dista
             yield int(person[low]), distances[later]
 
 
-def find_own(rows: Embeddings, person: Numbers64, limits: Sequence[float]) -> Own:
+def find_genuine(rows: Embeddings, person: Numbers64, limits: Sequence[float]) -> GenuinePairs:
     """Return the pairs of one person: by leading bits, nearer than each limit, and a sample."""
     people = int(person[-1]) + 1 if len(person) else 0
     sizes = np.bincount(person, minlength=people)
@@ -183,7 +185,7 @@ def find_own(rows: Embeddings, person: Numbers64, limits: Sequence[float]) -> Ow
     counts, accepted = np.zeros(BINS, np.int64), np.zeros((len(limits), people), np.int64)
     taken, owners = [np.zeros(0, np.float32)], [np.zeros(0, np.int64)]
     seen = 0
-    for number, distances in own_blocks(rows, person):
+    for number, distances in genuine_blocks(rows, person):
         counts += np.bincount(bins_of(distances), minlength=BINS)
         accepted[:, number] += np.searchsorted(np.sort(distances), np.array(limits, np.float32))
         taken.append(distances[-seen % every :: every])
@@ -191,4 +193,4 @@ def find_own(rows: Embeddings, person: Numbers64, limits: Sequence[float]) -> Ow
         seen += len(distances)
     distance, owner = np.concatenate(taken), np.concatenate(owners)
     order = np.argsort(distance, kind="stable")
-    return Own(counts, accepted, Sample(distance[order], np.column_stack([owner, owner])[order], every))
+    return GenuinePairs(counts, accepted, PairSample(distance[order], np.column_stack([owner, owner])[order], every))

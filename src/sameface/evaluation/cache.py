@@ -24,7 +24,7 @@ CREATE TABLE rows (
 EVERY = 64  # pictures per commit
 
 
-class Cache:
+class EmbeddingCache:
     """Embeddings by pipeline and picture. A picture without a face is kept too, as an empty row.
 
     The rows are biometric data: the file is readable by its owner only, and can be deleted at any time.

@@ -32,7 +32,7 @@ RELIABILITY_BINS = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Calibration:
+class CalibrationResult:
     """What the pairs of a folder of people say.
 
     Attributes:
@@ -78,7 +78,7 @@ class ReliabilityBin:
 
 def calibrate(
     rows: Embeddings, person: NDArray[np.int64], *, far: float, words: str, repeats: int = REPEATS, seed: int = 0
-) -> Calibration:
+) -> CalibrationResult:
     """Find the threshold for a false-accept rate.
 
     Args:
@@ -97,7 +97,7 @@ def calibrate(
     rate = next((rate for rate in result.rates if rate.far == far), None)
     if rate is None:
         raise TooFewPairsError(far, result.impostors, FEWEST)
-    return Calibration(
+    return CalibrationResult(
         far=far,
         rate=rate,
         far_interval=wilson(rate.accepted, result.impostors),
@@ -129,7 +129,7 @@ def wilson(accepted: int, pairs: int) -> tuple[float, float]:
     return (centre - half) / below, (centre + half) / below
 
 
-def imply_fpir(calibration: Calibration, size: int) -> Estimate:
+def estimate_fpir(calibration: CalibrationResult, size: int) -> Estimate:
     """Return the chance that a stranger is named in a gallery of `size` faces with this threshold.
 
     `1 - (1 - far) ** size` supposes that a stranger's comparisons are independent of each other. They are
@@ -141,7 +141,7 @@ def imply_fpir(calibration: Calibration, size: int) -> Estimate:
 
 
 def bin_distances() -> Numbers:
-    """Return the distance in the middle of each bin of `Calibration.counts`."""
+    """Return the distance in the middle of each bin of `CalibrationResult.counts`."""
     edges = (np.arange(BINS + 1, dtype=np.uint32) << np.uint32(SHIFT)).view(np.float32).astype(np.float64)
     return (edges[1:] + edges[:-1]) / 2
 

@@ -6,21 +6,21 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sameface.evaluation.calibration import Calibration, ReliabilityBin, imply_fpir
+from sameface.evaluation.calibration import CalibrationResult, ReliabilityBin, estimate_fpir
 from sameface.evaluation.charts import reliability_chart
-from sameface.evaluation.holdout_report import counts_chart, tell_threshold
+from sameface.evaluation.holdout_report import counts_chart, format_threshold
 from sameface.evaluation.people import PeopleSet
-from sameface.evaluation.report import Report, Table, percent, with_interval
+from sameface.evaluation.report import EvaluationReport, ReportTable, percent, with_interval
 
 
 def report_calibration(
     facts: Mapping[str, str],
     people: PeopleSet,
-    found: Calibration,
+    found: CalibrationResult,
     *,
     reliability: Sequence[ReliabilityBin],
     gallery_size: int | None,
-) -> Report:
+) -> EvaluationReport:
     """Return the report.
 
     Args:
@@ -45,46 +45,46 @@ def report_calibration(
         "genuine": found.genuine,
         "measures": {f"VAL at FAR {found.far:g}": found.rate.val},
         "thresholds": dict(zip(map("{:g}".format, found.thresholds.far), found.thresholds.distance, strict=True)),
-        "fpir": None if gallery_size is None else imply_fpir(found, gallery_size),
+        "fpir": None if gallery_size is None else estimate_fpir(found, gallery_size),
         "curve": None if curve is None else list(zip(curve.distance, curve.chance, strict=True)),
         "reliability": [[one.stated, one.true, one.pairs] for one in reliability],
     }
-    return Report("calibration", facts, tuple(tables), tuple(charts), data, warnings=people.warnings)
+    return EvaluationReport("calibration", facts, tuple(tables), tuple(charts), data, warnings=people.warnings)
 
 
-def summary_table(found: Calibration, gallery_size: int | None) -> Table:
+def summary_table(found: CalibrationResult, gallery_size: int | None) -> ReportTable:
     """Return the threshold and what stands behind it."""
     low, high = found.far_interval
     rows = [
-        ("threshold", tell_threshold(found.rate.threshold)),
+        ("threshold", format_threshold(found.rate.threshold)),
         ("pairs of different people / accepted", f"{found.impostors:,} / {found.rate.accepted:,}"),
         ("false-accept rate, if pairs were independent", f"{low:.3g} to {high:.3g}"),
         ("VAL", with_interval(found.rate.val)),
     ]
     if gallery_size is not None:
-        fpir = imply_fpir(found, gallery_size)
+        fpir = estimate_fpir(found, gallery_size)
         told = f"{fpir.value:.3g} ({fpir.low:.3g} to {fpir.high:.3g})"
         rows.append((f"FPIR in a gallery of {gallery_size:,} faces, if comparisons were independent", told))
     curve = found.curve
     if curve is not None:
         rows.append(("chances are calibrated for distances", f"{curve.distance[0]:.4f} to {curve.distance[-1]:.4f}"))
-    return Table(f"Threshold for a false-accept rate of {found.far:g}", ("", ""), tuple(rows))
+    return ReportTable(f"Threshold for a false-accept rate of {found.far:g}", ("", ""), tuple(rows))
 
 
-def threshold_table(found: Calibration) -> Table:
+def threshold_table(found: CalibrationResult) -> ReportTable:
     """Return the threshold of every rate that the pairs support."""
     table = found.thresholds
     rows = [
         (f"{far:g}", f"{distance:.4f}", f"{pairs:,}")
         for far, distance, pairs in zip(table.far, table.distance, table.pairs, strict=True)
     ]
-    return Table("Thresholds that can be saved", ("FAR", "threshold", "false accepts behind it"), tuple(rows))
+    return ReportTable("Thresholds that can be saved", ("FAR", "threshold", "false accepts behind it"), tuple(rows))
 
 
-def reliability_table(bins: Sequence[ReliabilityBin]) -> Table:
+def reliability_table(bins: Sequence[ReliabilityBin]) -> ReportTable:
     """Return stated and true chances."""
     rows = [(percent(one.stated, 1), percent(one.true, 1), f"{one.pairs:,}") for one in bins]
-    return Table(
+    return ReportTable(
         "Reliability of the chances, on people they were not fitted to (both kinds weighted alike)",
         ("stated chance of one person", "true", "pairs"),
         tuple(rows),

@@ -20,7 +20,7 @@ STEPS = 50  # thresholds of a sweep
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class PrecisionRecall:
     """How far groups and people agree.
 
     Attributes:
@@ -53,8 +53,8 @@ class ClusterResult:
     people: int
     clusters: int
     singles: int
-    bcubed: Agreement
-    pairwise: Agreement
+    bcubed: PrecisionRecall
+    pairwise: PrecisionRecall
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def evaluate_clusters(labels: Labels, people: Labels) -> ClusterResult:
     )
 
 
-def measure_bcubed(shared: NDArray[np.int64], group: NDArray[np.int64], person: NDArray[np.int64]) -> Agreement:
+def measure_bcubed(shared: NDArray[np.int64], group: NDArray[np.int64], person: NDArray[np.int64]) -> PrecisionRecall:
     """Return the mean over pictures of purity and wholeness (Bagga and Baldwin, 1998).
 
     Args:
@@ -108,13 +108,13 @@ def measure_bcubed(shared: NDArray[np.int64], group: NDArray[np.int64], person: 
     # Each of the `shared` pictures of a cell sees `shared` of its group, and of its person.
     precision = ratio(float((shared * (shared / group)).sum()), pictures)
     recall = ratio(float((shared * (shared / person)).sum()), pictures)
-    return Agreement(precision, recall, ratio(2 * precision * recall, precision + recall))
+    return PrecisionRecall(precision, recall, ratio(2 * precision * recall, precision + recall))
 
 
-def measure_pairs(shared: NDArray[np.int64], groups: NDArray[np.int64], persons: NDArray[np.int64]) -> Agreement:
+def measure_pairs(shared: NDArray[np.int64], groups: NDArray[np.int64], persons: NDArray[np.int64]) -> PrecisionRecall:
     """Return precision and recall of the pairs; F is 2 x right / (grouped + wanted)."""
     right, grouped, wanted = (int((sizes * (sizes - 1) // 2).sum()) for sizes in (shared, groups, persons))
-    return Agreement(ratio(right, grouped), ratio(right, wanted), ratio(2 * right, grouped + wanted))
+    return PrecisionRecall(ratio(right, grouped), ratio(right, wanted), ratio(2 * right, grouped + wanted))
 
 
 def ratio(part: float, whole: float) -> float:

@@ -16,7 +16,7 @@ NAMES = ("BCubed precision", "BCubed recall", "BCubed F", "pairwise precision", 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Cells:
+class ContingencyTable:
     """The pictures that a group and a person share, over all that share any.
 
     Attributes:
@@ -35,7 +35,7 @@ class Cells:
         return int(self.person.max(initial=-1)) + 1
 
 
-def count_cells(labels: Labels, people: NDArray[np.int64]) -> Cells:
+def make_contingency(labels: Labels, people: NDArray[np.int64]) -> ContingencyTable:
     """Return which pictures groups and people share.
 
     Args:
@@ -44,10 +44,10 @@ def count_cells(labels: Labels, people: NDArray[np.int64]) -> Cells:
     """
     _, groups = np.unique(np.asarray(labels), return_inverse=True)
     pairs, shared = np.unique(np.column_stack([groups, people]), axis=0, return_counts=True)
-    return Cells(pairs[:, 0], pairs[:, 1], shared)
+    return ContingencyTable(pairs[:, 0], pairs[:, 1], shared)
 
 
-def sum_bcubed(cells: Cells) -> Numbers:
+def sum_bcubed(cells: ContingencyTable) -> Numbers:
     """Return sums over the pictures of each person, `(p, 3)`: of BCubed precision, of recall, and of 1."""
     purity = cells.shared / np.bincount(cells.group, cells.shared)[cells.group]
     wholeness = cells.shared / np.bincount(cells.person, cells.shared)[cells.person]
@@ -55,7 +55,7 @@ def sum_bcubed(cells: Cells) -> Numbers:
     return np.column_stack([np.bincount(cells.person, part, minlength=cells.people) for part in columns])
 
 
-def weigh_agreement(cells: Cells, sums: Numbers, draw: NDArray[np.int64]) -> Numbers:
+def weigh_agreement(cells: ContingencyTable, sums: Numbers, draw: NDArray[np.int64]) -> Numbers:
     """Return precision, recall and F, of BCubed and of pairs, `(6,)`; NaN where one is not defined.
 
     Each picture keeps its own BCubed precision and recall; pairs count as in `pair_weights`.
@@ -86,7 +86,7 @@ def weigh_agreement(cells: Cells, sums: Numbers, draw: NDArray[np.int64]) -> Num
     )
 
 
-def estimate_agreement(cells: Cells, *, repeats: int = REPEATS, seed: int = 0) -> dict[str, Estimate]:
+def estimate_agreement(cells: ContingencyTable, *, repeats: int = REPEATS, seed: int = 0) -> dict[str, Estimate]:
     """Return every measure with its interval, by name.
 
     Args:

@@ -12,13 +12,19 @@ from sameface.cluster import cluster_embeddings
 from sameface.evaluation.bootstrap import Estimate
 from sameface.evaluation.charts import Chart, Line, Mark
 from sameface.evaluation.clusters import ClusterPoint, best_point, evaluate_clusters
-from sameface.evaluation.clusters_draws import NAMES, Cells, count_cells, estimate_agreement, sum_bcubed
+from sameface.evaluation.clusters_draws import (
+    NAMES,
+    ContingencyTable,
+    estimate_agreement,
+    make_contingency,
+    sum_bcubed,
+)
 from sameface.evaluation.people import PeopleSet
-from sameface.evaluation.report import Report, Table, tell_gaps, with_interval
+from sameface.evaluation.report import EvaluationReport, ReportTable, gap_table, with_interval
 
 
 @dataclass(frozen=True, slots=True)
-class Groups:
+class ClusterEstimates:
     """The groups at one threshold, and how sure their measures are.
 
     Attributes:
@@ -28,11 +34,11 @@ class Groups:
     """
 
     point: ClusterPoint
-    cells: Cells
+    cells: ContingencyTable
     estimates: Mapping[str, Estimate]
 
 
-def measure_groups(people: PeopleSet, threshold: float, *, repeats: int, seed: int) -> Groups:
+def estimate_clusters(people: PeopleSet, threshold: float, *, repeats: int, seed: int) -> ClusterEstimates:
     """Group the rows of people at one threshold.
 
     Args:
@@ -42,19 +48,19 @@ def measure_groups(people: PeopleSet, threshold: float, *, repeats: int, seed: i
         seed: Draws them.
     """
     labels = cluster_embeddings(people.rows, threshold=threshold)
-    cells = count_cells(labels, people.person)
+    cells = make_contingency(labels, people.person)
     point = ClusterPoint(threshold, evaluate_clusters(labels, people.person))
-    return Groups(point, cells, estimate_agreement(cells, repeats=repeats, seed=seed))
+    return ClusterEstimates(point, cells, estimate_agreement(cells, repeats=repeats, seed=seed))
 
 
 def report_clusters(
     facts: Mapping[str, str],
     people: PeopleSet,
-    chosen: Groups,
+    chosen: ClusterEstimates,
     sweep: Sequence[ClusterPoint],
     *,
-    slices: Mapping[str, Groups],
-) -> Report:
+    slices: Mapping[str, ClusterEstimates],
+) -> EvaluationReport:
     """Return the report.
 
     Args:
@@ -67,12 +73,12 @@ def report_clusters(
     named = {"all": chosen} | dict(slices)
     best = best_point(sweep)
     tables = [
-        Table(f"Groups at {chosen.point.threshold:.4f}", ("", *named), group_rows(named)),
-        Table("The threshold with the best BCubed F here", COLUMNS, (cells(best),)),
+        ReportTable(f"Groups at {chosen.point.threshold:.4f}", ("", *named), group_rows(named)),
+        ReportTable("The threshold with the best BCubed F here", COLUMNS, (cells(best),)),
     ]
     if slices:
-        tables.append(tell_gaps({name: groups.estimates for name, groups in slices.items()}))
-    tables.append(Table("Threshold sweep", COLUMNS, tuple(cells(point) for point in sweep)))
+        tables.append(gap_table({name: groups.estimates for name, groups in slices.items()}))
+    tables.append(ReportTable("Threshold sweep", COLUMNS, tuple(cells(point) for point in sweep)))
     data = {
         "chosen": groups_data(chosen),
         "best": point_data(best),
@@ -81,10 +87,10 @@ def report_clusters(
         "by_person": person_data(people, chosen.cells),
     }
     charts = sweep_charts(chosen.point, sweep)
-    return Report("clusters", facts, tuple(tables), charts, data, warnings=people.warnings)
+    return EvaluationReport("clusters", facts, tuple(tables), charts, data, warnings=people.warnings)
 
 
-def group_rows(named: Mapping[str, Groups]) -> tuple[tuple[str, ...], ...]:
+def group_rows(named: Mapping[str, ClusterEstimates]) -> tuple[tuple[str, ...], ...]:
     """Return every measure of the people of each slice."""
     results = [groups.point.result for groups in named.values()]
     rows = [
@@ -95,12 +101,12 @@ def group_rows(named: Mapping[str, Groups]) -> tuple[tuple[str, ...], ...]:
     return tuple(rows)
 
 
-def groups_data(groups: Groups) -> dict[str, Any]:
+def groups_data(groups: ClusterEstimates) -> dict[str, Any]:
     """Return the numbers of the groups, with their intervals."""
     return point_data(groups.point) | {"measures": dict(groups.estimates)}
 
 
-def person_data(people: PeopleSet, cells: Cells) -> dict[str, Any]:
+def person_data(people: PeopleSet, cells: ContingencyTable) -> dict[str, Any]:
     """Return sums of BCubed precision and recall, and the number of pictures, for each person."""
     sums = sum_bcubed(cells)
     return {

@@ -51,7 +51,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TwinPairs:
+class SharedPairs:
     """The pairs that two models both judged; ours first, theirs second.
 
     Attributes:
@@ -80,7 +80,7 @@ def mcnemar(ours: Flags, theirs: Flags) -> float:
     return float(min(1, 2 * np.exp(logs).sum()))
 
 
-def join_pairs(ours: Sequence[Sequence[Any]], theirs: Sequence[Sequence[Any]]) -> TwinPairs | None:
+def join_pairs(ours: Sequence[Sequence[Any]], theirs: Sequence[Sequence[Any]]) -> SharedPairs | None:
     """Return the pairs that both lists hold; None if they share none.
 
     Paths that differ only by the folder that holds all pictures are the same.
@@ -94,7 +94,7 @@ def join_pairs(ours: Sequence[Sequence[Any]], theirs: Sequence[Sequence[Any]]) -
     if not both:
         return None
     _, numbers = np.unique([[str(name) for name in pair[3:5]] for pair, _ in both], return_inverse=True)
-    return TwinPairs(
+    return SharedPairs(
         same=np.array([pair[2] for pair, _ in both], bool),
         people=numbers.reshape(-1, 2).astype(np.int64),
         distance=np.array([[side[5] for side in pair] for pair in both], np.float64).T,
@@ -109,7 +109,7 @@ def index_pairs(pairs: Sequence[Sequence[Any]]) -> dict[tuple[str, str], Sequenc
     return {(pair[0].removeprefix(folder), pair[1].removeprefix(folder)): pair for pair in pairs}
 
 
-def compare_pairs(twins: TwinPairs, *, repeats: int, seed: int) -> list[Difference]:
+def compare_pairs(twins: SharedPairs, *, repeats: int, seed: int) -> list[Difference]:
     """Return accuracy with McNemar's test, AUC, EER, VAL at every rate; a draw of people counts for both.
 
     Args:
@@ -183,17 +183,17 @@ def part_both(counts: Numbers, draw: NDArray[np.int64]) -> Numbers:
     return np.append(parts, parts[0] - parts[1])
 
 
-def lay_beside(ours: Any, theirs: Any, name: str = "") -> Iterator[Difference]:
+def compare_numbers(ours: Any, theirs: Any, name: str = "") -> Iterator[Difference]:
     """Yield every real number that both hold at the same place, without a test; of an estimate its value."""
     if is_estimate(ours) and is_estimate(theirs):
-        yield from lay_beside(ours["value"], theirs["value"], name)
+        yield from compare_numbers(ours["value"], theirs["value"], name)
     elif isinstance(ours, Mapping) and isinstance(theirs, Mapping):
         for key in ours:
             if key in theirs:
-                yield from lay_beside(ours[key], theirs[key], f"{name} {key}".strip())
+                yield from compare_numbers(ours[key], theirs[key], f"{name} {key}".strip())
     elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
         for number, (mine, other) in enumerate(zip(ours, theirs, strict=True), start=1):
-            yield from lay_beside(mine, other, f"{name} {number}")
+            yield from compare_numbers(mine, other, f"{name} {number}")
     elif isinstance(ours, float) and isinstance(theirs, float | int):
         yield Difference(name, ours, float(theirs), Estimate(ours - theirs, float("nan"), float("nan")))
 

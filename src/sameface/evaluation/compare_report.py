@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 
 from sameface.errors import ProtocolError
 from sameface.evaluation.bootstrap import REPEATS
-from sameface.evaluation.compare import Difference, compare_pairs, compare_people, join_pairs, lay_beside
+from sameface.evaluation.compare import Difference, compare_numbers, compare_pairs, compare_people, join_pairs
 from sameface.evaluation.overlay import overlay_charts
-from sameface.evaluation.report import Report, Table, percent, read_json, report_record
+from sameface.evaluation.report import EvaluationReport, ReportTable, percent, read_json, report_record
 
 Entries: TypeAlias = list[tuple[Any, Any]]
 
@@ -19,7 +19,9 @@ MANY_TESTS = "each interval errs in one case of twenty: of many measures one may
 SAME_PIPELINE = "both runs used the same pipeline: differences come from the pictures or the choices"
 
 
-def compare_reports(report: Report, path: Path, *, repeats: int = REPEATS, seed: int = 0) -> Report:
+def compare_reports(
+    report: EvaluationReport, path: Path, *, repeats: int = REPEATS, seed: int = 0
+) -> EvaluationReport:
     """Return a report with another run laid beside it, in its tables, plots and data.
 
     Args:
@@ -47,7 +49,7 @@ def compare_reports(report: Report, path: Path, *, repeats: int = REPEATS, seed:
     return overlay_charts(both, theirs)
 
 
-def read_other(path: Path, report: Report) -> dict[str, Any]:
+def read_other(path: Path, report: EvaluationReport) -> dict[str, Any]:
     """Return the other report, in which everything that the comparison needs is where it must be.
 
     Raises:
@@ -116,20 +118,22 @@ def find_differences(ours: dict[str, Any], theirs: dict[str, Any], *, repeats: i
     if "by_person" in ours:
         tested = compare_people(ours["by_person"], theirs["by_person"], repeats=repeats, seed=seed)
         return [*tested, *lay_rest(ours, theirs)]
-    return list(lay_beside(ours, theirs))
+    return list(compare_numbers(ours, theirs))
 
 
 def lay_rest(ours: dict[str, Any], theirs: dict[str, Any]) -> Iterator[Difference]:
     """Yield the measures of chosen groups that are no sums over people, without a test."""
     match ours, theirs:
         case {"chosen": {"measures": dict(own)}}, {"chosen": {"measures": dict(others)}}:
-            yield from lay_beside({name: own[name] for name in own if name not in ours["by_person"]}, others)
+            yield from compare_numbers({name: own[name] for name in own if name not in ours["by_person"]}, others)
 
 
-def difference_table(name: str, found: Sequence[Difference]) -> Table:
+def difference_table(name: str, found: Sequence[Difference]) -> ReportTable:
     """Return both runs side by side."""
-    rows = [(one.name, tell(one, one.ours), tell(one, one.theirs), tell_gain(one), tell_verdict(one)) for one in found]
-    return Table(f"Compared with {name}", ("measure", "this", "other", "difference", "is it real?"), tuple(rows))
+    rows = [
+        (one.name, tell(one, one.ours), tell(one, one.theirs), format_gain(one), format_verdict(one)) for one in found
+    ]
+    return ReportTable(f"Compared with {name}", ("measure", "this", "other", "difference", "is it real?"), tuple(rows))
 
 
 def tell(difference: Difference, value: float) -> str:
@@ -137,7 +141,7 @@ def tell(difference: Difference, value: float) -> str:
     return percent(value) if difference.tested else f"{value:.4g}"
 
 
-def tell_gain(difference: Difference) -> str:
+def format_gain(difference: Difference) -> str:
     """Return the difference with its interval, in points of percent where it is tested."""
     gain = difference.gain
     if not difference.tested:
@@ -145,7 +149,7 @@ def tell_gain(difference: Difference) -> str:
     return f"{100 * gain.value:+.2f} ({100 * gain.low:+.2f} to {100 * gain.high:+.2f}) points"
 
 
-def tell_verdict(difference: Difference) -> str:
+def format_verdict(difference: Difference) -> str:
     """Return whether the difference is more than chance."""
     if not difference.tested:
         return "not tested"

@@ -24,7 +24,7 @@ Box: TypeAlias = NDArray[np.float32]
 GREY = 128  # of the bar that covers a face
 
 
-class Worsen(Protocol):
+class DegradeFunction(Protocol):
     """Makes a picture worse by so much; `box` is the face in it."""
 
     def __call__(self, image: Image, box: Box, /, *, level: float) -> Image:
@@ -32,7 +32,7 @@ class Worsen(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class DegradationStep:
     """One level of a degradation.
 
     Attributes:
@@ -58,16 +58,16 @@ class Degradation:
 
     name: str
     unit: str
-    steps: tuple[Step, ...]
+    steps: tuple[DegradationStep, ...]
 
 
-def make_degradation(name: str, unit: str, *, levels: Sequence[float], worsen: Worsen) -> Degradation:
+def make_degradation(name: str, unit: str, *, levels: Sequence[float], worsen: DegradeFunction) -> Degradation:
     """Return a degradation with a step for each level."""
-    steps = tuple(Step(f"{name}={level:g}", level, partial(worsen, level=level)) for level in levels)
+    steps = tuple(DegradationStep(f"{name}={level:g}", level, partial(worsen, level=level)) for level in levels)
     return Degradation(name, unit, steps)
 
 
-def key_step(step: Step) -> str:
+def step_cache_key(step: DegradationStep) -> str:
     """Return what rows of pictures that were changed so are remembered by.
 
     It holds the step's name and a hash of what the step makes of one picture, so that another way to do it,

@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, expect_unit_rows
-from sameface.evaluation.allpairs import BINS, SHIFT, Own, Tail, count_impostors, find_own, find_tails
+from sameface.evaluation.allpairs import (
+    BINS,
+    SHIFT,
+    GenuinePairs,
+    NearestImpostors,
+    count_impostors,
+    find_genuine,
+    find_nearest,
+)
 from sameface.evaluation.bootstrap import REPEATS, Estimate, draw_people, interval
 from sameface.evaluation.pairs import FARS
 from sameface.evaluation.roc import Numbers, Roc, allowed_accepts
@@ -85,8 +93,8 @@ def evaluate_holdout(
     counts = count_impostors(rows, person)
     impostors = int(counts.sum())
     supported = [far for far in fars if allowed_accepts(far, impostors) >= max(fewest, 1)]
-    tails = find_tails(rows, person, counts, [allowed_accepts(far, impostors) for far in supported])
-    own = find_own(rows, person, [tail.limit for tail in tails])
+    tails = find_nearest(rows, person, counts, [allowed_accepts(far, impostors) for far in supported])
+    own = find_genuine(rows, person, [tail.limit for tail in tails])
     sizes = np.bincount(person)
     draws = draw_people(len(sizes), repeats=repeats, rng=np.random.default_rng(seed))
     drawn = np.array([draw_rates(draw, sizes, tails, own, supported) for draw in draws])  # (r, f, 2)
@@ -105,7 +113,9 @@ def evaluate_holdout(
     )
 
 
-def make_rate(far: float, tail: Tail, by_person: NDArray[np.int64], own: Own, drawn: Numbers) -> HoldoutRate:
+def make_rate(
+    far: float, tail: NearestImpostors, by_person: NDArray[np.int64], own: GenuinePairs, drawn: Numbers
+) -> HoldoutRate:
     """Return VAL at one rate; `drawn` are thresholds and VALs of the draws, `(r, 2)`."""
     genuine = int(own.counts.sum())
     val = by_person.sum() / genuine if genuine else np.nan
@@ -124,7 +134,11 @@ def under(limit: float) -> float:
 
 
 def draw_rates(
-    draw: NDArray[np.int64], sizes: NDArray[np.int64], tails: Sequence[Tail], own: Own, fars: Sequence[float]
+    draw: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    tails: Sequence[NearestImpostors],
+    own: GenuinePairs,
+    fars: Sequence[float],
 ) -> Numbers:
     """Return threshold and VAL at each rate when people count as often as they were drawn, `(f, 2)`.
 

@@ -13,12 +13,12 @@ from sameface.evaluation.charts import BINS as BARS
 from sameface.evaluation.charts import Chart, Line, Mark, roc_charts
 from sameface.evaluation.holdout import HoldoutResult
 from sameface.evaluation.people import PeopleSet
-from sameface.evaluation.report import Report, Table, tell_gaps, with_interval
+from sameface.evaluation.report import EvaluationReport, ReportTable, gap_table, with_interval
 
 
 def report_holdout(
     facts: Mapping[str, str], people: PeopleSet, result: HoldoutResult, slices: Mapping[str, HoldoutResult]
-) -> Report:
+) -> EvaluationReport:
     """Return the report.
 
     Args:
@@ -30,7 +30,7 @@ def report_holdout(
     tables = [rate_table("VAL at FAR, all pairs", result)]
     tables += [rate_table(f"VAL at FAR, {name}", part) for name, part in slices.items()]
     if slices:
-        tables.append(tell_gaps({name: rate_estimates(part) for name, part in slices.items()}))
+        tables.append(gap_table({name: rate_estimates(part) for name, part in slices.items()}))
     rocs = {"all": result.roc} | {name: part.roc for name, part in slices.items()}
     charts = (*roc_charts(rocs), counts_chart(result.counts))
     data = {
@@ -49,7 +49,7 @@ def report_holdout(
             for rate in result.rates
         },
     }
-    return Report("holdout", facts, tuple(tables), charts, data, warnings=people.warnings)
+    return EvaluationReport("holdout", facts, tuple(tables), charts, data, warnings=people.warnings)
 
 
 def rate_estimates(result: HoldoutResult) -> dict[str, Estimate]:
@@ -57,10 +57,10 @@ def rate_estimates(result: HoldoutResult) -> dict[str, Estimate]:
     return {f"VAL at FAR {rate.far:g}": rate.val for rate in result.rates}
 
 
-def rate_table(title: str, result: HoldoutResult) -> Table:
+def rate_table(title: str, result: HoldoutResult) -> ReportTable:
     """Return VAL and threshold at every rate, and which rates the pairs do not support."""
     rows = [
-        (f"{rate.far:g}", with_interval(rate.val), tell_threshold(rate.threshold), f"{rate.accepted:,}")
+        (f"{rate.far:g}", with_interval(rate.val), format_threshold(rate.threshold), f"{rate.accepted:,}")
         for rate in result.rates
     ]
     rows += [
@@ -69,10 +69,10 @@ def rate_table(title: str, result: HoldoutResult) -> Table:
     ]
     counted = f"{result.genuine:,} of one person, {result.impostors:,} of different people"
     columns = ("FAR", "VAL", "threshold", "false accepts behind it")
-    return Table(f"{title} ({counted})", columns, tuple(rows))
+    return ReportTable(f"{title} ({counted})", columns, tuple(rows))
 
 
-def tell_threshold(threshold: Estimate) -> str:
+def format_threshold(threshold: Estimate) -> str:
     """Return a threshold with its interval."""
     return f"{threshold.value:.4f} ({threshold.low:.4f} to {threshold.high:.4f})"
 

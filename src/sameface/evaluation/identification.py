@@ -231,11 +231,11 @@ def evaluate_identification(
             rng = np.random.default_rng(seed)
             split = split_gallery(people, enrolled=enrolled, per_person=per_person, rng=rng)
             rankings.append(rank_probes(rows, people, split, faces=max(VOTERS)))
-        results.append(sum_up(rankings, draws, enrolled=enrolled, per_person=per_person))
+        results.append(summarise_galleries(rankings, draws, enrolled=enrolled, per_person=per_person))
     return tuple(results)
 
 
-def sum_up(rankings: Sequence[Ranking], draws: Draws, *, enrolled: int, per_person: int) -> GalleryResult:
+def summarise_galleries(rankings: Sequence[Ranking], draws: Draws, *, enrolled: int, per_person: int) -> GalleryResult:
     """Return the measures of several galleries of one size, with the people as often as they were drawn."""
     rates = np.array([match_rates(ranking) for ranking in rankings])  # (seeds, ranks)
     spread = [mean_and_error(column) for column in rates.T]
@@ -253,7 +253,7 @@ def sum_up(rankings: Sequence[Ranking], draws: Draws, *, enrolled: int, per_pers
         cmc_interval=draw_intervals(drawn),
         cmc_error=np.array([error for _, error in spread]),
         votes=tuple(
-            sum_up_votes(rankings, curves[voters], draws=draws, limits=limits, voters=voters) for voters in VOTERS
+            summarise_votes(rankings, curves[voters], draws=draws, limits=limits, voters=voters) for voters in VOTERS
         ),
         by_person=sum_by_person(rankings, draws.shape[1], curves),
     )
@@ -264,7 +264,7 @@ def draw_intervals(drawn: Sequence[Numbers]) -> Numbers:
     return np.array([interval(column) for column in np.mean(drawn, axis=0).T])
 
 
-def sum_up_votes(
+def summarise_votes(
     rankings: Sequence[Ranking], curves: Sequence[OpenCurve], *, draws: Draws, limits: Sequence[Numbers], voters: int
 ) -> VoteResult:
     """Return what so many voters reach in several galleries.
@@ -282,7 +282,7 @@ def sum_up_votes(
         draw_detections(ranking, draws, limit, voters=voters) for ranking, limit in zip(rankings, limits, strict=True)
     ]
     detections = tuple(
-        sum_up_detections(curves, fpir, (float(low), float(high)))
+        summarise_detections(curves, fpir, (float(low), float(high)))
         for fpir, (low, high) in zip(FPIRS, draw_intervals(drawn), strict=True)
     )
     curve = thin_curve(make_open_curve(rankings, voters=voters))
@@ -290,7 +290,7 @@ def sum_up_votes(
     return VoteResult(voters, mean, (float(low), float(high)), error, detections, curve)
 
 
-def sum_up_detections(curves: Sequence[OpenCurve], fpir: float, drawn: tuple[float, float]) -> Detection:
+def summarise_detections(curves: Sequence[OpenCurve], fpir: float, drawn: tuple[float, float]) -> Detection:
     """Return DIR at one rate over several galleries, with the interval that was drawn."""
     found = [detect_at_fpir(curve, fpir) for curve in curves]
     held = np.array([pair for pair in found if pair is not None])

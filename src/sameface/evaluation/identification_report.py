@@ -8,7 +8,7 @@ from sameface.evaluation.bootstrap import Estimate
 from sameface.evaluation.charts import cmc_chart, open_set_chart
 from sameface.evaluation.identification import Detection, GalleryResult
 from sameface.evaluation.people import PeopleSet
-from sameface.evaluation.report import Report, Table, percent, tell_gaps, with_interval
+from sameface.evaluation.report import EvaluationReport, ReportTable, gap_table, percent, with_interval
 
 SHOWN_RANKS = (1, 2, 5, 10, 20)
 NOTE = (
@@ -22,7 +22,7 @@ def report_identification(
     people: PeopleSet,
     results: Sequence[GalleryResult],
     slices: Mapping[str, Sequence[GalleryResult]],
-) -> Report:
+) -> EvaluationReport:
     """Return the report.
 
     Args:
@@ -35,7 +35,11 @@ def report_identification(
     for name, parts in slices.items():
         tables += [rank_table(f"Closed set, {name}", parts), open_table(f"Open set, {name}", parts)]
     if slices:
-        tables.append(gap_table(slices))
+        by_slice = {
+            name: {key: one for part in parts for key, one in result_estimates(part).items()}
+            for name, parts in slices.items()
+        }
+        tables.append(gap_table(by_slice))
     rates = {f"{result.enrolled} enrolled": result.cmc for result in results}
     intervals = {f"{result.enrolled} enrolled": result.cmc_interval for result in results}
     curves = {
@@ -55,10 +59,10 @@ def report_identification(
         },
     }
     charts = (cmc_chart(rates, intervals), open_set_chart(curves))
-    return Report("identification", facts, tuple(tables), charts, data, warnings=(*people.warnings, NOTE))
+    return EvaluationReport("identification", facts, tuple(tables), charts, data, warnings=(*people.warnings, NOTE))
 
 
-def rank_table(title: str, results: Sequence[GalleryResult]) -> Table:
+def rank_table(title: str, results: Sequence[GalleryResult]) -> ReportTable:
     """Return how often the own person is among the nearest, and is named by the votes."""
     rows = []
     for result in results:
@@ -66,36 +70,27 @@ def rank_table(title: str, results: Sequence[GalleryResult]) -> Table:
         votes = [with_interval(Estimate(vote.right, *vote.interval)) for vote in result.votes]
         rows.append((f"{result.enrolled:,}", f"{result.known:,}", *ranks, *votes))
     voters = [f"named, k = {vote.voters}" for vote in results[0].votes] if results else []
-    return Table(title, ("enrolled", "probes", *(f"rank {rank}" for rank in SHOWN_RANKS), *voters), tuple(rows))
+    return ReportTable(title, ("enrolled", "probes", *(f"rank {rank}" for rank in SHOWN_RANKS), *voters), tuple(rows))
 
 
-def open_table(title: str, results: Sequence[GalleryResult]) -> Table:
+def open_table(title: str, results: Sequence[GalleryResult]) -> ReportTable:
     """Return DIR at every FPIR, by size of the gallery and number of voters."""
     rows = []
     for result in results:
         for vote in result.votes:
-            told = [tell_detection(detection) for detection in vote.detections]
+            told = [format_detection(detection) for detection in vote.detections]
             rows.append((f"{result.enrolled:,}", f"{result.strangers:,}", str(vote.voters), *told))
     detections = results[0].votes[0].detections if results else ()
     columns = ("enrolled", "strangers", "k", *(f"DIR at FPIR {one.fpir:g}" for one in detections))
-    return Table(title, columns, tuple(rows))
+    return ReportTable(title, columns, tuple(rows))
 
 
-def tell_detection(detection: Detection) -> str:
+def format_detection(detection: Detection) -> str:
     """Return DIR with its interval and threshold."""
     if detection.dir is None or detection.threshold is None:
         return "not supported: too few strangers"
     told = with_interval(Estimate(detection.dir, *detection.interval))
     return f"{told} at {detection.threshold:.4f}"
-
-
-def gap_table(slices: Mapping[str, Sequence[GalleryResult]]) -> Table:
-    """Return the largest gap between two slices in every measure, in galleries of one size."""
-    by_slice = {
-        group: {name: one for result in results for name, one in result_estimates(result).items()}
-        for group, results in slices.items()
-    }
-    return tell_gaps(by_slice)
 
 
 def result_estimates(result: GalleryResult) -> dict[str, Estimate]:

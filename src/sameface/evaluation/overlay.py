@@ -10,14 +10,14 @@ import numpy as np
 
 from sameface.errors import ProtocolError
 from sameface.evaluation.charts import Chart, Line
-from sameface.evaluation.report import Report
+from sameface.evaluation.report import EvaluationReport
 
 SHOWN_LINES = 2  # of a chart; where there are more, only the first is drawn for both runs
 
 Record = Mapping[str, Any]
 
 
-def overlay_charts(ours: Report, theirs: Record) -> Report:
+def overlay_charts(ours: EvaluationReport, theirs: Record) -> EvaluationReport:
     """Return our report with the curves of the other run beside its own, each called after its model.
 
     Args:

@@ -12,7 +12,7 @@ from sameface.evaluation.bootstrap import REPEATS, Estimate, estimate_all, pair_
 from sameface.evaluation.roc import (
     Flags,
     Numbers,
-    Operating,
+    OperatingPoint,
     allowed_accepts,
     area_under,
     equal_error_rate,
@@ -52,7 +52,7 @@ class PairScores:
 
 
 @dataclass(frozen=True, slots=True)
-class Fold:
+class FoldResult:
     """One part of the list, judged with the threshold that was best on all others.
 
     Attributes:
@@ -80,13 +80,13 @@ class ValAtFar:
 
     far: float
     val: Estimate | None
-    operating: Operating | None
+    operating: OperatingPoint | None
     common_val: Estimate
     common_far: Estimate
 
 
 @dataclass(frozen=True, slots=True)
-class Measures:
+class PairMeasures:
     """What is measured on a list of pairs, or on a slice of it.
 
     Attributes:
@@ -123,12 +123,12 @@ class PairsResult:
         slices: The same measures by slice.
     """
 
-    folds: tuple[Fold, ...]
+    folds: tuple[FoldResult, ...]
     accuracy: float
     standard_error: float
-    measures: Measures
+    measures: PairMeasures
     refused: tuple[float, ...]
-    slices: Mapping[str, Measures]
+    slices: Mapping[str, PairMeasures]
 
 
 def best_threshold(distance: Numbers, same: Flags) -> float:
@@ -149,7 +149,7 @@ def best_threshold(distance: Numbers, same: Flags) -> float:
     return float(ranked[place - 1 : place + 1].mean())
 
 
-def cross_validate(scores: PairScores) -> tuple[Fold, ...]:
+def cross_validate(scores: PairScores) -> tuple[FoldResult, ...]:
     """Judge each fold with the threshold that is best on all others.
 
     Raises:
@@ -164,11 +164,11 @@ def cross_validate(scores: PairScores) -> tuple[Fold, ...]:
         own = scores.pick((scores.fold == number) & scores.found)
         threshold = best_threshold(others.distance, others.same)
         right = (own.distance <= threshold) == own.same
-        folds.append(Fold(len(right), threshold, float(right.mean()) if len(right) else float("nan")))
+        folds.append(FoldResult(len(right), threshold, float(right.mean()) if len(right) else float("nan")))
     return tuple(folds)
 
 
-def judge(scores: PairScores, folds: Sequence[Fold]) -> Flags:
+def judge_pairs(scores: PairScores, folds: Sequence[FoldResult]) -> Flags:
     """Return whether each pair is judged rightly with its fold's threshold; one without distance is not."""
     place = np.searchsorted(np.unique(scores.fold), scores.fold)
     threshold = np.array([fold.threshold for fold in folds])[place]
@@ -206,7 +206,7 @@ def evaluate_pairs(
         ValueError: Fewer than two folds.
     """
     folds = cross_validate(scores)
-    right = judge(scores, folds)
+    right = judge_pairs(scores, folds)
     mean, error = mean_and_error(np.array([fold.accuracy for fold in folds]))
     found = scores.pick(scores.found)
     roc = make_roc(found.distance, found.same)
@@ -228,7 +228,9 @@ def evaluate_pairs(
     )
 
 
-def measure(scores: PairScores, right: Flags, common: Mapping[float, float], *, repeats: int, seed: int) -> Measures:
+def measure(
+    scores: PairScores, right: Flags, common: Mapping[float, float], *, repeats: int, seed: int
+) -> PairMeasures:
     """Return every measure with its interval.
 
     Args:
@@ -256,7 +258,9 @@ def measure(scores: PairScores, right: Flags, common: Mapping[float, float], *, 
         vals.append(ValAtFar(far, own if enough else None, operating, val, rate))
     accuracy, accuracy_of_all, auc, eer = estimates[:4]
     failed = int((~scores.found).sum())
-    return Measures(roc.genuine, roc.impostors, failed, accuracy, accuracy_of_all, auc=auc, eer=eer, vals=tuple(vals))
+    return PairMeasures(
+        roc.genuine, roc.impostors, failed, accuracy, accuracy_of_all, auc=auc, eer=eer, vals=tuple(vals)
+    )
 
 
 def measure_once(scores: PairScores, right: Flags, common: Mapping[float, float], weight: Numbers) -> Numbers:

@@ -12,17 +12,25 @@ from numpy.typing import NDArray
 from sameface.arrays import Image
 from sameface.evaluation.bootstrap import Estimate
 from sameface.evaluation.charts import histogram_chart, roc_charts
-from sameface.evaluation.pairs import Measures, PairScores, PairsResult, judge
-from sameface.evaluation.pictures import Collection
-from sameface.evaluation.protocols import Pair
-from sameface.evaluation.report import PicturePair, Report, Table, pair_pictures, percent, tell_gaps, with_interval
+from sameface.evaluation.pairs import PairMeasures, PairScores, PairsResult, judge_pairs
+from sameface.evaluation.pictures import EmbeddedPictures
+from sameface.evaluation.protocols import LabelledPair
+from sameface.evaluation.report import (
+    EvaluationReport,
+    PairThumbnails,
+    ReportTable,
+    gap_table,
+    pair_pictures,
+    percent,
+    with_interval,
+)
 from sameface.evaluation.roc import Flags, make_roc
 from sameface.image import read_image
 
 SHOWN_ERRORS = 50
 
 
-def score_pairs(pairs: Sequence[Pair], distance: np.ndarray[Any, np.dtype[np.float64]]) -> PairScores:
+def score_pairs(pairs: Sequence[LabelledPair], distance: np.ndarray[Any, np.dtype[np.float64]]) -> PairScores:
     """Return the pairs as arrays; the distance is NaN where a face is missing."""
     names = sorted({person for pair in pairs for person in pair.people})
     number = {name: place for place, name in enumerate(names)}
@@ -35,8 +43,8 @@ def score_pairs(pairs: Sequence[Pair], distance: np.ndarray[Any, np.dtype[np.flo
 
 
 def report_pairs(
-    kind: str, facts: Mapping[str, str], pairs: Sequence[Pair], *, scores: PairScores, result: PairsResult
-) -> Report:
+    kind: str, facts: Mapping[str, str], pairs: Sequence[LabelledPair], *, scores: PairScores, result: PairsResult
+) -> EvaluationReport:
     """Return the report.
 
     Args:
@@ -46,7 +54,7 @@ def report_pairs(
         scores: The same list with its distances.
         result: What was measured.
     """
-    right = judge(scores, result.folds)
+    right = judge_pairs(scores, result.folds)
     found = scores.pick(scores.found)
     rocs = {"all": make_roc(found.distance, found.same)}
     for name in result.slices:
@@ -56,12 +64,12 @@ def report_pairs(
     tables = [summary_table(result), fold_table(result), val_table(result)]
     if result.slices:
         by_slice = {name: slice_estimates(measured) for name, measured in result.slices.items()}
-        tables += [slice_table(result), tell_gaps(by_slice)]
+        tables += [slice_table(result), gap_table(by_slice)]
     tables.append(error_table(pairs, scores, right))
-    return Report(kind, facts, tuple(tables), charts, pairs_data(pairs, scores, right, result))
+    return EvaluationReport(kind, facts, tuple(tables), charts, pairs_data(pairs, scores, right, result))
 
 
-def summary_table(result: PairsResult) -> Table:
+def summary_table(result: PairsResult) -> ReportTable:
     """Return the measures over all pairs."""
     measured = result.measures
     rows = [
@@ -76,20 +84,20 @@ def summary_table(result: PairsResult) -> Table:
         ("AUC", with_interval(measured.auc)),
         ("EER", with_interval(measured.eer)),
     ]
-    return Table("Measures (with 95 % intervals over people)", ("measure", "value"), tuple(rows))
+    return ReportTable("Measures (with 95 % intervals over people)", ("measure", "value"), tuple(rows))
 
 
-def fold_table(result: PairsResult) -> Table:
+def fold_table(result: PairsResult) -> ReportTable:
     """Return threshold and accuracy of each fold."""
     rows = [
         (str(number), f"{fold.pairs:,}", f"{fold.threshold:.4f}", percent(fold.accuracy))
         for number, fold in enumerate(result.folds, start=1)
     ]
     columns = ("fold", "pairs", "threshold from the others", "accuracy")
-    return Table("Folds", columns, tuple(rows))
+    return ReportTable("Folds", columns, tuple(rows))
 
 
-def val_table(result: PairsResult) -> Table:
+def val_table(result: PairsResult) -> ReportTable:
     """Return VAL at every rate, and which rates the pairs do not support."""
     impostors = result.measures.impostors
     rows = [
@@ -105,10 +113,10 @@ def val_table(result: PairsResult) -> Table:
         (f"{far:g}", f"not supported: needs {round(1 / far):,} pairs of different people", "", "")
         for far in result.refused
     ]
-    return Table("VAL at FAR", ("FAR", "VAL", "threshold", "false accepts behind it"), tuple(rows))
+    return ReportTable("VAL at FAR", ("FAR", "VAL", "threshold", "false accepts behind it"), tuple(rows))
 
 
-def slice_estimates(measured: Measures) -> dict[str, Estimate]:
+def slice_estimates(measured: PairMeasures) -> dict[str, Estimate]:
     """Return every measure of a slice by its name."""
     found = {"accuracy": measured.accuracy, "AUC": measured.auc, "EER": measured.eer}
     for val in measured.vals:
@@ -119,7 +127,7 @@ def slice_estimates(measured: Measures) -> dict[str, Estimate]:
     return found
 
 
-def slice_table(result: PairsResult) -> Table:
+def slice_table(result: PairsResult) -> ReportTable:
     """Return every measure of every slice."""
     names = list(slice_estimates(result.measures))
     by_slice = {name: slice_estimates(measured) for name, measured in result.slices.items()}
@@ -128,10 +136,10 @@ def slice_table(result: PairsResult) -> Table:
     rows += [
         (name, *(with_interval(estimates.get(name, undefined)) for estimates in by_slice.values())) for name in names
     ]
-    return Table("Slices", ("measure", *by_slice), tuple(rows))
+    return ReportTable("Slices", ("measure", *by_slice), tuple(rows))
 
 
-def error_table(pairs: Sequence[Pair], scores: PairScores, right: Flags) -> Table:
+def error_table(pairs: Sequence[LabelledPair], scores: PairScores, right: Flags) -> ReportTable:
     """Return the pairs that are judged wrongly, the worst first."""
     wrong = worst_errors(scores, right)
     rows = [
@@ -139,7 +147,7 @@ def error_table(pairs: Sequence[Pair], scores: PairScores, right: Flags) -> Tabl
         for place in wrong[:SHOWN_ERRORS]
     ]
     title = f"Pairs judged wrongly: {len(wrong):,}" + (f", the worst {len(rows)}" if len(wrong) > len(rows) else "")
-    return Table(title, ("a", "b", "are", "distance"), tuple(rows))
+    return ReportTable(title, ("a", "b", "are", "distance"), tuple(rows))
 
 
 def worst_errors(scores: PairScores, right: Flags) -> list[int]:
@@ -152,8 +160,8 @@ def worst_errors(scores: PairScores, right: Flags) -> list[int]:
 
 
 def show_errors(
-    pairs: Sequence[Pair], scores: PairScores, places: Sequence[int], found: Collection
-) -> tuple[PicturePair, ...]:
+    pairs: Sequence[LabelledPair], scores: PairScores, places: Sequence[int], found: EmbeddedPictures
+) -> tuple[PairThumbnails, ...]:
     """Return some pairs as pictures of their faces; of videos nothing is shown.
 
     Args:
@@ -188,7 +196,7 @@ def name_kind(same: bool) -> str:  # noqa: FBT001, the value that is named
     return "one person" if same else "different people"
 
 
-def pairs_data(pairs: Sequence[Pair], scores: PairScores, right: Flags, result: PairsResult) -> dict[str, Any]:
+def pairs_data(pairs: Sequence[LabelledPair], scores: PairScores, right: Flags, result: PairsResult) -> dict[str, Any]:
     """Return the numbers."""
     measured = result.measures
     return {

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings
 from sameface.errors import ProtocolError
-from sameface.evaluation.pictures import Collection
-from sameface.evaluation.protocols import NO_SLICE, Photo
+from sameface.evaluation.pictures import EmbeddedPictures
+from sameface.evaluation.protocols import NO_SLICE, LabelledPicture
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +49,7 @@ class PeopleSet:
         return {str(group): self.pick(groups == group) for group in np.unique(groups)}
 
 
-def gather_people(photos: Sequence[Photo], found: Collection) -> PeopleSet:
+def gather_people(photos: Sequence[LabelledPicture], found: EmbeddedPictures) -> PeopleSet:
     """Return the pictures that have a face, each content once.
 
     The same file twice for one person would be a pair at distance 0 that proves nothing, and a file that

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from sameface.align import align_faces
 from sameface.arrays import Embeddings, Image
 from sameface.errors import ImageError
-from sameface.evaluation.cache import Cache
-from sameface.evaluation.protocols import Pair
+from sameface.evaluation.cache import EmbeddingCache
+from sameface.evaluation.protocols import LabelledPair
 from sameface.evaluation.roc import Numbers
 from sameface.face import Face
 from sameface.image import buffer_image, find_pictures, hash_image, read_image
@@ -31,7 +31,7 @@ NOTHING = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Enrolled:
+class EmbeddedPicture:
     """What became of one picture.
 
     Attributes:
@@ -52,14 +52,14 @@ class Enrolled:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Collection:
+class EmbeddedPictures:
     """The rows of many pictures.
 
     Attributes:
         enrolled: One for each picture.
     """
 
-    enrolled: Sequence[Enrolled]
+    enrolled: Sequence[EmbeddedPicture]
 
     @property
     def found(self) -> NDArray[np.bool_]:
@@ -81,7 +81,7 @@ class Collection:
         return [f"{one.path}: {one.reason}" for one in self.enrolled if one.reason]
 
 
-class Enroller:
+class PictureEmbedder:
     """Finds the one face that counts in a picture and embeds it.
 
     Args:
@@ -90,7 +90,7 @@ class Enroller:
         policy: The face nearest to the middle of the picture, as LFW has it, or the largest.
     """
 
-    def __init__(self, recognizer: Recognizer, cache: Cache, policy: FacePolicy = "central") -> None:
+    def __init__(self, recognizer: Recognizer, cache: EmbeddingCache, policy: FacePolicy = "central") -> None:
         self.recognizer = recognizer
         self.policy = policy
         self._cache = cache
@@ -98,7 +98,9 @@ class Enroller:
         choices = (detector.min_score, detector.min_size, detector.max_side, detector.any_rotation)
         self.pipeline = "/".join(map(str, (recognizer.signature, policy, *choices)))
 
-    def enroll_all(self, paths: Iterable[str], *, change: Change | None = None, name: str = "") -> Iterator[Enrolled]:
+    def embed_all(
+        self, paths: Iterable[str], *, change: Change | None = None, name: str = ""
+    ) -> Iterator[EmbeddedPicture]:
         """Yield what became of each picture, in order.
 
         Args:
@@ -110,11 +112,11 @@ class Enroller:
         for path in paths:
             yield self._enroll(path, change, name)
 
-    def _enroll(self, path: str, change: Change | None, name: str) -> Enrolled:
+    def _enroll(self, path: str, change: Change | None, name: str) -> EmbeddedPicture:
         try:
             picture = buffer_image(path)
         except ImageError as error:
-            return Enrolled(path, "", NOTHING, NOTHING, error.reason, computed=False)
+            return EmbeddedPicture(path, "", NOTHING, NOTHING, error.reason, computed=False)
         sha256 = hash_image(picture)
         key = f"{sha256}/{name}" if name else sha256
         known = self._cache.get(self.pipeline, key)
@@ -123,7 +125,7 @@ class Enroller:
         try:
             image = read_image(picture)
         except ImageError as error:
-            return Enrolled(path, sha256, NOTHING, NOTHING, error.reason, computed=True)
+            return EmbeddedPicture(path, sha256, NOTHING, NOTHING, error.reason, computed=True)
         if change is not None:
             whole = self._enroll(path, None, "")
             if whole.reason:
@@ -143,7 +145,7 @@ class Enroller:
         return embedder.embed(align_faces(image, [face], embedder.spec.crop))[0], face.box
 
 
-def enroll_video(enroller: Enroller, folder: str, *, frames: int = FRAMES) -> Enrolled:
+def embed_video(enroller: PictureEmbedder, folder: str, *, frames: int = FRAMES) -> EmbeddedPicture:
     """Return the mean row of the first frames of a video in which a face is found.
 
     The mean similarity of all pairs of frames of two videos is the product of their mean rows, so that the
@@ -156,7 +158,7 @@ def enroll_video(enroller: Enroller, folder: str, *, frames: int = FRAMES) -> En
     """
     rows: list[Row] = []
     computed = False
-    for one in enroller.enroll_all(map(str, sorted(find_pictures(folder), key=natural_order))):
+    for one in enroller.embed_all(map(str, sorted(find_pictures(folder), key=natural_order))):
         computed |= one.computed
         if one.reason == "":
             rows.append(one.row)
@@ -164,9 +166,9 @@ def enroll_video(enroller: Enroller, folder: str, *, frames: int = FRAMES) -> En
             break
     if not rows:
         reason = "no face found" if Path(folder).is_dir() else "no such folder"
-        return Enrolled(folder, "", NOTHING, NOTHING, reason, computed=computed)
+        return EmbeddedPicture(folder, "", NOTHING, NOTHING, reason, computed=computed)
     mean: Row = np.array(rows, np.float64).mean(axis=0).astype(np.float32)
-    return Enrolled(folder, "", mean, NOTHING, "", computed=computed)
+    return EmbeddedPicture(folder, "", mean, NOTHING, "", computed=computed)
 
 
 def natural_order(path: Path) -> list[tuple[int, str]]:
@@ -175,9 +177,9 @@ def natural_order(path: Path) -> list[tuple[int, str]]:
     return [(int(word), "") if word.isdecimal() else (0, word) for word in words]
 
 
-def made(path: str, sha256: str, row: Row, box: Row, *, computed: bool) -> Enrolled:
+def made(path: str, sha256: str, row: Row, box: Row, *, computed: bool) -> EmbeddedPicture:
     """Return what became of a picture that could be read."""
-    return Enrolled(path, sha256, row, box, "" if len(row) else NO_FACE, computed=computed)
+    return EmbeddedPicture(path, sha256, row, box, "" if len(row) else NO_FACE, computed=computed)
 
 
 def choose_face(faces: Sequence[Face], image: Image, policy: FacePolicy) -> Face:
@@ -188,7 +190,7 @@ def choose_face(faces: Sequence[Face], image: Image, policy: FacePolicy) -> Face
     return min(faces, key=lambda face: float(np.hypot(*((face.box[:2] + face.box[2:]) / 2 - middle))))
 
 
-def compare_pairs(pairs: Sequence[Pair], found: Collection) -> Numbers:
+def compare_pairs(pairs: Sequence[LabelledPair], found: EmbeddedPictures) -> Numbers:
     """Return the squared distance of each pair, NaN where a face is missing."""
     place = {one.path: number for number, one in enumerate(found.enrolled)}
     a = np.array([place[pair.a] for pair in pairs], np.int64)

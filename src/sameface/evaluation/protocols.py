@@ -19,7 +19,7 @@ NO_SLICE = "(none)"
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class LabelledPair:
     """Two pictures, or two folders of frames.
 
     Attributes:
@@ -40,7 +40,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
+class LabelledPicture:
     """A picture in a folder of people.
 
     Attributes:
@@ -52,7 +52,7 @@ class Photo:
     path: str
 
 
-def read_pairs(lists: Sequence[Path], pictures: Path | None, *, slice_column: str | None = None) -> list[Pair]:
+def read_pairs(lists: Sequence[Path], pictures: Path | None, *, slice_column: str | None = None) -> list[LabelledPair]:
     """Read lists of pairs; each of several lists is a fold of its own.
 
     Args:
@@ -87,7 +87,7 @@ def read_text(path: Path) -> str:
         raise ProtocolError(str(path), (error.strerror or str(error)).lower()) from error
 
 
-def read_lfw(path: Path, pictures: Path) -> list[Pair]:
+def read_lfw(path: Path, pictures: Path) -> list[LabelledPair]:
     """Read LFW's format: `pairs.txt` with its folds, or `pairsDevTrain.txt` and the like with one.
 
     The first line holds the number of folds, if there are several, and how many pairs of each kind a fold
@@ -112,7 +112,7 @@ def read_header(path: Path, line: str) -> tuple[int, int]:
     return (int(words[0]) if len(words) == 2 else 1), int(words[-1])
 
 
-def read_lfw_line(path: Path, line: str, number: int, pictures: Path) -> Pair:
+def read_lfw_line(path: Path, line: str, number: int, pictures: Path) -> LabelledPair:
     """Return the pair of one line."""
     match line.strip().split("\t"):
         case [person, first, second] if first.isdecimal() and second.isdecimal():
@@ -124,7 +124,7 @@ def read_lfw_line(path: Path, line: str, number: int, pictures: Path) -> Pair:
             reason = f"wanted person, number, number or person, number, person, number, got {line!r}"
             raise ProtocolError(str(path), reason, number)
     places = [lfw_picture(pictures, *photo) for photo in ((person, first), (other, second))]
-    return Pair(places[0], places[1], person == other, (person, other))
+    return LabelledPair(places[0], places[1], person == other, (person, other))
 
 
 def lfw_picture(pictures: Path, person: str, number: str) -> str:
@@ -161,7 +161,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[st
         raise ProtocolError(str(path), str(error), reader.line_num) from error
 
 
-def read_pair_table(path: Path, pictures: Path, slice_column: str | None) -> list[Pair]:
+def read_pair_table(path: Path, pictures: Path, slice_column: str | None) -> list[LabelledPair]:
     """Read a `.csv` list of pairs."""
     columns = PAIR_COLUMNS if slice_column is None else (*PAIR_COLUMNS, slice_column)
     pairs = []
@@ -177,11 +177,11 @@ def read_pair_table(path: Path, pictures: Path, slice_column: str | None) -> lis
         a, b = str(pictures / row["a"]), str(pictures / row["b"])
         people = (row.get("person_a") or a, row.get("person_b") or b)
         group = "" if slice_column is None else row[slice_column] or NO_SLICE
-        pairs.append(Pair(a, b, same, people, int(fold), group))
-    return join_people(pairs) if pairs and "person_a" not in row else pairs
+        pairs.append(LabelledPair(a, b, same, people, int(fold), group))
+    return merge_people(pairs) if pairs and "person_a" not in row else pairs
 
 
-def read_videos(path: Path, videos: Path | None, *, slice_column: str | None = None) -> list[Pair]:
+def read_videos(path: Path, videos: Path | None, *, slice_column: str | None = None) -> list[LabelledPair]:
     """Read a list of pairs of videos, each a folder of frames.
 
     Either YouTube Faces' `splits.txt`, with a heading and the columns split (1 and up), first folder, second
@@ -206,7 +206,7 @@ def read_videos(path: Path, videos: Path | None, *, slice_column: str | None = N
     return pairs
 
 
-def read_video_line(path: Path, words: Sequence[str], number: int, videos: Path) -> Pair:
+def read_video_line(path: Path, words: Sequence[str], number: int, videos: Path) -> LabelledPair:
     """Return the pair of one line of YouTube Faces' list."""
     same = SAME.get(words[3].lower()) if len(words) >= 4 else None
     if same is None or not words[0].isdecimal() or not words[1] or not words[2]:
@@ -214,10 +214,10 @@ def read_video_line(path: Path, words: Sequence[str], number: int, videos: Path)
     people = (Path(words[1]).parts[0], Path(words[2]).parts[0])
     if same != (people[0] == people[1]):
         raise ProtocolError(str(path), f"the label does not fit {people[0]!r} and {people[1]!r}", number)
-    return Pair(str(videos / words[1]), str(videos / words[2]), same, people, int(words[0]) - 1)
+    return LabelledPair(str(videos / words[1]), str(videos / words[2]), same, people, int(words[0]) - 1)
 
 
-def join_people(pairs: Sequence[Pair]) -> list[Pair]:
+def merge_people(pairs: Sequence[LabelledPair]) -> list[LabelledPair]:
     """Return the pairs with one name for all pictures that pairs of one person hold together."""
     names = {path: path for pair in pairs for path in (pair.a, pair.b)}
 
@@ -233,7 +233,7 @@ def join_people(pairs: Sequence[Pair]) -> list[Pair]:
     return [replace(pair, people=(find(pair.a), find(pair.b))) for pair in pairs]
 
 
-def deal_folds(pairs: Sequence[Pair], *, folds: int = 10, seed: int = 0) -> list[Pair]:
+def assign_folds(pairs: Sequence[LabelledPair], *, folds: int = 10, seed: int = 0) -> list[LabelledPair]:
     """Return pairs of a single fold dealt to several, each kind evenly; pairs that have folds stay."""
     if len({pair.fold for pair in pairs}) > 1:
         return list(pairs)
@@ -244,7 +244,7 @@ def deal_folds(pairs: Sequence[Pair], *, folds: int = 10, seed: int = 0) -> list
     return [replace(pair, fold=int(fold)) for pair, fold in zip(pairs, dealt, strict=True)]
 
 
-def read_people(folder: Path) -> list[Photo]:
+def read_people(folder: Path) -> list[LabelledPicture]:
     """Return the pictures of a folder that holds one folder per person.
 
     Raises:
@@ -257,7 +257,7 @@ def read_people(folder: Path) -> list[Photo]:
         if key in seen:
             raise ProtocolError(str(folder), f"{seen[key]!r} and {place.name!r} look like one person: merge them")
         seen[key] = place.name
-    photos = [Photo(place.name, str(picture)) for place in people for picture in find_pictures(place)]
+    photos = [LabelledPicture(place.name, str(picture)) for place in people for picture in find_pictures(place)]
     if not photos:
         raise ProtocolError(str(folder), "it holds no folders with pictures, one per person")
     return photos
@@ -277,7 +277,7 @@ def read_slices(path: Path, column: str) -> dict[str, str]:
     return slices
 
 
-def slice_pairs(pairs: Sequence[Pair], slices: Mapping[str, str]) -> list[Pair]:
+def slice_pairs(pairs: Sequence[LabelledPair], slices: Mapping[str, str]) -> list[LabelledPair]:
     """Return the pairs in the slice of their people; two people of two slices make a slice `a × b`."""
     groups = [sorted({slices.get(person, NO_SLICE) for person in pair.people}) for pair in pairs]
     return [replace(pair, slice=" × ".join(group)) for pair, group in zip(pairs, groups, strict=True)]

@@ -20,7 +20,7 @@ STRANGER = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Split:
+class GallerySplit:
     """Who is enrolled and who comes by.
 
     Attributes:
@@ -66,7 +66,7 @@ def count_enrollable(people: Labels, *, per_person: int) -> int:
     return int((counts > per_person).sum())
 
 
-def split_gallery(people: Labels, *, enrolled: int, per_person: int, rng: np.random.Generator) -> Split:
+def split_gallery(people: Labels, *, enrolled: int, per_person: int, rng: np.random.Generator) -> GallerySplit:
     """Choose whom to enroll with which pictures; everything else is searched for, strangers too.
 
     Args:
@@ -91,10 +91,10 @@ def split_gallery(people: Labels, *, enrolled: int, per_person: int, rng: np.ran
     order = order[np.argsort(numbers[order], kind="stable")]  # by person, within a person at random
     place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     taken = np.isin(numbers[order], chosen) & (place < per_person)
-    return Split(order[taken], np.sort(order[~taken]))
+    return GallerySplit(order[taken], np.sort(order[~taken]))
 
 
-def rank_probes(rows: Embeddings, people: Labels, split: Split, *, faces: int) -> Ranking:
+def rank_probes(rows: Embeddings, people: Labels, split: GallerySplit, *, faces: int) -> Ranking:
     """Search the gallery for every probe, in blocks.
 
     Args:

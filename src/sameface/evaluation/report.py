@@ -24,7 +24,7 @@ THUMBNAIL = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ReportTable:
     """Rows of text under a title."""
 
     title: str
@@ -33,7 +33,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class PicturePair:
+class PairThumbnails:
     """Two faces side by side. They are shown only when somebody asks for them.
 
     Attributes:
@@ -48,7 +48,7 @@ class PicturePair:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class EvaluationReport:
     """The result of one evaluation.
 
     Attributes:
@@ -64,15 +64,15 @@ class Report:
 
     kind: str
     facts: Mapping[str, str]
-    tables: tuple[Table, ...]
+    tables: tuple[ReportTable, ...]
     charts: tuple[Chart, ...]
     data: Mapping[str, Any]
     failures: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    pictures: tuple[PicturePair, ...] = ()
+    pictures: tuple[PairThumbnails, ...] = ()
 
 
-def pair_pictures(a: Image, b: Image, caption: str) -> PicturePair:
+def pair_pictures(a: Image, b: Image, caption: str) -> PairThumbnails:
     """Return two faces for the page.
 
     Args:
@@ -80,7 +80,7 @@ def pair_pictures(a: Image, b: Image, caption: str) -> PicturePair:
         b: `(h, w, 3) uint8` RGB.
         caption: Whose they are, and what is wrong.
     """
-    return PicturePair(to_thumbnail(a), to_thumbnail(b), caption)
+    return PairThumbnails(to_thumbnail(a), to_thumbnail(b), caption)
 
 
 def to_thumbnail(image: Image) -> bytes:
@@ -107,7 +107,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def report_record(report: Report) -> dict[str, Any]:
+def report_record(report: EvaluationReport) -> dict[str, Any]:
     """Return a report as one JSON object."""
     return {
         "format": FORMAT,
@@ -129,7 +129,7 @@ def chart_record(chart: Chart) -> dict[str, Any]:
     return {"title": chart.title, "lines": lines}
 
 
-def write_json(report: Report, path: Path) -> None:
+def write_json(report: EvaluationReport, path: Path) -> None:
     """Write a report for programs, and for a later comparison."""
     with replace_file(path) as part:
         text = json.dumps(report_record(report), ensure_ascii=False)
@@ -163,7 +163,7 @@ def with_interval(estimate: Estimate) -> str:
     return f"{percent(estimate.value)} ({100 * estimate.low:.2f} to {100 * estimate.high:.2f})"
 
 
-def tell_gaps(by_slice: Mapping[str, Mapping[str, Estimate]]) -> Table:
+def gap_table(by_slice: Mapping[str, Mapping[str, Estimate]]) -> ReportTable:
     """Return the largest gap between two slices in every measure; `by_slice` has the measures of each."""
     rows = []
     for name in dict.fromkeys(name for found in by_slice.values() for name in found):
@@ -171,7 +171,7 @@ def tell_gaps(by_slice: Mapping[str, Mapping[str, Estimate]]) -> Table:
         if gap is not None:
             rows.append((name, percent(gap[2]), gap[0], gap[1], gap[3]))
     columns = ("measure", "gap", "lowest", "highest", "intervals")
-    return Table("Largest gap between slices", columns, tuple(rows))
+    return ReportTable("Largest gap between slices", columns, tuple(rows))
 
 
 def largest_gap(estimates: Mapping[str, Estimate]) -> tuple[str, str, float, str] | None:

@@ -39,7 +39,7 @@ class Roc:
 
 
 @dataclass(frozen=True, slots=True)
-class Operating:
+class OperatingPoint:
     """What a threshold does.
 
     Attributes:
@@ -89,7 +89,7 @@ def allowed_accepts(far: float, impostors: int) -> int:
     return int(np.floor(far * impostors + ROUNDING))
 
 
-def operate_at_far(roc: Roc, far: float, *, fewest: int = 1) -> Operating:
+def operate_at_far(roc: Roc, far: float, *, fewest: int = 1) -> OperatingPoint:
     """Return the largest threshold whose false-accept rate is at or under `far`.
 
     Args:
@@ -105,7 +105,7 @@ def operate_at_far(roc: Roc, far: float, *, fewest: int = 1) -> Operating:
     place = last_under(roc, far)
     measured = float(roc.far[place])
     accepted = round(measured * roc.impostors)
-    return Operating(float(roc.threshold[place]), float(roc.val[place]), measured, accepted)
+    return OperatingPoint(float(roc.threshold[place]), float(roc.val[place]), measured, accepted)
 
 
 def last_under(roc: Roc, far: float) -> int:
@@ -118,12 +118,12 @@ def val_under(roc: Roc, far: float) -> float:
     return float("nan") if np.isnan(roc.far[0]) else float(roc.val[last_under(roc, far)])
 
 
-def operate_at(roc: Roc, threshold: float) -> Operating:
+def operate_at(roc: Roc, threshold: float) -> OperatingPoint:
     """Return what a given threshold does."""
     place = int(np.searchsorted(roc.threshold, threshold, side="right")) - 1
     far = float(roc.far[place])
     accepted = 0 if np.isnan(far) else round(far * roc.impostors)
-    return Operating(threshold, float(roc.val[place]), far, accepted)
+    return OperatingPoint(threshold, float(roc.val[place]), far, accepted)
 
 
 def area_under(roc: Roc) -> float:

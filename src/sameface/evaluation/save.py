@@ -17,7 +17,7 @@ from sameface.thresholds import Thresholds
 OLD_TABLES = re.compile(r"^\[{1,2}(?:thresholds|probability)\]{1,2}\n(?:(?!\[).*(?:\n|\Z))*", re.MULTILINE)
 
 
-def save_weights(source: str, target: Path, thresholds: Thresholds, curve: ProbabilityCurve | None) -> None:
+def save_calibrated_weights(source: str, target: Path, thresholds: Thresholds, curve: ProbabilityCurve | None) -> None:
     """Copy weights with a manifest that has other thresholds.
 
     Args:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, expect_shape
 from sameface.evaluation.bootstrap import REPEATS, Estimate, estimate_all, pair_weights
-from sameface.evaluation.degradations import Degradation, Step, quantise_rows, restore_rows
+from sameface.evaluation.degradations import Degradation, DegradationStep, quantise_rows, restore_rows
 from sameface.evaluation.pairs import PairScores
 from sameface.evaluation.ranking import Labels
 from sameface.evaluation.roc import Numbers, allowed_accepts, make_roc, operate_at, operate_at_far, val_under
@@ -24,7 +24,7 @@ Pairs = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SweepOptions:
     """The choices of a sweep.
 
     Attributes:
@@ -38,7 +38,7 @@ class Plan:
     seed: int = 0
 
 
-PLAN = Plan()
+DEFAULTS = SweepOptions()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,7 +159,7 @@ def score_pairs(pictures: PairedPictures, rows: Embeddings) -> PairScores:
     return PairScores(distance[order], people[:, 0] == people[:, 1], fold, people)
 
 
-def measure_level(scores: PairScores, *, level: float, failed: int, common: float, plan: Plan) -> SweepPoint:
+def measure_level(scores: PairScores, *, level: float, failed: int, common: float, plan: SweepOptions) -> SweepPoint:
     """Return every measure of one level with its interval over people.
 
     Args:
@@ -207,7 +207,11 @@ def measure_once(scores: PairScores, weight: Numbers, *, common: float, far: flo
 
 
 def sweep_pictures(
-    degradation: Degradation, pictures: PairedPictures, *, embed: Callable[[Step], Embeddings], plan: Plan = PLAN
+    degradation: Degradation,
+    pictures: PairedPictures,
+    *,
+    embed: Callable[[DegradationStep], Embeddings],
+    plan: SweepOptions = DEFAULTS,
 ) -> SweepCurve:
     """Measure VAL at a false-accept rate at each level of a degradation; both pictures of a pair have it.
 
@@ -224,7 +228,7 @@ def sweep_pictures(
     return sweep_rows(degradation.name, degradation.unit, pictures=pictures, rows=rows, plan=plan)
 
 
-def sweep_bits(pictures: PairedPictures, *, bits: Sequence[int] = BITS, plan: Plan = PLAN) -> SweepCurve:
+def sweep_bits(pictures: PairedPictures, *, bits: Sequence[int] = BITS, plan: SweepOptions = DEFAULTS) -> SweepCurve:
     """Measure VAL at a false-accept rate with rows of so many bits a number; 8 make 128 bytes of 128 numbers.
 
     Raises:
@@ -235,7 +239,7 @@ def sweep_bits(pictures: PairedPictures, *, bits: Sequence[int] = BITS, plan: Pl
 
 
 def sweep_rows(
-    name: str, unit: str, *, pictures: PairedPictures, rows: Iterable[tuple[float, Embeddings]], plan: Plan
+    name: str, unit: str, *, pictures: PairedPictures, rows: Iterable[tuple[float, Embeddings]], plan: SweepOptions
 ) -> SweepCurve:
     """Measure the pairs as they are and with the rows of each level."""
     plain = score_pairs(pictures, pictures.rows)

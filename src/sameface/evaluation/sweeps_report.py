@@ -8,13 +8,15 @@ import numpy as np
 
 from sameface.evaluation.bootstrap import Estimate
 from sameface.evaluation.charts import Chart, sweep_chart
-from sameface.evaluation.report import Report, Table, with_interval
+from sameface.evaluation.report import EvaluationReport, ReportTable, with_interval
 from sameface.evaluation.sweeps import SweepCurve, SweepPoint
 
 UNDEFINED = Estimate(float("nan"), float("nan"), float("nan"))
 
 
-def report_sweeps(facts: Mapping[str, str], curves: Sequence[SweepCurve], *, warnings: tuple[str, ...] = ()) -> Report:
+def report_sweeps(
+    facts: Mapping[str, str], curves: Sequence[SweepCurve], *, warnings: tuple[str, ...] = ()
+) -> EvaluationReport:
     """Return the report.
 
     Args:
@@ -32,14 +34,14 @@ def report_sweeps(facts: Mapping[str, str], curves: Sequence[SweepCurve], *, war
         for curve in curves
     }
     tables = tuple(curve_table(curve) for curve in curves)
-    return Report("sweep", facts, tables, tuple(map(curve_chart, curves)), data, warnings=warnings)
+    return EvaluationReport("sweep", facts, tables, tuple(map(curve_chart, curves)), data, warnings=warnings)
 
 
-def curve_table(curve: SweepCurve) -> Table:
+def curve_table(curve: SweepCurve) -> ReportTable:
     """Return what is left at each level."""
     rows = [cells(point) for point in (curve.plain, *curve.points)]
     columns = (curve.unit, "VAL", "VAL of all pairs", "VAL, threshold held", "FAR, threshold held", "no face")
-    return Table(f"{curve.name}: VAL at FAR {curve.far:g}", columns, tuple(rows))
+    return ReportTable(f"{curve.name}: VAL at FAR {curve.far:g}", columns, tuple(rows))
 
 
 def cells(point: SweepPoint) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from sameface.atomic import replace_file
 from sameface.evaluation.charts import Chart
 from sameface.evaluation.plots import draw_chart
-from sameface.evaluation.report import PicturePair, Report, Table
+from sameface.evaluation.report import EvaluationReport, PairThumbnails, ReportTable
 
 TITLES = {
     "pairs": "Verification on pairs of pictures",
@@ -80,14 +80,14 @@ PAGE = """<!doctype html>
 """
 
 
-def write_html(report: Report, path: Path) -> None:
+def write_html(report: EvaluationReport, path: Path) -> None:
     """Write the page whole or not at all."""
     page = to_html(report)
     with replace_file(path) as part:
         part.write_text(page, "utf-8", errors="backslashreplace")  # a file's name may hold any bytes
 
 
-def to_html(report: Report) -> str:
+def to_html(report: EvaluationReport) -> str:
     """Return the page."""
     digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
     sections = (
@@ -105,7 +105,7 @@ def to_html(report: Report) -> str:
     )
 
 
-def show_facts(report: Report) -> str:
+def show_facts(report: EvaluationReport) -> str:
     """Return what was measured, and what a reader must know before the numbers."""
     facts = "".join(
         f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>\n" for name, text in report.facts.items()
@@ -116,7 +116,7 @@ def show_facts(report: Report) -> str:
     )
 
 
-def show_table(table: Table) -> str:
+def show_table(table: ReportTable) -> str:
     """Return a table under its heading; a long one is folded up."""
     title = html.escape(table.title)
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in table.columns)
@@ -156,7 +156,7 @@ def show_chart(chart: Chart) -> str:
     )
 
 
-def show_faces(pictures: Sequence[PicturePair]) -> str:
+def show_faces(pictures: Sequence[PairThumbnails]) -> str:
     """Return the pairs of faces, or nothing if none were asked for."""
     figures = "\n".join(
         f'<figure><img src="{data_address("image/jpeg", pair.first)}" alt="first face">'

@@ -17,7 +17,7 @@ from sameface.thresholds import Thresholds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pairing:
+class PipelineComparison:
     """All pairs of a probe and an enrolled face of two different pictures.
 
     Attributes:
@@ -79,7 +79,7 @@ def edge_of(place: int) -> np.float32:
     return np.float32(np.array([place << SHIFT], np.uint32).view(np.float32)[0])
 
 
-def compare_pipelines(probes: Embeddings, enrolled: Embeddings, person: NDArray[np.int64]) -> Pairing:
+def compare_pipelines(probes: Embeddings, enrolled: Embeddings, person: NDArray[np.int64]) -> PipelineComparison:
     """Compare every probe with every enrolled face but that of its own picture.
 
     Args:
@@ -100,10 +100,10 @@ def compare_pipelines(probes: Embeddings, enrolled: Embeddings, person: NDArray[
         counts[1] += np.bincount(bins[~own], minlength=BINS)
         own[np.arange(len(own)), start + np.arange(len(own))] = False  # a picture and itself
         counts[0] += np.bincount(bins[own], minlength=BINS)
-    return Pairing(counts)
+    return PipelineComparison(counts)
 
 
-def hold_out(person: NDArray[np.int64], *, part: float, seed: int) -> NDArray[np.bool_]:
+def sample_people(person: NDArray[np.int64], *, part: float, seed: int) -> NDArray[np.bool_]:
     """Return which rows belong to a drawn part of the people, two of them at least, `(n,) bool`."""
     numbers = np.unique(person)
     held = max(round(part * len(numbers)), 2)
