@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from report import print_table
-from sameface.gallery import chain
+from sameface.gallery import hash_chain
 from sameface.service import app
 from sameface.service.access import COLUMNS, FACTS, OWNER, Access
 
@@ -35,12 +35,12 @@ assert Access.open(sys.argv[1]).verify().fault is None"""
 
 def make_rows(entries: int) -> Iterator[tuple[object, ...]]:
     """Yield the rows of a chain of entries, the first half of them two days old."""
-    head, now = chain.START, time.time()
+    head, now = hash_chain.START, time.time()
     detail = json.dumps({"faces": 1, "named": 1})
     for number in range(1, entries + 1):
         when = now - 2 * 86_400 if number <= entries // 2 else now
         values = (when, None, "identify", GALLERY, number % PEOPLE, detail)
-        head = chain.hash_link(head, number, dict(zip(FACTS, values, strict=True)))
+        head = hash_chain.hash_link(head, number, dict(zip(FACTS, values, strict=True)))
         yield (number, *values, head)
 
 

@@ -42,7 +42,7 @@ from sameface.gallery.backend import Statements
 from sameface.gallery.codes import LOWEST, TILE, UNIT, CodedProbes, Coder, Codes, Errors, Frame, Tiles
 from sameface.gallery.indexed import MORE, Indexed
 from sameface.gallery.scan import Scanner, split
-from sameface.gallery.search import Known, Limits, Near, Wish
+from sameface.gallery.search import Candidates, Limits, SearchIndex, SearchOptions
 from sameface.model import Model
 from sameface.template import Template
 from sameface.thresholds import GalleryThreshold, Thresholds
@@ -51,7 +51,7 @@ from timing import alternate
 
 TOP, SURE = 10, 1000
 BATCH = 64
-WISH = Wish(k=TOP, most=1, closed_set=True)
+OPTIONS = SearchOptions(k=TOP, most=1, closed_set=True)
 LIMITS = Limits(Thresholds((0.1,), (4.0,), (1,), 10, ""), GalleryThreshold(4.0, 0.1, 0.1, extrapolated=False))
 ROUNDS = 7
 TIMES = 3  # somebody is enrolled and forgotten
@@ -176,7 +176,7 @@ def owner_of(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     return 1 + PER * (numbers // FACES)
 
 
-def nearest(near: Near) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def nearest(near: Candidates) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the distances and the owners of the nearest faces, in order."""
     order = np.argsort(near.distances, kind="stable")[:TOP]
     return near.distances[order], near.owners[order]
@@ -190,10 +190,10 @@ def exact(world: World, probe: Embeddings) -> tuple[NDArray[np.float32], NDArray
     return distances[order], owner_of(near[order])
 
 
-def count_same(world: World, probes: Embeddings, known: Known) -> int:
+def count_same(world: World, probes: Embeddings, known: SearchIndex) -> int:
     """Return for how many probes the nearest faces are the true ones, in order and to the last bit."""
     same = 0
-    for probe, near in zip(probes, known.measure(probes, LIMITS, WISH), strict=True):
+    for probe, near in zip(probes, known.search(probes, LIMITS, OPTIONS), strict=True):
         ours, truth = nearest(near), exact(world, probe)
         same += np.array_equal(ours[0], truth[0]) and np.array_equal(ours[1], truth[1])
     return same
@@ -240,17 +240,17 @@ def compare_searches(world: World, gallery: Gallery) -> list[Target]:
     for index in flat.values():
         index.add(world.rows)
     steps: dict[str, Callable[[], object]] = {
-        "one: sameface, 10 nearest": in_turn(world.probes, lambda one: list(known.measure(one, LIMITS, WISH))),
+        "one: sameface, 10 nearest": in_turn(world.probes, lambda one: list(known.search(one, LIMITS, OPTIONS))),
         "one: sameface, 10 nearest of a stranger": in_turn(
-            world.strangers, lambda one: list(known.measure(one, LIMITS, WISH))
+            world.strangers, lambda one: list(known.search(one, LIMITS, OPTIONS))
         ),
         "one: sameface, identify": in_turn(world.probes, gallery.identify),
         "one: NumPy X @ q, argpartition": in_turn(world.probes, partial(search_numpy, world.rows)),
         **{f"one: {name}": in_turn(world.probes, partial(search_flat, i)) for name, i in flat.items()},
     }
     batches: dict[str, Callable[[], object]] = {
-        "batch: sameface, 10 nearest": lambda: list(known.measure(world.probes, LIMITS, WISH)),
-        "batch: sameface, 10 nearest of strangers": lambda: list(known.measure(world.strangers, LIMITS, WISH)),
+        "batch: sameface, 10 nearest": lambda: list(known.search(world.probes, LIMITS, OPTIONS)),
+        "batch: sameface, 10 nearest of strangers": lambda: list(known.search(world.strangers, LIMITS, OPTIONS)),
         **{f"batch: {name}": partial(index.search, world.probes, TOP) for name, index in flat.items()},
     }
     turns = alternate(steps, rounds=BATCH) | alternate(batches, rounds=ROUNDS)
@@ -325,7 +325,7 @@ def compare_loops(world: World, gallery: Gallery) -> None:
     encodings = list(rows)
     known = gallery._db.load(gallery._need_pipeline().signature)
     steps: dict[str, Callable[[], object]] = {
-        f"sameface, {len(world.rows):,} faces": lambda: list(known.measure(probe[None], LIMITS, WISH)),
+        f"sameface, {len(world.rows):,} faces": lambda: list(known.search(probe[None], LIMITS, OPTIONS)),
         f"face_recognition's face_distance, {SMALL:,}": lambda: np.linalg.norm(np.array(encodings) - probe, axis=1),
         f"a pickled list and a Python loop, {SMALL:,}": deepface,
     }

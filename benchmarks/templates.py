@@ -1,9 +1,9 @@
-"""Search people by one template each: the times, beside a search of all their faces as it was before.
+"""Search people by one template each: the times, beside a search of all their faces.
 
     python benchmarks/templates.py FOLDER [--people 200000] [--each 5]
 
 FOLDER keeps a gallery of made-up people: directions drawn at random, each with faces about it. Per probe: the
-templates in memory, and the index of all faces. Known people and strangers take turns.
+templates, and all faces. Known people and strangers take turns.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import resource
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from sameface.gallery import Gallery
 from sameface.gallery.records import Rule
 from sameface.template import Template
 from sameface.thresholds import Thresholds
+from timing import alternate
 
 WIDTH, SPREAD = 128, 0.05
 BOX = np.array([0, 0, 9, 9], np.float32)
@@ -70,16 +70,6 @@ def fill(path: Path, count: int, each: int) -> None:
             db.execute("UPDATE numbers SET last = 100000000")
 
 
-def measure(work: Callable[[], object]) -> float:
-    """Return the median seconds of some rounds."""
-    times = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -107,11 +97,14 @@ def time_rule(gallery: Gallery, rule: Rule, probes: Embeddings, strangers: Embed
     gallery.identify(probes[:1], rule=rule)
     first = time.perf_counter() - start
     numbers = iter(range(10**6))
-    one = measure(lambda: gallery.identify(probes[(n := next(numbers) % 64) : n + 1], rule=rule))
-    stranger = measure(lambda: gallery.identify(strangers[(n := next(numbers) % 64) : n + 1], rule=rule))
-    many = measure(lambda: gallery.identify(probes, rule=rule))
+    steps = {
+        "one": lambda: gallery.identify(probes[(n := next(numbers) % 64) : n + 1], rule=rule),
+        "stranger": lambda: gallery.identify(strangers[(n := next(numbers) % 64) : n + 1], rule=rule),
+        "many": lambda: gallery.identify(probes, rule=rule),
+    }
+    medians = [float(np.median(times)) for times in alternate(steps, rounds=ROUNDS).values()]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return (*(f"{1000 * each:.1f}" for each in (first, one, stranger, many)), f"{memory:.0f}")
+    return (*(f"{1000 * each:.1f}" for each in (first, *medians)), f"{memory:.0f}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from sameface.gallery.codes import TILE, CodedProbes, Coder, Codes, Frame, Tiles
 from sameface.gallery.indexed import Indexed
 from sameface.gallery.indexfile import IndexAheadError, IndexFile
 from sameface.gallery.scan import Scanner
-from sameface.gallery.search import Limits, Rows, Wish, begin_answer, decide
+from sameface.gallery.search import Limits, Rows, SearchOptions, decide, empty_answer
 from sameface.template import Template
 from sameface.thresholds import GalleryThreshold
 
@@ -190,7 +190,7 @@ def test_a_large_gallery_answers_as_a_small_one(
     closed_set: bool,
 ) -> None:
     path = tmp_path_factory.mktemp("gallery") / "people.db"
-    rows, wish = make_rows(seed, 90, twice=True), Wish(k, most, closed_set)
+    rows, options = make_rows(seed, 90, twice=True), SearchOptions(k, most, closed_set)
     probes = np.concatenate([rows[:4], make_rows(seed + 1, 4)])
     with Gallery.open(path, OneThreshold(0.1)) as gallery, pytest.MonkeyPatch.context() as patch:
         fill(gallery, rows, each=each)
@@ -206,8 +206,8 @@ def test_a_large_gallery_answers_as_a_small_one(
             assert isinstance(known, Rows if large > 1 else Indexed)
             assert known.faces == 90
             limits = Limits(toy.THRESHOLDS, LIMITS, factor)
-            answer = begin_answer(limits, wish, 90)
-            found.append([decide(near, wish, answer) for near in known.measure(probes, limits, wish)])
+            answer = empty_answer(limits, options, 90)
+            found.append([decide(near, options, answer) for near in known.search(probes, limits, options)])
     assert found[0] == found[1]
 
 

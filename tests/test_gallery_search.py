@@ -21,14 +21,14 @@ from sameface.gallery.search import (
     FARTHEST,
     NOBODY,
     PROBES,
+    Candidates,
     Limits,
-    Near,
     Rows,
-    Wish,
+    SearchOptions,
     among,
-    begin_answer,
+    compute_limits,
     decide,
-    judge,
+    empty_answer,
     leave_out_unusable,
     rounding,
     scale_distances,
@@ -41,8 +41,8 @@ from sameface.thresholds import GalleryThreshold, Thresholds
 NAMES = {1: "Ada", 2: "Bob", 3: "Cy"}
 
 
-def make_near(distances: list[float], owners: list[int]) -> Near:
-    return Near(np.array(distances, np.float32), np.array(owners), NAMES)
+def make_near(distances: list[float], owners: list[int]) -> Candidates:
+    return Candidates(np.array(distances, np.float32), np.array(owners), NAMES)
 
 
 def make_rows(matrix: np.ndarray, owners: list[int], adapted: list[bool] | None = None, **kept) -> Rows:
@@ -55,8 +55,8 @@ def limits_of(threshold: float, factor: float = 1.0) -> Limits:
     return Limits(toy.THRESHOLDS, GalleryThreshold(threshold, 1e-3, 1e-3, extrapolated=False), factor)
 
 
-def decided(near: Near, limits: Limits, wish: Wish) -> Identification:
-    return decide(near, wish, begin_answer(limits, wish, len(NAMES)))
+def decided(near: Candidates, limits: Limits, options: SearchOptions) -> Identification:
+    return decide(near, options, empty_answer(limits, options, len(NAMES)))
 
 
 def make_thresholds(distances: list[float]) -> Thresholds:
@@ -71,7 +71,7 @@ def test_with_adapted_rows_the_rate_is_the_larger_of_both() -> None:
     matrix = np.eye(3, dtype=np.float32)
     rates = {}
     for name, own, mixed in (("own", coarse, fine), ("mixed", fine, coarse), ("alone", fine, None)):
-        rates[name] = judge(fine, make_rows(matrix, [1, 2, 3], own=own, mixed=mixed), None).limit.fpir
+        rates[name] = compute_limits(fine, make_rows(matrix, [1, 2, 3], own=own, mixed=mixed), None).limit.fpir
     assert rates["own"] == rates["mixed"] == coarse.at_gallery(3).fpir
     assert rates["alone"] == fine.at_gallery(3).fpir < rates["own"]
 
@@ -81,7 +81,7 @@ def test_the_rate_that_is_asked_for_sets_both_thresholds() -> None:
     rows = make_rows(np.eye(3, dtype=np.float32), [1, 2, 3], mixed=mixed)
     for far in (1e-3, 1e-1):
         own, other = toy.THRESHOLDS.at_gallery(3, far), mixed.at_gallery(3, far)
-        limits = judge(toy.THRESHOLDS, rows, far)
+        limits = compute_limits(toy.THRESHOLDS, rows, far)
         assert (limits.limit.distance, limits.limit.fpir) == (own.distance, max(own.fpir, other.fpir))
         assert limits.factor == own.distance / other.distance
 
@@ -89,8 +89,8 @@ def test_the_rate_that_is_asked_for_sets_both_thresholds() -> None:
 def test_the_thresholds_of_the_gallery_come_before_those_of_the_pipeline() -> None:
     own = make_thresholds([distance / 2 for distance in toy.THRESHOLDS.distance])
     matrix = np.eye(3, dtype=np.float32)
-    limits = judge(toy.THRESHOLDS, make_rows(matrix, [1, 2, 3]), 1e-2)
-    halved = judge(toy.THRESHOLDS, make_rows(matrix, [1, 2, 3], own=own), 1e-2)
+    limits = compute_limits(toy.THRESHOLDS, make_rows(matrix, [1, 2, 3]), 1e-2)
+    halved = compute_limits(toy.THRESHOLDS, make_rows(matrix, [1, 2, 3], own=own), 1e-2)
     assert limits.limit.distance == toy.THRESHOLDS.at_gallery(3, 1e-2).distance
     assert halved.limit.distance == own.at_gallery(3, 1e-2).distance < limits.limit.distance
     assert limits.factor == halved.factor == 1
@@ -98,14 +98,14 @@ def test_the_thresholds_of_the_gallery_come_before_those_of_the_pipeline() -> No
 
 def test_the_factor_brings_the_threshold_of_adapted_rows_to_that_of_the_others() -> None:
     mixed = make_thresholds([distance / 2 for distance in toy.THRESHOLDS.distance])
-    limits = judge(toy.THRESHOLDS, make_rows(np.eye(3, dtype=np.float32), [1, 2, 3], mixed=mixed), 1e-2)
+    limits = compute_limits(toy.THRESHOLDS, make_rows(np.eye(3, dtype=np.float32), [1, 2, 3], mixed=mixed), 1e-2)
     assert limits.limit.distance == toy.THRESHOLDS.at_gallery(3, 1e-2).distance
     assert limits.factor * mixed.at_gallery(3, 1e-2).distance == pytest.approx(limits.limit.distance)
 
 
 def test_a_threshold_of_0_for_adapted_rows_divides_nothing_by_0() -> None:
     mixed = make_thresholds([0.0] * len(toy.THRESHOLDS.distance))
-    limits = judge(toy.THRESHOLDS, make_rows(np.eye(3, dtype=np.float32), [1, 2, 3], mixed=mixed), 1e-2)
+    limits = compute_limits(toy.THRESHOLDS, make_rows(np.eye(3, dtype=np.float32), [1, 2, 3], mixed=mixed), 1e-2)
     assert limits.factor == limits.limit.distance / float(np.finfo(np.float32).tiny)
 
 
@@ -140,21 +140,21 @@ def test_what_a_search_measures_decides_as_all_distances_do(seed: int, k: int, f
     owners = rng.integers(1, 4, count)
     adapted = rng.random(count) < 0.5 if rng.random() < 0.7 else None
     probes = unit_rows(np.concatenate([rng.normal(size=(2, 8)).astype(np.float32), matrix[:1]]))
-    wish = Wish(k, 1, bool(rng.random() < 0.5), frozenset({2}) if rng.random() < 0.5 else frozenset())
+    options = SearchOptions(k, 1, bool(rng.random() < 0.5), frozenset({2}) if rng.random() < 0.5 else frozenset())
     rows = Rows((1, 1), NAMES, owners, matrix, adapted, None, None)
     limits = limits_of(1.0, factor)
-    for probe, near in zip(probes, rows.measure(probes, limits, wish), strict=True):
+    for probe, near in zip(probes, rows.search(probes, limits, options), strict=True):
         distances = scale_distances(exact_distances(probe, matrix), adapted, factor)
-        everybody = Near(distances, owners, NAMES).without(wish.hidden)
+        everybody = Candidates(distances, owners, NAMES).without(options.hidden)
         if len(everybody.owners):
-            assert decided(near.without(wish.hidden), limits, wish) == decided(everybody, limits, wish)
+            assert decided(near.without(options.hidden), limits, options) == decided(everybody, limits, options)
 
 
 def test_many_probes_are_measured_in_order() -> None:
     rng = np.random.default_rng(1)
     matrix = unit_rows(rng.normal(size=(3, 8)).astype(np.float32))
     probes = unit_rows(rng.normal(size=(2 * PROBES + 1, 8)).astype(np.float32))
-    found = list(make_rows(matrix, [1, 2, 3]).measure(probes, limits_of(4.0), Wish(1, 3, closed_set=True)))
+    found = list(make_rows(matrix, [1, 2, 3]).search(probes, limits_of(4.0), SearchOptions(1, 3, closed_set=True)))
     assert len(found) == len(probes)
     for probe, near in zip(probes, found, strict=True):
         assert near.distances.tolist() == exact_distances(probe, matrix).tolist()
@@ -163,19 +163,21 @@ def test_many_probes_are_measured_in_order() -> None:
 
 def test_a_probe_of_another_width_or_kind_is_refused() -> None:
     rows = make_rows(np.eye(3, dtype=np.float32), [1, 2, 3])
-    wish = Wish(1, 1, closed_set=True)
+    options = SearchOptions(1, 1, closed_set=True)
     with pytest.raises(ValueError, match=r"rows must have shape \('n', 3\), got \(1, 4\)"):
-        list(rows.measure(np.zeros((1, 4), np.float32), limits_of(4.0), wish))
+        list(rows.search(np.zeros((1, 4), np.float32), limits_of(4.0), options))
     with pytest.raises(TypeError, match="rows must be float32, got float64"):
-        list(rows.measure(np.zeros((1, 3)), limits_of(4.0), wish))
+        list(rows.search(np.zeros((1, 3)), limits_of(4.0), options))
 
 
 def test_people_who_are_hidden_are_not_measured() -> None:
     rows = make_rows(np.eye(3, dtype=np.float32), [1, 2, 3])
-    [near] = rows.measure(rows.matrix[:1], limits_of(4.0), Wish(1, 3, closed_set=True, hidden=frozenset({1})))
+    [near] = rows.search(rows.matrix[:1], limits_of(4.0), SearchOptions(1, 3, closed_set=True, hidden=frozenset({1})))
     assert near.owners.tolist() == [2, 3]
     assert rows.faces == 3
-    [near] = rows.measure(rows.matrix[:1], limits_of(4.0), Wish(1, 3, closed_set=True, hidden=frozenset({1, 2, 3})))
+    [near] = rows.search(
+        rows.matrix[:1], limits_of(4.0), SearchOptions(1, 3, closed_set=True, hidden=frozenset({1, 2, 3}))
+    )
     assert near.owners.tolist() == []
     assert np.finfo(np.float32).max == FARTHEST
 
@@ -183,7 +185,7 @@ def test_people_who_are_hidden_are_not_measured() -> None:
 def test_faces_farther_than_what_can_count_are_not_yielded() -> None:
     matrix = unit_rows(np.column_stack([np.ones(40), np.arange(40)]).astype(np.float32))
     owners = [1, 2] * 20
-    [near] = make_rows(matrix, owners).measure(matrix[:1], limits_of(4.0), Wish(1, 1, closed_set=True))
+    [near] = make_rows(matrix, owners).search(matrix[:1], limits_of(4.0), SearchOptions(1, 1, closed_set=True))
     assert 2 <= len(near.owners) < 40
 
 
@@ -192,13 +194,13 @@ def test_of_many_adapted_rows_the_nearest_by_the_scaled_distance_are_measured() 
     owners = [1 + number % 2 for number in range(400)]
     rows = make_rows(matrix, owners, [number >= 200 for number in range(400)])
     for factor in (1e-4, 0.1, 10.0):
-        [near] = rows.measure(matrix[:1], limits_of(4.0, factor), Wish(5, 1, closed_set=True))
+        [near] = rows.search(matrix[:1], limits_of(4.0, factor), SearchOptions(5, 1, closed_set=True))
         everything = scale_distances(exact_distances(matrix[0], matrix), rows.adapted, factor)
-        assert near.edge(faces=5, people=2) == Near(everything, rows.owners, NAMES).edge(faces=5, people=2)
+        assert near.edge(faces=5, people=2) == Candidates(everything, rows.owners, NAMES).edge(faces=5, people=2)
         assert len(near.owners) < 400
 
 
-# Near
+# Candidates
 
 
 def test_the_edge_is_the_distance_that_holds_so_many_faces_of_so_many_people() -> None:
@@ -235,8 +237,8 @@ def test_rows_that_are_not_of_length_1_are_left_out_and_counted(caplog: pytest.L
     assert (kept.tolist(), kept.dtype) == ([[0, 0, 0], [0, 1, 0], [0, 0, 0]], np.float32)
     assert [message.partition(",")[0] for message in caplog.messages] == ["2 embeddings are not of length 1"]
     assert "sameface gallery check" in caplog.text
-    probe, wish = np.eye(3, dtype=np.float32)[:1], Wish(1, 3, closed_set=True)
-    [near] = make_rows(kept, owned.tolist()).measure(probe, limits_of(4.0), wish)
+    probe, options = np.eye(3, dtype=np.float32)[:1], SearchOptions(1, 3, closed_set=True)
+    [near] = make_rows(kept, owned.tolist()).search(probe, limits_of(4.0), options)
     assert near.owners.tolist() == [2]
 
 
@@ -244,26 +246,26 @@ def test_rows_that_are_not_of_length_1_are_left_out_and_counted(caplog: pytest.L
 
 
 def test_at_least_two_people_are_looked_for() -> None:
-    assert [Wish(1, most, closed_set=False).people for most in (1, 2, 5)] == [2, 2, 5]
+    assert [SearchOptions(1, most, closed_set=False).people for most in (1, 2, 5)] == [2, 2, 5]
 
 
 def test_the_threshold_itself_is_near_enough() -> None:
-    near, wish = make_near([0.5, 0.5, 0.75], [1, 2, 3]), Wish(1, 3, closed_set=False)
-    at = decided(near, limits_of(0.5), wish)
+    near, options = make_near([0.5, 0.5, 0.75], [1, 2, 3]), SearchOptions(1, 3, closed_set=False)
+    at = decided(near, limits_of(0.5), options)
     assert [(match.name, match.distance, match.votes, match.number) for match in at.matches] == [
         ("Ada", 0.5, 1, 1),
         ("Bob", 0.5, 0, 2),
         ("Cy", 0.75, 0, 3),
     ]
     assert (at.threshold, at.far, at.ambiguous, at.closed_set) == (0.5, 1e-3, True, False)
-    under = decided(near, limits_of(0.4999), wish)
+    under = decided(near, limits_of(0.4999), options)
     assert (under.ambiguous, under.matches[0].votes) == (False, 0)
-    assert not decided(make_near([0.5, 0.5], [1, 1]), limits_of(0.5), wish).ambiguous
+    assert not decided(make_near([0.5, 0.5], [1, 1]), limits_of(0.5), options).ambiguous
 
 
 def test_in_a_closed_set_every_distance_votes() -> None:
     near = make_near([4, 4], [1, 1])
-    closed = decided(near, limits_of(0.5), Wish(2, 1, closed_set=True))
+    closed = decided(near, limits_of(0.5), SearchOptions(2, 1, closed_set=True))
     assert (closed.matches[0].votes, closed.closed_set, closed.threshold) == (2, True, 0.5)
 
 

@@ -20,9 +20,9 @@ from gallery_world import face, identify_one
 from sameface.errors import GalleryBusyError, GalleryFileError, UnknownPersonError
 from sameface.evaluation.cache import EmbeddingCache
 from sameface.gallery import Gallery, Receipt, database
-from sameface.gallery.chain import START
+from sameface.gallery.hash_chain import START
 from sameface.gallery.keys import Keys, KeyText
-from sameface.gallery.receipts import describe
+from sameface.gallery.receipts import receipt_to_dict
 from sameface.gallery.upgrade import Upgrade
 from sameface.recognizer import Recognizer
 
@@ -52,7 +52,7 @@ def enroll_secret(gallery: Gallery) -> int:
 
 def words_of(receipt: Receipt) -> str:
     """Return a receipt as it is printed."""
-    return json.dumps(describe(receipt))
+    return json.dumps(receipt_to_dict(receipt))
 
 
 def numbers_in(value: object) -> list[float]:
@@ -131,7 +131,7 @@ def test_a_receipt_without_erasure_gets_it_when_the_traces_go(
         with pytest.raises(GalleryBusyError, match="forget again"):
             impatient.forget(NAME)
         [kept] = impatient.receipts()
-        assert (kept.faces, kept.erasure, describe(kept)["complete"]) == (2, None, False)
+        assert (kept.faces, kept.erasure, receipt_to_dict(kept)["complete"]) == (2, None, False)
         reader.close()
         impatient.forget_traces()
         [later] = impatient.receipts()

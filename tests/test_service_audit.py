@@ -24,7 +24,7 @@ from service_world import base64_of, enroll, error_of, files, png, serve
 from sameface.client import Client
 from sameface.errors import AccessFileError, RequestError
 from sameface.gallery import Gallery
-from sameface.gallery.receipts import describe
+from sameface.gallery.receipts import receipt_to_dict
 from sameface.recognizer import Recognizer
 from sameface.service import access as access_module
 from sameface.service import app
@@ -237,7 +237,7 @@ def test_a_deletion_that_was_killed_before_its_outcome_is_told_and_answered_to_t
     assert f'"unfinished": [{intent.number}]' in run("audit", "verify", "--json").stdout
 
     again = client.delete(f"/v1/people/{rosa}", headers={"Idempotency-Key": "once"})
-    assert again.json() == describe(gallery.receipts()[0])
+    assert again.json() == receipt_to_dict(gallery.receipts()[0])
     assert error_of(client.delete(f"/v1/people/{rosa}")) == (404, "unknown_person")
 
 

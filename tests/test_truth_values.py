@@ -11,7 +11,7 @@ import pytest
 from sameface import challenge, client
 from sameface.compare import Decision
 from sameface.face import Face
-from sameface.gallery import chain, check
+from sameface.gallery import check, hash_chain
 from sameface.gallery.records import Identification, Match
 
 SOURCE = Path(__file__).parent.parent / "src" / "sameface"
@@ -40,9 +40,9 @@ ANSWERS = {
     "named": (identification(1), True),
     "a stranger": (identification(0), False),
     "nobody enrolled": (Identification((), 1.0, 0.01, ambiguous=False, closed_set=True), False),
-    "an intact chain": (chain.Verdict(1, "", None, frozenset()), True),
-    "a broken chain": (chain.Verdict(1, "", "entry 1", frozenset()), False),
-    "a chain without an expected hash": (chain.Verdict(1, "", None, frozenset({"a"})), False),
+    "an intact chain": (hash_chain.ChainCheck(1, "", None, frozenset()), True),
+    "a broken chain": (hash_chain.ChainCheck(1, "", "entry 1", frozenset()), False),
+    "a chain without an expected hash": (hash_chain.ChainCheck(1, "", None, frozenset({"a"})), False),
     "a passed challenge": (challenge.Verdict(2, 2), True),
     "a running challenge": (challenge.Verdict(1, 2), False),
     "a failed challenge": (challenge.Verdict(2, 2, reason="late"), False),
@@ -68,7 +68,7 @@ RECORDS = {
     "Erasure": "complete",  # of the places where bytes were erased
     "ReceiptAnswer": "complete",  # the same, in JSON
     "Timeline": "complete",  # of a video that was read to its end
-    "Candidates": "complete",  # of the first pass of a search
+    "ScannedRows": "complete",  # of the first pass of a search
     "Backup": "faults",  # of the gallery that was copied
     "Restored": "faults",  # of the backup that was put in place
 }

@@ -13,8 +13,8 @@ from sameface.cli.output import count, finish, print_json, print_table
 from sameface.errors import AccessFileError
 from sameface.gallery import Gallery
 from sameface.gallery.address import parse_address
-from sameface.gallery.chain import Verdict
-from sameface.gallery.receipts import describe
+from sameface.gallery.hash_chain import ChainCheck
+from sameface.gallery.receipts import receipt_to_dict
 from sameface.service.witness import read_heads
 
 MOST = 1_000_000
@@ -65,10 +65,10 @@ def list_receipts(*, gallery_path: str, as_json: bool) -> None:
     with Gallery.open(gallery_path) as gallery:
         receipts = gallery.receipts()
     for receipt in receipts if as_json else ():
-        print_json(describe(receipt))
+        print_json(receipt_to_dict(receipt))
     if not as_json:
         columns = ["number", "time", "reason", "person", "faces", "crops", "pictures", "complete"]
-        rows = [[describe(receipt)[column] for column in columns] for receipt in receipts]
+        rows = [[receipt_to_dict(receipt)[column] for column in columns] for receipt in receipts]
         print_table(columns, rows)
 
 
@@ -140,13 +140,13 @@ def compare_witness(place: str, access_path: str | None, witness: str, *, as_jso
     return tuple(head.hash for head in compared)
 
 
-def verify_both(place: str, access_path: str | None, expected: tuple[str, ...]) -> dict[str, Verdict]:
+def verify_both(place: str, access_path: str | None, expected: tuple[str, ...]) -> dict[str, ChainCheck]:
     """Return what came of the log and of the receipts, where these are.
 
     Raises:
         GalleryFileError: There is neither.
     """
-    verdicts: dict[str, Verdict] = {}
+    verdicts: dict[str, ChainCheck] = {}
     log = access_file(place, access_path)
     if access_path is not None:
         need_file(place, access_path)
@@ -166,7 +166,7 @@ def need_file(place: str, access_path: str | None) -> None:
         raise AccessFileError(log, "there is no such file: a service makes it when it starts")
 
 
-def in_words(verdict: Verdict) -> str:
+def in_words(verdict: ChainCheck) -> str:
     """Return what came of a chain, for people."""
     entries = count(verdict.entries, "entry", "entries")
     if verdict.fault is None:

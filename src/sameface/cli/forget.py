@@ -14,7 +14,7 @@ from sameface.cli.output import count, print_json
 from sameface.evaluation.cache import EmbeddingCache
 from sameface.gallery import Gallery, Receipt
 from sameface.gallery.expiry import NEVER, parse_expiry, show_expiry
-from sameface.gallery.receipts import NOT_COVERED, describe
+from sameface.gallery.receipts import NOT_COVERED, receipt_to_dict
 
 
 @click.command()
@@ -57,7 +57,7 @@ def tell(receipts: Iterable[Receipt], name: str | None, *, as_json: bool) -> Non
     """Print receipts, and what they do not cover."""
     for receipt in receipts:
         if as_json:
-            print_json(describe(receipt))
+            print_json(receipt_to_dict(receipt))
         else:
             print_receipt(receipt, name)
     if not as_json:

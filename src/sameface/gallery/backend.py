@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 from sameface.arrays import Embeddings, Image
 from sameface.errors import GalleryFileError
-from sameface.gallery.search import Known
+from sameface.gallery.search import SearchIndex
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -101,7 +101,7 @@ class Backend(Protocol):
     def decode_crop(self, number: int, value: bytes) -> Image:
         """Return what was cut out for the face `number` from what its column holds."""
 
-    def load(self, signature: str) -> Known:
+    def load(self, signature: str) -> SearchIndex:
         """Return who is enrolled now.
 
         Raises:

@@ -27,7 +27,7 @@ from sameface.gallery.indexfile import NEW, IndexAheadError, IndexFile, await_ot
 from sameface.gallery.keys import KeySource
 from sameface.gallery.layout import UnusableIndexError
 from sameface.gallery.schema import APPLICATION_ID, MIGRATIONS
-from sameface.gallery.search import Known, Rows, leave_out_unusable
+from sameface.gallery.search import Rows, SearchIndex, leave_out_unusable
 from sameface.gallery.thresholds import parse_thresholds, read_thresholds
 from sameface.gallery.vault import Vault, add_data_key
 
@@ -210,7 +210,7 @@ class Database:
         """Return rows, `(n, width) float32`, from what the file keeps of these faces."""
         return stack_rows(self.path, self.vault.open("embedding", numbers, kept), width)
 
-    def load(self, signature: str) -> Known:
+    def load(self, signature: str) -> SearchIndex:
         """Return who is enrolled now: a small gallery in memory, read again if anyone has written since."""
         with self.lock:
             self._compare_signature(signature)
@@ -284,7 +284,7 @@ class Database:
         except UnusableIndexError:
             return self._index.rebuild(self, signature)
 
-    def _load_indexed(self, signature: str) -> Known:
+    def _load_indexed(self, signature: str) -> SearchIndex:
         """Return who is enrolled, left in the file."""
         indexed = importlib.import_module("sameface.gallery.indexed")  # this loads ONNX Runtime
         if self._scanner is None:
@@ -295,7 +295,7 @@ class Database:
             mixed = parse_thresholds(self, "adapted") if moved else None
             faces = file.header.count - file.header.erased
             own = read_thresholds(self)
-        known: Known = indexed.Indexed(self, partial(self._indexed, signature), self._scanner, faces, own, mixed)
+        known: SearchIndex = indexed.Indexed(self, partial(self._indexed, signature), self._scanner, faces, own, mixed)
         return known
 
     def _is_large(self) -> bool:

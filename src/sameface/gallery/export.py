@@ -13,7 +13,7 @@ from sameface.gallery.expiry import show_expiry
 from sameface.gallery.faces import encode_crop
 from sameface.gallery.gallery import Gallery
 from sameface.gallery.people import Who
-from sameface.gallery.receipts import describe
+from sameface.gallery.receipts import receipt_to_dict
 from sameface.gallery.records import EnrolledFace
 from sameface.template import Template
 
@@ -73,7 +73,7 @@ def export_person(gallery: Gallery, who: Who, log: Iterable[Mapping[str, Any]] |
         "enrolled": first_enrolled(entries or []),
         "pipeline": gallery.signature,
         "faces": [describe_face(*pair) for pair in zip(faces, templates, strict=True)],
-        "deleted": [describe(each) for each in gallery.receipts() if each.person == person.number],
+        "deleted": [receipt_to_dict(each) for each in gallery.receipts() if each.person == person.number],
         "log": entries,
     }
     return pack(facts, crops)

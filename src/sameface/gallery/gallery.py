@@ -14,10 +14,10 @@ from typing import Self
 from sameface.arrays import Embeddings, Image, expect_unit_rows
 from sameface.errors import GalleryBusyError, SignatureError, UnknownFaceError, UnknownPersonError, UpgradeError
 from sameface.gallery.backend import Backend, Row, Statements
-from sameface.gallery.chain import Verdict
 from sameface.gallery.damage import undamaged
 from sameface.gallery.expiry import check_expiry, needs_note, note_clock, to_seconds
 from sameface.gallery.faces import BOX, OWNERS, add_face, check_width, find_owner, read_template
+from sameface.gallery.hash_chain import ChainCheck
 from sameface.gallery.keys import NO_KEYS, Keys
 from sameface.gallery.names import clean_name, clean_note
 from sameface.gallery.opening import open_backend
@@ -50,7 +50,7 @@ from sameface.gallery.receipts import (
     write_receipt,
 )
 from sameface.gallery.records import EnrolledFace, Identification, Person, Pipeline, Reason, Receipt, Rule
-from sameface.gallery.search import Known, Wish, begin_answer, choose_rule, decide, judge
+from sameface.gallery.search import SearchIndex, SearchOptions, choose_rule, compute_limits, decide, empty_answer
 from sameface.gallery.thresholds import read_thresholds, write_thresholds
 from sameface.gallery.upgrade import erase_in_upgrade
 from sameface.template import Template
@@ -432,7 +432,7 @@ class Gallery:
         """Return what was deleted in this gallery, in order; only those behind the receipt `after`."""
         return read_receipts(self._db, after)
 
-    def verify_receipts(self, expected: Collection[str] = ()) -> Verdict:
+    def verify_receipts(self, expected: Collection[str] = ()) -> ChainCheck:
         """Return whether the receipts are as they were written, as far as their hashes tell.
 
         Args:
@@ -530,14 +530,14 @@ class Gallery:
         """
         pipeline = self._need_pipeline()
         expect_unit_rows("rows", rows)
-        wish = Wish(k, most, closed_set, frozenset(self.expired()), choose_rule(rule, k))
-        by_person = wish.rule == "template"
-        known: Known = (self._templates if by_person else self._db).load(pipeline.signature)
-        limits = judge(pipeline.thresholds, known, far)
-        answer = begin_answer(limits, wish, known.faces)
+        options = SearchOptions(k, most, closed_set, frozenset(self.expired()), choose_rule(rule, k))
+        by_person = options.rule == "template"
+        known: SearchIndex = (self._templates if by_person else self._db).load(pipeline.signature)
+        limits = compute_limits(pipeline.thresholds, known, far)
+        answer = empty_answer(limits, options, known.faces)
         if not known.faces:
             return [answer] * len(rows)
-        return [decide(near, wish, answer) for near in known.measure(rows, limits, wish)]
+        return [decide(near, options, answer) for near in known.search(rows, limits, options)]
 
     @contextmanager
     def _change(self) -> Iterator[Statements]:

@@ -14,8 +14,8 @@ from sameface.compare import exact_distances
 from sameface.gallery.codes import CodedProbes
 from sameface.gallery.index import Snapshot
 from sameface.gallery.indexfile import IndexFile
-from sameface.gallery.scan import Candidates, Scanner
-from sameface.gallery.search import PROBES, Limits, Near, Wish, leave_out_unusable, scale_distances
+from sameface.gallery.scan import ScannedRows, Scanner
+from sameface.gallery.search import PROBES, Candidates, Limits, SearchOptions, leave_out_unusable, scale_distances
 from sameface.thresholds import Thresholds
 
 SPARE = 4  # times as many faces as people are looked for, since one person may have several
@@ -46,38 +46,38 @@ class Indexed:
     own: Thresholds | None
     mixed: Thresholds | None
 
-    def measure(self, probes: Embeddings, limits: Limits, wish: Wish) -> Iterator[Near]:
+    def search(self, probes: Embeddings, limits: Limits, options: SearchOptions) -> Iterator[Candidates]:
         """Yield the faces that can count for each probe, with their exact distances."""
         for start in range(0, len(probes), PROBES):
             with self.snapshot() as file:
-                found = self._search(file, probes[start : start + PROBES], limits.factor, wish)
+                found = self._search(file, probes[start : start + PROBES], limits.factor, options)
             yield from found
 
-    def _search(self, file: IndexFile, probes: Embeddings, factor: float, wish: Wish) -> list[Near]:
+    def _search(self, file: IndexFile, probes: Embeddings, factor: float, options: SearchOptions) -> list[Candidates]:
         """Return the faces near each probe: all those that are as near as `k` faces and the people wanted.
 
         Where the candidates leave it open who these are, they tell how far away these can be at most, and all
         faces that can be as near are looked at; or, if the candidates are of too few people, more of them.
         """
         expect_shape("rows", probes, ("n", file.header.width), np.float32)
-        [(people,)] = self.gallery.read(PEOPLE, wish.people + len(wish.hidden))
-        people = max(people - len(wish.hidden), 0)
+        [(people,)] = self.gallery.read(PEOPLE, options.people + len(options.hidden))
+        people = max(people - len(options.hidden), 0)
         tiles, found = file.tiles(), {}
-        most, edges = MORE * max(wish.k, SPARE * people), dict.fromkeys(range(len(probes)), np.inf)
+        most, edges = MORE * max(options.k, SPARE * people), dict.fromkeys(range(len(probes)), np.inf)
         while edges:
             coded = CodedProbes.encode(probes[list(edges)], file.coder, file.header.errors)
             least = np.array([coded.score_within(n, edge) for n, edge in enumerate(edges.values())], np.int64)
             for number, candidates in zip(list(edges), self.scanner.scan(tiles, coded, least, most), strict=True):
-                near = self._fetch(file, probes[number], candidates, factor).without(wish.hidden)
+                near = self._fetch(file, probes[number], candidates, factor).without(options.hidden)
                 complete = candidates.complete * min(factor, 1)  # infinite if they are all there is
-                edges[number] = near.edge(faces=wish.k, people=people) / min(factor, 1)
-                if np.isinf(complete) or near.settles(complete, faces=wish.k, people=people):
+                edges[number] = near.edge(faces=options.k, people=people) / min(factor, 1)
+                if np.isinf(complete) or near.settles(complete, faces=options.k, people=people):
                     found[number] = near
                     del edges[number]
             most *= SPARE
         return [found[number] for number in range(len(probes))]
 
-    def _fetch(self, file: IndexFile, probe: Embeddings, candidates: Candidates, factor: float) -> Near:
+    def _fetch(self, file: IndexFile, probe: Embeddings, candidates: ScannedRows, factor: float) -> Candidates:
         """Return the candidates as they stand in the gallery, in the order of enrolment."""
         numbers = file.numbers(candidates.places)
         found = self.gallery.read(FACES, json.dumps(numbers.tolist()))
@@ -86,4 +86,4 @@ class Indexed:
         faces, kept = [face for face, *_ in found], [embedding for *_, embedding in found]
         rows, owners = leave_out_unusable(self.gallery.stack_rows(faces, kept, file.header.width), owners)
         adapted = np.array([moved for *_, moved, _ in found], bool)
-        return Near(scale_distances(exact_distances(probe, rows), adapted, factor), owners, names)
+        return Candidates(scale_distances(exact_distances(probe, rows), adapted, factor), owners, names)

@@ -19,7 +19,7 @@ from sameface.compare import exact_distances, unit_distances
 from sameface.errors import SignatureError
 from sameface.gallery.backend import Backend, Statements
 from sameface.gallery.damage import expect_type, undamaged
-from sameface.gallery.search import FARTHEST, PROBES, Limits, Near, Wish, among, rounding
+from sameface.gallery.search import FARTHEST, PROBES, Candidates, Limits, SearchOptions, among, rounding
 from sameface.gallery.thresholds import parse_thresholds, read_thresholds
 from sameface.gallery.vote import nearest_faces
 from sameface.thresholds import Thresholds
@@ -141,8 +141,8 @@ class Templates:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class KnownTemplates:
-    """Who is enrolled, by one template per person; a `Known`.
+class TemplateIndex:
+    """Who is enrolled, by one template per person; a `SearchIndex`.
 
     Attributes:
         database: Where the names are.
@@ -161,12 +161,12 @@ class KnownTemplates:
         """How many templates a probe is compared with."""
         return len(self.templates.people)
 
-    def measure(self, probes: Embeddings, limits: Limits, wish: Wish) -> Iterator[Near]:
+    def search(self, probes: Embeddings, limits: Limits, options: SearchOptions) -> Iterator[Candidates]:
         """Yield the people who can count for each probe, with exact distances on the scale of one face."""
         known = self.templates
         expect_shape("rows", probes, ("n", known.matrix.shape[1]), np.float32)
         scale = known.scale(limits)
-        hidden = np.flatnonzero(among(known.people, wish.hidden))
+        hidden = np.flatnonzero(among(known.people, options.hidden))
         slack = 2 * rounding(known.matrix.shape[1]) * float(scale.max())
         for start in range(0, len(probes), PROBES):
             block = probes[start : start + PROBES]
@@ -174,14 +174,14 @@ class KnownTemplates:
             for rough in unit_distances(block, known.matrix):
                 rough *= scale
                 rough[hidden] = np.inf
-                order = nearest_faces(rough, known.people, faces=1, people=wish.people)
+                order = nearest_faces(rough, known.people, faces=1, people=options.people)
                 edge = min(float(rough[order[-1]]) + slack, FARTHEST)
                 near.append(np.flatnonzero(rough <= edge))
             names = read_names(self.database, known.people[np.unique(np.concatenate(near))])
             for probe, places in zip(block, near, strict=True):
                 there = places[[person in names for person in known.people[places].tolist()]]
                 exact = exact_distances(probe, known.matrix[there]) * scale[there]
-                yield Near(np.minimum(exact, np.float32(4)), known.people[there], names)
+                yield Candidates(np.minimum(exact, np.float32(4)), known.people[there], names)
 
 
 class TemplateCache:
@@ -192,7 +192,7 @@ class TemplateCache:
         self._templates = Templates()
         self._lock = threading.Lock()
 
-    def load(self, signature: str) -> KnownTemplates:
+    def load(self, signature: str) -> TemplateIndex:
         """Return who is enrolled now.
 
         Raises:
@@ -207,7 +207,7 @@ class TemplateCache:
             self._templates = refresh(database, self._templates, width or 0)
             templates = self._templates
             mixed = parse_thresholds(database, "adapted") if templates.adapted.any() else None
-            return KnownTemplates(database, templates, read_thresholds(database), mixed)
+            return TemplateIndex(database, templates, read_thresholds(database), mixed)
 
 
 def refresh(database: Backend, known: Templates, width: int) -> Templates:

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sameface.gallery import chain
+from sameface.gallery import hash_chain
 from sameface.gallery.backend import Backend, Row, Statements
-from sameface.gallery.chain import Ends, Link, Verdict
 from sameface.gallery.damage import SHAPE_ERRORS, expect_type, undamaged
+from sameface.gallery.hash_chain import ChainCheck, Ends, Link
 from sameface.gallery.records import Erasure, Reason, Receipt
 
 # What no receipt can speak of, because nothing here knows of it.
@@ -105,7 +105,7 @@ def write_erasure(db: Statements, through: int, places: Mapping[str, bool], now:
 
 def append(db: Statements, facts: Mapping[str, Any]) -> int:
     """Put an entry at the end of the chain, and return its number."""
-    link = chain.append_link(db, facts)
+    link = hash_chain.append_link(db, facts)
     words = json.dumps(facts, sort_keys=True)
     db.execute(f"INSERT INTO receipts ({COLUMNS}) VALUES (?, ?, ?)", (link.number, words, link.hash))
     return link.number
@@ -173,7 +173,7 @@ def read_receipt(database: Backend, number: int) -> Receipt:
     return read_receipts(database, number - 1)[0]
 
 
-def describe(receipt: Receipt) -> dict[str, Any]:
+def receipt_to_dict(receipt: Receipt) -> dict[str, Any]:
     """Return a receipt as JSON holds it."""
     erasure = receipt.erasure
     facts = {"complete": erasure is not None and erasure.complete, "not_covered": list(NOT_COVERED)}
@@ -182,7 +182,7 @@ def describe(receipt: Receipt) -> dict[str, Any]:
     return asdict(receipt) | {"time": receipt.time.isoformat(timespec="milliseconds")} | facts
 
 
-def verify_receipts(database: Backend, expected: Collection[str] = ()) -> Verdict:
+def verify_receipts(database: Backend, expected: Collection[str] = ()) -> ChainCheck:
     """Return whether the receipts are as they were written, as far as their hashes tell.
 
     Args:
@@ -197,7 +197,7 @@ def verify_receipts(database: Backend, expected: Collection[str] = ()) -> Verdic
     links = (read_link(*row[4:]) for row in found if row[4] is not None)
     with undamaged(database.path, "where the receipts end"):
         ends = read_ends(found[0])
-        return chain.verify_links(lambda: ends, links, expected)
+        return hash_chain.verify_links(lambda: ends, links, expected)
 
 
 def read_ends(row: Row) -> Ends:

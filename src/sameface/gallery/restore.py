@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from sameface.errors import BackupError, GalleryBusyError, LastFaceError
-from sameface.gallery import chain
+from sameface.gallery import hash_chain
 from sameface.gallery.backend import Statements
 from sameface.gallery.backup import check_local
-from sameface.gallery.chain import Ends, Link
 from sameface.gallery.check import Fault, check_file, check_tables
 from sameface.gallery.database import (
     BUSY_CODES,
@@ -28,6 +27,7 @@ from sameface.gallery.database import (
     translated,
 )
 from sameface.gallery.gallery import Gallery
+from sameface.gallery.hash_chain import Ends, Link
 from sameface.gallery.people import delete_face, delete_person, merge_people
 from sameface.gallery.receipts import COLUMNS, ERASURE, read_ends, read_link, write_merge, write_receipt
 from sameface.gallery.records import Reason
@@ -225,7 +225,7 @@ def read_replaced(db: sqlite3.Connection) -> Replaced | None:
     try:
         [(origin, last)] = db.execute("SELECT origin, last FROM numbers").fetchall()
         [(sealed,)] = db.execute("SELECT count(*) FROM data_keys").fetchall()
-        [ends] = map(read_ends, db.execute(chain.ENDS))
+        [ends] = map(read_ends, db.execute(hash_chain.ENDS))
         links = [read_link(*row) for row in db.execute(f"SELECT {COLUMNS} FROM receipts ORDER BY number")]
     except (sqlite3.DatabaseError, ValueError):
         return None
@@ -363,8 +363,8 @@ def change_of(link: Link) -> Change | None:
 
 def take_over_receipts(db: Statements, replaced: Replaced) -> int:
     """Put the receipts since the backup behind its own, if the chains are one; return how many."""
-    first, _, last, head = db.execute(chain.ENDS).fetchone()
-    verdict = chain.verify_links(lambda: replaced.ends, replaced.links)
+    first, _, last, head = db.execute(hash_chain.ENDS).fetchone()
+    verdict = hash_chain.verify_links(lambda: replaced.ends, replaced.links)
     hashes = {replaced.ends.first: replaced.ends.anchor} | {link.number: link.hash for link in replaced.links}
     if verdict.fault is not None or hashes.get(last) != head or first != replaced.ends.first:
         return 0

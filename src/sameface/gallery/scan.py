@@ -23,7 +23,7 @@ GROUPS = 4  # for each row that is looked for; the best of each group tell what 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Candidates:
+class ScannedRows:
     """The rows that can be near a probe.
 
     Attributes:
@@ -55,7 +55,7 @@ class Scanner:
 
     def scan(
         self, blocks: Iterable[Tiles], probes: CodedProbes, least: NDArray[np.int64], most: int
-    ) -> list[Candidates]:
+    ) -> list[ScannedRows]:
         """Return the rows with the highest scores for each probe, one or more.
 
         Args:
@@ -180,11 +180,11 @@ def find_true(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.concatenate([8 * words[word] + place, whole + np.flatnonzero(flat[whole:])])
 
 
-def settle(hits: Hits, probes: CodedProbes, floors: NDArray[np.int64]) -> list[Candidates]:
+def settle(hits: Hits, probes: CodedProbes, floors: NDArray[np.int64]) -> list[ScannedRows]:
     """Return the candidates of each probe: those at the floor or above."""
     hits = hits.only(hits.scores >= floors[hits.numbers])
     found = []
     for number, floor in enumerate(floors.tolist()):
         complete = np.inf if floor == LOWEST else probes.distance_beyond(number, floor - 1)
-        found.append(Candidates(hits.places[hits.numbers == number], complete))
+        found.append(ScannedRows(hits.places[hits.numbers == number], complete))
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sameface.gallery.chain import TABLE as CHAIN
+from sameface.gallery.hash_chain import TABLE as CHAIN
 
 APPLICATION_ID = 0x5A3EFACE  # marks the file as ours
 

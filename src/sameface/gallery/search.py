@@ -24,7 +24,7 @@ FARTHEST = float(np.finfo(np.float32).max)  # what is hidden is farther
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class SearchOptions:
     """What is asked of a search.
 
     Attributes:
@@ -69,7 +69,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Near:
+class Candidates:
     """Enrolled faces about a probe: all of them, or those that can count.
 
     Attributes:
@@ -82,10 +82,10 @@ class Near:
     owners: NDArray[np.int64]
     names: Mapping[int, str]
 
-    def without(self, hidden: frozenset[int]) -> Near:
+    def without(self, hidden: frozenset[int]) -> Candidates:
         """Return the faces of all but some people, and of nobody."""
         kept = ~among(self.owners, hidden | {NOBODY})
-        return Near(self.distances[kept], self.owners[kept], self.names)
+        return Candidates(self.distances[kept], self.owners[kept], self.names)
 
     def edge(self, *, faces: int, people: int) -> float:
         """Return the distance within which so many faces, of so many people, are; infinite without them."""
@@ -104,7 +104,7 @@ class Near:
         return int(inside.sum()) >= faces and len(np.unique(self.owners[inside])) >= people
 
 
-class Known(Protocol):
+class SearchIndex(Protocol):
     """Who is enrolled, as a search sees it."""
 
     @property
@@ -119,13 +119,13 @@ class Known(Protocol):
     def mixed(self) -> Thresholds | None:
         """Those for rows that an adapter moved here, or None if there are no such rows."""
 
-    def measure(self, probes: Embeddings, limits: Limits, wish: Wish) -> Iterator[Near]:
+    def search(self, probes: Embeddings, limits: Limits, options: SearchOptions) -> Iterator[Candidates]:
         """Yield for each probe what is near; at least one face is enrolled.
 
         Args:
             probes: `(n, d) float32` unit rows.
             limits: What the distances to adapted rows are scaled by.
-            wish: What will be asked of the faces.
+            options: What will be asked of the faces.
         """
 
 
@@ -156,22 +156,22 @@ class Rows:
         """How many faces are enrolled."""
         return len(self.owners)
 
-    def measure(self, probes: Embeddings, limits: Limits, wish: Wish) -> Iterator[Near]:
+    def search(self, probes: Embeddings, limits: Limits, options: SearchOptions) -> Iterator[Candidates]:
         """Yield the faces that can count for each probe, with their exact distances."""
         factor = limits.factor
         expect_shape("rows", probes, ("n", self.matrix.shape[1]), np.float32)
-        hidden = np.flatnonzero(among(self.owners, wish.hidden | {NOBODY}))
+        hidden = np.flatnonzero(among(self.owners, options.hidden | {NOBODY}))
         for start in range(0, len(probes), PROBES):
             block = probes[start : start + PROBES]
             for probe, measured in zip(block, unit_distances(block, self.matrix), strict=True):
                 rough = scale_distances(measured, self.adapted, factor)
                 rough[hidden] = np.inf
-                order = nearest_faces(rough, self.owners, faces=wish.k, people=wish.people)
+                order = nearest_faces(rough, self.owners, faces=options.k, people=options.people)
                 edge = rough[order[-1]] + 2 * rounding(len(probe)) * max(factor, 1)
                 near = np.flatnonzero(rough <= min(float(edge), FARTHEST))
                 distances = exact_distances(probe, self.matrix[near])
                 adapted = None if self.adapted is None else self.adapted[near]
-                yield Near(scale_distances(distances, adapted, factor), self.owners[near], self.names)
+                yield Candidates(scale_distances(distances, adapted, factor), self.owners[near], self.names)
 
 
 def leave_out_unusable(rows: Embeddings, owners: NDArray[np.int64]) -> tuple[Embeddings, NDArray[np.int64]]:
@@ -216,7 +216,7 @@ def choose_rule(rule: Rule | None, k: int) -> Rule:
     return rule
 
 
-def judge(pipeline: Thresholds, known: Known, far: float | None) -> Limits:
+def compute_limits(pipeline: Thresholds, known: SearchIndex, far: float | None) -> Limits:
     """Return what decides a search.
 
     Args:
@@ -242,7 +242,7 @@ def judge(pipeline: Thresholds, known: Known, far: float | None) -> Limits:
     return Limits(own, replace(limit, fpir=max(limit.fpir, other.fpir)), factor)
 
 
-def begin_answer(limits: Limits, wish: Wish, size: int) -> Identification:
+def empty_answer(limits: Limits, options: SearchOptions, size: int) -> Identification:
     """Return the answer of a search that has found nobody."""
     limit = limits.limit
     return Identification(
@@ -250,8 +250,8 @@ def begin_answer(limits: Limits, wish: Wish, size: int) -> Identification:
         threshold=limit.distance,
         far=limit.fpir,
         ambiguous=False,
-        closed_set=wish.closed_set,
-        rule=wish.rule,
+        closed_set=options.closed_set,
+        rule=options.rule,
         asked=limit.asked,
         population=limits.thresholds.population,
         extrapolated=limit.extrapolated,
@@ -259,10 +259,10 @@ def begin_answer(limits: Limits, wish: Wish, size: int) -> Identification:
     )
 
 
-def decide(near: Near, wish: Wish, answer: Identification) -> Identification:
+def decide(near: Candidates, options: SearchOptions, answer: Identification) -> Identification:
     """Return who a probe is, given what is near it and the answer of a search that has found nobody."""
-    limit = 4.0 if wish.closed_set else answer.threshold
-    ranked = rank_people(near.distances, near.owners, k=wish.k, limit=limit, most=wish.most)
+    limit = 4.0 if options.closed_set else answer.threshold
+    ranked = rank_people(near.distances, near.owners, k=options.k, limit=limit, most=options.most)
     matches = tuple(Match(near.names[person], distance, votes, person) for person, distance, votes in ranked)
     within = near.owners[near.distances <= np.float64(answer.threshold)]
     return replace(answer, matches=matches, ambiguous=len(np.unique(within)) > 1)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, get_args
 
 from sameface.errors import AccessFileError, GalleryFileError, RequestError
-from sameface.gallery import chain
-from sameface.gallery.chain import Ends, Link, Verdict
+from sameface.gallery import hash_chain
 from sameface.gallery.database import connect, make_private_file, transaction
+from sameface.gallery.hash_chain import ChainCheck, Ends, Link
 from sameface.gallery.names import clean_name
 
 APPLICATION_ID = 0x5A3E4EE5  # marks the file as ours
@@ -45,7 +45,7 @@ MIGRATIONS = (
     ALTER TABLE audit ADD COLUMN person INTEGER;
     """,
     # The entries that are there get their hashes from `link_entries`.
-    f"ALTER TABLE audit ADD COLUMN hash TEXT NOT NULL DEFAULT ''; {chain.TABLE.rstrip().rstrip(';')}",
+    f"ALTER TABLE audit ADD COLUMN hash TEXT NOT NULL DEFAULT ''; {hash_chain.TABLE.rstrip().rstrip(';')}",
     # `intents`: the entries of acts that have no outcome yet. `requests`: idempotency keys of the last day.
     # `expiries`: which key set the moment at which a person expires.
     """
@@ -345,7 +345,7 @@ class Access:
         with self._lock, translated(self.path):
             return self._read_ends(self._db)
 
-    def verify(self, expected: Collection[str] = ()) -> Verdict:
+    def verify(self, expected: Collection[str] = ()) -> ChainCheck:
         """Return whether the log is as it was written, as far as its hashes tell.
 
         It is read in slices, so that who writes meanwhile waits for one of them at most.
@@ -355,7 +355,7 @@ class Access:
         """
         while True:
             reading = Reading(self._read_slice)
-            verdict = chain.verify_links(reading.ends, map(read_link, reading), expected)
+            verdict = hash_chain.verify_links(reading.ends, map(read_link, reading), expected)
             if verdict.fault is None or self.ends().first == reading.first:
                 return replace(verdict, unfinished=tuple(sorted(reading.unfinished)))
             # else entries went by age meanwhile
@@ -381,7 +381,7 @@ class Access:
         """Add an entry to the chain in the open transaction, and return its number."""
         self._read_ends(db)
         values = (time.time(), key.name, action, *(person or (None, None)), json.dumps(detail))
-        link = chain.append_link(db, dict(zip(FACTS, values, strict=True)))
+        link = hash_chain.append_link(db, dict(zip(FACTS, values, strict=True)))
         insert = f"INSERT INTO audit ({COLUMNS}) VALUES ({', '.join('?' * 8)})"
         db.execute(insert, (link.number, *values, link.hash))
         return link.number
@@ -392,7 +392,7 @@ class Access:
         Raises:
             AccessFileError: That is gone, so that nothing can be added or verified.
         """
-        found = db.execute(chain.ENDS).fetchone()
+        found = db.execute(hash_chain.ENDS).fetchone()
         if found is None or list(map(type, found)) != [int, str, int, str]:
             raise AccessFileError(self.path, "damaged: it does not say where its log ends: take a backup")
         return Ends(*found)
@@ -491,9 +491,9 @@ def link_entries(db: sqlite3.Connection) -> None:
     """Make a chain of the entries of an earlier version, as they are found."""
     rows = db.execute(f"SELECT {COLUMNS} FROM audit ORDER BY id").fetchall()
     (used,) = db.execute("SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'audit'").fetchone()
-    first, last, head = 0 if rows else used, used, chain.START
+    first, last, head = 0 if rows else used, used, hash_chain.START
     for row in rows:
-        last, head = row[0], chain.hash_link(head, row[0], read_link(row).facts)
+        last, head = row[0], hash_chain.hash_link(head, row[0], read_link(row).facts)
         db.execute("UPDATE audit SET hash = ? WHERE id = ?", (head, last))
     db.execute("UPDATE chain SET first = ?, last = ?, head = ?", (first, last, head))
 

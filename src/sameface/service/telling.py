@@ -8,7 +8,7 @@ from sameface.compare import Decision
 from sameface.face import Face
 from sameface.gallery import EnrolledFace, Identification, Person, Receipt
 from sameface.gallery.expiry import show_expiry
-from sameface.gallery.receipts import describe
+from sameface.gallery.receipts import receipt_to_dict
 from sameface.service.answers import (
     CalibrationAnswer,
     ChallengeAnswer,
@@ -135,7 +135,7 @@ def receipt_facts(receipt: Receipt) -> dict[str, int | str]:
 
 def receipt_answer(receipt: Receipt) -> ReceiptAnswer:
     """Return a receipt as it is answered."""
-    return ReceiptAnswer.model_validate(describe(receipt))
+    return ReceiptAnswer.model_validate(receipt_to_dict(receipt))
 
 
 def enrolled_face(face: EnrolledFace) -> EnrolledFaceAnswer:

@@ -27,7 +27,7 @@ from sameface.gallery.backend import Backend, Row, Statements
 from sameface.gallery.milvus.nearest import Distributed
 from sameface.gallery.milvus.outbox import POSTGRES, SQLITE, make_outbox, read_state
 from sameface.gallery.milvus.vectors import Vectors
-from sameface.gallery.search import Known
+from sameface.gallery.search import SearchIndex
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ class MilvusDatabase:
         """Return a crop from what the database of people gives."""
         return self._people.decode_crop(number, value)
 
-    def load(self, signature: str) -> Known:
+    def load(self, signature: str) -> SearchIndex:
         """Return who is enrolled now, once Milvus knows them all."""
         state = read_state(self._people, self._dialect, signature)
         if state.faces:

@@ -13,7 +13,15 @@ from sameface.compare import exact_distances
 from sameface.gallery.backend import Backend, Row
 from sameface.gallery.milvus.outbox import Dialect, State
 from sameface.gallery.milvus.vectors import MOST, Vectors
-from sameface.gallery.search import PROBES, Limits, Near, Wish, leave_out_unusable, rounding, scale_distances
+from sameface.gallery.search import (
+    PROBES,
+    Candidates,
+    Limits,
+    SearchOptions,
+    leave_out_unusable,
+    rounding,
+    scale_distances,
+)
 from sameface.thresholds import Thresholds
 
 CANDIDATES = 64
@@ -51,17 +59,17 @@ class Distributed:
         """Those for rows that an adapter moved here, or None if there are no such rows."""
         return self.state.mixed
 
-    def measure(self, probes: Embeddings, limits: Limits, wish: Wish) -> Iterator[Near]:
+    def search(self, probes: Embeddings, limits: Limits, options: SearchOptions) -> Iterator[Candidates]:
         """Yield the faces near each probe: so many that no other can change the answer.
 
         That holds of what Milvus can know: all faces, or with an index those that it finds.
         """
         expect_shape("rows", probes, ("n", self.state.dimension or 0), np.float32)
-        wanted = min(max(CANDIDATES, 4 * max(wish.k, wish.most)), MOST)
+        wanted = min(max(CANDIDATES, 4 * max(options.k, options.most)), MOST)
         for start in range(0, len(probes), PROBES):
             some = probes[start : start + PROBES]
             for probe, found in zip(some, self.vectors.search(some, wanted), strict=True):
-                yield self._settle(probe, found, wanted, limits.factor, wish)
+                yield self._settle(probe, found, wanted, limits.factor, options)
 
     def _settle(
         self,
@@ -69,21 +77,21 @@ class Distributed:
         found: tuple[NDArray[np.int64], NDArray[np.float32]],
         wanted: int,
         factor: float,
-        wish: Wish,
-    ) -> Near:
+        options: SearchOptions,
+    ) -> Candidates:
         """Return the faces near a probe, four times as many as were found until they are enough."""
         while True:
             numbers, closeness = found
-            near = self._read(probe, numbers, factor).without(wish.hidden)
+            near = self._read(probe, numbers, factor).without(options.hidden)
             if len(numbers) < wanted or wanted == MOST:
                 return near
             reach = (2 - 2 * float(closeness[-1]) - rounding(len(probe))) * min(factor, 1)
-            if near.settles(reach, faces=wish.k, people=wish.people):
+            if near.settles(reach, faces=options.k, people=options.people):
                 return near
             wanted = min(4 * wanted, MOST)
             [found] = self.vectors.search(probe[None], wanted)
 
-    def _read(self, probe: Embeddings, numbers: NDArray[np.int64], factor: float) -> Near:
+    def _read(self, probe: Embeddings, numbers: NDArray[np.int64], factor: float) -> Candidates:
         """Return those of the faces that are still enrolled, in the order of enrolment."""
         rows = self._read_rows(sorted(numbers.tolist()))
         kept = [row for *_, row in rows]
@@ -93,7 +101,7 @@ class Distributed:
         distances = exact_distances(probe, matrix)
         moved = np.array([adapted for _, _, adapted, *_ in rows], bool)
         names = {owner: name for owner, name, *_ in rows}
-        return Near(scale_distances(distances, moved, factor), owners, names)
+        return Candidates(scale_distances(distances, moved, factor), owners, names)
 
     def _read_rows(self, numbers: list[int]) -> list[Row]:
         """Return owner, name, whether it is adapted, number and row of faces, by their numbers."""

@@ -20,7 +20,7 @@ from sameface.gallery.postgres import connections, rows
 from sameface.gallery.postgres.connections import Connections, connect, translated
 from sameface.gallery.postgres.nearest import INDEX, Indexed
 from sameface.gallery.postgres.schema import Connection, prepare
-from sameface.gallery.search import Known, Rows
+from sameface.gallery.search import Rows, SearchIndex
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class PostgresDatabase:
         """Return a crop from its bytes."""
         return decode_crop(value)
 
-    def load(self, signature: str) -> Known:
+    def load(self, signature: str) -> SearchIndex:
         """Return who is enrolled now: every row in memory, or with the index none."""
         state = self._connections.run(lambda each: rows.read_state(each, self.path, signature))
         if self._indexed and state.dimension is not None:

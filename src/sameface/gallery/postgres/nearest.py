@@ -12,7 +12,7 @@ from sameface.compare import exact_distances
 from sameface.gallery.postgres.connections import CANDIDATES, Connections
 from sameface.gallery.postgres.rows import decode_row, encode_row
 from sameface.gallery.postgres.schema import Connection
-from sameface.gallery.search import Limits, Near, Wish, leave_out_unusable
+from sameface.gallery.search import Candidates, Limits, SearchOptions, leave_out_unusable
 from sameface.thresholds import Thresholds
 
 LARGEST = 16 * CANDIDATES  # faces of a search, where a few people have very many
@@ -42,21 +42,21 @@ class Indexed:
     own: Thresholds | None
     mixed: Thresholds | None = None
 
-    def measure(self, probes: Embeddings, limits: Limits, wish: Wish) -> Iterator[Near]:  # noqa: ARG002
+    def search(self, probes: Embeddings, limits: Limits, options: SearchOptions) -> Iterator[Candidates]:  # noqa: ARG002
         """Yield the faces near each probe: so many that they hold `k` and those of `most` people.
 
         If they belong to too few people, four times as many are taken, up to `LARGEST`.
         """
         expect_shape("rows", probes, ("n", self.dimension), np.float32)
         for probe in probes:
-            wanted = max(CANDIDATES, 4 * max(wish.k, wish.most))
-            near = self._find(probe, wanted).without(wish.hidden)
-            while len(np.unique(near.owners)) < wish.most and wanted < min(self.faces, LARGEST):
+            wanted = max(CANDIDATES, 4 * max(options.k, options.most))
+            near = self._find(probe, wanted).without(options.hidden)
+            while len(np.unique(near.owners)) < options.most and wanted < min(self.faces, LARGEST):
                 wanted *= 4
-                near = self._find(probe, wanted).without(wish.hidden)
+                near = self._find(probe, wanted).without(options.hidden)
             yield near
 
-    def _find(self, probe: Embeddings, wanted: int) -> Near:
+    def _find(self, probe: Embeddings, wanted: int) -> Candidates:
         """Return the faces that the index gives, in the order of enrolment, with their exact distances."""
         query, values = NEAREST.format(self.dimension).encode(), (encode_row(probe), wanted)
 
@@ -67,4 +67,4 @@ class Indexed:
         matrix = np.array([decode_row(sent) for *_, sent in found], np.float32).reshape(len(found), -1)
         matrix, owners = leave_out_unusable(matrix, np.array([owner for _, owner, _, _ in found], np.int64))
         names = {owner: name for _, owner, name, _ in found}
-        return Near(exact_distances(probe, matrix), owners, names)
+        return Candidates(exact_distances(probe, matrix), owners, names)

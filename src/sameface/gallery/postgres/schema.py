@@ -10,7 +10,7 @@ from psycopg import sql
 from sameface.errors import GalleryFileError
 from sameface.gallery.address import Address
 from sameface.gallery.backend import check_not_turned
-from sameface.gallery.chain import TABLE as CHAIN
+from sameface.gallery.hash_chain import TABLE as CHAIN
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 

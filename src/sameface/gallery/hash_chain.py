@@ -61,7 +61,7 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ChainCheck:
     """What came of looking at a chain; true if it is intact.
 
     Attributes:
@@ -103,7 +103,7 @@ def append_link(db: Statements, facts: Mapping[str, Any]) -> Link:
     return link
 
 
-def verify_links(read_ends: Callable[[], Ends], links: Iterable[Link], expected: Collection[str] = ()) -> Verdict:
+def verify_links(read_ends: Callable[[], Ends], links: Iterable[Link], expected: Collection[str] = ()) -> ChainCheck:
     """Return whether entries are those that were written, as far as their hashes tell.
 
     Args:
@@ -117,13 +117,13 @@ def verify_links(read_ends: Callable[[], Ends], links: Iterable[Link], expected:
     for link in links:
         fault = fault_of(link, number, head)
         if fault is not None:
-            return Verdict(entries, head, fault, frozenset(unseen))
+            return ChainCheck(entries, head, fault, frozenset(unseen))
         number, head, entries = link.number, link.hash, entries + 1
         unseen.discard(head)
     fault, ends = None, read_ends()
     if (number, head) != (ends.last, ends.head):
         fault = f"entry {ends.last}, the last, is not where the chain ends: it was taken away, or some put in"
-    return Verdict(entries, head, fault, frozenset(unseen))
+    return ChainCheck(entries, head, fault, frozenset(unseen))
 
 
 def fault_of(link: Link, number: int, head: str) -> str | None:

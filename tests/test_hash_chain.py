@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sameface.errors import AccessFileError
-from sameface.gallery import chain
+from sameface.gallery import hash_chain
 from sameface.service.access import APPLICATION_ID, MIGRATIONS, Access, Key
 
 KEY = Key("reception", "enroll")
@@ -31,7 +31,7 @@ def access(tmp_path: Path) -> Iterator[Access]:
 
 def test_an_empty_log_holds() -> None:
     with contextlib.closing(Access.open()) as access:
-        assert access.verify() == chain.Verdict(0, chain.START, None, frozenset())
+        assert access.verify() == hash_chain.ChainCheck(0, hash_chain.START, None, frozenset())
 
 
 def test_what_was_written_holds(access: Access) -> None:
@@ -42,8 +42,8 @@ def test_what_was_written_holds(access: Access) -> None:
 
 def test_the_hash_is_sha_256_over_the_one_before_and_all_that_an_entry_says() -> None:
     facts = {"b": None, "a": "ü", "c": 1.5}
-    words = chain.START + '\n{"a":"\\u00fc","b":null,"c":1.5,"number":7}'
-    assert chain.hash_link(chain.START, 7, facts) == chain.hashlib.sha256(words.encode()).hexdigest()
+    words = hash_chain.START + '\n{"a":"\\u00fc","b":null,"c":1.5,"number":7}'
+    assert hash_chain.hash_link(hash_chain.START, 7, facts) == hash_chain.hashlib.sha256(words.encode()).hexdigest()
 
 
 # What somebody with the file may do to it, and the entry at which that shows.
