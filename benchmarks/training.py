@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from report import Target, print_targets
-from sameface.errors import TrainingDataError
 from sameface.training.config import TrainConfig
 from sameface.training.count import count_table, totals
+from sameface.training.errors import TrainingDataError
 from sameface.training.gradients import backpropagate
 from sameface.training.networks import Network
 from sameface.training.objective import combined_loss

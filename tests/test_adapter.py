@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import toy
 
-from sameface.adapter import Adapter, fit_adapter
+from sameface.adapter import Adapter, AdapterError, fit_adapter
 from sameface.compare import squared_distances
 from sameface.embed import unit_rows
-from sameface.errors import AdapterError, TooFewPairsError
+from sameface.evaluation.errors import TooFewPairsError
 from sameface.evaluation.pipelines import compare_pipelines, sample_people
 
 

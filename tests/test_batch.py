@@ -25,8 +25,9 @@ import toy
 
 import sameface.batch.workers
 from sameface.batch import Finder, Found, Journal, Picture, Result, count_pictures, embed_pictures, open_pictures
-from sameface.batch.journal import prepare
-from sameface.errors import ImageError, JournalError, WorkersError
+from sameface.batch.journal import JournalError, prepare
+from sameface.batch.workers import WorkersError
+from sameface.errors import ImageError
 from sameface.model import Model
 from sameface.recognizer import Recognizer
 

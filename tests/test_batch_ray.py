@@ -15,8 +15,7 @@ import toy
 from click.testing import Result
 
 from sameface.batch import Finder, Journal, embed_pictures, open_pictures
-from sameface.batch.distributed import embed_on_ray
-from sameface.errors import RayError
+from sameface.batch.distributed import RayError, embed_on_ray
 
 HERE = str(Path(__file__).parent)
 INSTALL = "needs Ray: pip install -c constraints.txt --group ci"

@@ -21,9 +21,9 @@ import sameface.cli.options
 from sameface.adapter import Adapter
 from sameface.detect import Detector
 from sameface.embed import Embedder
-from sameface.errors import SignatureError, UpgradeError
 from sameface.gallery import Gallery
 from sameface.gallery.confirm import confirm_upgrade
+from sameface.gallery.errors import SignatureError, UpgradeError
 from sameface.gallery.upgrade import Upgrade
 from sameface.recognizer import Recognizer
 

@@ -22,8 +22,9 @@ import toy
 from service_world import png, serve
 
 from sameface.client import Client, calls
+from sameface.client.errors import RefusedError, StrangeAnswerError, UnreachableError
 from sameface.client.wire import Wire
-from sameface.errors import ImageError, RefusedError, StrangeAnswerError, UnreachableError
+from sameface.errors import ImageError
 from sameface.gallery import Gallery
 from sameface.gallery.records import Person
 from sameface.recognizer import Recognizer

@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 import crash
 from crashing import disk, faults, keys, model
 from crashing.child import take
-from sameface.errors import GalleryFileError
+from sameface.gallery.errors import GalleryFileError
 from sameface.service.access import OWNER, Access
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")

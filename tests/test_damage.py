@@ -11,9 +11,9 @@ import PIL.Image
 import pytest
 import toy
 
-from sameface.errors import GalleryFileError
 from sameface.gallery import Gallery
 from sameface.gallery.damage import SHAPE_ERRORS, expect_type, undamaged
+from sameface.gallery.errors import GalleryFileError
 from sameface.recognizer import Recognizer
 from sameface.template import Template
 

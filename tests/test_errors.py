@@ -15,15 +15,14 @@ from sameface.errors import (
     NoFaceError,
     NoSuchFaceError,
     PoorFaceError,
-    ProtocolError,
     SamefaceError,
     SeveralFacesError,
-    SignatureError,
     ThresholdError,
-    TooFewPairsError,
     WeightsError,
 )
+from sameface.evaluation.errors import ProtocolError, TooFewPairsError
 from sameface.face import Face
+from sameface.gallery.errors import SignatureError
 from sameface.quality import Quality
 
 CLASSES = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, SamefaceError)]

@@ -8,7 +8,6 @@ import scipy.stats
 import sklearn.isotonic
 from test_evaluation_holdout import all_pairs, draw_rows
 
-from sameface.errors import TooFewPairsError
 from sameface.evaluation.calibration import (
     bin_distances,
     calibrate,
@@ -20,6 +19,7 @@ from sameface.evaluation.calibration import (
     split_people,
     wilson,
 )
+from sameface.evaluation.errors import TooFewPairsError
 from sameface.manifest import ProbabilityCurve
 
 

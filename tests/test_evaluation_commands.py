@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import toy
 
-from sameface.errors import ProtocolError
 from sameface.evaluation.cache import EmbeddingCache
+from sameface.evaluation.errors import ProtocolError
 from sameface.evaluation.pictures import EmbeddedPictures, PictureEmbedder, compare_pairs, embed_video
 from sameface.evaluation.protocols import LabelledPair
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from sameface.errors import ProtocolError
 from sameface.evaluation.compare import compare_numbers, compare_people, join_pairs, mcnemar
 from sameface.evaluation.compare_report import SAME_PIPELINE, compare_reports
+from sameface.evaluation.errors import ProtocolError
 from sameface.evaluation.pairs import evaluate_pairs
 from sameface.evaluation.pairs_report import report_pairs, score_pairs
 from sameface.evaluation.protocols import LabelledPair, assign_folds

@@ -8,8 +8,8 @@ import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sameface.errors import TooFewPairsError
 from sameface.evaluation.bootstrap import draw_people, estimate_all, interval, pair_weights
+from sameface.evaluation.errors import TooFewPairsError
 from sameface.evaluation.pairs import PairScores, best_threshold, cross_validate, evaluate_pairs, mean_and_error
 from sameface.evaluation.roc import area_under, equal_error_rate, make_roc, operate_at, operate_at_far, val_under
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sameface.errors import ProtocolError
+from sameface.evaluation.errors import ProtocolError
 from sameface.evaluation.protocols import (
     NO_SLICE,
     LabelledPair,

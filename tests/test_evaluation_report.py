@@ -13,9 +13,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from sameface.errors import ProtocolError
 from sameface.evaluation.bootstrap import Estimate
 from sameface.evaluation.charts import Chart, Line
+from sameface.evaluation.errors import ProtocolError
 from sameface.evaluation.overlay import overlay_charts
 from sameface.evaluation.report import (
     THUMBNAIL,

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sameface.arrays import Image
-from sameface.errors import TooFewPairsError
 from sameface.evaluation.cache import EmbeddingCache
 from sameface.evaluation.degradations import (
     DEGRADATIONS,
@@ -29,6 +28,7 @@ from sameface.evaluation.degradations import (
     shrink,
     step_cache_key,
 )
+from sameface.evaluation.errors import TooFewPairsError
 from sameface.evaluation.pairs import evaluate_pairs
 from sameface.evaluation.pictures import EmbeddedPictures, PictureEmbedder
 from sameface.evaluation.roc import make_roc, operate_at_far

@@ -20,8 +20,8 @@ from gallery_world import face
 from service_world import enroll, error_of, serve
 
 from sameface.client import Client
-from sameface.errors import UnknownPersonError
 from sameface.gallery import Gallery
+from sameface.gallery.errors import UnknownPersonError
 from sameface.gallery.export import export_person
 from sameface.recognizer import Recognizer
 from sameface.service.access import Access, Key

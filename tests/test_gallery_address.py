@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from sameface.errors import GalleryFileError
 from sameface.gallery import Gallery
 from sameface.gallery.address import Address, MilvusAddress, parse_address
+from sameface.gallery.errors import GalleryFileError
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,11 @@ from click.testing import Result
 from gallery_world import OneThreshold, enroll_turned, face, identify_one, turned
 
 from sameface.cli.backup import read_history
-from sameface.errors import BackupError, GalleryBusyError, GalleryFileError, MassExpiryError
 from sameface.gallery import Gallery, backup, database, restore
 from sameface.gallery.backup import backup_gallery
 from sameface.gallery.check import check_gallery
 from sameface.gallery.encryption import encrypt_gallery
+from sameface.gallery.errors import BackupError, GalleryBusyError, GalleryFileError, MassExpiryError
 from sameface.gallery.keys import Key, KeyFile, Keys, write_key
 from sameface.gallery.restore import SPARE, Change, History, restore_gallery
 from sameface.gallery.upgrade import Upgrade

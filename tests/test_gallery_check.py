@@ -14,9 +14,9 @@ import toy
 from click.testing import Result
 from gallery_world import OneThreshold, enroll_turned, face, identify_one, turned
 
-from sameface.errors import GalleryFileError
 from sameface.gallery import Gallery, database
 from sameface.gallery.check import check_gallery
+from sameface.gallery.errors import GalleryFileError
 from sameface.gallery.keys import Key, KeyFile, Keys, write_key
 from sameface.recognizer import Recognizer
 

@@ -29,10 +29,17 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from sameface.arrays import Embeddings
 from sameface.embed import unit_rows
-from sameface.errors import EncryptionError, KeyFileError, MissingKeyError, SealError, UpgradeError, WrongKeyError
 from sameface.gallery import Gallery, database, encryption
 from sameface.gallery.confirm import confirm_upgrade
 from sameface.gallery.encryption import KeyChange, decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
+from sameface.gallery.errors import (
+    EncryptionError,
+    KeyFileError,
+    MissingKeyError,
+    SealError,
+    UpgradeError,
+    WrongKeyError,
+)
 from sameface.gallery.keys import Key, KeyCommand, KeyFile, Keys, KeyText, check_private, write_key
 from sameface.gallery.search import Rows
 from sameface.gallery.upgrade import Upgrade, discard_upgrade
@@ -653,7 +660,7 @@ import sys
 sys.modules["cryptography"] = None
 import toy
 from gallery_world import OneThreshold, face
-from sameface.errors import EncryptionError
+from sameface.gallery.errors import EncryptionError
 from sameface.gallery import Gallery
 from sameface.gallery.keys import Keys, KeyText
 with Gallery.open({str(tmp_path / "plain.db")!r}, OneThreshold(0.1)) as gallery:

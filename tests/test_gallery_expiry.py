@@ -13,8 +13,14 @@ import toy
 from click.testing import Result
 from gallery_world import enroll_turned, face, identify_one
 
-from sameface.errors import BadExpiryError, GalleryBusyError, GalleryFileError, MassExpiryError, UnknownPersonError
 from sameface.gallery import Gallery, database
+from sameface.gallery.errors import (
+    BadExpiryError,
+    GalleryBusyError,
+    GalleryFileError,
+    MassExpiryError,
+    UnknownPersonError,
+)
 from sameface.gallery.expiry import parse_expiry, to_seconds
 from sameface.gallery.upgrade import Upgrade
 from sameface.recognizer import Recognizer

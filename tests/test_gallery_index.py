@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from sameface.arrays import Embeddings
 from sameface.compare import exact_distances
 from sameface.embed import unit_rows
-from sameface.errors import GalleryFileError
 from sameface.gallery import Gallery, codes, database, index, scan
 from sameface.gallery.codes import TILE, CodedProbes, Coder, Codes, Frame, Tiles
+from sameface.gallery.errors import GalleryFileError
 from sameface.gallery.indexed import Indexed
 from sameface.gallery.indexfile import IndexAheadError, IndexFile
 from sameface.gallery.scan import Scanner

@@ -20,10 +20,10 @@ from psycopg import sql
 from test_gallery_processes import send_line, worker
 
 from sameface.embed import unit_rows
-from sameface.errors import GalleryBusyError, GalleryFileError, GalleryUnreachableError, UpgradeError
 from sameface.gallery import Gallery, Person
 from sameface.gallery.address import Address
 from sameface.gallery.confirm import confirm_upgrade
+from sameface.gallery.errors import GalleryBusyError, GalleryFileError, GalleryUnreachableError, UpgradeError
 from sameface.gallery.upgrade import Upgrade
 from sameface.recognizer import Recognizer
 from sameface.service.app import create_app

@@ -22,16 +22,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from sameface.errors import (
+from sameface.errors import SamefaceError
+from sameface.gallery import Gallery, Identification, Match, database
+from sameface.gallery.errors import (
     BadNameError,
     FaceTakenError,
     LastFaceError,
     PersonExistsError,
-    SamefaceError,
     UnknownFaceError,
     UnknownPersonError,
 )
-from sameface.gallery import Gallery, Identification, Match, database
 from sameface.template import Template
 from sameface.thresholds import Thresholds
 

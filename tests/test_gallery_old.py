@@ -13,9 +13,9 @@ import pytest
 from gallery_world import OneThreshold, identify_one
 
 from sameface.arrays import Embeddings
-from sameface.errors import GalleryFileError
 from sameface.gallery import Gallery
 from sameface.gallery.encryption import decrypt_gallery, encrypt_gallery
+from sameface.gallery.errors import GalleryFileError
 from sameface.gallery.keys import Key, Keys, KeyText
 
 FIXTURES = Path(__file__).parent / "fixtures"

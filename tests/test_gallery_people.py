@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import toy
 
-from sameface.errors import (
+from sameface.gallery import Gallery, Person
+from sameface.gallery.errors import (
     BadNameError,
     BadNoteError,
     LastFaceError,
@@ -17,7 +18,6 @@ from sameface.errors import (
     UnknownFaceError,
     UnknownPersonError,
 )
-from sameface.gallery import Gallery, Person
 from sameface.recognizer import Recognizer
 from sameface.template import Template
 

@@ -20,10 +20,10 @@ from gallery_world import face, identify_one
 from psycopg import sql
 
 from sameface.embed import unit_rows
-from sameface.errors import GalleryBusyError, GalleryFileError, GalleryUnreachableError, UpgradeError
 from sameface.gallery import Gallery, Person
 from sameface.gallery.address import Address
 from sameface.gallery.confirm import confirm_upgrade
+from sameface.gallery.errors import GalleryBusyError, GalleryFileError, GalleryUnreachableError, UpgradeError
 from sameface.gallery.postgres import connections, schema
 from sameface.gallery.postgres.nearest import NEAREST
 from sameface.gallery.upgrade import Upgrade, discard_upgrade

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from sameface.compare import exact_distances
 from sameface.embed import unit_rows
-from sameface.errors import GalleryFileError
 from sameface.gallery import Gallery
+from sameface.gallery.errors import GalleryFileError
 from sameface.gallery.records import Identification
 from sameface.gallery.search import (
     FARTHEST,

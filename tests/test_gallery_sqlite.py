@@ -15,8 +15,8 @@ import pytest
 import toy
 from gallery_world import face, identify_one
 
-from sameface.errors import GalleryBusyError, GalleryFileError, UnknownPersonError
 from sameface.gallery import Gallery, Person, database
+from sameface.gallery.errors import GalleryBusyError, GalleryFileError, UnknownPersonError
 from sameface.gallery.schema import APPLICATION_ID, MIGRATIONS
 from sameface.recognizer import Recognizer
 from sameface.template import Template

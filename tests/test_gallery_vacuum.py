@@ -14,9 +14,9 @@ from test_gallery_old import unpack
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
 from crashing import disk, keys
-from sameface.errors import GalleryFileError, WrongKeyError
 from sameface.gallery import Gallery, vacuum
 from sameface.gallery.encryption import encrypt_gallery, rotate_key
+from sameface.gallery.errors import GalleryFileError, WrongKeyError
 from sameface.gallery.keys import Keys
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")

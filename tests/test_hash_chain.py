@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sameface.errors import AccessFileError
 from sameface.gallery import hash_chain
 from sameface.service.access import APPLICATION_ID, MIGRATIONS, Access, Key
+from sameface.service.errors import AccessFileError
 
 KEY = Key("reception", "enroll")
 

@@ -69,7 +69,7 @@ def test_every_word_that_is_asked_for_is_there_and_none_is_idle() -> None:
 def test_every_error_that_the_service_may_answer_has_words() -> None:
     tree = [
         kind
-        for kind in vars(sameface.errors).values()
+        for kind in (getattr(sameface.errors, name) for name in dir(sameface.errors))
         if isinstance(kind, type) and issubclass(kind, sameface.errors.SamefaceError)
     ]
     unserved = tuple(getattr(sameface.errors, name) for name in NOT_SERVED)

@@ -13,8 +13,8 @@ import pytest
 import toy
 from gallery_world import OneThreshold, enroll_turned, face, identify_one, turned
 
-from sameface.errors import GalleryFileError
 from sameface.gallery import Gallery
+from sameface.gallery.errors import GalleryFileError
 from sameface.gallery.keys import Key, Keys, KeyText
 from sameface.gallery.person_templates import Templates, append, mean_row
 from sameface.recognizer import Recognizer

@@ -14,12 +14,13 @@ import toy
 from click.testing import Result
 from service_world import base64_of, enroll, error_of, files, png, serve
 
-from sameface.errors import AccessFileError, BadNameError, RateLimitedError
 from sameface.gallery import Gallery
+from sameface.gallery.errors import BadNameError
 from sameface.recognizer import Recognizer
 from sameface.service.access import APPLICATION_ID, MIGRATIONS, ROLES, Access, Key, hash_token
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
+from sameface.service.errors import AccessFileError, RateLimitedError
 from sameface.service.guard import BUCKETS, Rates
 from sameface.service.start_token import make_token
 

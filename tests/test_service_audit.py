@@ -22,7 +22,6 @@ from gallery_world import face
 from service_world import base64_of, enroll, error_of, files, png, serve
 
 from sameface.client import Client
-from sameface.errors import AccessFileError, RequestError
 from sameface.gallery import Gallery
 from sameface.gallery.receipts import receipt_to_dict
 from sameface.recognizer import Recognizer
@@ -31,6 +30,7 @@ from sameface.service import app
 from sameface.service.access import OWNER, ROLES, Access, Act, Key, RequestId
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
+from sameface.service.errors import AccessFileError, RequestError
 
 PICTURE = base64_of(png(toy.RED))
 

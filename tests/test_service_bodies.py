@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from service_world import NO_AUTHORITIES, error_of, serve
 from test_service_processes import service
 
-from sameface.errors import BodyTooLargeError, RequestError
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
 from sameface.service.app import create_app
 from sameface.service.bodies import OTHERS, parse_json
 from sameface.service.config import ServiceConfig
+from sameface.service.errors import BodyTooLargeError, RequestError
 from sameface.service.wishes import ClusterBody, EnrollBody
 
 MEGABYTE = 1_000_000

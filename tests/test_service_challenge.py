@@ -21,7 +21,6 @@ import sameface.challenge as rules
 from sameface.challenge import GAP, SECONDS, TURNS, Frame
 from sameface.client import Client
 from sameface.detect import Detector
-from sameface.errors import BusyError, NotFoundError
 from sameface.face import Face
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
@@ -30,6 +29,7 @@ from sameface.service.access import OWNER, Access
 from sameface.service.app import create_app
 from sameface.service.challenges import KEPT_SECONDS, Challenges
 from sameface.service.config import ServiceConfig
+from sameface.service.errors import BusyError, NotFoundError
 
 STEPS = 2 * TURNS + 1
 

@@ -21,11 +21,13 @@ from service_world import base64_of, enroll, error_of, files, png, serve
 from starlette.requests import Request
 
 from sameface import errors
-from sameface.errors import BusyError, GalleryBusyError, RateLimitedError, SamefaceError, UnauthorizedError
+from sameface.errors import SamefaceError
 from sameface.gallery import Gallery
+from sameface.gallery.errors import GalleryBusyError
 from sameface.recognizer import Recognizer
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
+from sameface.service.errors import BusyError, RateLimitedError, UnauthorizedError
 from sameface.service.faults import STATUS, answer_fault, status_of
 
 CLASSES = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, SamefaceError)]
@@ -70,8 +72,7 @@ def test_an_answer_says_what_to_do_next(error: SamefaceError, status: int, heade
     ],
 )
 def test_a_wrong_setting_asks_nobody_to_come_again(kind: type[SamefaceError]) -> None:
-    error = kind.__new__(kind)
-    Exception.__init__(error, "a wrong setting")
+    error = kind(*["a wrong setting"] * len(inspect.signature(kind).parameters))
     answer = answer_fault(Request({"type": "http"}), error)
     assert (answer.status_code, answer.headers.get("Retry-After")) == (500, None)
 

@@ -12,12 +12,12 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.security import HTTPAuthorizationCredentials
 
-from sameface.errors import ForbiddenError, RateLimitedError, UnauthorizedError
 from sameface.recognizer import Recognizer
 from sameface.service import guard
 from sameface.service.access import DAY, OWNER, Access, Key, RequestId
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
+from sameface.service.errors import ForbiddenError, RateLimitedError, UnauthorizedError
 from sameface.service.guard import Rates, check_expiry_role, need, request_id_of
 
 TOKEN = "a-start-up-token-of-the-test"

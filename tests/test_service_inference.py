@@ -18,7 +18,6 @@ import pytest
 import toy
 from service_world import base64_of, error_of, files, png, serve
 
-from sameface.errors import BusyError, NotFoundError
 from sameface.recognizer import Recognizer
 from sameface.service.access import Key
 from sameface.service.answers import AlbumAnswer
@@ -26,6 +25,7 @@ from sameface.service.app import create_app
 from sameface.service.batching import Batcher
 from sameface.service.buffer import Buffer
 from sameface.service.config import ServiceConfig
+from sameface.service.errors import BusyError, NotFoundError
 from sameface.service.inference import Inference
 from sameface.service.joblist import Job, Jobs
 from sameface.service.logs import JsonLines

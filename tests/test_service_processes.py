@@ -24,8 +24,8 @@ import pytest
 import toy
 from service_world import NO_AUTHORITIES, base64_of, png
 
-from sameface.errors import GalleryBusyError
 from sameface.gallery import Gallery
+from sameface.gallery.errors import GalleryBusyError
 from sameface.recognizer import Recognizer
 from sameface.service.access import Access
 

@@ -11,9 +11,10 @@ import PIL.Image
 import pytest
 import toy
 
-from sameface.errors import ImageError, TrainingDataError
+from sameface.errors import ImageError
 from sameface.manifest import CropRule
 from sameface.training.augment import OFF
+from sameface.training.errors import TrainingDataError
 from sameface.training.pictures import PictureSet, Place, open_pictures, read_rule, split_people
 from sameface.training.sampler import Stage, draw_batches
 

@@ -17,12 +17,12 @@ from training_world import small_config, write_people
 
 from sameface.cli import main
 from sameface.embed import Embedder
-from sameface.errors import ExportError
 from sameface.manifest import CropRule
 from sameface.model import Model
 from sameface.training.augment import resize
 from sameface.training.build import build_network
 from sameface.training.checkpoint import LAST, save_checkpoint
+from sameface.training.errors import ExportError
 from sameface.training.export import Terms, Trained, blend, export_weights, open_trained, scale_rule
 from sameface.training.graph import Graph, store_float16, to_bytes, write_network
 from sameface.training.loader import to_planes

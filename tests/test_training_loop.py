@@ -23,10 +23,10 @@ import torch
 from test_training_gradients import TINY
 from training_world import small_config, write_people
 
-from sameface.errors import CheckpointError, CollapseError, DivergedError, TrainingDataError
 from sameface.training.build import check_crops
 from sameface.training.checkpoint import BEST, LAST, PREVIOUS, load_checkpoint, save_checkpoint
 from sameface.training.config import TrainConfig
+from sameface.training.errors import CheckpointError, CollapseError, DivergedError, TrainingDataError
 from sameface.training.events import EventFile, checksum
 from sameface.training.finish import report_run
 from sameface.training.pictures import open_pictures, split_people

@@ -12,7 +12,6 @@ from training_world import make_crop, small_config, write_people
 
 from sameface.align import align_faces
 from sameface.embed import Embedder
-from sameface.errors import TrainingDataError
 from sameface.image import read_image
 from sameface.manifest import CropRule
 from sameface.model import Model, open_session, rule_of_weights
@@ -20,6 +19,7 @@ from sameface.recognizer import Recognizer
 from sameface.training.augment import OFF, WHOLE, View, augment, resize
 from sameface.training.build import build_network, face_of, pixels_of, view_of
 from sameface.training.course import make_course
+from sameface.training.errors import TrainingDataError
 from sameface.training.export import scale_rule
 from sameface.training.graph import store_float16, to_bytes, write_network
 from sameface.training.pictures import RULE_FILE, open_pictures

@@ -18,7 +18,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from sameface.align import align_faces
-from sameface.errors import TrainingDataError, WeightsError
+from sameface.errors import WeightsError
 from sameface.image import read_image
 from sameface.manifest import CropRule
 from sameface.model import find_weights, open_session
@@ -28,6 +28,7 @@ from sameface.training.augment import resize
 from sameface.training.build import pixels_of
 from sameface.training.checkpoint import LAST
 from sameface.training.config import TrainConfig
+from sameface.training.errors import TrainingDataError
 from sameface.training.foreign import Foreign
 from sameface.training.pictures import RULE_FILE, open_pictures
 from sameface.training.prepare import make_rule

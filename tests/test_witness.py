@@ -19,13 +19,13 @@ from click.testing import Result
 from service_world import enroll, serve
 from test_service_processes import service
 
-from sameface.errors import AccessFileError
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
 from sameface.service import app
 from sameface.service.access import OWNER, Access
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
+from sameface.service.errors import AccessFileError
 from sameface.service.witness import read_head, read_heads, write_head
 
 Run = Callable[..., Result]

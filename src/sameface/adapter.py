@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sameface.arrays import Embeddings, expect_shape, expect_unit_rows
 from sameface.atomic import replace_file
 from sameface.embed import unit_rows
-from sameface.errors import AdapterError
+from sameface.errors import SamefaceError
 from sameface.thresholds import Thresholds
 
 KIND = "sameface adapter 1"
@@ -47,6 +47,15 @@ RIDGE = 0.1  # the pull to 0; on 40,000 pairs ten times of it gave the same VAL,
 STRETCH = 4.0  # how far the bent features see the rows spread
 GAIN = 0.05  # of a bent feature, against the rows' own numbers under the same pull
 BLOCK = 4096  # rows at a time: what they are bent into takes 70 MB
+
+
+class AdapterError(SamefaceError):
+    """An adapter is missing, damaged or made for other pipelines."""
+
+    code = "bad_adapter"
+    message = "adapter {path!r}: {reason}"
+    path: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,13 +17,22 @@ from sameface.batch.engine import Result
 from sameface.batch.finder import Failure, Finder, Found, Outcome
 from sameface.batch.journal import Journal
 from sameface.batch.sources import Picture
-from sameface.errors import ImageError, RayError
+from sameface.errors import BatchError, ImageError
 
 BLOCK = 4096  # pictures of one Ray Data job; what a job has found is kept as it comes
 BATCH = 4  # pictures that a worker is handed at a time: what is done again if it dies
 CHANGED = "its file changed while the run went on: run it again"
 
 Rows: TypeAlias = dict[str, Any]  # columns by name, as Ray Data has them
+
+
+class RayError(BatchError):
+    """Ray is not installed, or there is no cluster at the address."""
+
+    code = "no_ray"
+    message = "cannot use the Ray cluster {address!r}: {reason}"
+    address: str
+    reason: str
 
 
 def embed_on_ray(

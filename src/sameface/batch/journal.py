@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from sameface.batch.finder import Failure, Found, Outcome
-from sameface.errors import JournalError
+from sameface.errors import BatchError
 from sameface.face import Face
 
 APPLICATION_ID = 0x5A3EEA2  # marks the file as ours
@@ -35,6 +35,15 @@ CREATE INDEX pictures_by_content ON pictures (sha256, number) WHERE code = '';
 
 
 BLOBS = "count, width, size, faces, embeddings, crops"  # what `unpack` takes
+
+
+class JournalError(BatchError):
+    """The journal of an unfinished run is another kind of file, in use, or cannot be written."""
+
+    code = "bad_journal"
+    message = "cannot keep what is done in {path!r}: {reason}"
+    path: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,11 +14,19 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from sameface.batch.finder import Failure, Finder, Outcome
-from sameface.errors import ImageError, WorkersError
+from sameface.errors import BatchError, ImageError
 
 AHEAD = 2  # pictures a worker has at a time: it need not wait for the next
 TRIES = 2  # of a picture whose worker dies
 DIED = "the process that searched it was killed twice: out of memory, or a fault of a decoder"
+
+
+class WorkersError(BatchError):
+    """A worker process ended before it could begin."""
+
+    code = "no_workers"
+    message = "one of {workers} worker processes ended before it began: is there memory enough? try fewer --workers"
+    workers: int
 
 
 class Job:

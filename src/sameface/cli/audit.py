@@ -10,11 +10,11 @@ import click
 from sameface.cli.keys import access_file, access_option, opened
 from sameface.cli.options import gallery_option, json_option
 from sameface.cli.output import count, finish, print_json, print_table
-from sameface.errors import AccessFileError
 from sameface.gallery import Gallery
 from sameface.gallery.address import parse_address
 from sameface.gallery.hash_chain import ChainCheck
 from sameface.gallery.receipts import receipt_to_dict
+from sameface.service.errors import AccessFileError
 from sameface.service.witness import read_heads
 
 MOST = 1_000_000

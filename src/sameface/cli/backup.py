@@ -13,12 +13,12 @@ from sameface.cli.keys import access_file, access_option, opened
 from sameface.cli.options import gallery_argument, json_option
 from sameface.cli.output import count, finish, print_json
 from sameface.cli.unlock import key_options
-from sameface.errors import AccessFileError
 from sameface.gallery.backup import backup_gallery
 from sameface.gallery.check import Fault, check_gallery
 from sameface.gallery.keys import Keys
 from sameface.gallery.restore import Change, History, restore_gallery
 from sameface.service.access import INTENT, MOST_ENTRIES, Entry
+from sameface.service.errors import AccessFileError
 
 # What the audit log calls a deletion, and why a receipt says it was.
 REASONS = {"delete_person": "forget", "delete_face": "forget_face", "expire": "expire", "merge": "merge"}

@@ -17,10 +17,10 @@ from sameface.cli.measure import Run, measuring_options
 from sameface.cli.options import Command
 from sameface.cli.output import progress
 from sameface.cluster import MAX_ROWS
-from sameface.errors import ProtocolError
 from sameface.evaluation.clusters import sweep_thresholds
 from sameface.evaluation.clusters_report import estimate_clusters, report_clusters
 from sameface.evaluation.degradations import DEGRADATIONS, DegradationStep, step_cache_key
+from sameface.evaluation.errors import ProtocolError
 from sameface.evaluation.holdout import evaluate_holdout
 from sameface.evaluation.holdout_report import report_holdout
 from sameface.evaluation.identification import evaluate_identification

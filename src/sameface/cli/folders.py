@@ -10,7 +10,7 @@ import click
 
 from sameface.cli.measure import Run
 from sameface.cli.options import Command
-from sameface.errors import ProtocolError
+from sameface.evaluation.errors import ProtocolError
 from sameface.evaluation.people import PeopleSet, gather_people
 from sameface.evaluation.protocols import read_people, read_slices
 

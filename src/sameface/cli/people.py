@@ -18,8 +18,9 @@ from sameface.cli.batch import Tally, batch_options, check_sources, follow, open
 from sameface.cli.options import face_option, gallery_option, json_option, quality_option
 from sameface.cli.output import count, finish, print_json, print_table
 from sameface.cli.unlock import key_options
-from sameface.errors import BadNameError, FaceTakenError, GalleryError, ImageError
+from sameface.errors import GalleryError, ImageError
 from sameface.gallery import Gallery
+from sameface.gallery.errors import BadNameError, FaceTakenError
 from sameface.gallery.expiry import parse_moment, show_expiry
 from sameface.recognizer import Recognizer
 from sameface.template import Template

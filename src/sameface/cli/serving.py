@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from sameface.cli.keys import opened
-from sameface.errors import AccessFileError
 from sameface.gallery import Gallery
 from sameface.gallery.keys import Keys
 from sameface.recognizer import Recognizer
+from sameface.service.errors import AccessFileError
 
 try:
     from sameface.service.app import create_app

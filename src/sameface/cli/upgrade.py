@@ -10,7 +10,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.adapter import Adapter, fit_adapter
+from sameface.adapter import Adapter, AdapterError, fit_adapter
 from sameface.align import align_faces
 from sameface.arrays import Embeddings
 from sameface.cli.backup import backup, check, restore
@@ -28,8 +28,8 @@ from sameface.cli.options import (
 )
 from sameface.cli.output import count, each, finish, print_json, print_table, progress, warn
 from sameface.cli.unlock import key_options
-from sameface.errors import AdapterError, TooFewPairsError
 from sameface.evaluation.cache import EmbeddingCache
+from sameface.evaluation.errors import TooFewPairsError
 from sameface.evaluation.people import gather_people
 from sameface.evaluation.pictures import NO_FACE, EmbeddedPictures, PictureEmbedder
 from sameface.evaluation.pipelines import PipelineComparison, compare_pipelines, sample_people

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.errors import ProtocolError
+from sameface.evaluation.errors import ProtocolError
 
 APPLICATION_ID = 0x5A3EEA1  # marks the file as ours
 TABLE = """

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings
-from sameface.errors import TooFewPairsError
 from sameface.evaluation.allpairs import BINS, SHIFT
 from sameface.evaluation.bootstrap import REPEATS, Estimate
+from sameface.evaluation.errors import TooFewPairsError
 from sameface.evaluation.holdout import HoldoutRate, HoldoutResult, evaluate_holdout
 from sameface.evaluation.roc import Numbers
 from sameface.manifest import ProbabilityCurve

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from sameface.errors import ProtocolError
 from sameface.evaluation.bootstrap import REPEATS
 from sameface.evaluation.compare import Difference, compare_numbers, compare_pairs, compare_people, join_pairs
+from sameface.evaluation.errors import ProtocolError
 from sameface.evaluation.overlay import overlay_charts
 from sameface.evaluation.report import EvaluationReport, ReportTable, percent, read_json, report_record
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sameface.errors import ProtocolError
 from sameface.evaluation.charts import Chart, Line
+from sameface.evaluation.errors import ProtocolError
 from sameface.evaluation.report import EvaluationReport
 
 SHOWN_LINES = 2  # of a chart; where there are more, only the first is drawn for both runs

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings
-from sameface.errors import ProtocolError
+from sameface.evaluation.errors import ProtocolError
 from sameface.evaluation.pictures import EmbeddedPictures
 from sameface.evaluation.protocols import NO_SLICE, LabelledPicture
 

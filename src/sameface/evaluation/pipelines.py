@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, expect_shape, expect_unit_rows
 from sameface.compare import unit_distances
-from sameface.errors import TooFewPairsError
 from sameface.evaluation.allpairs import BINS, BLOCK, SHIFT, bins_of
 from sameface.evaluation.calibration import FEWEST, RATES
+from sameface.evaluation.errors import TooFewPairsError
 from sameface.evaluation.roc import allowed_accepts
 from sameface.thresholds import Thresholds
 

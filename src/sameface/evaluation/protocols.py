@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sameface.errors import ProtocolError
+from sameface.evaluation.errors import ProtocolError
 from sameface.image import find_pictures
 
 SAME = {"1": True, "true": True, "same": True, "0": False, "false": False, "different": False}

@@ -15,9 +15,9 @@ import PIL.Image
 
 from sameface.arrays import Image
 from sameface.atomic import replace_file
-from sameface.errors import ProtocolError
 from sameface.evaluation.bootstrap import Estimate
 from sameface.evaluation.charts import Chart
+from sameface.evaluation.errors import ProtocolError
 
 FORMAT = 1  # of the JSON file
 THUMBNAIL = 128

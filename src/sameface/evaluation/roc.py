@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.errors import TooFewPairsError
+from sameface.evaluation.errors import TooFewPairsError
 
 Numbers = NDArray[np.float64]
 Flags = NDArray[np.bool_]

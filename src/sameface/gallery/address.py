@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import quote, unquote, urlencode
 
-from sameface.errors import GalleryFileError
+from sameface.gallery.errors import GalleryFileError
 
 SCHEMES = ("postgresql://", "postgres://")
 MILVUS = "milvus://"

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias
 
 from sameface.arrays import Embeddings, Image
-from sameface.errors import GalleryFileError
+from sameface.gallery.errors import GalleryFileError
 from sameface.gallery.search import SearchIndex
 
 Row: TypeAlias = tuple[Any, ...]

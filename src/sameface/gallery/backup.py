@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sameface.atomic import replace_file
-from sameface.errors import BackupError
 from sameface.gallery.address import MilvusAddress, parse_address
 from sameface.gallery.check import Fault, check_file, check_tables
 from sameface.gallery.database import Database, connect, make_private_file, translated
+from sameface.gallery.errors import BackupError
 from sameface.gallery.keys import NO_KEYS, Keys
 
 COUNTS = """SELECT (SELECT count(*) FROM people), (SELECT count(*) FROM faces),

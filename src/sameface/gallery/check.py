@@ -14,11 +14,11 @@ import numpy as np
 
 from sameface.arrays import are_unit_rows
 from sameface.atomic import may_others
-from sameface.errors import GalleryFileError, MissingKeyError, SealError
 from sameface.gallery.address import parse_address
 from sameface.gallery.backend import Backend
 from sameface.gallery.damage import DATA_ERRORS, SHAPE_ERRORS
 from sameface.gallery.database import Database, connect, migrate, translated
+from sameface.gallery.errors import GalleryFileError, MissingKeyError, SealError
 from sameface.gallery.index import SUFFIX as INDEX
 from sameface.gallery.keys import NO_KEYS, Keys
 from sameface.gallery.opening import open_backend

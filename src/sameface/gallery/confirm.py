@@ -7,8 +7,8 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 
-from sameface.errors import UpgradeError
 from sameface.gallery.database import Database, delete_files
+from sameface.gallery.errors import UpgradeError
 from sameface.gallery.upgrade import FACES, PLACE, Progress, attached, count_faces, find_upgrade
 from sameface.gallery.vacuum import check_space, clean_up
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sameface.arrays import Embeddings
-from sameface.errors import GalleryFileError
+from sameface.gallery.errors import GalleryFileError
 
 # What values of the right type and the wrong content raise. MemoryError and TypeError are left out: neither
 # memory that runs short nor a fault of ours is damage. `expect_type` refuses a value of another type.

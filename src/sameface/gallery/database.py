@@ -17,9 +17,9 @@ import numpy as np
 
 from sameface.arrays import Embeddings, Image
 from sameface.atomic import make_private
-from sameface.errors import GalleryBusyError, GalleryFileError, SignatureError
 from sameface.gallery.backend import check_not_turned
 from sameface.gallery.damage import stack_rows, undamaged
+from sameface.gallery.errors import GalleryBusyError, GalleryFileError, SignatureError
 from sameface.gallery.faces import decode_crop, encode_crop
 from sameface.gallery.index import SUFFIX as INDEX
 from sameface.gallery.index import Index

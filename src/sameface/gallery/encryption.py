@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from sameface.errors import EncryptionError
 from sameface.gallery.address import parse_address
 from sameface.gallery.database import Database
+from sameface.gallery.errors import EncryptionError
 from sameface.gallery.keys import KeySource
 from sameface.gallery.upgrade import upgraded_path
 from sameface.gallery.vacuum import check_space, clean_up

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
-from sameface.errors import BadExpiryError, MassExpiryError
 from sameface.gallery.backend import Backend, Statements
+from sameface.gallery.errors import BadExpiryError, MassExpiryError
 
 NEVER = "never"
 MOST_DAYS = 36_525  # a hundred years

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sameface.errors import GalleryBusyError
+from sameface.gallery.errors import GalleryBusyError
 from sameface.gallery.expiry import show_expiry
 from sameface.gallery.faces import encode_crop
 from sameface.gallery.gallery import Gallery

@@ -11,10 +11,10 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, Image, expect_shape, expect_unit_rows
-from sameface.errors import FaceTakenError
 from sameface.face import overlaps
 from sameface.gallery.backend import Row, Statements
 from sameface.gallery.damage import expect_type
+from sameface.gallery.errors import FaceTakenError
 from sameface.image import DECODER_ERRORS, is_shortage
 from sameface.template import Template
 

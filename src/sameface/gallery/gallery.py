@@ -12,9 +12,15 @@ from types import TracebackType
 from typing import Self
 
 from sameface.arrays import Embeddings, Image, expect_unit_rows
-from sameface.errors import GalleryBusyError, SignatureError, UnknownFaceError, UnknownPersonError, UpgradeError
 from sameface.gallery.backend import Backend, Row, Statements
 from sameface.gallery.damage import undamaged
+from sameface.gallery.errors import (
+    GalleryBusyError,
+    SignatureError,
+    UnknownFaceError,
+    UnknownPersonError,
+    UpgradeError,
+)
 from sameface.gallery.expiry import check_expiry, needs_note, note_clock, to_seconds
 from sameface.gallery.faces import BOX, OWNERS, add_face, check_width, find_owner, read_template
 from sameface.gallery.hash_chain import ChainCheck

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self
 
-from sameface.errors import KeyFileError
+from sameface.gallery.errors import KeyFileError
 
 SIZE = 32  # bytes
 LONGEST = 1024  # bytes of a file or an output that hold one

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from sameface.errors import BadNameError, BadNoteError
+from sameface.gallery.errors import BadNameError, BadNoteError
 
 LONGEST_NAME = 200
 LONGEST_NOTE = 500

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from sameface.errors import EncryptionError, GalleryFileError
 from sameface.gallery.address import Address, MilvusAddress, parse_address
 from sameface.gallery.backend import Backend
 from sameface.gallery.database import Database
+from sameface.gallery.errors import EncryptionError, GalleryFileError
 from sameface.gallery.keys import NO_KEYS, Keys
 
 

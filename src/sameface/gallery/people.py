@@ -9,9 +9,15 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from sameface.arrays import Image
-from sameface.errors import BadNameError, LastFaceError, PersonExistsError, UnknownFaceError, UnknownPersonError
 from sameface.gallery.backend import Backend, Row, Statements
 from sameface.gallery.damage import expect_type, undamaged
+from sameface.gallery.errors import (
+    BadNameError,
+    LastFaceError,
+    PersonExistsError,
+    UnknownFaceError,
+    UnknownPersonError,
+)
 from sameface.gallery.faces import BOX, next_number
 from sameface.gallery.names import clean_name
 from sameface.gallery.receipts import Deletion, Merge

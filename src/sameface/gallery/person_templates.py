@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, are_unit_rows, expect_shape
 from sameface.compare import exact_distances, unit_distances
-from sameface.errors import SignatureError
 from sameface.gallery.backend import Backend, Statements
 from sameface.gallery.damage import expect_type, undamaged
+from sameface.gallery.errors import SignatureError
 from sameface.gallery.search import FARTHEST, PROBES, Candidates, Limits, SearchOptions, among, rounding
 from sameface.gallery.thresholds import parse_thresholds, read_thresholds
 from sameface.gallery.vote import nearest_faces

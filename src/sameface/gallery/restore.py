@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sameface.errors import BackupError, GalleryBusyError, LastFaceError
 from sameface.gallery import hash_chain
 from sameface.gallery.backend import Statements
 from sameface.gallery.backup import check_local
@@ -26,6 +25,7 @@ from sameface.gallery.database import (
     restoring_path,
     translated,
 )
+from sameface.gallery.errors import BackupError, GalleryBusyError, LastFaceError
 from sameface.gallery.gallery import Gallery
 from sameface.gallery.hash_chain import Ends, Link
 from sameface.gallery.people import delete_face, delete_person, merge_people

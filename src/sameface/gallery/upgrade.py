@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, expect_shape, expect_unit_rows
-from sameface.errors import GalleryBusyError, UpgradeError
 from sameface.gallery.address import MilvusAddress, parse_address
 from sameface.gallery.database import Database, delete_files
+from sameface.gallery.errors import GalleryBusyError, UpgradeError
 from sameface.gallery.keys import NO_KEYS, Keys, KeySource
 from sameface.gallery.vault import Vault
 from sameface.thresholds import Thresholds

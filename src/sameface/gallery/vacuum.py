@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from sameface.errors import GalleryFileError, SamefaceError
+from sameface.errors import SamefaceError
+from sameface.gallery.errors import GalleryFileError
 
 COPIES = 3  # of a file that its log may hold: a transaction over all rows, VACUUM, and what values grow by
 LEAST = 1 << 20  # bytes

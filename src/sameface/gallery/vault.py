@@ -6,8 +6,8 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from sameface.errors import EncryptionError, GalleryFileError, MissingKeyError, SealError, WrongKeyError
 from sameface.gallery.backend import Row, Statements
+from sameface.gallery.errors import EncryptionError, GalleryFileError, MissingKeyError, SealError, WrongKeyError
 from sameface.gallery.keys import Key, KeySource
 
 if TYPE_CHECKING:

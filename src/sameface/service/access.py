@@ -17,11 +17,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, get_args
 
-from sameface.errors import AccessFileError, GalleryFileError, RequestError
 from sameface.gallery import hash_chain
 from sameface.gallery.database import connect, make_private_file, transaction
+from sameface.gallery.errors import GalleryFileError
 from sameface.gallery.hash_chain import ChainCheck, Ends, Link
 from sameface.gallery.names import clean_name
+from sameface.service.errors import AccessFileError, RequestError
 
 APPLICATION_ID = 0x5A3E4EE5  # marks the file as ours
 # Each entry takes the file from the version before it to its own: the first makes version 1. Entries are

@@ -16,13 +16,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from sameface import __version__
-from sameface.errors import AccessFileError, MassExpiryError, UnknownPersonError
 from sameface.gallery import Gallery
+from sameface.gallery.errors import MassExpiryError, UnknownPersonError
 from sameface.recognizer import Recognizer
 from sameface.service import answers, challenging, jobs, looking, pages, people, status
 from sameface.service.access import OWNER, Access
 from sameface.service.config import ServiceConfig
 from sameface.service.edge import Edge
+from sameface.service.errors import AccessFileError
 from sameface.service.faults import HANDLERS
 from sameface.service.guard import Rates
 from sameface.service.state import State

@@ -14,7 +14,7 @@ from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from sameface.errors import BodyTooLargeError, RequestError
+from sameface.service.errors import BodyTooLargeError, RequestError
 from sameface.service.state import State
 from sameface.service.uploads import Upload
 

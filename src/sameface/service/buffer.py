@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client import Gauge
 
-from sameface.errors import BusyError
+from sameface.service.errors import BusyError
 
 
 class Held:

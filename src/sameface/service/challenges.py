@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from sameface.arrays import Embeddings
 from sameface.challenge import Frame, Judge, Pose, Verdict, draw_poses
-from sameface.errors import BusyError, NotFoundError
 from sameface.service.access import Key
+from sameface.service.errors import BusyError, NotFoundError
 
 MOST = 1000  # challenges in memory; each holds the rows of two frames
 KEPT_SECONDS = 180.0  # from the beginning, passed or not

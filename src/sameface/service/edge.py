@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sameface.errors import BusyError, ForbiddenError
 from sameface.service.buffer import Held
+from sameface.service.errors import BusyError, ForbiddenError
 from sameface.service.faults import answer_fault
 from sameface.service.state import State
 

@@ -7,21 +7,16 @@ import time
 from datetime import datetime
 from functools import partial
 
-from sameface.errors import (
-    FaceTakenError,
-    NothingEnrolledError,
-    PersonExistsError,
-    RequestError,
-    SamefaceError,
-    UnknownPersonError,
-)
+from sameface.errors import SamefaceError
 from sameface.gallery import Gallery
+from sameface.gallery.errors import FaceTakenError, PersonExistsError, UnknownPersonError
 from sameface.gallery.expiry import parse_moment
 from sameface.gallery.names import clean_name, clean_note
 from sameface.image import hash_image
 from sameface.recognizer import Choice
 from sameface.service.access import Key
 from sameface.service.answers import EnrollAnswer
+from sameface.service.errors import NothingEnrolledError, RequestError
 from sameface.service.faults import skipped_picture
 from sameface.service.guard import check_expiry_role
 from sameface.service.state import State

@@ -13,53 +13,57 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
+from sameface.adapter import AdapterError
 from sameface.errors import (
-    AccessFileError,
-    AdapterError,
+    BatchError,
+    ClientError,
+    EvaluationError,
+    FaceError,
+    ImageError,
+    ImageTooLargeError,
+    SamefaceError,
+    ThresholdError,
+    TrainingError,
+    VideoError,
+    WeightsError,
+)
+from sameface.face import Face
+from sameface.gallery.errors import (
     BackupError,
     BadExpiryError,
     BadNameError,
     BadNoteError,
-    BatchError,
-    BodyTooLargeError,
-    BusyError,
-    ClientError,
     EncryptionError,
-    EvaluationError,
-    FaceError,
     FaceTakenError,
-    ForbiddenError,
     GalleryBusyError,
     GalleryFileError,
     GalleryUnreachableError,
-    ImageError,
-    ImageTooLargeError,
     KeyFileError,
     LastFaceError,
     MassExpiryError,
     MissingKeyError,
-    NotFoundError,
-    NothingEnrolledError,
     PersonExistsError,
-    RateLimitedError,
-    RequestError,
-    SamefaceError,
     SealError,
     SignatureError,
-    ThresholdError,
-    TrainingError,
-    UnauthorizedError,
     UnknownFaceError,
     UnknownPersonError,
     UpgradeError,
-    VideoError,
-    WeightsError,
     WrongKeyError,
 )
-from sameface.face import Face
 from sameface.quality import Quality
 from sameface.service.answers import ErrorBody, SkippedPicture
 from sameface.service.bodies import list_problems
+from sameface.service.errors import (
+    AccessFileError,
+    BodyTooLargeError,
+    BusyError,
+    ForbiddenError,
+    NotFoundError,
+    NothingEnrolledError,
+    RateLimitedError,
+    RequestError,
+    UnauthorizedError,
+)
 from sameface.service.telling import face_answer
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from sameface.errors import ForbiddenError, RateLimitedError, UnauthorizedError
 from sameface.service.access import DAY, OWNER, Key, RequestId, Role
+from sameface.service.errors import ForbiddenError, RateLimitedError, UnauthorizedError
 from sameface.service.start_token import has_cookie, is_token
 from sameface.service.state import State
 

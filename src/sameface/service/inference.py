@@ -12,12 +12,12 @@ import numpy as np
 
 from sameface.arrays import Crops, Embeddings
 from sameface.embed import BATCH
-from sameface.errors import BusyError
 from sameface.face import Face
 from sameface.image import read_image
 from sameface.recognizer import Choice, Recognizer
 from sameface.service.batching import Batcher
 from sameface.service.config import ServiceConfig
+from sameface.service.errors import BusyError
 from sameface.service.metrics import Metrics
 from sameface.service.uploads import Upload
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sameface.errors import BusyError, NotFoundError, SamefaceError
+from sameface.errors import SamefaceError
 from sameface.service.access import Key
 from sameface.service.answers import AlbumAnswer
 from sameface.service.config import ServiceConfig
+from sameface.service.errors import BusyError, NotFoundError
 from sameface.service.metrics import Metrics
 
 logger = logging.getLogger(__name__)

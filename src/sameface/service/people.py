@@ -14,14 +14,16 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from sameface.arrays import Image
-from sameface.errors import NotFoundError, SamefaceError, UnknownFaceError, UnknownPersonError
+from sameface.errors import SamefaceError
 from sameface.gallery import Gallery, Person, Receipt, export
+from sameface.gallery.errors import UnknownFaceError, UnknownPersonError
 from sameface.gallery.expiry import parse_expiry
 from sameface.gallery.names import clean_note
 from sameface.gallery.records import Reason
 from sameface.service.answers import EnrollAnswer, FacesAnswer, PeopleAnswer, PersonAnswer, ReceiptAnswer
 from sameface.service.bodies import body_of, describe_body
 from sameface.service.enrolment import enroll_pictures
+from sameface.service.errors import NotFoundError
 from sameface.service.guard import Admin, Enroller, Reader, RequestIdOf, check_expiry_role
 from sameface.service.routing import BODY_REFUSALS, StateOf, answer_with_etag, cut_page, refusals
 from sameface.service.state import Outcome, State

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from sameface.album import thumbnail
 from sameface.arrays import Embeddings
 from sameface.cluster import cluster_embeddings, same_picture_pairs
-from sameface.errors import BodyTooLargeError, SamefaceError
+from sameface.errors import SamefaceError
 from sameface.service.answers import AlbumAnswer, AlbumFaceAnswer, SkippedPicture
+from sameface.service.errors import BodyTooLargeError
 from sameface.service.faults import skipped_picture
 from sameface.service.inference import Seen
 from sameface.service.joblist import Job

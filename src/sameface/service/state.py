@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
 
-from sameface.errors import AccessFileError, NotFoundError, SamefaceError, UnknownPersonError
+from sameface.errors import SamefaceError
 from sameface.gallery import Gallery
+from sameface.gallery.errors import UnknownPersonError
 from sameface.recognizer import Recognizer
 from sameface.service.access import Access, Act, Entry, Intent, Key, RequestId, Whom, tell_person
 from sameface.service.buffer import Buffer
 from sameface.service.challenges import Challenges
 from sameface.service.config import ServiceConfig
+from sameface.service.errors import AccessFileError, NotFoundError
 from sameface.service.inference import Inference
 from sameface.service.joblist import Jobs
 from sameface.service.metrics import Metrics

@@ -16,8 +16,8 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from sameface.errors import AccessFileError
 from sameface.service.access import Access
+from sameface.service.errors import AccessFileError
 
 SECONDS = 10.0  # for a URL to answer
 

@@ -10,12 +10,13 @@ import numpy as np
 from torch import nn
 
 from sameface.align import place_points
-from sameface.errors import ImageError, TrainingDataError
+from sameface.errors import ImageError
 from sameface.face import Face
 from sameface.manifest import CropRule, read_manifest
 from sameface.model import find_weights
 from sameface.training.augment import WHOLE, View
 from sameface.training.config import TrainConfig
+from sameface.training.errors import TrainingDataError
 from sameface.training.networks import Network
 from sameface.training.pictures import PictureSet
 from sameface.training.resnet29 import SHIPPED, is_shortened, load_resnet29

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from sameface.atomic import replace_file
-from sameface.errors import CheckpointError
 from sameface.training.config import TrainConfig
+from sameface.training.errors import CheckpointError
 from sameface.training.pictures import PictureSet
 
 LAST, PREVIOUS, BEST, CONFIG = "last.pt", "previous.pt", "best.pt", "config.json"

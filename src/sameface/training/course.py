@@ -13,11 +13,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from sameface.errors import CheckpointError
 from sameface.model import find_weights
 from sameface.training.build import Pixels, begun_from, pixels_of
 from sameface.training.checkpoint import content_hash, load_checkpoint, save_checkpoint
 from sameface.training.config import TrainConfig
+from sameface.training.errors import CheckpointError
 from sameface.training.parallel import Peers, pick_device
 from sameface.training.pictures import PictureSet
 from sameface.training.teacher import Space, Told, teach

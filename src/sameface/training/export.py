@@ -17,7 +17,7 @@ from torch import nn
 from sameface.arrays import Crops, Embeddings
 from sameface.atomic import replace_file
 from sameface.embed import unit_rows
-from sameface.errors import ExportError, ImageError
+from sameface.errors import ImageError
 from sameface.evaluation.roc import Numbers, Roc, allowed_accepts, operate_at_far
 from sameface.manifest import CropRule, Manifest
 from sameface.model import Model, open_session
@@ -25,6 +25,7 @@ from sameface.training.augment import WHOLE, View, resize
 from sameface.training.build import Pixels, begun_from, build_network, pixels_of
 from sameface.training.checkpoint import load_checkpoint
 from sameface.training.config import TrainConfig
+from sameface.training.errors import ExportError
 from sameface.training.graph import store_float16, to_bytes, write_network
 from sameface.training.loader import to_planes
 from sameface.training.pictures import PictureSet

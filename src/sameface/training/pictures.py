@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Image
-from sameface.errors import ImageError, TrainingDataError
+from sameface.errors import ImageError
 from sameface.image import SUFFIXES, BufferedPicture, ImageSource, buffer_image, find_pictures, read_image
 from sameface.manifest import CropRule
+from sameface.training.errors import TrainingDataError
 
 RULE_FILE = "crops.toml"  # what `sameface prepare` leaves beside the crops: the rule they were cut by
 

@@ -14,12 +14,13 @@ from sameface.align import align_faces
 from sameface.arrays import Image
 from sameface.atomic import replace_file
 from sameface.detect import Detector
-from sameface.errors import FaceError, ImageError, NoFaceError, TrainingDataError
+from sameface.errors import FaceError, ImageError, NoFaceError
 from sameface.evaluation.pictures import FacePolicy, choose_face
 from sameface.image import hash_image, read_image
 from sameface.manifest import CropRule
 from sameface.model import rule_of_weights
 from sameface.training.augment import resize
+from sameface.training.errors import TrainingDataError
 from sameface.training.pictures import RULE_FILE, Place, open_pictures
 from sameface.training.toml import to_toml
 

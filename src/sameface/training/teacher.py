@@ -14,13 +14,14 @@ from torch import Tensor
 from sameface.align import align_faces
 from sameface.arrays import Embeddings, Image
 from sameface.embed import Embedder, unit_rows
-from sameface.errors import ImageError, TrainingDataError
+from sameface.errors import ImageError
 from sameface.face import Face
 from sameface.manifest import CropRule
 from sameface.model import Model
 from sameface.training.augment import resize
 from sameface.training.build import Pixels, face_of
 from sameface.training.config import TrainConfig
+from sameface.training.errors import TrainingDataError
 from sameface.training.loader import to_planes
 from sameface.training.pictures import PictureSet
 from sameface.training.resnet29 import ResNet29

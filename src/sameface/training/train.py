@@ -13,12 +13,12 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from sameface.errors import CollapseError, DivergedError, TrainingDataError
 from sameface.training.augment import OFF, USUAL, WHOLE, weaken
 from sameface.training.build import begun_from, check_crops
 from sameface.training.checkpoint import BEST, LAST, open_run
 from sameface.training.config import TrainConfig
 from sameface.training.course import Course, make_course
+from sameface.training.errors import CollapseError, DivergedError, TrainingDataError
 from sameface.training.events import EventFile
 from sameface.training.gradients import backpropagate
 from sameface.training.loader import Feed, load_batches, to_planes

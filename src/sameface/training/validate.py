@@ -11,10 +11,11 @@ from torch import nn
 from sameface.arrays import Embeddings
 from sameface.compare import squared_distances
 from sameface.embed import unit_rows
-from sameface.errors import ImageError, TrainingDataError
+from sameface.errors import ImageError
 from sameface.evaluation.roc import Numbers, Roc, allowed_accepts, make_roc, operate_at_far
 from sameface.training.augment import resize
 from sameface.training.build import Pixels
+from sameface.training.errors import TrainingDataError
 from sameface.training.loader import to_planes
 from sameface.training.pictures import PictureSet
 

@@ -15,15 +15,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from sameface.arrays import Embeddings, Image
-from sameface.errors import (
+from sameface.gallery.address import MilvusAddress
+from sameface.gallery.backend import Backend, Row, Statements
+from sameface.gallery.errors import (
     EncryptionError,
     GalleryBusyError,
     GalleryFileError,
     GalleryUnreachableError,
     MissingKeyError,
 )
-from sameface.gallery.address import MilvusAddress
-from sameface.gallery.backend import Backend, Row, Statements
 from sameface.gallery.milvus.nearest import Distributed
 from sameface.gallery.milvus.outbox import POSTGRES, SQLITE, make_outbox, read_state
 from sameface.gallery.milvus.vectors import Vectors

@@ -5,8 +5,8 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from sameface.errors import SignatureError
 from sameface.gallery.backend import Backend
+from sameface.gallery.errors import SignatureError
 from sameface.gallery.thresholds import decode_thresholds
 from sameface.thresholds import Thresholds
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from sameface.arrays import Embeddings
-from sameface.errors import GalleryFileError, GalleryUnreachableError
 from sameface.gallery.address import MilvusAddress
+from sameface.gallery.errors import GalleryFileError, GalleryUnreachableError
 
 WAIT_SECONDS = 10.0  # for a server that is away
 ANSWER_SECONDS = 30.0  # for an answer to anything

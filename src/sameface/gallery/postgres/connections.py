@@ -12,8 +12,9 @@ from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
-from sameface.errors import GalleryBusyError, GalleryFileError, GalleryUnreachableError, SamefaceError
+from sameface.errors import SamefaceError
 from sameface.gallery.address import Address
+from sameface.gallery.errors import GalleryBusyError, GalleryFileError, GalleryUnreachableError
 from sameface.gallery.postgres.schema import Connection, use_schema
 
 WAIT_SECONDS = 30.0  # for another program's write to end

@@ -12,9 +12,9 @@ from typing import Any, Self
 import psycopg
 
 from sameface.arrays import Embeddings, Image
-from sameface.errors import GalleryBusyError
 from sameface.gallery.address import Address
 from sameface.gallery.backend import Answer, Row, Statements
+from sameface.gallery.errors import GalleryBusyError
 from sameface.gallery.faces import decode_crop, encode_crop
 from sameface.gallery.postgres import connections, rows
 from sameface.gallery.postgres.connections import Connections, connect, translated

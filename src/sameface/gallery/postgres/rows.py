@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings
-from sameface.errors import SignatureError
+from sameface.gallery.errors import SignatureError
 from sameface.gallery.postgres.schema import Connection
 from sameface.gallery.search import Rows, leave_out_unusable
 from sameface.gallery.thresholds import decode_thresholds

@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 import psycopg
 from psycopg import sql
 
-from sameface.errors import GalleryFileError
 from sameface.gallery.address import Address
 from sameface.gallery.backend import check_not_turned
+from sameface.gallery.errors import GalleryFileError
 from sameface.gallery.hash_chain import TABLE as CHAIN
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
