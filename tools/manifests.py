@@ -72,7 +72,7 @@ def write_weights(name: str, data: bytes, source: dict[str, str]) -> None:
 
     The tables of thresholds and chances of an embedder come from `<name>-thresholds.toml`, which
     `calibrate.py` writes, and what it reaches from `<name>-accuracy.toml`, the figures that
-    `benchmarks/family.py` printed.
+    `benchmarks/family.py` or `benchmarks/identification.py` printed.
     """
     manifest = {"name": name, "sha256": hashlib.sha256(data).hexdigest(), **FACTS[name], "source": source}
     thresholds, accuracy = (HERE / f"{name}-{table}.toml" for table in ("thresholds", "accuracy"))

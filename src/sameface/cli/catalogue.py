@@ -22,7 +22,7 @@ from sameface.errors import WeightsError
 CHUNK = 1 << 16
 PATIENCE = 30  # seconds without a byte
 SECURE = ("https",)
-MANIFEST = ("licence", "training_data", "dimension", "input", "crop", "thresholds", "accuracy")
+MANIFEST = ("licence", "training_data", "dimension", "input", "crop", "thresholds", "probability", "accuracy")
 
 
 @dataclass(frozen=True, slots=True)
