@@ -17,7 +17,7 @@ import toy
 import uvicorn
 from fastapi import FastAPI
 
-from sameface.service.server import Place, listen
+from sameface.service.server import ListenAddress, listen
 
 Colour = tuple[int, int, int]
 NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # to read them takes 17 ms a client, for plain HTTP
@@ -43,7 +43,7 @@ def files(pictures: Sequence[bytes], field: str = "pictures") -> list[tuple[str,
 @contextmanager
 def serve(app: FastAPI, **choices: Any) -> Iterator[httpx.Client]:
     """Run the application, and give a client for it."""
-    with listen(Place("127.0.0.1", 0)) as listening:
+    with listen(ListenAddress("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, ws="none"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

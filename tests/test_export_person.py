@@ -24,13 +24,13 @@ from sameface.gallery import Gallery
 from sameface.gallery.errors import UnknownPersonError
 from sameface.gallery.export import export_person
 from sameface.recognizer import Recognizer
-from sameface.service.access import Access, Key
+from sameface.service.access import Access, ApiKey
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
 
 Run = Callable[..., Result]
 CROP = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
-KEY = Key("alice's laptop", "admin")
+KEY = ApiKey("alice's laptop", "admin")
 
 
 def unpack(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:

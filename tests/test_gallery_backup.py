@@ -31,7 +31,7 @@ from sameface.gallery.keys import Key, KeyFile, Keys, write_key
 from sameface.gallery.restore import SPARE, Change, History, restore_gallery
 from sameface.gallery.upgrade import Upgrade
 from sameface.recognizer import Recognizer
-from sameface.service.access import OWNER, Access, Act
+from sameface.service.access import OWNER, Access, AuditAction
 from sameface.template import Template
 
 Run = Callable[..., Result]
@@ -532,8 +532,8 @@ def test_what_the_audit_log_says_of_deletions(tmp_path: Path) -> None:
     ):
         access.record(OWNER, action, [("here", person)], detail)
     access.record(OWNER, "delete_person", [("there", 9)], {})
-    access.begin(Act(OWNER, "delete_person", ("here", 10)))
-    access.begin(Act(OWNER, "merge", ("here", 11), {"into": 1}))
+    access.begin(AuditAction(OWNER, "delete_person", ("here", 10)))
+    access.begin(AuditAction(OWNER, "merge", ("here", 11), {"into": 1}))
     access.close()
     history = read_history("people.db", place, "here")
     assert history is not None

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from sameface.gallery import hash_chain
-from sameface.service.access import APPLICATION_ID, MIGRATIONS, Access, Key
+from sameface.service.access import APPLICATION_ID, MIGRATIONS, Access, ApiKey
 from sameface.service.errors import AccessFileError
 
-KEY = Key("reception", "enroll")
+KEY = ApiKey("reception", "enroll")
 
 
 @pytest.fixture

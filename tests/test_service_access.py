@@ -17,12 +17,11 @@ from service_world import base64_of, enroll, error_of, files, png, serve
 from sameface.gallery import Gallery
 from sameface.gallery.errors import BadNameError
 from sameface.recognizer import Recognizer
-from sameface.service.access import APPLICATION_ID, MIGRATIONS, ROLES, Access, Key, hash_token
+from sameface.service.access import APPLICATION_ID, MIGRATIONS, ROLES, Access, ApiKey, hash_token
 from sameface.service.app import create_app
+from sameface.service.auth import BUCKETS, RateLimiter, make_token
 from sameface.service.config import ServiceConfig
 from sameface.service.errors import AccessFileError, RateLimitedError
-from sameface.service.guard import BUCKETS, Rates
-from sameface.service.start_token import make_token
 
 
 @pytest.fixture
@@ -88,7 +87,7 @@ def test_a_gallery_is_not_taken_for_keys(tmp_path: Path, toy_recognizer: Recogni
 
 
 def test_the_log_forgets_after_days(access: Access) -> None:
-    key = Key("reception", "read")
+    key = ApiKey("reception", "read")
     access.record(key, "identify", [("a", 1), ("b", 2)], {"faces": 2})
     access._run("UPDATE audit SET time = time - 86400 * 3 WHERE person = 1")
     access.forget_entries(2)
@@ -123,12 +122,12 @@ def test_a_file_of_a_later_version_is_refused(access: Access) -> None:
 @pytest.mark.parametrize("have", ROLES)
 @pytest.mark.parametrize("wanted", ROLES)
 def test_a_role_may_what_those_before_it_may(have: str, wanted: str) -> None:
-    assert Key("k", have).may(wanted) == (ROLES.index(have) >= ROLES.index(wanted))  # type: ignore[arg-type]
+    assert ApiKey("k", have).may(wanted) == (ROLES.index(have) >= ROLES.index(wanted))  # type: ignore[arg-type]
 
 
 def test_a_bucket_empties_and_fills_again() -> None:
     now = [0.0]
-    rates = Rates(60, clock=lambda: now[0])
+    rates = RateLimiter(60, clock=lambda: now[0])
     for _ in range(60):
         rates.take("ann")
     with pytest.raises(RateLimitedError) as caught:
@@ -143,7 +142,7 @@ def test_a_bucket_empties_and_fills_again() -> None:
 
 
 def test_only_so_many_buckets_are_remembered() -> None:
-    rates = Rates(1)
+    rates = RateLimiter(1)
     for number in range(BUCKETS + 10):
         rates.take(str(number))
     assert len(rates._buckets) == BUCKETS

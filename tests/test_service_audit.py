@@ -27,7 +27,7 @@ from sameface.gallery.receipts import receipt_to_dict
 from sameface.recognizer import Recognizer
 from sameface.service import access as access_module
 from sameface.service import app
-from sameface.service.access import OWNER, ROLES, Access, Act, Key, RequestId
+from sameface.service.access import OWNER, ROLES, Access, ApiKey, AuditAction, IdempotentRequest
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
 from sameface.service.errors import AccessFileError, RequestError
@@ -210,12 +210,12 @@ def test_an_act_stands_when_only_its_outcome_cannot_be_written(
 KILLED = """
 import os, signal, sys
 from sameface.gallery import Gallery
-from sameface.service.access import OWNER, Access, Act, RequestId
+from sameface.service.access import OWNER, Access, AuditAction, IdempotentRequest
 path, person = sys.argv[1], int(sys.argv[2])
 access = Access.open(path + ".access")
 gallery = Gallery.open(path)
-request = RequestId("once", f"DELETE /v1/people/{person}")
-access.begin(Act(OWNER, "delete_person", (gallery.origin, person)), request)
+request = IdempotentRequest("once", f"DELETE /v1/people/{person}")
+access.begin(AuditAction(OWNER, "delete_person", (gallery.origin, person)), request)
 gallery.forget(person)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -280,13 +280,15 @@ def test_a_merge_that_is_repeated_is_answered_again(client: httpx.Client, galler
 
 def test_only_so_many_keys_of_requests_are_kept_and_for_a_day(access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access_module, "MOST_REQUESTS", 3)
-    act = Act(OWNER, "delete_person", ("a", 1))
-    repeated = [access.begin(act, RequestId(key, "DELETE")).repeated for key in "aabcda"]
+    act = AuditAction(OWNER, "delete_person", ("a", 1))
+    repeated = [access.begin(act, IdempotentRequest(key, "DELETE")).repeated for key in "aabcda"]
     assert repeated == [False, True, False, False, False, False]
     with pytest.raises(RequestError, match="was sent with another request"):
-        access.begin(Act(Key("other", "admin"), "delete_person", ("a", 1)), RequestId("a", "DELETE"))
+        access.begin(
+            AuditAction(ApiKey("other", "admin"), "delete_person", ("a", 1)), IdempotentRequest("a", "DELETE")
+        )
     access._run("UPDATE requests SET time = time - 86401 WHERE id = 'd'")
-    assert not access.begin(act, RequestId("d", "DELETE")).repeated
+    assert not access.begin(act, IdempotentRequest("d", "DELETE")).repeated
     access._run("UPDATE requests SET time = time - 86401")
     access.forget_entries(90)
     assert access._run("SELECT count(*) FROM requests") == [(0,)]
@@ -524,7 +526,7 @@ def test_a_log_that_loses_old_entries_while_it_is_verified_still_holds(access: A
 def test_old_entries_go_in_slices(access: Access) -> None:
     fill(access, 500)
     access._run("UPDATE audit SET time = time - 5 * 86400")
-    access.begin(Act(OWNER, "enroll"))
+    access.begin(AuditAction(OWNER, "enroll"))
     access._run("UPDATE audit SET time = time - 5 * 86400 WHERE id = 501")
     assert [access.forget_entries(4) for _ in range(3)] == [True, True, False]
     assert access.entries(9) == []

@@ -26,7 +26,7 @@ from sameface.recognizer import Recognizer
 from sameface.service.access import ROLES, Access
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
-from sameface.service.faults import REFUSED, status_of
+from sameface.service.error_responses import REFUSED, status_of
 from sameface.service.metrics import Metrics
 
 ROOT = Path(__file__).parent.parent

@@ -19,18 +19,17 @@ import toy
 from service_world import base64_of, error_of, files, png, serve
 
 from sameface.recognizer import Recognizer
-from sameface.service.access import Key
+from sameface.service.access import ApiKey
 from sameface.service.answers import AlbumAnswer
 from sameface.service.app import create_app
-from sameface.service.batching import Batcher
-from sameface.service.buffer import Buffer
 from sameface.service.config import ServiceConfig
 from sameface.service.errors import BusyError, NotFoundError
-from sameface.service.inference import Inference
-from sameface.service.joblist import Job, Jobs
+from sameface.service.inference import Batcher, Inference
+from sameface.service.jobs import AlbumJob, JobQueue
 from sameface.service.logs import JsonLines
+from sameface.service.memory import ByteBudget
 from sameface.service.metrics import Metrics
-from sameface.service.uploads import Upload
+from sameface.service.schemas import Upload
 
 
 class Gate:
@@ -255,7 +254,7 @@ def test_a_json_body_counts_as_it_came_and_as_it_is_parsed(
 
 
 def test_a_buffer_counts_what_is_held() -> None:
-    buffer = Buffer(10, Metrics().buffered)
+    buffer = ByteBudget(10, Metrics().buffered)
     with buffer.held() as one, buffer.held() as two:
         one.take(6)
         with pytest.raises(BusyError):
@@ -316,7 +315,7 @@ def test_an_album_too_many_is_refused_before_it_is_read(slow: Recognizer, square
         assert client.post("/v1/cluster", files=files([png(toy.RED)])).status_code == 202
 
 
-READER = Key("reader", "read")
+READER = ApiKey("reader", "read")
 ALBUM = AlbumAnswer(threshold=0.1, far=0.01, faces=[], groups=[], skipped=[])
 
 
@@ -325,28 +324,28 @@ def run_jobs(config: ServiceConfig, work: Any) -> None:
 
     async def main() -> None:
         clock = [0.0]
-        jobs = Jobs(config, Metrics(), clock=lambda: clock[0])
+        jobs = JobQueue(config, Metrics(), clock=lambda: clock[0])
         await work(jobs, clock)
         await jobs.close()
 
     asyncio.run(main())
 
 
-async def finish(_job: Job) -> AlbumAnswer:
+async def finish(_job: AlbumJob) -> AlbumAnswer:
     return ALBUM
 
 
-async def never(_job: Job) -> AlbumAnswer:
+async def never(_job: AlbumJob) -> AlbumAnswer:
     await asyncio.sleep(1000)
     return ALBUM
 
 
-def fail(_job: Job) -> Coroutine[Any, Any, AlbumAnswer]:
+def fail(_job: AlbumJob) -> Coroutine[Any, Any, AlbumAnswer]:
     raise ValueError("a bug")
 
 
 def test_only_so_many_jobs_are_under_way() -> None:
-    async def work(jobs: Jobs, _clock: list[float]) -> None:
+    async def work(jobs: JobQueue, _clock: list[float]) -> None:
         begun = [jobs.start(READER, 1, never) for _ in range(2)]
         await asyncio.sleep(0)
         assert [job.state for job in begun] == ["running", "queued"]
@@ -361,7 +360,7 @@ def test_only_so_many_jobs_are_under_way() -> None:
 
 
 def test_jobs_are_forgotten_after_a_time_and_beyond_a_number() -> None:
-    async def work(jobs: Jobs, clock: list[float]) -> None:
+    async def work(jobs: JobQueue, clock: list[float]) -> None:
         done = []
         for _ in range(4):
             clock[0] += 1
@@ -379,16 +378,16 @@ def test_jobs_are_forgotten_after_a_time_and_beyond_a_number() -> None:
 
 
 def test_a_job_of_another_key_is_not_found() -> None:
-    async def work(jobs: Jobs, _clock: list[float]) -> None:
+    async def work(jobs: JobQueue, _clock: list[float]) -> None:
         job = jobs.start(READER, 1, finish)
         with pytest.raises(NotFoundError):
-            jobs.find(Key("other", "admin"), job.id)
+            jobs.find(ApiKey("other", "admin"), job.id)
 
     run_jobs(ServiceConfig(), work)
 
 
 def test_a_bug_in_a_job_fails_the_job_alone(caplog: pytest.LogCaptureFixture) -> None:
-    async def work(jobs: Jobs, _clock: list[float]) -> None:
+    async def work(jobs: JobQueue, _clock: list[float]) -> None:
         bad, good = jobs.start(READER, 1, fail), jobs.start(READER, 1, finish)
         await asyncio.sleep(0.01)
         assert [bad.state, good.state] == ["failed", "done"]

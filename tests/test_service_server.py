@@ -22,19 +22,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sameface.recognizer import Recognizer
-from sameface.service import challenging, jobs, looking, pages, people, server, status
+from sameface.service import server
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
-from sameface.service.edge import PIECE
-from sameface.service.server import Place, configure, listen
+from sameface.service.middleware import PIECE
+from sameface.service.routes import admin, challenges, jobs, pages, people, vision
+from sameface.service.server import ListenAddress, configure, listen
 
 HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 DEADLINE = 1.0  # seconds
-ROUTERS = (status, looking, challenging, people, jobs, pages)
+ROUTERS = (admin, vision, challenges, people, jobs, pages)
 
 
 @contextlib.contextmanager
-def running(app: FastAPI, place: Place) -> Iterator[int]:
+def running(app: FastAPI, place: ListenAddress) -> Iterator[int]:
     """Run the service, and yield its port."""
     with listen(place) as listening:
         server = uvicorn.Server(configure(app, place))
@@ -53,7 +54,7 @@ def running(app: FastAPI, place: Place) -> Iterator[int]:
 def port(toy_recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """The service as `sameface serve` runs it, but less patient."""
     monkeypatch.setattr(server, "HEAD_SECONDS", DEADLINE)
-    with running(create_app(toy_recognizer, None, ServiceConfig()), Place("127.0.0.1", 0)) as port:
+    with running(create_app(toy_recognizer, None, ServiceConfig()), ListenAddress("127.0.0.1", 0)) as port:
         yield port
 
 
@@ -118,7 +119,7 @@ def test_a_body_has_more_time_than_its_head(port: int) -> None:
 
 
 def test_a_body_that_drips_in_is_given_up(toy_recognizer: Recognizer) -> None:
-    place = Place("127.0.0.1", 0)
+    place = ListenAddress("127.0.0.1", 0)
     app = create_app(toy_recognizer, None, ServiceConfig(wait_seconds=0.5))
     head = b"POST /v1/detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with running(app, place) as port, connected(port) as connection:
@@ -177,7 +178,7 @@ def read_metrics(port: int) -> str:
 def small(toy_recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A service that lets an address have ten connections."""
     monkeypatch.setattr(server, "CONNECTIONS", 20)
-    with running(create_app(toy_recognizer, None, ServiceConfig()), Place("127.0.0.1", 0)) as port:
+    with running(create_app(toy_recognizer, None, ServiceConfig()), ListenAddress("127.0.0.1", 0)) as port:
         yield port
 
 
@@ -221,7 +222,7 @@ def test_who_has_sent_a_request_keeps_the_connection_before_it_is_read(
     monkeypatch.setattr(server, "CONNECTIONS", 20)
     app = create_app(toy_recognizer, None, ServiceConfig())
     app.add_route("/block", block)
-    with running(app, Place("127.0.0.1", 0)) as port, contextlib.ExitStack() as stack:
+    with running(app, ListenAddress("127.0.0.1", 0)) as port, contextlib.ExitStack() as stack:
         blocker = stack.enter_context(connected(port))
         blocker.sendall(HEAD.replace(b"/health", b"/block"))
         time.sleep(0.1)
@@ -269,7 +270,7 @@ def test_the_description_is_encoded_once(toy_recognizer: Recognizer, monkeypatch
     app, calls = create_app(toy_recognizer, None, ServiceConfig()), []
     build = app.openapi
     monkeypatch.setattr(app, "openapi", lambda: calls.append(1) or build())
-    with running(app, Place("127.0.0.1", 0)) as port:
+    with running(app, ListenAddress("127.0.0.1", 0)) as port:
         answers = [httpx.get(f"http://127.0.0.1:{port}/openapi.json").json() for _ in range(2)]
     assert answers == [build(), build()]
     assert len(calls) == 1
@@ -296,7 +297,7 @@ def test_a_slow_reader_is_closed(
     toy_recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, name: str, pause: float
 ) -> None:
     monkeypatch.setattr(server, name, DEADLINE)
-    with running(create_app(toy_recognizer, None, ServiceConfig()), Place("127.0.0.1", 0)) as port:
+    with running(create_app(toy_recognizer, None, ServiceConfig()), ListenAddress("127.0.0.1", 0)) as port:
         with contextlib.ExitStack() as stack:
             readers = [stack.enter_context(slow_reader(port)) for _ in range(5)]
             end, closed = time.monotonic() + 20, 0
@@ -333,7 +334,7 @@ def test_a_large_answer_comes_whole_and_is_refused_where_the_memory_is_full(toy_
     answers = []
     for room in (1_000_000, 1000):
         app = create_app(toy_recognizer, None, ServiceConfig(answer_bytes=room))
-        with running(app, Place("127.0.0.1", 0)) as port, connected(port) as connection:
+        with running(app, ListenAddress("127.0.0.1", 0)) as port, connected(port) as connection:
             connection.sendall(close)
             answers.append(read_all(connection))
     assert json.loads(answers[0].partition(b"\r\n\r\n")[2])["openapi"]

@@ -17,7 +17,7 @@ from sameface.gallery.backup import backup_gallery
 from sameface.gallery.check import Fault, check_gallery
 from sameface.gallery.keys import Keys
 from sameface.gallery.restore import Change, History, restore_gallery
-from sameface.service.access import INTENT, MOST_ENTRIES, Entry
+from sameface.service.access import INTENT, MOST_ENTRIES, AuditEntry
 from sameface.service.errors import AccessFileError
 
 # What the audit log calls a deletion, and why a receipt says it was.
@@ -125,7 +125,7 @@ def read_history(path: str, access_path: str | None, origin: str) -> History | N
     return History(changes, max((number for entry in entries for number in numbers_of(entry)), default=0))
 
 
-def change_of(entry: Entry) -> Change | None:
+def change_of(entry: AuditEntry) -> Change | None:
     """Return the deletion or merge that an entry is of.
 
     A deletion that was begun and has no outcome counts too: the person was to go.
@@ -139,7 +139,7 @@ def change_of(entry: Entry) -> Change | None:
     return Change(REASONS[action], entry.person[1], detail.get("face"), detail.get("into"))
 
 
-def numbers_of(entry: Entry) -> list[int]:
+def numbers_of(entry: AuditEntry) -> list[int]:
     """Return the numbers of people and faces that an entry names."""
     named = [entry.detail.get(name) for name in ("face", "into")]
     people = [] if entry.person is None else [entry.person[1]]

@@ -16,10 +16,10 @@ from sameface.service.errors import AccessFileError
 
 try:
     from sameface.service.app import create_app
+    from sameface.service.auth import make_token
     from sameface.service.config import LOCAL_HOSTS, ServiceConfig
     from sameface.service.logs import start_log
-    from sameface.service.server import Place, address_of, is_local, listen, run
-    from sameface.service.start_token import make_token
+    from sameface.service.server import ListenAddress, address_of, is_local, listen, run
 except ModuleNotFoundError as error:
     raise click.UsageError(f"this needs {error.name}: pip install 'sameface[serve]'") from error
 
@@ -31,7 +31,7 @@ def serve_until_interrupted(
 ) -> None:
     """Serve; `choices` are the other options of the command."""
     host = choices.pop("host")
-    place = Place(host, choices.pop("port"), choices.pop("tls_cert"), choices.pop("tls_key"))
+    place = ListenAddress(host, choices.pop("port"), choices.pop("tls_cert"), choices.pop("tls_key"))
     config = read_config(choices, local=is_local(host))
     with ExitStack() as stack:
         gallery = stack.enter_context(Gallery.open(gallery_path, recognizer, keys=keys))

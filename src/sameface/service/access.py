@@ -79,11 +79,11 @@ LISTED = f"(action <> '{INTENT}' OR id IN (SELECT entry FROM intents))"
 
 Role = Literal["read", "enroll", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)  # each may do what those before it may
-Whom: TypeAlias = tuple[str, int]  # the origin of a gallery's numbers, and the number of a person in it
+PersonRef: TypeAlias = tuple[str, int]  # the origin of a gallery's numbers, and the number of a person in it
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class ApiKey:
     """Who is asking.
 
     Attributes:
@@ -101,11 +101,11 @@ class Key:
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
-OWNER = Key(name=None, role="admin")  # whoever can write the file, and whoever reaches a service without keys
+OWNER = ApiKey(name=None, role="admin")  # whoever can write the file, and whoever reaches a service without keys
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class AuditEntry:
     """Something that was done. It holds no name of a person: who is gone from the gallery is gone from here.
 
     Attributes:
@@ -113,7 +113,7 @@ class Entry:
         time: In seconds since 1970.
         key: The name of the key; None without keys.
         action: Such as `enroll`.
-        person: Whom it was done to; None for nobody in particular.
+        person: PersonRef it was done to; None for nobody in particular.
         detail: Numbers, and the names of keys.
         hash: Over the entry before and everything in this one.
     """
@@ -122,7 +122,7 @@ class Entry:
     time: float
     key: str | None
     action: str
-    person: Whom | None
+    person: PersonRef | None
     detail: dict[str, Any]
     hash: str
 
@@ -133,7 +133,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class AuditAction:
     """Something that is about to be done.
 
     Attributes:
@@ -143,14 +143,14 @@ class Act:
         detail: Numbers that are known before.
     """
 
-    key: Key
+    key: ApiKey
     action: str
-    person: Whom | None = None
+    person: PersonRef | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class RequestId:
+class IdempotentRequest:
     """The idempotency key of a request: a client sends the same one with every repetition.
 
     Attributes:
@@ -172,7 +172,7 @@ class Intent:
         repeated: The request was begun before, with the same idempotency key.
     """
 
-    act: Act
+    act: AuditAction
     number: int
     repeated: bool
 
@@ -235,9 +235,9 @@ class Access:
             raise AccessFileError(self.path, f"there is a key named {name!r}: revoke it first") from error
         return token
 
-    def keys(self) -> list[Key]:
+    def keys(self) -> list[ApiKey]:
         """Return the keys that hold, by name."""
-        return [Key(*row) for row in self._run("SELECT name, role, made FROM keys ORDER BY name")]
+        return [ApiKey(*row) for row in self._run("SELECT name, role, made FROM keys ORDER BY name")]
 
     def revoke_key(self, name: str) -> None:
         """Make a key invalid, for running services too.
@@ -250,19 +250,19 @@ class Access:
                 raise AccessFileError(self.path, f"there is no key named {name!r}")
             self._append(db, OWNER, "revoke_key", None, {"name": name})
 
-    def find_key(self, token: str) -> Key | None:
+    def find_key(self, token: str) -> ApiKey | None:
         """Return the key that this is, or None."""
         found = self._run("SELECT name, role, made FROM keys WHERE hash = ?", hash_token(token))
-        return Key(*found[0]) if found else None
+        return ApiKey(*found[0]) if found else None
 
-    def record(self, key: Key, action: str, people: Sequence[Whom], detail: Mapping[str, Any]) -> None:
+    def record(self, key: ApiKey, action: str, people: Sequence[PersonRef], detail: Mapping[str, Any]) -> None:
         """Write down what was done to each of these people, or in general."""
-        everyone: Sequence[Whom | None] = people or [None]
+        everyone: Sequence[PersonRef | None] = people or [None]
         with self._write() as db:
             for person in everyone:
                 self._append(db, key, action, person, detail)
 
-    def begin(self, act: Act, request: RequestId | None = None) -> Intent:
+    def begin(self, act: AuditAction, request: IdempotentRequest | None = None) -> Intent:
         """Write down what is about to be done, and return what `finish` wants.
 
         Raises:
@@ -275,7 +275,10 @@ class Access:
         return Intent(act, number, repeated)
 
     def finish(
-        self, intent: Intent, outcomes: Sequence[tuple[Whom | None, Mapping[str, Any]]], expires: int | None = None
+        self,
+        intent: Intent,
+        outcomes: Sequence[tuple[PersonRef | None, Mapping[str, Any]]],
+        expires: int | None = None,
     ) -> None:
         """Write down what came of an act.
 
@@ -292,18 +295,18 @@ class Access:
                     db.execute("INSERT OR REPLACE INTO expiries VALUES (?, ?, ?, ?)", (*person, expires, key.name))
             db.execute("DELETE FROM intents WHERE entry = ?", (intent.number,))
 
-    def move_expiry(self, source: Whom, into: Whom, moment: int) -> None:
+    def move_expiry(self, source: PersonRef, into: PersonRef, moment: int) -> None:
         """Remember for `into` who set the moment at which `source` expired, if it is this moment."""
         query = "UPDATE OR REPLACE expiries SET person = ? WHERE gallery = ? AND person = ? AND moment = ?"
         self._run(query, into[1], *source, moment)
 
-    def expiry_key(self, whom: Whom, moment: int) -> str | None:
+    def expiry_key(self, whom: PersonRef, moment: int) -> str | None:
         """Return the name of the key that set this moment for a person; None if none of this file did."""
         query = "SELECT key FROM expiries WHERE gallery = ? AND person = ? AND moment = ?"
         found = self._run(query, *whom, moment)
         return found[0][0] if found else None
 
-    def entries(self, limit: int, before: int | None = None) -> list[Entry]:
+    def entries(self, limit: int, before: int | None = None) -> list[AuditEntry]:
         """Return what was done, the latest first; `before` is the number of an entry to go on from.
 
         The intent of an act is among them as long as the act has no outcome.
@@ -312,7 +315,7 @@ class Access:
         rows = self._slices(query, (), 2**63 - 1 if before is None else before)
         return [read_entry(row) for row in itertools.islice(rows, limit)]
 
-    def entries_of(self, person: Whom) -> list[Entry]:
+    def entries_of(self, person: PersonRef) -> list[AuditEntry]:
         """Return what was done to a person, the first entry first."""
         query = f"""SELECT {COLUMNS} FROM audit
                     WHERE gallery = ? AND person = ? AND id > ? AND {LISTED} ORDER BY id LIMIT ?"""
@@ -355,7 +358,7 @@ class Access:
             expected: Hashes that were kept elsewhere, and must be in it.
         """
         while True:
-            reading = Reading(self._read_slice)
+            reading = LogReader(self._read_slice)
             verdict = hash_chain.verify_links(reading.ends, map(read_link, reading), expected)
             if verdict.fault is None or self.ends().first == reading.first:
                 return replace(verdict, unfinished=tuple(sorted(reading.unfinished)))
@@ -377,7 +380,7 @@ class Access:
             after = rows[-1][0]
 
     def _append(
-        self, db: sqlite3.Connection, key: Key, action: str, person: Whom | None, detail: Mapping[str, Any]
+        self, db: sqlite3.Connection, key: ApiKey, action: str, person: PersonRef | None, detail: Mapping[str, Any]
     ) -> int:
         """Add an entry to the chain in the open transaction, and return its number."""
         self._read_ends(db)
@@ -421,7 +424,7 @@ class Access:
                 migrate(db)
 
 
-class Reading:
+class LogReader:
     """The entries of the log, read slice by slice, and what is known once the last one is read.
 
     Attributes:
@@ -457,7 +460,7 @@ class Reading:
                 self.unfinished.discard(json.loads(detail)[INTENT])
 
 
-def remember_request(db: sqlite3.Connection, key: Key, request: RequestId) -> bool:
+def remember_request(db: sqlite3.Connection, key: ApiKey, request: IdempotentRequest) -> bool:
     """Keep an idempotency key, and return whether it was there already.
 
     Raises:
@@ -499,14 +502,14 @@ def link_entries(db: sqlite3.Connection) -> None:
     db.execute("UPDATE chain SET first = ?, last = ?, head = ?", (first, last, head))
 
 
-def read_entry(row: tuple[Any, ...]) -> Entry:
+def read_entry(row: tuple[Any, ...]) -> AuditEntry:
     """Return an entry of the audit log from its columns."""
     number, when, key, action, gallery, person, detail, hashed = row
     whom = None if person is None else (gallery, person)
-    return Entry(number, when, key, action, whom, json.loads(detail), hashed)
+    return AuditEntry(number, when, key, action, whom, json.loads(detail), hashed)
 
 
-def tell_person(entry: Entry) -> dict[str, Any]:
+def tell_person(entry: AuditEntry) -> dict[str, Any]:
     """Return what an entry says to the person it is about: not by whose key it was done."""
     return {"number": entry.number, "time": entry.moment, "action": entry.action, "detail": entry.detail}
 

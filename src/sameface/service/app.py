@@ -19,15 +19,16 @@ from sameface import __version__
 from sameface.gallery import Gallery
 from sameface.gallery.errors import MassExpiryError, UnknownPersonError
 from sameface.recognizer import Recognizer
-from sameface.service import answers, challenging, jobs, looking, pages, people, status
+from sameface.service import answers
 from sameface.service.access import OWNER, Access
+from sameface.service.auth import RateLimiter
 from sameface.service.config import ServiceConfig
-from sameface.service.edge import Edge
+from sameface.service.error_responses import HANDLERS
 from sameface.service.errors import AccessFileError
-from sameface.service.faults import HANDLERS
-from sameface.service.guard import Rates
+from sameface.service.middleware import RequestMiddleware
+from sameface.service.routes import admin, challenges, jobs, pages, people, vision
+from sameface.service.serializers import receipt_facts
 from sameface.service.state import State
-from sameface.service.telling import receipt_facts
 from sameface.service.witness import read_head, write_head
 
 logger = logging.getLogger(__name__)
@@ -73,8 +74,8 @@ def create_app(
     app.state.sameface = state
     for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)
-    app.state.rates = Rates(config.rate_per_minute)
-    for module in (status, looking, challenging, people, jobs, pages):
+    app.state.rates = RateLimiter(config.rate_per_minute)
+    for module in (admin, vision, challenges, people, jobs, pages):
         app.include_router(module.router)
     app.mount("/web", pages.web, name="web")
     add_description(app)
@@ -86,7 +87,7 @@ def create_app(
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "X-Request-ID"],
             expose_headers=["ETag", "Location", "Retry-After", "X-Request-ID"],
         )
-    app.add_middleware(Edge, state=state)
+    app.add_middleware(RequestMiddleware, state=state)
     return app
 
 

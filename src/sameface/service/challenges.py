@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from sameface.arrays import Embeddings
 from sameface.challenge import Frame, Judge, Pose, Verdict, draw_poses
-from sameface.service.access import Key
+from sameface.service.access import ApiKey
 from sameface.service.errors import BusyError, NotFoundError
 
 MOST = 1000  # challenges in memory; each holds the rows of two frames
@@ -23,7 +23,7 @@ LIVE_FAR = 1e-3  # and for the person who passed, in the picture that is looked 
 
 
 @dataclass(slots=True, eq=False)
-class Challenge:
+class CameraChallenge:
     """What one client was asked to do. It changes while they do it.
 
     Attributes:
@@ -63,15 +63,15 @@ class Challenge:
         self._judge.tick(at)
 
 
-class Challenges:
+class ChallengeStore:
     """The challenges of one service; they are in memory only."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, dice: random.Random | None = None) -> None:
         self._clock = clock
         self._dice = random.SystemRandom() if dice is None else dice
-        self._challenges: dict[str, Challenge] = {}
+        self._challenges: dict[str, CameraChallenge] = {}
 
-    def begin(self, key: Key) -> Challenge:
+    def begin(self, key: ApiKey) -> CameraChallenge:
         """Begin one.
 
         Raises:
@@ -80,11 +80,11 @@ class Challenges:
         self.forget_old()
         if len(self._challenges) >= MOST:
             raise BusyError(f"{MOST:,} challenges are under way", RETRY_SECONDS)
-        challenge = Challenge(secrets.token_urlsafe(16), key.name, draw_poses(self._dice), self._clock())
+        challenge = CameraChallenge(secrets.token_urlsafe(16), key.name, draw_poses(self._dice), self._clock())
         self._challenges[challenge.id] = challenge
         return challenge
 
-    def find(self, key: Key, number: str) -> Challenge:
+    def find(self, key: ApiKey, number: str) -> CameraChallenge:
         """Return a challenge of this key that is not over.
 
         Raises:
@@ -96,7 +96,7 @@ class Challenges:
         return challenge
 
     @contextmanager
-    def timed(self, challenge: Challenge) -> Iterator[float]:
+    def timed(self, challenge: CameraChallenge) -> Iterator[float]:
         """Yield the client's seconds since the beginning; what the block takes is not counted as theirs."""
         came = self._clock()
         try:
@@ -104,7 +104,7 @@ class Challenges:
         finally:
             challenge.spent += self._clock() - came
 
-    def take(self, key: Key, number: str) -> Embeddings:
+    def take(self, key: ApiKey, number: str) -> Embeddings:
         """Return the row of the person who passed a challenge, `(1, d) float32`; it can be used this once.
 
         Raises:
@@ -117,7 +117,7 @@ class Challenges:
         assert challenge.verdict.anchor is not None
         return challenge.verdict.anchor.row[None]
 
-    def _get(self, key: Key, number: str) -> Challenge | None:
+    def _get(self, key: ApiKey, number: str) -> CameraChallenge | None:
         """Return a challenge of this key that is not forgotten, or None."""
         self.forget_old()
         challenge = self._challenges.get(number)

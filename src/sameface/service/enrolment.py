@@ -14,21 +14,20 @@ from sameface.gallery.expiry import parse_moment
 from sameface.gallery.names import clean_name, clean_note
 from sameface.image import hash_image
 from sameface.recognizer import Choice
-from sameface.service.access import Key
+from sameface.service.access import ApiKey
 from sameface.service.answers import EnrollAnswer
+from sameface.service.auth import check_expiry_role
+from sameface.service.error_responses import skipped_picture
 from sameface.service.errors import NothingEnrolledError, RequestError
-from sameface.service.faults import skipped_picture
-from sameface.service.guard import check_expiry_role
+from sameface.service.schemas import FacesBody, Upload
+from sameface.service.serializers import person_answer
 from sameface.service.state import State
-from sameface.service.telling import person_answer
-from sameface.service.uploads import Upload
-from sameface.service.wishes import FacesBody
 from sameface.template import Template
 
 Fault = tuple[int, str, SamefaceError]
 
 
-async def enroll_pictures(state: State, key: Key, who: str | int, body: FacesBody) -> EnrollAnswer:
+async def enroll_pictures(state: State, key: ApiKey, who: str | int, body: FacesBody) -> EnrollAnswer:
     """Enroll pictures of one person.
 
     Args:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,15 +17,119 @@ from sameface.embed import BATCH
 from sameface.face import Face
 from sameface.image import read_image
 from sameface.recognizer import Choice, Recognizer
-from sameface.service.batching import Batcher
 from sameface.service.config import ServiceConfig
 from sameface.service.errors import BusyError
 from sameface.service.metrics import Metrics
-from sameface.service.uploads import Upload
+from sameface.service.schemas import Upload
+
+Embed = Callable[[Crops], Embeddings]
+
+
+class PendingCrops:
+    """The faces of one picture that wait to be embedded, and the rows that are there so far."""
+
+    def __init__(self, crops: Crops) -> None:
+        self.crops = crops
+        self.rows: list[Embeddings] = []
+        self.done: Future[Embeddings] = Future()
+        self.started = False
+
+    def take(self, most: int) -> Crops:
+        """Take up to `most` crops away."""
+        taken, self.crops = self.crops[:most], self.crops[most:]
+        return taken
+
+    def wanted(self) -> bool:
+        """Return whether anyone still waits for the rows; who does once does to the end."""
+        if not self.started:
+            self.started = self.done.set_running_or_notify_cancel()
+        return self.started
+
+    def add(self, rows: Embeddings) -> None:
+        """Keep rows; with the last the wait is over."""
+        self.rows.append(rows)
+        if not len(self.crops):
+            self.done.set_result(np.concatenate(self.rows))
+
+
+class Batcher:
+    """One thread that embeds what is waiting, in batches that are shared by all who wait.
+
+    Nothing is delayed to fill a batch: the next one holds what came while the last was embedded. A picture
+    with many faces takes part in several batches, and lets others in between.
+
+    Args:
+        embed: From `(n, size, size, 3)` crops to `(n, d)` rows.
+        size: The most crops of a batch.
+        observe: Told the size of every batch.
+    """
+
+    def __init__(self, embed: Embed, *, size: int, observe: Callable[[int], None]) -> None:
+        self._embed = embed
+        self._size = size
+        self._observe = observe
+        self._queue: deque[PendingCrops] = deque()
+        self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, "embed")
+
+    def submit(self, crops: Crops) -> Future[Embeddings]:
+        """Return the rows of one crop or more, as soon as they are there."""
+        waiting = PendingCrops(crops)
+        with self._lock:
+            self._queue.append(waiting)
+        self._thread.submit(self._work)
+        return waiting.done
+
+    def close(self) -> None:
+        """Embed what is waiting, and end the thread."""
+        self._thread.shutdown()
+
+    def _work(self) -> None:
+        """Embed batch after batch until nobody waits."""
+        while parts := self._next_batch():
+            crops = np.concatenate([part for _, part in parts])
+            self._observe(len(crops))
+            try:
+                rows = self._embed(crops)
+            except Exception as error:  # noqa: BLE001, an edge of the process: whoever waits is told
+                self._drop([waiting for waiting, _ in parts], error)
+            else:
+                hand_out(parts, rows)
+
+    def _next_batch(self) -> list[tuple[PendingCrops, Crops]]:
+        """Return who takes part in the next batch, with which crops."""
+        parts: list[tuple[PendingCrops, Crops]] = []
+        room = self._size
+        with self._lock:
+            for _ in range(len(self._queue)):
+                waiting = self._queue.popleft()
+                if waiting.wanted():
+                    parts.append((waiting, waiting.take(room)))
+                    room -= len(parts[-1][1])
+                    if len(waiting.crops):
+                        self._queue.append(waiting)  # behind those who have had nothing yet
+                if not room:
+                    break
+        return parts
+
+    def _drop(self, failed: list[PendingCrops], error: Exception) -> None:
+        """Tell everyone who took part in a batch of its error."""
+        with self._lock:
+            self._queue = deque(waiting for waiting in self._queue if waiting not in failed)
+        for waiting in failed:
+            waiting.done.set_exception(error)
+
+
+def hand_out(parts: list[tuple[PendingCrops, Crops]], rows: Embeddings) -> None:
+    """Give everyone their rows of a batch."""
+    start = 0
+    for waiting, crops in parts:
+        waiting.add(rows[start : start + len(crops)])
+        start += len(crops)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Seen:
+class DetectedFaces:
     """What was found in a picture.
 
     Attributes:
@@ -76,7 +182,7 @@ class Inference:
 
     async def look(
         self, upload: Upload, choice: Choice | None = None, *, min_quality: float = 0, patient: bool = False
-    ) -> Seen:
+    ) -> DetectedFaces:
         """Find the faces of a picture, or only the one that is chosen.
 
         Args:
@@ -93,7 +199,7 @@ class Inference:
             await self._room.wait()
             return await asyncio.wrap_future(self._threads.submit(self._look, upload, choice, min_quality))
 
-    async def embed(self, seen: Seen) -> Embeddings:
+    async def embed(self, seen: DetectedFaces) -> Embeddings:
         """Return the rows of the faces that were found, `(n, d) float32`."""
         self._metrics.faces.inc(len(seen.faces))
         if not seen.faces:
@@ -124,13 +230,13 @@ class Inference:
         finally:
             self._turns.release()
 
-    def _look(self, upload: Upload, choice: Choice | None, min_quality: float) -> Seen:
+    def _look(self, upload: Upload, choice: Choice | None, min_quality: float) -> DetectedFaces:
         """Decode a picture, find its faces and cut them out; the picture itself is dropped."""
         limits = self._config
         image = read_image(upload, max_bytes=limits.picture_bytes, max_pixels=limits.picture_pixels)
         name = repr(upload.name)
         faces, crops = self._recognizer.cut_faces(image, face=choice, name=name, min_quality=min_quality)
-        return Seen(image.shape[1], image.shape[0], faces, crops)
+        return DetectedFaces(image.shape[1], image.shape[0], faces, crops)
 
     def _submit(self, crops: Crops) -> Future[Embeddings]:
         """Hand crops to be embedded with those of others, or without batches by themselves."""

@@ -1,82 +1,153 @@
-"""Routes for albums: begin to sort one, see how far it is, cancel it."""
+"""Work that takes longer than a request: counted, cancelled, forgotten after a time."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Path, Request
-from starlette.responses import Response
+import logging
+import secrets
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from sameface.errors import SamefaceError
-from sameface.service.answers import AlbumAnswer, ErrorBody, JobAnswer
-from sameface.service.bodies import body_of, describe_body
-from sameface.service.edge import BUG
-from sameface.service.faults import told
-from sameface.service.guard import Reader
-from sameface.service.joblist import Job
-from sameface.service.routing import BODY_REFUSALS, StateOf, refusals
-from sameface.service.sorting import sort_album
-from sameface.service.wishes import ClusterBody
+from sameface.service.access import ApiKey
+from sameface.service.answers import AlbumAnswer
+from sameface.service.config import ServiceConfig
+from sameface.service.errors import BusyError, NotFoundError
+from sameface.service.metrics import Metrics
 
-router = APIRouter(prefix="/v1", tags=["albums"])
-JobId = Annotated[str, Path(max_length=64, description="From the answer to POST /v1/cluster.")]
+logger = logging.getLogger(__name__)
 
-
-async def check_room(state: StateOf) -> None:
-    """Refuse an album before it is read."""
-    state.jobs.check_room()
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+UNFINISHED = ("queued", "running")
+STATES: tuple[JobState, ...] = ("queued", "running", "done", "failed", "cancelled")
 
 
-@router.post(
-    "/cluster",
-    operation_id="cluster",
-    status_code=202,
-    responses=refusals(*BODY_REFUSALS),
-    openapi_extra=describe_body(ClusterBody),
-)
-async def cluster(
-    key: Reader,
-    request: Request,
-    response: Response,
-    state: StateOf,
-    _room: Annotated[None, Depends(check_room)],
-    body: Annotated[ClusterBody, Depends(body_of(ClusterBody, album=True))],
-) -> JobAnswer:
-    """Begin to sort pictures into groups of one person each; the answer is a job to ask for."""
-    threshold = (await state.ask(state.thresholds)).at(body.far)
-    uploads = list(body.pictures)
-    body.pictures.clear()  # the job lets go of them one by one
+@dataclass(slots=True, eq=False)
+class AlbumJob:
+    """One piece of work. It changes while it goes on.
 
-    async def work(job: Job) -> AlbumAnswer:
-        return await sort_album(state, job, uploads, threshold=threshold, far=body.far)
+    Attributes:
+        id: Not to be guessed.
+        owner: The name of the key that began it; None without keys.
+        total: Steps in all.
+        done: Steps that are done.
+        state: How far it is.
+        result: What came out, once it is done.
+        error: Why it failed.
+        ended: When, in seconds of the clock.
+    """
 
-    await state.record(key, "cluster", [], {"pictures": len(uploads)})
-    job = state.jobs.start(key, len(uploads), work)
-    job.when_ended(request.state.held.keep())
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return job_answer(job)
+    id: str
+    owner: str | None
+    total: int
+    done: int = 0
+    state: JobState = "queued"
+    result: AlbumAnswer | None = None
+    error: Exception | None = None
+    ended: float | None = None
+    task: asyncio.Task[None] | None = field(default=None, repr=False)
 
-
-@router.get("/jobs/{job}", operation_id="get_job", responses=refusals(404), response_model=JobAnswer)
-async def get_job(key: Reader, state: StateOf, job: JobId) -> Response:
-    """Tell how far a job is; once it is done, with the groups."""
-    answer = job_answer(state.jobs.find(key, job))
-    body = await asyncio.to_thread(answer.model_dump_json)  # thousands of thumbnails
-    return Response(body, media_type="application/json")
+    def when_ended(self, call: Callable[[], None]) -> None:
+        """Call something when the work has ended in whatever way, or was never begun."""
+        assert self.task is not None
+        self.task.add_done_callback(lambda _: call())
 
 
-@router.delete("/jobs/{job}", operation_id="delete_job", status_code=204, responses=refusals(404))
-async def delete_job(key: Reader, state: StateOf, job: JobId) -> None:
-    """Cancel a job, and forget its result."""
-    state.jobs.remove(state.jobs.find(key, job))
+Work = Callable[[AlbumJob], Coroutine[Any, Any, AlbumAnswer]]
 
 
-def job_answer(job: Job) -> JobAnswer:
-    """Return a job as it is answered."""
-    error = None
-    if isinstance(job.error, SamefaceError):
-        error = told(job.error)
-    elif job.error is not None:
-        error = ErrorBody(**BUG)
-    return JobAnswer(id=job.id, state=job.state, done=job.done, total=job.total, error=error, result=job.result)
+class JobQueue:
+    """The jobs of one service. One is worked on at a time, so that requests keep their turns."""
+
+    def __init__(self, config: ServiceConfig, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
+        self._config = config
+        self._metrics = metrics
+        self._clock = clock
+        self._jobs: dict[str, AlbumJob] = {}
+        self._turn = asyncio.Lock()
+
+    def check_room(self) -> None:
+        """Raise if no further job is taken on.
+
+        Raises:
+            BusyError: As many as may be are under way.
+        """
+        self.forget_old()
+        unfinished = sum(job.state in UNFINISHED for job in self._jobs.values())
+        if unfinished >= self._config.jobs:
+            raise BusyError(f"{unfinished} albums are under way", seconds=30)
+
+    def start(self, owner: ApiKey, total: int, work: Work) -> AlbumJob:
+        """Begin a job and return at once.
+
+        Raises:
+            BusyError: As many as may be are under way.
+        """
+        self.check_room()
+        job = AlbumJob(secrets.token_urlsafe(16), owner.name, total)
+        self._jobs[job.id] = job
+        job.task = asyncio.create_task(self._run(job, work))
+        self._count()
+        return job
+
+    def find(self, key: ApiKey, number: str) -> AlbumJob:
+        """Return a job of this key.
+
+        Raises:
+            NotFoundError: It is another key's, was cancelled or is forgotten.
+        """
+        self.forget_old()
+        job = self._jobs.get(number)
+        if job is None or job.owner != key.name:
+            raise NotFoundError(f"job {number!r} of yours")
+        return job
+
+    def remove(self, job: AlbumJob) -> None:
+        """Cancel a job, and forget it with its result."""
+        del self._jobs[job.id]
+        if job.task is not None:
+            job.task.cancel()
+        self._count()
+
+    async def close(self) -> None:
+        """Cancel every job: its result could not be fetched any more."""
+        tasks = [job.task for job in self._jobs.values() if job.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, job: AlbumJob, work: Work) -> None:
+        """Do the work when its turn comes, and keep what comes of it."""
+        try:
+            async with self._turn:
+                job.state = "running"
+                self._count()
+                job.result = await work(job)
+            job.state = "done"
+        except asyncio.CancelledError:
+            job.state = "cancelled"
+        except SamefaceError as error:
+            job.state, job.error = "failed", error
+        except Exception as error:  # an edge of the process: a bug in a job is told to who began it
+            logger.exception("a fault in a job")
+            job.state, job.error = "failed", error
+        finally:
+            job.ended = self._clock()
+            self._count()
+
+    def forget_old(self) -> None:
+        """Forget jobs that ended long ago, and of too many those that ended first."""
+        ended = [(job.ended, job) for job in self._jobs.values() if job.ended is not None]
+        ended.sort(key=lambda pair: -pair[0])
+        for rank, (when, job) in enumerate(ended):
+            if rank >= self._config.jobs_kept or self._clock() - when > self._config.job_seconds:
+                del self._jobs[job.id]
+        self._count()
+
+    def _count(self) -> None:
+        """Tell the metrics how many jobs are in which state."""
+        for state in STATES:
+            count = sum(job.state == state for job in self._jobs.values())
+            self._metrics.jobs.labels(state).set(count)

@@ -34,7 +34,7 @@ SEND_BUFFER = 131_072  # bytes of answers in the kernel for a connection; Linux 
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ListenAddress:
     """Where to listen.
 
     Attributes:
@@ -190,7 +190,7 @@ def is_local(host: str) -> bool:
         return host == "localhost"
 
 
-def listen(place: Place) -> socket.socket:
+def listen(place: ListenAddress) -> socket.socket:
     """Take the port.
 
     Raises:
@@ -202,14 +202,14 @@ def listen(place: Place) -> socket.socket:
     return listening
 
 
-def address_of(place: Place, listening: socket.socket) -> str:
+def address_of(place: ListenAddress, listening: socket.socket) -> str:
     """Return where the service is, for people."""
     host = f"[{place.host}]" if ":" in place.host else place.host
     scheme = "http" if place.certificate is None else "https"
     return f"{scheme}://{host}:{listening.getsockname()[1]}"
 
 
-def run(app: FastAPI, place: Place, listening: socket.socket) -> None:
+def run(app: FastAPI, place: ListenAddress, listening: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT, and finish what was accepted.
 
     Raises:
@@ -219,7 +219,7 @@ def run(app: FastAPI, place: Place, listening: socket.socket) -> None:
     uvicorn.Server(configure(app, place)).run(sockets=[listening])
 
 
-def configure(app: FastAPI, place: Place) -> uvicorn.Config:
+def configure(app: FastAPI, place: ListenAddress) -> uvicorn.Config:
     """Return how uvicorn is to serve."""
     return uvicorn.Config(
         app,

@@ -15,13 +15,22 @@ from sameface.errors import SamefaceError
 from sameface.gallery import Gallery
 from sameface.gallery.errors import UnknownPersonError
 from sameface.recognizer import Recognizer
-from sameface.service.access import Access, Act, Entry, Intent, Key, RequestId, Whom, tell_person
-from sameface.service.buffer import Buffer
-from sameface.service.challenges import Challenges
+from sameface.service.access import (
+    Access,
+    ApiKey,
+    AuditAction,
+    AuditEntry,
+    IdempotentRequest,
+    Intent,
+    PersonRef,
+    tell_person,
+)
+from sameface.service.challenges import ChallengeStore
 from sameface.service.config import ServiceConfig
 from sameface.service.errors import AccessFileError, NotFoundError
 from sameface.service.inference import Inference
-from sameface.service.joblist import Jobs
+from sameface.service.jobs import JobQueue
+from sameface.service.memory import ByteBudget
 from sameface.service.metrics import Metrics
 from sameface.thresholds import Thresholds
 
@@ -59,11 +68,11 @@ class State:
         self.config = config
         self.access = access
         self.metrics = Metrics()
-        self.buffer = Buffer(config.buffer_bytes, self.metrics.buffered)
-        self.answers = Buffer(config.answer_bytes, self.metrics.answers)
+        self.buffer = ByteBudget(config.buffer_bytes, self.metrics.buffered)
+        self.answers = ByteBudget(config.answer_bytes, self.metrics.answers)
         self.inference = Inference(recognizer, config, self.metrics)
-        self.jobs = Jobs(config, self.metrics)
-        self.challenges = Challenges()
+        self.jobs = JobQueue(config, self.metrics)
+        self.challenges = ChallengeStore()
         self.gallery_or_none = gallery
         self.log_changed = asyncio.Event()  # entries came into the audit log
         self._origin = "" if gallery is None else gallery.origin
@@ -87,7 +96,7 @@ class State:
         gallery = self.gallery_or_none
         return self.recognizer.thresholds if gallery is None else gallery.thresholds
 
-    async def record(self, key: Key, action: str, people: Iterable[int], detail: dict[str, Any]) -> None:
+    async def record(self, key: ApiKey, action: str, people: Iterable[int], detail: dict[str, Any]) -> None:
         """Write into the audit log what is answered, about people by number, before it is answered."""
         whom = [(self._origin, person) for person in people]
         await self._write_log(self.access.record, key, action, whom, detail)
@@ -95,11 +104,11 @@ class State:
     @asynccontextmanager
     async def audited(
         self,
-        key: Key,
+        key: ApiKey,
         action: str,
         person: int | None = None,
         detail: Mapping[str, Any] = NOTHING,
-        request: RequestId | None = None,
+        request: IdempotentRequest | None = None,
     ) -> AsyncIterator[Outcome]:
         """Write an intent into the audit log, let the block do the act, and write its outcome.
 
@@ -109,12 +118,12 @@ class State:
         Args:
             key: Whose request it is.
             action: Such as `enroll`.
-            person: Whom it is done to; None for who is not enrolled yet.
+            person: PersonRef it is done to; None for who is not enrolled yet.
             detail: What is known before.
             request: Tells a repetition of the request.
         """
         whom = None if person is None else (self._origin, person)
-        intent = await self._write_log(self.access.begin, Act(key, action, whom, detail), request)
+        intent = await self._write_log(self.access.begin, AuditAction(key, action, whom, detail), request)
         outcome = Outcome(intent.repeated)
         try:
             yield outcome
@@ -126,7 +135,7 @@ class State:
     async def _finish(self, intent: Intent, outcome: Outcome, **failed: str) -> None:
         """Write down what came of an act, as far as that is possible."""
         facts = {**intent.act.detail, **outcome.facts}
-        entries: list[tuple[Whom | None, dict[str, Any]]] = [
+        entries: list[tuple[PersonRef | None, dict[str, Any]]] = [
             ((self._origin, person), {**found, **failed}) for person, found in outcome.entries
         ]
         entries = entries or [(intent.act.person, {**facts, **failed})]
@@ -150,7 +159,7 @@ class State:
             people = (self._origin, source), (self._origin, into)
             await self.ask_access(self.access.move_expiry, *people, int(expires.timestamp()))
 
-    def names_of(self, entries: Iterable[Entry]) -> dict[Whom, str]:
+    def names_of(self, entries: Iterable[AuditEntry]) -> dict[PersonRef, str]:
         """Return what the people of these entries are called now, those who are enrolled here."""
         people = {entry.person for entry in entries if entry.person is not None}
         here = [whom for whom in people if whom[0] == self._origin]

@@ -23,7 +23,7 @@ SECONDS = 10.0  # for a URL to answer
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class LogHead:
     """The last entry of the audit log at a moment.
 
     Attributes:
@@ -42,14 +42,14 @@ def is_url(place: str) -> bool:
     return place.startswith(("http://", "https://"))
 
 
-def read_head(access: Access) -> Head:
+def read_head(access: Access) -> LogHead:
     """Return the last entry of a log, as of now."""
     ends = access.ends()
     now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
-    return Head(ends.last, ends.head, now)
+    return LogHead(ends.last, ends.head, now)
 
 
-def write_head(place: str, head: Head) -> None:
+def write_head(place: str, head: LogHead) -> None:
     """Send a head to a witness: a line at the end of a file, or a POST of JSON to a URL.
 
     Raises:
@@ -69,7 +69,7 @@ def write_head(place: str, head: Head) -> None:
         os.close(file)
 
 
-def read_heads(place: str) -> list[Head]:
+def read_heads(place: str) -> list[LogHead]:
     """Return what a witness keeps: the lines of a file, or of the answer to a GET of a URL.
 
     Raises:
@@ -82,11 +82,11 @@ def read_heads(place: str) -> list[Head]:
     return [parse_head(place, number, line) for number, line in enumerate(data.splitlines(), 1) if line.strip()]
 
 
-def parse_head(place: str, number: int, line: bytes) -> Head:
+def parse_head(place: str, number: int, line: bytes) -> LogHead:
     """Return the head in a line of a witness."""
     try:
         facts: dict[str, Any] = json.loads(line)
-        return Head(int(facts["number"]), str(facts["hash"]), str(facts["time"]))
+        return LogHead(int(facts["number"]), str(facts["hash"]), str(facts["time"]))
     except (ValueError, KeyError, TypeError) as error:
         reason = f"line {number} is not from a witness: it wants number, hash and time as JSON"
         raise AccessFileError(place, reason) from error

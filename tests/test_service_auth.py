@@ -13,12 +13,12 @@ from fastapi import FastAPI, Request
 from fastapi.security import HTTPAuthorizationCredentials
 
 from sameface.recognizer import Recognizer
-from sameface.service import guard
-from sameface.service.access import DAY, OWNER, Access, Key, RequestId
+from sameface.service import auth
+from sameface.service.access import DAY, OWNER, Access, ApiKey, IdempotentRequest
 from sameface.service.app import create_app
+from sameface.service.auth import RateLimiter, check_expiry_role, need, request_id_of
 from sameface.service.config import ServiceConfig
 from sameface.service.errors import ForbiddenError, RateLimitedError, UnauthorizedError
-from sameface.service.guard import Rates, check_expiry_role, need, request_id_of
 
 TOKEN = "a-start-up-token-of-the-test"
 
@@ -39,12 +39,12 @@ def make_request(app: FastAPI, client: tuple[str, int] | None = ("10.1.2.3", 5))
     return Request({**scope, "scheme": "http", "server": ("localhost", 80), "query_string": b""})
 
 
-def ask(request: Request, role: Any, token: str | None = None) -> Key:
+def ask(request: Request, role: Any, token: str | None = None) -> ApiKey:
     """Return the key of a request, as the dependency of an operation does."""
     given = None if token is None else HTTPAuthorizationCredentials(scheme="Bearer", credentials=token)
 
-    async def run() -> Key:
-        key: Key = await need(role).dependency(request, given)
+    async def run() -> ApiKey:
+        key: ApiKey = await need(role).dependency(request, given)
         return key
 
     return asyncio.run(run())
@@ -55,7 +55,7 @@ def ask(request: Request, role: Any, token: str | None = None) -> Key:
 
 def test_a_bucket_fills_at_a_steady_rate_up_to_its_size() -> None:
     now = [100.0]
-    rates = Rates(30, clock=lambda: now[0])
+    rates = RateLimiter(30, clock=lambda: now[0])
     for wait, times in ((0, 30), (2, 1), (5, 2), (1, 1), (1000, 30)):  # one in 2 s; the half is kept
         now[0] += wait
         for _ in range(times):
@@ -66,7 +66,7 @@ def test_a_bucket_fills_at_a_steady_rate_up_to_its_size() -> None:
 
 def test_a_refusal_says_in_how_many_whole_seconds_there_is_room() -> None:
     now = [0.0]
-    rates = Rates(6, clock=lambda: now[0])
+    rates = RateLimiter(6, clock=lambda: now[0])
     for _ in range(6):
         rates.take("ann")
     for moment, seconds in ((0.0, 10), (1.0, 9), (8.5, 2), (9.5, 1)):
@@ -79,15 +79,15 @@ def test_a_refusal_says_in_how_many_whole_seconds_there_is_room() -> None:
 
 
 def test_without_a_rate_anybody_may_ask_at_any_time() -> None:
-    rates = Rates(None, clock=lambda: pytest.fail("no clock is needed"))
+    rates = RateLimiter(None, clock=lambda: pytest.fail("no clock is needed"))
     for _ in range(3):
         rates.take("ann")
     assert not rates._buckets
 
 
 def test_the_bucket_that_was_not_used_for_longest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "BUCKETS", 2)
-    rates = Rates(1, clock=lambda: 0.0)
+    monkeypatch.setattr(auth, "BUCKETS", 2)
+    rates = RateLimiter(1, clock=lambda: 0.0)
     rates.take("ann")
     rates.take("bob")
     with pytest.raises(RateLimitedError):
@@ -156,7 +156,7 @@ def test_who_asks_too_often_is_refused_before_the_role_is_looked_at(
 
 
 def test_only_who_may_delete_lets_somebody_expire_within_a_day() -> None:
-    enroller, admin = Key("ann", "enroll"), Key("bob", "admin")
+    enroller, admin = ApiKey("ann", "enroll"), ApiKey("bob", "admin")
     soon = datetime.fromtimestamp(time.time(), UTC) + timedelta(seconds=DAY - 60)
     later = soon + timedelta(minutes=10)
     for key, moment in ((enroller, None), (enroller, later), (admin, soon)):
@@ -169,4 +169,4 @@ def test_only_who_may_delete_lets_somebody_expire_within_a_day() -> None:
 def test_a_request_is_told_from_another_with_the_same_key(toy_recognizer: Recognizer, access: Access) -> None:
     request = make_request(make_app(toy_recognizer, access))
     assert asyncio.run(request_id_of(request)) is None
-    assert asyncio.run(request_id_of(request, "abc")) == RequestId("abc", "GET /v1/model")
+    assert asyncio.run(request_id_of(request, "abc")) == IdempotentRequest("abc", "GET /v1/model")

@@ -10,10 +10,10 @@ from prometheus_client import Gauge
 from sameface.service.errors import BusyError
 
 
-class Held:
+class HeldBytes:
     """The bytes of one request."""
 
-    def __init__(self, buffer: Buffer) -> None:
+    def __init__(self, buffer: ByteBudget) -> None:
         self._buffer = buffer
         self.size = 0
 
@@ -32,7 +32,7 @@ class Held:
         return lambda: self._buffer.add(-size)
 
 
-class Buffer:
+class ByteBudget:
     """The bytes of all requests together, up to a limit."""
 
     def __init__(self, limit: int, gauge: Gauge) -> None:
@@ -41,9 +41,9 @@ class Buffer:
         self._size = 0
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[Held]:
+    def held(self) -> Iterator[HeldBytes]:
         """Hold bytes until the block ends."""
-        held = Held(self)
+        held = HeldBytes(self)
         try:
             yield held
         finally:

@@ -52,7 +52,7 @@ from sameface.gallery.errors import (
 )
 from sameface.quality import Quality
 from sameface.service.answers import ErrorBody, SkippedPicture
-from sameface.service.bodies import list_problems
+from sameface.service.body_limits import list_problems
 from sameface.service.errors import (
     AccessFileError,
     BodyTooLargeError,
@@ -64,7 +64,7 @@ from sameface.service.errors import (
     RequestError,
     UnauthorizedError,
 )
-from sameface.service.telling import face_answer
+from sameface.service.serializers import face_answer
 
 logger = logging.getLogger(__name__)
 

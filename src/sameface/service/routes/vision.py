@@ -11,15 +11,15 @@ from fastapi import APIRouter, Depends
 from sameface.arrays import Embeddings
 from sameface.compare import squared_distances
 from sameface.gallery import Identification
-from sameface.service.access import Key
+from sameface.service.access import ApiKey
 from sameface.service.answers import DetectAnswer, EmbedAnswer, EmbeddedFace, IdentifyAnswer, VerifyAnswer
-from sameface.service.bodies import body_of, describe_body
+from sameface.service.auth import Reader
+from sameface.service.body_limits import body_of, describe_body
 from sameface.service.challenges import LIVE_FAR
-from sameface.service.guard import Reader
-from sameface.service.routing import BODY_REFUSALS, StateOf, refusals
+from sameface.service.responses import BODY_REFUSALS, StateOf, refusals
+from sameface.service.schemas import IdentifyBody, PictureBody, VerifyBody
+from sameface.service.serializers import face_answer, identified_face, place_of, verify_answer
 from sameface.service.state import State
-from sameface.service.telling import face_answer, identified_face, place_of, verify_answer
-from sameface.service.wishes import IdentifyBody, PictureBody, VerifyBody
 from sameface.thresholds import Thresholds
 
 router = APIRouter(prefix="/v1", tags=["look"])
@@ -105,7 +105,7 @@ def near_enough(answer: Identification) -> Identification:
 
 
 def find_live(
-    state: State, key: Key, challenge: str | None, thresholds: Thresholds, rows: Embeddings
+    state: State, key: ApiKey, challenge: str | None, thresholds: Thresholds, rows: Embeddings
 ) -> list[bool | None]:
     """Return of each row whether it is the person's who passed a challenge, which is used up; None without.
 

@@ -2,12 +2,59 @@
 
 from __future__ import annotations
 
+import binascii
+import io
+from base64 import b64decode
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from sameface.gallery.records import Rule
-from sameface.service.uploads import Upload
+
+
+class Upload(io.BytesIO):
+    """The bytes of a picture. Its name is for messages only, and never a path.
+
+    In a body it is a file of a form, or base64 in JSON.
+    """
+
+    def __init__(self, data: bytes, name: str) -> None:
+        super().__init__(data)
+        self.name = name
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(cls._validate)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"type": "string", "format": "byte", "contentEncoding": "base64", "title": "A picture in base64"}
+
+    @classmethod
+    def _validate(cls, value: object, info: core_schema.ValidationInfo) -> Upload:
+        """Return an upload as it is, or the one that a string of base64 holds."""
+        if isinstance(value, Upload):
+            return value
+        if not isinstance(value, str):
+            raise ValueError(  # noqa: TRY004, what pydantic takes for a wrong value
+                "wanted a file of a form, or a picture in base64"
+            )
+        try:
+            return cls(b64decode(value, validate=True), info.field_name or "picture")
+        except (binascii.Error, ValueError) as error:
+            raise ValueError("not base64") from error
+
 
 LARGEST_ID = 2**53  # the largest whole number that every reader of JSON keeps
 BASE64 = "/9j/4AAQSkZJRgABAQ...2Q=="
@@ -41,13 +88,13 @@ Expiry = Annotated[
 Pictures = Annotated[list[Upload], FailFast()]
 
 
-class Wish(BaseModel):
+class RequestBody(BaseModel):
     """Everything that a request may hold; a field that we do not know is an error."""
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
 
-class PictureBody(Wish):
+class PictureBody(RequestBody):
     """One picture."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"picture": BASE64}})
@@ -55,7 +102,7 @@ class PictureBody(Wish):
     picture: Upload
 
 
-class VerifyBody(Wish):
+class VerifyBody(RequestBody):
     """Two pictures."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"a": BASE64, "b": BASE64, "far": 0.001}})
@@ -68,7 +115,7 @@ class VerifyBody(Wish):
     challenge: Passed = None
 
 
-class IdentifyBody(Wish):
+class IdentifyBody(RequestBody):
     """One picture, and how to search."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"picture": BASE64, "far": 0.01, "most": 3}})
@@ -93,7 +140,7 @@ class IdentifyBody(Wish):
         return self
 
 
-class FacesBody(Wish):
+class FacesBody(RequestBody):
     """Pictures of one person."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"pictures": [BASE64, BASE64], "faces": ["only", 0]}})
@@ -116,7 +163,7 @@ class EnrollBody(FacesBody):
     name: Name
 
 
-class PersonBody(Wish):
+class PersonBody(RequestBody):
     """What is new about a person; what is left out stays."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"name": "Rosa Luz"}})
@@ -126,7 +173,7 @@ class PersonBody(Wish):
     expire_after: Expiry = None
 
 
-class MergeBody(Wish):
+class MergeBody(RequestBody):
     """The person to merge into."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"into": 17}})
@@ -134,7 +181,7 @@ class MergeBody(Wish):
     into: int = Field(ge=1, le=LARGEST_ID)
 
 
-class ClusterBody(Wish):
+class ClusterBody(RequestBody):
     """An album."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"pictures": [BASE64, BASE64], "far": 0.0003}})

@@ -27,7 +27,7 @@ from sameface.recognizer import Recognizer
 from sameface.service import challenges
 from sameface.service.access import OWNER, Access
 from sameface.service.app import create_app
-from sameface.service.challenges import KEPT_SECONDS, Challenges
+from sameface.service.challenges import KEPT_SECONDS, ChallengeStore
 from sameface.service.config import ServiceConfig
 from sameface.service.errors import BusyError, NotFoundError
 
@@ -78,7 +78,7 @@ def client(tmp_path: Path, toy_recognizer: Recognizer, clock: Clock) -> Iterator
     recognizer = Recognizer(finder, toy_recognizer.embedder)
     with Gallery.open(tmp_path / "people.db", recognizer) as gallery:
         app = create_app(recognizer, gallery, ServiceConfig())
-        app.state.sameface.challenges = Challenges(clock, random.Random(3))
+        app.state.sameface.challenges = ChallengeStore(clock, random.Random(3))
         with serve(app) as client:
             yield client
 
@@ -165,7 +165,7 @@ def test_somebody_else_half_way_fails(client: httpx.Client, clock: Clock) -> Non
 
 def test_the_time_that_the_service_takes_is_not_the_clients() -> None:
     clock = Clock()
-    kept = Challenges(clock, random.Random(1))
+    kept = ChallengeStore(clock, random.Random(1))
     challenge = kept.begin(OWNER)
     clock.now += 1
     with kept.timed(challenge) as first:
@@ -249,7 +249,7 @@ def test_a_challenge_belongs_to_the_key_that_began_it(tmp_path: Path, toy_recogn
 def test_old_challenges_are_forgotten_and_of_too_many_the_next_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(challenges, "MOST", 2)
     clock = Clock()
-    kept = Challenges(clock, random.Random(1))
+    kept = ChallengeStore(clock, random.Random(1))
     first, _ = kept.begin(OWNER), kept.begin(OWNER)
     with pytest.raises(BusyError, match="2 challenges are under way"):
         kept.begin(OWNER)
@@ -264,7 +264,7 @@ def test_old_challenges_are_forgotten_and_of_too_many_the_next_waits(monkeypatch
 def test_each_frame_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
     judged = []
     monkeypatch.setattr(rules, "is_on_the_way", lambda _wanted, frame: judged.append(frame))
-    challenge = Challenges(Clock(), random.Random(1)).begin(OWNER)
+    challenge = ChallengeStore(Clock(), random.Random(1)).begin(OWNER)
     landmarks = np.array([[40, 40], [80, 40], [72, 60], [45, 80], [75, 80]], np.float32)  # turned
     face = Face(np.array([20, 20, 100, 120], np.float32), landmarks, 0.9)
     frames = [Frame(number / 100, face, toy.row_of(toy.RED)) for number in range(300)]

@@ -13,17 +13,17 @@ from sameface.arrays import Embeddings
 from sameface.cluster import cluster_embeddings, same_picture_pairs
 from sameface.errors import SamefaceError
 from sameface.service.answers import AlbumAnswer, AlbumFaceAnswer, SkippedPicture
+from sameface.service.error_responses import skipped_picture
 from sameface.service.errors import BodyTooLargeError
-from sameface.service.faults import skipped_picture
-from sameface.service.inference import Seen
-from sameface.service.joblist import Job
+from sameface.service.inference import DetectedFaces
+from sameface.service.jobs import AlbumJob
+from sameface.service.schemas import Upload
+from sameface.service.serializers import place_of
 from sameface.service.state import State
-from sameface.service.telling import place_of
-from sameface.service.uploads import Upload
 
 
 @dataclass(slots=True)
-class Found:
+class AlbumFaces:
     """What was found in an album so far.
 
     Attributes:
@@ -37,7 +37,9 @@ class Found:
     skipped: list[SkippedPicture] = field(default_factory=list)
 
 
-async def sort_album(state: State, job: Job, uploads: list[Upload], *, threshold: float, far: float) -> AlbumAnswer:
+async def sort_album(
+    state: State, job: AlbumJob, uploads: list[Upload], *, threshold: float, far: float
+) -> AlbumAnswer:
     """Return the groups of an album. Pictures are let go of one by one.
 
     Args:
@@ -50,7 +52,7 @@ async def sort_album(state: State, job: Job, uploads: list[Upload], *, threshold
     Raises:
         BodyTooLargeError: More faces than one album may hold.
     """
-    found = Found()
+    found = AlbumFaces()
     uploads.reverse()
     while uploads:
         await look_at(state, found, uploads.pop(), job.done)
@@ -61,7 +63,7 @@ async def sort_album(state: State, job: Job, uploads: list[Upload], *, threshold
     return AlbumAnswer(threshold=threshold, far=far, faces=found.faces, groups=groups, skipped=found.skipped)
 
 
-async def look_at(state: State, found: Found, upload: Upload, number: int) -> None:
+async def look_at(state: State, found: AlbumFaces, upload: Upload, number: int) -> None:
     """Add the faces of one picture, or the reason why it cannot be read."""
     try:
         seen = await state.inference.look(upload, patient=True)
@@ -73,7 +75,7 @@ async def look_at(state: State, found: Found, upload: Upload, number: int) -> No
         found.faces += await asyncio.to_thread(describe, seen, upload.name, number)
 
 
-def describe(seen: Seen, filename: str, number: int) -> list[AlbumFaceAnswer]:
+def describe(seen: DetectedFaces, filename: str, number: int) -> list[AlbumFaceAnswer]:
     """Return the faces of one picture with their thumbnails."""
     return [
         AlbumFaceAnswer(**place_of(face), picture=number, filename=filename, thumbnail=thumbnail(crop))
@@ -81,7 +83,7 @@ def describe(seen: Seen, filename: str, number: int) -> list[AlbumFaceAnswer]:
     ]
 
 
-def group(found: Found, threshold: float) -> list[list[int]]:
+def group(found: AlbumFaces, threshold: float) -> list[list[int]]:
     """Return the numbers of the faces of each group, the largest group first."""
     pairs = same_picture_pairs([str(face.picture) for face in found.faces])
     labels = cluster_embeddings(np.concatenate(found.rows), threshold=threshold, cannot_link=pairs)

@@ -18,10 +18,10 @@ from test_service_processes import service
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
 from sameface.service.app import create_app
-from sameface.service.bodies import OTHERS, parse_json
+from sameface.service.body_limits import OTHERS, parse_json
 from sameface.service.config import ServiceConfig
 from sameface.service.errors import BodyTooLargeError, RequestError
-from sameface.service.wishes import ClusterBody, EnrollBody
+from sameface.service.schemas import ClusterBody, EnrollBody
 
 MEGABYTE = 1_000_000
 JSON = {"Content-Type": "application/json"}

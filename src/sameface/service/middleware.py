@@ -14,9 +14,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sameface.service.buffer import Held
+from sameface.service.error_responses import answer_fault
 from sameface.service.errors import BusyError, ForbiddenError
-from sameface.service.faults import answer_fault
+from sameface.service.memory import HeldBytes
 from sameface.service.state import State
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ HEADERS = {
 BUG: dict[str, Any] = {"code": "internal", "message": "a fault of the service; its log has the reason", "detail": {}}
 
 
-class Edge:
+class RequestMiddleware:
     """The outermost layer of the service."""
 
     def __init__(self, app: ASGIApp, state: State) -> None:
@@ -45,7 +45,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = Marked(send, request_id(Headers(scope=scope)), self._state)
+        answer = ResponseSender(send, request_id(Headers(scope=scope)), self._state)
         scope.setdefault("state", {})["request_id"] = answer.request_id
         start = time.perf_counter()
         try:
@@ -62,7 +62,7 @@ class Edge:
         finally:
             self._note(scope, answer, time.perf_counter() - start)
 
-    def _note(self, scope: Scope, answer: Marked, seconds: float) -> None:
+    def _note(self, scope: Scope, answer: ResponseSender, seconds: float) -> None:
         """Count and log a request. Its query is left out: it may hold a name."""
         route = getattr(scope.get("route"), "path", "other")
         method = scope["method"] if route != "other" else "other"
@@ -80,7 +80,7 @@ class Edge:
         logger.info("request", extra=facts)
 
 
-class Marked:
+class ResponseSender:
     """Sends an answer with the headers that every answer has, and remembers its status.
 
     A large body goes out in pieces, each when the client has read the one before, and is counted until then.
@@ -109,7 +109,7 @@ class Marked:
                 piece = body[start : start + PIECE]
                 await self._send({"type": "http.response.body", "body": piece, "more_body": more})
 
-    def _count(self, held: Held, body: bytes) -> bytes:
+    def _count(self, held: HeldBytes, body: bytes) -> bytes:
         """Count a large body, and return it; if there is no room for it, make the answer an error."""
         if len(body) <= PIECE:
             return body

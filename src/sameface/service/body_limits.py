@@ -15,8 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from sameface.service.errors import BodyTooLargeError, RequestError
+from sameface.service.schemas import Upload
 from sameface.service.state import State
-from sameface.service.uploads import Upload
 
 OTHERS = 5000  # values of JSON beside the pictures; each comma counts, also one in a text
 SHOWN, SHOWN_LETTERS = 20, 100  # problems of a body in an answer, and letters of the name of a field

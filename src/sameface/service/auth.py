@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hmac
 import math
+import os
+import re
+import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -11,11 +15,50 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.responses import RedirectResponse
 
-from sameface.service.access import DAY, OWNER, Key, RequestId, Role
+from sameface.service.access import DAY, OWNER, ApiKey, IdempotentRequest, Role
 from sameface.service.errors import ForbiddenError, RateLimitedError, UnauthorizedError
-from sameface.service.start_token import has_cookie, is_token
 from sameface.service.state import State
+
+TOKEN_VARIABLE = "SAMEFACE_TOKEN"
+TOKEN_PATTERN = re.compile(r"[A-Za-z0-9._~-]{16,200}")
+
+
+def make_token() -> str:
+    """Return the token of the environment, or a new one of 256 random bits.
+
+    Raises:
+        ValueError: That of the environment is too short, or has other characters than an address may have.
+    """
+    token = os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(32)
+    if not TOKEN_PATTERN.fullmatch(token):
+        raise ValueError(f"{TOKEN_VARIABLE} must be 16 to 200 letters, digits or any of . _ ~ -")
+    return token
+
+
+def is_token(given: str | None, token: str) -> bool:
+    """Return whether a client gave the token, in a time that tells nothing about it."""
+    return given is not None and hmac.compare_digest(given.encode(), token.encode())
+
+
+def has_cookie(request: Request, token: str) -> bool:
+    """Return whether a request carries the cookie of the page."""
+    return is_token(request.cookies.get(cookie_name(request)), token)
+
+
+def set_cookie(request: Request, token: str) -> RedirectResponse:
+    """Return the answer that keeps the token as a cookie and takes it out of the address."""
+    answer = RedirectResponse("/", 303)
+    secure = request.url.scheme == "https"
+    answer.set_cookie(cookie_name(request), token, httponly=True, samesite="strict", secure=secure)
+    return answer
+
+
+def cookie_name(request: Request) -> str:
+    """Return the name of the cookie of the service on this port."""
+    return f"sameface-{request.scope['server'][1]}"
+
 
 BUCKETS = 10_000  # keys and addresses that are remembered
 
@@ -34,7 +77,7 @@ bearer = HTTPBearer(auto_error=False, scheme_name="key", description="A key of `
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 
 
-class Rates:
+class RateLimiter:
     """A bucket of requests for each key or address, which fills up again at a steady rate.
 
     Args:
@@ -74,9 +117,9 @@ def need(role: Role) -> Any:
         RateLimitedError: It was used too often.
     """
 
-    async def check(request: Request, credentials: Credentials) -> Key:
+    async def check(request: Request, credentials: Credentials) -> ApiKey:
         state: State = request.app.state.sameface
-        rates: Rates = request.app.state.rates
+        rates: RateLimiter = request.app.state.rates
         key = await find_key(request, credentials)
         address = request.client.host if request.client else ""
         rates.take(f"address {address}" if key is None or key.name is None else f"key {key.name}")
@@ -90,7 +133,7 @@ def need(role: Role) -> Any:
     return Security(check, scopes=[role])  # the scopes are only told in the description
 
 
-async def find_key(request: Request, credentials: HTTPAuthorizationCredentials | None) -> Key | None:
+async def find_key(request: Request, credentials: HTTPAuthorizationCredentials | None) -> ApiKey | None:
     """Return whose request it is, or None."""
     state: State = request.app.state.sameface
     token = None if state.config.keys_required else state.config.token
@@ -112,7 +155,7 @@ def why_refused(state: State, credentials: HTTPAuthorizationCredentials | None) 
     return "this service wants the token of the address that it printed when it started, or a key"
 
 
-def check_expiry_role(key: Key, expires: datetime | None) -> None:
+def check_expiry_role(key: ApiKey, expires: datetime | None) -> None:
     """Raise if somebody who is enrolled expires within a day, unless the key may delete them.
 
     Raises:
@@ -124,14 +167,14 @@ def check_expiry_role(key: Key, expires: datetime | None) -> None:
     raise ForbiddenError(f"{reason} {key.role!r}: give a later day")
 
 
-async def request_id_of(request: Request, idempotency_key: IdempotencyKey = None) -> RequestId | None:
+async def request_id_of(request: Request, idempotency_key: IdempotencyKey = None) -> IdempotentRequest | None:
     """Return what tells a repetition of a request from another one; None if the client sends nothing."""
     if idempotency_key is None:
         return None
-    return RequestId(idempotency_key, f"{request.method} {request.url.path}")
+    return IdempotentRequest(idempotency_key, f"{request.method} {request.url.path}")
 
 
-RequestIdOf = Annotated[RequestId | None, Depends(request_id_of)]
-Reader = Annotated[Key, need("read")]
-Enroller = Annotated[Key, need("enroll")]
-Admin = Annotated[Key, need("admin")]
+IdempotentRequestOf = Annotated[IdempotentRequest | None, Depends(request_id_of)]
+Reader = Annotated[ApiKey, need("read")]
+Enroller = Annotated[ApiKey, need("enroll")]
+Admin = Annotated[ApiKey, need("admin")]

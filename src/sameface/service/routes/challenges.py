@@ -9,14 +9,13 @@ from fastapi import APIRouter, Depends, Path
 from sameface.challenge import SECONDS, Frame
 from sameface.errors import NoFaceError
 from sameface.service.answers import ChallengeAnswer, FrameAnswer
-from sameface.service.bodies import body_of, describe_body
+from sameface.service.auth import Reader
+from sameface.service.body_limits import body_of, describe_body
 from sameface.service.challenges import LINK_FAR
-from sameface.service.guard import Reader
-from sameface.service.inference import Inference, Seen
-from sameface.service.routing import BODY_REFUSALS, StateOf, refusals
-from sameface.service.telling import challenge_answer, frame_answer
-from sameface.service.uploads import Upload
-from sameface.service.wishes import PictureBody
+from sameface.service.inference import DetectedFaces, Inference
+from sameface.service.responses import BODY_REFUSALS, StateOf, refusals
+from sameface.service.schemas import PictureBody, Upload
+from sameface.service.serializers import challenge_answer, frame_answer
 
 router = APIRouter(prefix="/v1", tags=["look"])
 ChallengeId = Annotated[str, Path(max_length=64, description="From the answer to POST /v1/challenge.")]
@@ -60,7 +59,7 @@ async def show_challenge(
     return frame_answer(asked, seen)
 
 
-async def look_for_largest(inference: Inference, picture: Upload) -> Seen | None:
+async def look_for_largest(inference: Inference, picture: Upload) -> DetectedFaces | None:
     """Return the largest face of a picture, or None if there is none."""
     try:
         return await inference.look(picture, "largest")

@@ -10,10 +10,10 @@ from starlette.responses import Response
 
 from sameface import __version__
 from sameface.service.answers import AuditAnswer, CountsAnswer, EntryAnswer, HealthAnswer, ModelAnswer, ReceiptsAnswer
-from sameface.service.guard import Admin, Reader
-from sameface.service.routing import StateOf, cut_page, only_refusals, refusals
-from sameface.service.telling import calibration_answer, receipt_answer
-from sameface.service.wishes import LARGEST_ID
+from sameface.service.auth import Admin, Reader
+from sameface.service.responses import StateOf, cut_page, only_refusals, refusals
+from sameface.service.schemas import LARGEST_ID
+from sameface.service.serializers import calibration_answer, receipt_answer
 
 router = APIRouter(tags=["service"])
 

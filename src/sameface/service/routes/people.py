@@ -21,14 +21,14 @@ from sameface.gallery.expiry import parse_expiry
 from sameface.gallery.names import clean_note
 from sameface.gallery.records import Reason
 from sameface.service.answers import EnrollAnswer, FacesAnswer, PeopleAnswer, PersonAnswer, ReceiptAnswer
-from sameface.service.bodies import body_of, describe_body
+from sameface.service.auth import Admin, Enroller, IdempotentRequestOf, Reader, check_expiry_role
+from sameface.service.body_limits import body_of, describe_body
 from sameface.service.enrolment import enroll_pictures
 from sameface.service.errors import NotFoundError
-from sameface.service.guard import Admin, Enroller, Reader, RequestIdOf, check_expiry_role
-from sameface.service.routing import BODY_REFUSALS, StateOf, answer_with_etag, cut_page, refusals
+from sameface.service.responses import BODY_REFUSALS, StateOf, answer_with_etag, cut_page, refusals
+from sameface.service.schemas import LARGEST_ID, EnrollBody, FacesBody, MergeBody, PersonBody
+from sameface.service.serializers import enrolled_face, person_answer, receipt_answer, receipt_facts
 from sameface.service.state import Outcome, State
-from sameface.service.telling import enrolled_face, person_answer, receipt_answer, receipt_facts
-from sameface.service.wishes import LARGEST_ID, EnrollBody, FacesBody, MergeBody, PersonBody
 
 router = APIRouter(prefix="/v1/people", tags=["people"])
 ERRORS = refusals(404)
@@ -116,7 +116,7 @@ async def merge_people(
     state: StateOf,
     person: Id,
     body: Annotated[MergeBody, Depends(body_of(MergeBody))],
-    request: RequestIdOf,
+    request: IdempotentRequestOf,
 ) -> PersonAnswer:
     """Move every face of a person to another; the first is no more. The gallery keeps a receipt."""
     gallery, into = state.gallery, body.into
@@ -153,7 +153,7 @@ async def export_person(key: Admin, state: StateOf, person: Id) -> Response:
 
 
 @router.delete("/{person}", operation_id="delete_person", responses=ERRORS)
-async def delete_person(key: Admin, state: StateOf, person: Id, request: RequestIdOf) -> ReceiptAnswer:
+async def delete_person(key: Admin, state: StateOf, person: Id, request: IdempotentRequestOf) -> ReceiptAnswer:
     """Delete a person with every face, for good: rows, free pages and log are overwritten.
 
     The answer is the receipt, which the gallery keeps too.
@@ -208,7 +208,9 @@ async def get_crop(_key: Reader, state: StateOf, person: Id, face: FaceId) -> Re
 
 
 @router.delete("/{person}/faces/{face}", operation_id="delete_face", responses=refusals(404, 409))
-async def delete_face(key: Admin, state: StateOf, person: Id, face: FaceId, request: RequestIdOf) -> ReceiptAnswer:
+async def delete_face(
+    key: Admin, state: StateOf, person: Id, face: FaceId, request: IdempotentRequestOf
+) -> ReceiptAnswer:
     """Delete one face of a person for good; the last one only with the person. The answer is the receipt."""
     async with state.audited(key, "delete_face", person, {"face": face}, request) as outcome:
         gone = await delete(state, outcome, person, face)

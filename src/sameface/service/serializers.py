@@ -22,8 +22,8 @@ from sameface.service.answers import (
     ThresholdAnswer,
     VerifyAnswer,
 )
-from sameface.service.challenges import Challenge
-from sameface.service.inference import Seen
+from sameface.service.challenges import CameraChallenge
+from sameface.service.inference import DetectedFaces
 from sameface.thresholds import Thresholds
 
 RULE = (
@@ -45,7 +45,7 @@ def place_of(face: Face) -> dict[str, Any]:
     }
 
 
-def challenge_answer(challenge: Challenge, seconds: float) -> ChallengeAnswer:
+def challenge_answer(challenge: CameraChallenge, seconds: float) -> ChallengeAnswer:
     """Return a challenge as it is answered at its beginning."""
     return ChallengeAnswer(
         id=challenge.id,
@@ -56,7 +56,7 @@ def challenge_answer(challenge: Challenge, seconds: float) -> ChallengeAnswer:
     )
 
 
-def frame_answer(challenge: Challenge, seen: Seen | None) -> FrameAnswer:
+def frame_answer(challenge: CameraChallenge, seen: DetectedFaces | None) -> FrameAnswer:
     """Return how far a challenge is, and where the face was in the last picture."""
     verdict = challenge.verdict
     return FrameAnswer(

@@ -11,9 +11,9 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
-from sameface.service.start_token import is_token, set_cookie
+from sameface.service.auth import is_token, set_cookie
 
-WEB = Path(__file__).parent / "web"
+WEB = Path(__file__).parent.parent / "web"
 POLICY = "; ".join(
     [
         "default-src 'none'",

@@ -27,8 +27,8 @@ from sameface.gallery.errors import GalleryBusyError
 from sameface.recognizer import Recognizer
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
+from sameface.service.error_responses import STATUS, answer_fault, status_of
 from sameface.service.errors import BusyError, RateLimitedError, UnauthorizedError
-from sameface.service.faults import STATUS, answer_fault, status_of
 
 CLASSES = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, SamefaceError)]
 RAISED = [each for each in CLASSES if "__init__" in vars(each)]
@@ -98,7 +98,7 @@ def test_a_bug_is_one_line_in_the_log_and_one_answer(
         answer = client.get("/v1/model", headers={"X-Request-ID": "seven"})
     assert error_of(answer) == (500, "internal")
     assert "ZeroDivisionError" not in answer.text
-    [record] = [record for record in caplog.records if record.name == "sameface.service.edge"]
+    [record] = [record for record in caplog.records if record.name == "sameface.service.middleware"]
     assert record.request_id == "seven"  # type: ignore[attr-defined]
     assert record.exc_info
 
