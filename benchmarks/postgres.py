@@ -23,7 +23,7 @@ from sameface.arrays import Embeddings
 from sameface.compare import squared_distances
 from sameface.embed import Embedder
 from sameface.gallery import Gallery
-from sameface.gallery.address import Address
+from sameface.gallery.address import PostgresAddress
 from sameface.gallery.postgres.connections import connect
 from sameface.gallery.postgres.rows import encode_row
 from sameface.gallery.postgres.schema import Connection
@@ -63,7 +63,7 @@ def measure(
     """Enroll, search in every way, and print what differs."""
     place = f"{server}{'&' if '?' in server else '?'}schema=benchmark"
     indexed_place = f"{place}&index=hnsw"
-    address = Address.parse(place)
+    address = PostgresAddress.parse(place)
     with connect(address) as connection:
         connection.execute("DROP SCHEMA IF EXISTS benchmark CASCADE")
         with Gallery.open(place, pipeline) as exact, Gallery.open(indexed_place, pipeline) as indexed:

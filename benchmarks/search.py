@@ -38,7 +38,7 @@ from sameface.arrays import Embeddings
 from sameface.compare import exact_distances
 from sameface.embed import Embedder, unit_rows
 from sameface.gallery import Gallery
-from sameface.gallery.backend import Statements
+from sameface.gallery.backend import Transaction
 from sameface.gallery.codes import LOWEST, TILE, UNIT, CodedProbes, Coder, Codes, Errors, Frame, Tiles
 from sameface.gallery.indexed import MORE, Indexed
 from sameface.gallery.scan import Scanner, split
@@ -139,7 +139,7 @@ def make_gallery(place: Path, rows: Embeddings, pipeline: Pipeline) -> None:
         db.execute("UPDATE numbers SET last = ?", (PER * people + 1,))
 
 
-def many(db: Statements, query: str, values: Iterable[Sequence[object]]) -> None:
+def many(db: Transaction, query: str, values: Iterable[Sequence[object]]) -> None:
     """Run one statement for many values, inside the transaction that is open."""
     assert isinstance(db, sqlite3.Connection)
     db.executemany(query, values)

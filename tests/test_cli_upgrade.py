@@ -22,9 +22,8 @@ from sameface.adapter import Adapter
 from sameface.detect import Detector
 from sameface.embed import Embedder
 from sameface.gallery import Gallery
-from sameface.gallery.confirm import confirm_upgrade
 from sameface.gallery.errors import SignatureError, UpgradeError
-from sameface.gallery.upgrade import Upgrade
+from sameface.gallery.upgrade import Upgrade, confirm_upgrade
 from sameface.recognizer import Recognizer
 
 Run = Callable[..., Result]

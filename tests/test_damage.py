@@ -12,7 +12,7 @@ import pytest
 import toy
 
 from sameface.gallery import Gallery
-from sameface.gallery.damage import SHAPE_ERRORS, expect_type, undamaged
+from sameface.gallery.backend import SHAPE_ERRORS, expect_type, undamaged
 from sameface.gallery.errors import GalleryFileError
 from sameface.recognizer import Recognizer
 from sameface.template import Template
@@ -66,7 +66,7 @@ needs_limits = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason=
 def test_memory_that_runs_short_is_not_told_as_a_damaged_gallery(path: Path, use: str) -> None:
     ready = f"""
 from sameface.gallery import Gallery
-from sameface.gallery.damage import stack_rows
+from sameface.gallery.sqlite.database import stack_rows
 gallery = Gallery.open({str(path)!r}, toy.make_recognizer())
 number = gallery.faces("Red")[0].number
 """

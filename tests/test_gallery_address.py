@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from sameface.gallery import Gallery
-from sameface.gallery.address import Address, MilvusAddress, parse_address
+from sameface.gallery.address import MilvusAddress, PostgresAddress, parse_address
 from sameface.gallery.errors import GalleryFileError
 
 
@@ -18,8 +18,8 @@ from sameface.gallery.errors import GalleryFileError
     [
         ("people.db", type(None)),
         ("/srv/postgresql/people.db", type(None)),
-        ("postgresql://h/d", Address),
-        ("postgres://h/d", Address),
+        ("postgresql://h/d", PostgresAddress),
+        ("postgres://h/d", PostgresAddress),
         ("milvus://h/c?people=people.db", MilvusAddress),
     ],
 )
@@ -28,10 +28,10 @@ def test_an_address_is_told_from_a_file(place: str, kind: type) -> None:
 
 
 def test_an_address_has_a_schema_and_an_exact_search_unless_it_says_otherwise() -> None:
-    plain = Address.parse("postgresql://ann@db.example:5433/faces")
+    plain = PostgresAddress.parse("postgresql://ann@db.example:5433/faces")
     assert (plain.schema, plain.indexed, plain.secrets) == ("sameface", False, {})
     assert plain.shown == plain.conninfo == "postgresql://ann@db.example:5433/faces"
-    full = Address.parse("postgresql://ann@h/faces?sslmode=require&schema=night%20shift&index=hnsw")
+    full = PostgresAddress.parse("postgresql://ann@h/faces?sslmode=require&schema=night%20shift&index=hnsw")
     assert (full.schema, full.indexed) == ("night shift", True)
     assert full.conninfo == "postgresql://ann@h/faces?sslmode=require"
     assert full.shown == "postgresql://ann@h/faces?sslmode=require&schema=night%20shift&index=hnsw"
@@ -48,7 +48,7 @@ def test_an_address_has_a_schema_and_an_exact_search_unless_it_says_otherwise() 
     ],
 )
 def test_a_password_is_kept_apart_from_what_is_shown(text: str, password: str) -> None:
-    address = Address.parse(text)
+    address = PostgresAddress.parse(text)
     assert address.secrets == {"password": password}
     assert address.shown == address.conninfo == "postgresql://ann@h/d"
     assert not password or password not in repr(address)
@@ -65,14 +65,14 @@ def test_a_password_is_kept_apart_from_what_is_shown(text: str, password: str) -
 )
 def test_an_address_that_does_not_read_like_one_is_refused(text: str, reason: str) -> None:
     with pytest.raises(GalleryFileError, match=re.escape(reason)) as caught:
-        Address.parse(text)
+        PostgresAddress.parse(text)
     assert "s3" not in str(caught.value)
 
 
 def test_files_that_go_with_a_gallery_are_called_by_database_and_schema() -> None:
-    assert Address.parse("postgresql://h/faces?schema=night").file_name == "faces-night"
-    assert Address.parse("postgresql://h").file_name == "h-sameface"
-    assert Address.parse("postgresql://h/../etc").file_name == "etc-sameface"
+    assert PostgresAddress.parse("postgresql://h/faces?schema=night").file_name == "faces-night"
+    assert PostgresAddress.parse("postgresql://h").file_name == "h-sameface"
+    assert PostgresAddress.parse("postgresql://h/../etc").file_name == "etc-sameface"
 
 
 def test_an_address_of_milvus_says_where_its_people_are() -> None:

@@ -22,13 +22,13 @@ from click.testing import Result
 from gallery_world import OneThreshold, enroll_turned, face, identify_one, turned
 
 from sameface.cli.backup import read_history
-from sameface.gallery import Gallery, backup, database, restore
-from sameface.gallery.backup import backup_gallery
+from sameface.gallery import Gallery, backup
+from sameface.gallery.backup import SPARE, Change, History, backup_gallery, restore_gallery
 from sameface.gallery.check import check_gallery
 from sameface.gallery.encryption import encrypt_gallery
 from sameface.gallery.errors import BackupError, GalleryBusyError, GalleryFileError, MassExpiryError
 from sameface.gallery.keys import Key, KeyFile, Keys, write_key
-from sameface.gallery.restore import SPARE, Change, History, restore_gallery
+from sameface.gallery.sqlite import database
 from sameface.gallery.upgrade import Upgrade
 from sameface.recognizer import Recognizer
 from sameface.service.access import OWNER, Access, AuditAction
@@ -368,14 +368,14 @@ def test_who_opens_a_gallery_while_it_is_replaced_gets_an_error_or_the_new_one(
         except GalleryBusyError as error:
             seen.append(error.reason)
 
-    def slow(part: str, place: str, swap: Callable[[str, str], None] = restore.swap) -> None:
+    def slow(part: str, place: str, swap: Callable[[str, str], None] = backup.swap) -> None:
         threads.append(threading.Thread(target=look))
         threads[0].start()
         time.sleep(0.3)
         swap(part, place)
 
     threads: list[threading.Thread] = []
-    monkeypatch.setattr(restore, "swap", slow)
+    monkeypatch.setattr(backup, "swap", slow)
     restore_gallery(copy, path)
     threads[0].join()
     assert seen[0] in (["Ann", "Bo", "Cy"], "a backup has just taken its place: open it again")
@@ -391,7 +391,8 @@ def test_the_log_and_the_index_of_a_killed_program_do_not_get_into_the_backup(
         import os, sys
         sys.path.insert(0, "tests")
         from gallery_world import OneThreshold, enroll_turned, identify_one, turned
-        from sameface.gallery import Gallery, database
+        from sameface.gallery import Gallery
+        from sameface.gallery.sqlite import database
         database.LARGE = 1
         gallery = Gallery.open(sys.argv[1], OneThreshold(0.1))
         enroll_turned(gallery, {f"Di {n}": [70 + n] for n in range(20)})

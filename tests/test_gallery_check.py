@@ -14,10 +14,11 @@ import toy
 from click.testing import Result
 from gallery_world import OneThreshold, enroll_turned, face, identify_one, turned
 
-from sameface.gallery import Gallery, database
+from sameface.gallery import Gallery
 from sameface.gallery.check import check_gallery
 from sameface.gallery.errors import GalleryFileError
 from sameface.gallery.keys import Key, KeyFile, Keys, write_key
+from sameface.gallery.sqlite import database
 from sameface.recognizer import Recognizer
 
 Run = Callable[..., Result]

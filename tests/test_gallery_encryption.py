@@ -29,8 +29,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from sameface.arrays import Embeddings
 from sameface.embed import unit_rows
-from sameface.gallery import Gallery, database, encryption
-from sameface.gallery.confirm import confirm_upgrade
+from sameface.gallery import Gallery, encryption
 from sameface.gallery.encryption import KeyChange, decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
 from sameface.gallery.errors import (
     EncryptionError,
@@ -42,7 +41,8 @@ from sameface.gallery.errors import (
 )
 from sameface.gallery.keys import Key, KeyCommand, KeyFile, Keys, KeyText, check_private, write_key
 from sameface.gallery.search import Rows
-from sameface.gallery.upgrade import Upgrade, discard_upgrade
+from sameface.gallery.sqlite import database
+from sameface.gallery.upgrade import Upgrade, confirm_upgrade, discard_upgrade
 from sameface.template import Template
 
 BOX = np.array([0, 0, 9, 9], np.float32)

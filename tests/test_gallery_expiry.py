@@ -13,7 +13,7 @@ import toy
 from click.testing import Result
 from gallery_world import enroll_turned, face, identify_one
 
-from sameface.gallery import Gallery, database
+from sameface.gallery import Gallery
 from sameface.gallery.errors import (
     BadExpiryError,
     GalleryBusyError,
@@ -22,6 +22,7 @@ from sameface.gallery.errors import (
     UnknownPersonError,
 )
 from sameface.gallery.expiry import parse_expiry, to_seconds
+from sameface.gallery.sqlite import database
 from sameface.gallery.upgrade import Upgrade
 from sameface.recognizer import Recognizer
 

@@ -23,13 +23,14 @@ from hypothesis import strategies as st
 from sameface.arrays import Embeddings
 from sameface.compare import exact_distances
 from sameface.embed import unit_rows
-from sameface.gallery import Gallery, codes, database, index, scan
+from sameface.gallery import Gallery, codes, index, scan
 from sameface.gallery.codes import TILE, CodedProbes, Coder, Codes, Frame, Tiles
 from sameface.gallery.errors import GalleryFileError
 from sameface.gallery.indexed import Indexed
 from sameface.gallery.indexfile import IndexAheadError, IndexFile
 from sameface.gallery.scan import Scanner
 from sameface.gallery.search import Limits, Rows, SearchOptions, decide, empty_answer
+from sameface.gallery.sqlite import database
 from sameface.template import Template
 from sameface.thresholds import GalleryThreshold
 
@@ -376,7 +377,8 @@ PROGRAM = """
 import os, signal, sys
 import numpy as np
 from gallery_world import OneThreshold
-from sameface.gallery import Gallery, database
+from sameface.gallery import Gallery
+from sameface.gallery.sqlite import database
 from sameface.gallery.indexfile import IndexAheadError, IndexFile
 from sameface.template import Template
 from sameface.thresholds import GalleryThreshold
@@ -583,7 +585,8 @@ FULL = """
 import resource, sys
 import numpy as np
 from gallery_world import OneThreshold
-from sameface.gallery import Gallery, database
+from sameface.gallery import Gallery
+from sameface.gallery.sqlite import database
 database.LARGE = 1
 rows = np.load(sys.argv[2])
 with Gallery.open(sys.argv[1], OneThreshold(0.1)) as gallery:

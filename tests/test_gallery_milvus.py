@@ -21,10 +21,9 @@ from test_gallery_processes import send_line, worker
 
 from sameface.embed import unit_rows
 from sameface.gallery import Gallery, Person
-from sameface.gallery.address import Address
-from sameface.gallery.confirm import confirm_upgrade
+from sameface.gallery.address import PostgresAddress
 from sameface.gallery.errors import GalleryBusyError, GalleryFileError, GalleryUnreachableError, UpgradeError
-from sameface.gallery.upgrade import Upgrade
+from sameface.gallery.upgrade import Upgrade, confirm_upgrade
 from sameface.recognizer import Recognizer
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
@@ -322,7 +321,7 @@ def test_with_people_in_postgresql_a_role_that_searches_needs_what_the_docs_say(
     milvus_server: milvus_world.Server, postgres_place: str, toy_recognizer: Recognizer
 ) -> None:
     place = milvus_server.place(postgres_place)
-    address = Address.parse(postgres_place)
+    address = PostgresAddress.parse(postgres_place)
     tables = sql.Identifier(address.schema)
     with Gallery.open(place, toy_recognizer) as gallery, psycopg.connect(address.conninfo, autocommit=True) as direct:
         gallery.enroll("Red", [face(toy.RED)])

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 )
 
 from sameface.errors import SamefaceError
-from sameface.gallery import Gallery, Identification, Match, database
+from sameface.gallery import Gallery, Identification, Match
 from sameface.gallery.errors import (
     BadNameError,
     FaceTakenError,
@@ -32,6 +32,7 @@ from sameface.gallery.errors import (
     UnknownFaceError,
     UnknownPersonError,
 )
+from sameface.gallery.sqlite import database
 from sameface.template import Template
 from sameface.thresholds import Thresholds
 

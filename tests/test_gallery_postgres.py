@@ -21,12 +21,11 @@ from psycopg import sql
 
 from sameface.embed import unit_rows
 from sameface.gallery import Gallery, Person
-from sameface.gallery.address import Address
-from sameface.gallery.confirm import confirm_upgrade
+from sameface.gallery.address import PostgresAddress
 from sameface.gallery.errors import GalleryBusyError, GalleryFileError, GalleryUnreachableError, UpgradeError
 from sameface.gallery.postgres import connections, schema
 from sameface.gallery.postgres.nearest import NEAREST
-from sameface.gallery.upgrade import Upgrade, discard_upgrade
+from sameface.gallery.upgrade import Upgrade, confirm_upgrade, discard_upgrade
 from sameface.recognizer import Recognizer
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
@@ -42,7 +41,7 @@ def gallery(postgres_place: str, toy_recognizer: Recognizer) -> Iterator[Gallery
 @pytest.fixture
 def direct(postgres_place: str) -> Iterator[psycopg.Connection]:
     """A connection of somebody else's, where names are those of the gallery."""
-    address = Address.parse(postgres_place)
+    address = PostgresAddress.parse(postgres_place)
     with psycopg.connect(address.conninfo, autocommit=True) as connection:
         path = sql.SQL("SET search_path TO {}, public").format(sql.Identifier(address.schema))
         connection.execute(path)
@@ -77,7 +76,7 @@ def test_a_gallery_that_is_not_there_is_made_only_if_that_is_wanted(
         with pytest.raises(GalleryFileError, match="there is no gallery in schema 'gallery"):
             Gallery.open(postgres_place, pipeline, create=create)
     query = "SELECT to_regnamespace(quote_ident(%s)) IS NULL"
-    assert direct.execute(query, (Address.parse(postgres_place).schema,)).fetchone() == (True,)
+    assert direct.execute(query, (PostgresAddress.parse(postgres_place).schema,)).fetchone() == (True,)
 
 
 def test_galleries_in_two_schemas_know_nothing_of_each_other(postgres_place: str, toy_recognizer: Recognizer) -> None:
@@ -92,7 +91,7 @@ def test_galleries_in_two_schemas_know_nothing_of_each_other(postgres_place: str
 def test_a_schema_of_something_else_is_refused_and_kept(
     postgres_place: str, toy_recognizer: Recognizer, direct: psycopg.Connection
 ) -> None:
-    name = Address.parse(postgres_place).schema
+    name = PostgresAddress.parse(postgres_place).schema
     direct.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
     direct.execute("CREATE TABLE people (diary text)")
     with pytest.raises(GalleryFileError, match="has a table 'people' of something else: give"):
@@ -224,7 +223,7 @@ def test_forget_by_one_who_may_not_vacuum_deletes_and_says_so_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     gallery.enroll("Red", [face(toy.RED)])
-    name = sql.Identifier(Address.parse(postgres_place).schema)
+    name = sql.Identifier(PostgresAddress.parse(postgres_place).schema)
     direct.execute("CREATE ROLE writer LOGIN")
     try:
         direct.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO writer").format(name))
@@ -607,7 +606,7 @@ def test_every_command_takes_an_address(run: Callable[..., Result], tmp_path: Pa
     assert run("people", "--json", *place).stdout == ""
     assert run("keys", "add", "door", "--role", "read", *place).exit_code == 0
     assert [file.name for file in tmp_path.glob("*.access")] == [
-        f"postgres-{Address.parse(postgres_place).schema.replace(' ', '-')}.access"
+        f"postgres-{PostgresAddress.parse(postgres_place).schema.replace(' ', '-')}.access"
     ]
 
 

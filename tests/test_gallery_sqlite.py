@@ -15,9 +15,10 @@ import pytest
 import toy
 from gallery_world import face, identify_one
 
-from sameface.gallery import Gallery, Person, database
+from sameface.gallery import Gallery, Person
 from sameface.gallery.errors import GalleryBusyError, GalleryFileError, UnknownPersonError
-from sameface.gallery.schema import APPLICATION_ID, MIGRATIONS
+from sameface.gallery.sqlite import database
+from sameface.gallery.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from sameface.recognizer import Recognizer
 from sameface.template import Template
 

@@ -14,10 +14,11 @@ from test_gallery_old import unpack
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
 from crashing import disk, keys
-from sameface.gallery import Gallery, vacuum
+from sameface.gallery import Gallery
 from sameface.gallery.encryption import encrypt_gallery, rotate_key
 from sameface.gallery.errors import GalleryFileError, WrongKeyError
 from sameface.gallery.keys import Keys
+from sameface.gallery.sqlite import database
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
 
@@ -26,7 +27,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
 WATCH = """
 import os, sqlite3, sys
 from pathlib import Path
-from sameface.gallery import database
+from sameface.gallery.sqlite import database
 
 path, act = sys.argv[1:]
 seen = set()
@@ -108,8 +109,8 @@ def small(tmp_path: Path) -> Iterator[Path]:
 def test_a_key_that_is_changed_on_a_full_disk_is_a_change_with_a_warning(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vacuum, "COPIES", 0)  # as if the disk had filled up just after it was looked at
-    monkeypatch.setattr(vacuum, "LEAST", 0)
+    monkeypatch.setattr(database, "COPIES", 0)  # as if the disk had filled up just after it was looked at
+    monkeypatch.setattr(database, "LEAST", 0)
     disk.fill(small.parent, 200_000)
     done = rotate_key(small, keys.KEYS[0], keys.KEYS[1])
     disk.free(small.parent)

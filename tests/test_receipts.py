@@ -18,11 +18,12 @@ from click.testing import Result
 from gallery_world import face, identify_one
 
 from sameface.evaluation.cache import EmbeddingCache
-from sameface.gallery import Gallery, Receipt, database
+from sameface.gallery import Gallery, Receipt
 from sameface.gallery.errors import GalleryBusyError, GalleryFileError, UnknownPersonError
 from sameface.gallery.hash_chain import START
 from sameface.gallery.keys import Keys, KeyText
 from sameface.gallery.receipts import receipt_to_dict
+from sameface.gallery.sqlite import database
 from sameface.gallery.upgrade import Upgrade
 from sameface.recognizer import Recognizer
 

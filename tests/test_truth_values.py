@@ -51,8 +51,8 @@ ANSWERS = {
     "one of two named by a service": (identified(0, 1), True),
     "nobody named by a service": (identified(0), False),
     "no face found by a service": (identified(), False),
-    "a sound gallery": (check.Report(0, 0, ()), True),
-    "a gallery with a fault": (check.Report(1, 1, (check.Fault("row", "face 1"),)), False),
+    "a sound gallery": (check.CheckReport(0, 0, ()), True),
+    "a gallery with a fault": (check.CheckReport(1, 1, (check.GalleryFault("row", "face 1"),)), False),
     "a challenge passed at a service": (step("passed"), True),
     "a challenge under way at a service": (step("running"), False),
 }

@@ -15,9 +15,8 @@ from crashing.model import GROUPED, Copy, People, Pipeline, Step, apply, choose,
 from sameface.cluster import cluster_embeddings
 from sameface.errors import SamefaceError
 from sameface.gallery import Gallery
-from sameface.gallery.backup import backup_gallery
+from sameface.gallery.backup import backup_gallery, restore_gallery
 from sameface.gallery.errors import LastFaceError
-from sameface.gallery.restore import restore_gallery
 from sameface.service.access import OWNER, Access
 from sameface.template import Template
 

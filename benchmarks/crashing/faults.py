@@ -18,9 +18,9 @@ from crashing.model import WIDTH, Copy, People, Pipeline, Step, apply, find_near
 from sameface.embed import unit_rows
 from sameface.gallery import Gallery
 from sameface.gallery.codes import REST
-from sameface.gallery.database import LARGE, LARGE_PAGES
 from sameface.gallery.index import SUFFIX
 from sameface.gallery.indexfile import IndexFile
+from sameface.gallery.sqlite.database import LARGE, LARGE_PAGES
 from sameface.service.access import Access
 
 STEP = 1  # of a code, which rows that are coded together or alone may differ by

@@ -18,11 +18,11 @@ import numpy as np
 from crashing.child import BOX
 from crashing.model import Pipeline, row_of
 from sameface.errors import SamefaceError
-from sameface.gallery import Gallery, vacuum
-from sameface.gallery.confirm import confirm_upgrade
+from sameface.gallery import Gallery
 from sameface.gallery.encryption import decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
 from sameface.gallery.keys import Key, Keys, KeyText
-from sameface.gallery.upgrade import Upgrade, discard_upgrade, upgraded_path
+from sameface.gallery.sqlite import database
+from sameface.gallery.upgrade import Upgrade, confirm_upgrade, discard_upgrade, upgraded_path
 from sameface.template import Template
 
 FACES = 400
@@ -125,7 +125,7 @@ def live_with_keys(path: Path, state: State, seed: int, pipe: Connection) -> Non
     """Take steps until the end; tell of each before and after, and after a failure what the gallery is."""
     rng = random.Random(seed)
     if seed // 2 % 2:  # nothing is refused beforehand, so that the disk is full in the middle of a step
-        vacuum.COPIES = vacuum.LEAST = 0
+        database.COPIES = database.LEAST = 0
     while True:
         step, after = choose(state, rng, path)
         pipe.send(("begin", (step, after)))

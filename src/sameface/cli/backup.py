@@ -13,10 +13,9 @@ from sameface.cli.keys import access_file, access_option, opened
 from sameface.cli.options import gallery_argument, json_option
 from sameface.cli.output import count, finish, print_json
 from sameface.cli.unlock import key_options
-from sameface.gallery.backup import backup_gallery
-from sameface.gallery.check import Fault, check_gallery
+from sameface.gallery.backup import Change, History, backup_gallery, restore_gallery
+from sameface.gallery.check import GalleryFault, check_gallery
 from sameface.gallery.keys import Keys
-from sameface.gallery.restore import Change, History, restore_gallery
 from sameface.service.access import INTENT, MOST_ENTRIES, AuditEntry
 from sameface.service.errors import AccessFileError
 
@@ -99,7 +98,7 @@ def listed(things: Iterable[object]) -> str:
     return ", ".join(map(str, things)) or "none"
 
 
-def print_faults(faults: Iterable[Fault], *, as_json: bool) -> None:
+def print_faults(faults: Iterable[GalleryFault], *, as_json: bool) -> None:
     """Print each fault on a line."""
     for fault in faults:
         if as_json:

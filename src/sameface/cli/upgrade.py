@@ -35,9 +35,8 @@ from sameface.evaluation.pictures import NO_FACE, EmbeddedPictures, PictureEmbed
 from sameface.evaluation.pipelines import PipelineComparison, compare_pipelines, sample_people
 from sameface.evaluation.protocols import read_people
 from sameface.face import overlaps
-from sameface.gallery.confirm import confirm_upgrade
 from sameface.gallery.faces import SAME_PLACE
-from sameface.gallery.upgrade import PendingFace, Progress, Upgrade, discard_upgrade
+from sameface.gallery.upgrade import PendingFace, Upgrade, UpgradeProgress, confirm_upgrade, discard_upgrade
 from sameface.image import ImageSource, buffer_image, find_pictures, hash_image, read_image
 from sameface.recognizer import Recognizer
 
@@ -271,7 +270,7 @@ def find_again(
     return kept, embedder.embed(align_faces(image, chosen, embedder.spec.crop))
 
 
-def tell(reached: Progress, rest: str, *, as_json: bool) -> None:
+def tell(reached: UpgradeProgress, rest: str, *, as_json: bool) -> None:
     """Print how many faces went which way."""
     if as_json:
         print_json({"embedded": reached.embedded, "adapted": reached.adapted, rest: reached.left})

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from importlib import import_module
+from types import ModuleType
 from typing import Self
 from urllib.parse import quote, unquote, urlencode
 
-from sameface.gallery.errors import GalleryFileError
+from sameface.gallery.backend import Backend
+from sameface.gallery.errors import EncryptionError, GalleryFileError
+from sameface.gallery.keys import NO_KEYS, Keys
 
 SCHEMES = ("postgresql://", "postgres://")
 MILVUS = "milvus://"
@@ -21,7 +25,7 @@ COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class PostgresAddress:
     """Where a gallery is in PostgreSQL.
 
     Attributes:
@@ -141,14 +145,14 @@ class MilvusAddress:
         return plain_name(f"{self.database}.{self.collection}")
 
 
-def parse_address(place: str) -> Address | MilvusAddress | None:
+def parse_address(place: str) -> PostgresAddress | MilvusAddress | None:
     """Return where a gallery is, if that is in a database; None is a file.
 
     Raises:
         GalleryFileError: It is an address of an unknown kind, or does not read like one.
     """
     if place.startswith(SCHEMES):
-        return Address.parse(place)
+        return PostgresAddress.parse(place)
     if place.startswith(MILVUS):
         return MilvusAddress.parse(place)
     scheme, found, _ = place.partition("://")
@@ -208,3 +212,40 @@ def check_milvus(choices: dict[str, str], host: str, collection: str, people: st
     for reason, holds in reasons.items():
         if not holds:
             raise GalleryFileError(shown, reason)
+
+
+def open_backend(place: str, keys: Keys, *, create: bool) -> Backend:
+    """Open the database that is meant.
+
+    Raises:
+        GalleryFileError: It is at an address of an unknown kind, or what reaches it is not installed.
+        EncryptionError: An encryption key was given, and it is not in a file.
+    """
+    address = parse_address(place)
+    backend: Backend
+    if address is None:
+        sqlite = import_module("sameface.gallery.sqlite.database")
+        backend = sqlite.SqliteDatabase.open(place, keys.encryption, create=create)
+    elif keys.encryption is not None:
+        reason = "sameface encrypts galleries in files only: encrypt the disk of the database, and give no key"
+        raise EncryptionError(address.shown, reason)
+    elif isinstance(address, PostgresAddress):
+        backend = import_backend("postgres", address).PostgresDatabase.open(place, create=create)
+    else:
+        milvus = import_backend("milvus", address)
+        people = open_backend(address.people, NO_KEYS, create=create)
+        try:
+            backend = milvus.MilvusDatabase(address, people)
+        except BaseException:
+            people.close()
+            raise
+    return backend
+
+
+def import_backend(name: str, address: PostgresAddress | MilvusAddress) -> ModuleType:
+    """Return the module of a back end whose client library may be missing."""
+    try:
+        return import_module(f"sameface.gallery.{name}.database")
+    except ModuleNotFoundError as error:
+        reason = f"this needs {error.name}: pip install 'sameface[{name}]'"
+        raise GalleryFileError(address.shown, reason) from error

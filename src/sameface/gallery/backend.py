@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TypeAlias
 
 from sameface.arrays import Embeddings, Image
@@ -15,7 +16,7 @@ Row: TypeAlias = tuple[Any, ...]
 TURNED = "+turned:"  # in the signature of a gallery whose rows a template key has turned
 
 
-class Answer(Protocol):
+class Cursor(Protocol):
     """What a statement found or changed."""
 
     @property
@@ -31,10 +32,10 @@ class Answer(Protocol):
     def __iter__(self) -> Iterator[Any]: ...
 
 
-class Statements(Protocol):
-    """A transaction that is open. Statements are SQL that every back end takes, with `?` for a value."""
+class Transaction(Protocol):
+    """A transaction that is open. Transaction are SQL that every back end takes, with `?` for a value."""
 
-    def execute(self, query: str, values: Sequence[Any] = ..., /) -> Answer:
+    def execute(self, query: str, values: Sequence[Any] = ..., /) -> Cursor:
         """Run one statement."""
 
 
@@ -77,7 +78,7 @@ class Backend(Protocol):
     def snapshot(self) -> AbstractContextManager[None]:
         """Hold one moment, so that what is read in it can be decoded; needless where nothing is encrypted."""
 
-    def write(self) -> AbstractContextManager[Statements]:
+    def write(self) -> AbstractContextManager[Transaction]:
         """Hold one transaction, and nobody else writes: all of it is committed, or on an error nothing."""
 
     def encode_row(self, number: int, row: Embeddings, signature: str) -> dict[str, object]:
@@ -135,3 +136,50 @@ def check_not_turned(path: str, signatures: Sequence[Row]) -> None:
             "with it, say `sameface gallery rekey --remove`"
         )
         raise GalleryFileError(path, reason)
+
+
+# What values of the right type and the wrong content raise. MemoryError and TypeError are left out: neither
+# memory that runs short nor a fault of ours is damage. `expect_type` refuses a value of another type.
+DATA_ERRORS: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    OSError,
+    RecursionError,
+    ValueError,
+    struct.error,
+)
+
+# What JSON of another shape raises where its parts become a record.
+SHAPE_ERRORS = (AttributeError, TypeError)
+
+
+@contextmanager
+def undamaged(path: str, what: str, *others: type[Exception]) -> Iterator[None]:
+    """Turn the errors of making something out of the values in a gallery into ours.
+
+    Args:
+        path: The gallery.
+        what: What is made, in words.
+        others: Errors beside `DATA_ERRORS` that the values can cause: `SHAPE_ERRORS` where they are JSON.
+
+    Raises:
+        GalleryFileError: It cannot be made.
+    """
+    caused_by_data = (*DATA_ERRORS, *others)
+    try:
+        yield
+    except caused_by_data as error:
+        reason = f"damaged: {what} cannot be read ({type(error).__name__}): take a backup"
+        raise GalleryFileError(path, reason) from error
+
+
+def expect_type(value: Any, *types: type) -> None:
+    """Raise unless a value is of one of these types: SQLite keeps a value of any type in any column.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not isinstance(value, types):
+        wanted = " or ".join(each.__name__ for each in types)
+        raise ValueError(f"wanted {wanted}, got {type(value).__name__}")  # noqa: TRY004, of a file and not of a caller

@@ -14,15 +14,13 @@ import numpy as np
 
 from sameface.arrays import are_unit_rows
 from sameface.atomic import may_others
-from sameface.gallery.address import parse_address
-from sameface.gallery.backend import Backend
-from sameface.gallery.damage import DATA_ERRORS, SHAPE_ERRORS
-from sameface.gallery.database import Database, connect, migrate, translated
+from sameface.gallery.address import open_backend, parse_address
+from sameface.gallery.backend import DATA_ERRORS, SHAPE_ERRORS, Backend
 from sameface.gallery.errors import GalleryFileError, MissingKeyError, SealError
 from sameface.gallery.index import SUFFIX as INDEX
 from sameface.gallery.keys import NO_KEYS, Keys
-from sameface.gallery.opening import open_backend
 from sameface.gallery.receipts import verify_receipts
+from sameface.gallery.sqlite.database import SqliteDatabase, connect, migrate, translated
 
 PAGE = 2000  # faces that are read at once
 MOST = 20  # lines of SQLite's own checks
@@ -37,7 +35,7 @@ OBJECTS = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class GalleryFault:
     """Something in a gallery that must not be.
 
     Attributes:
@@ -55,7 +53,7 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CheckReport:
     """What came of a check; true if there are no faults.
 
     Attributes:
@@ -67,7 +65,7 @@ class Report:
 
     people: int
     faces: int
-    faults: tuple[Fault, ...]
+    faults: tuple[GalleryFault, ...]
     unchecked: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
@@ -75,7 +73,7 @@ class Report:
         return not self.faults
 
 
-def check_gallery(place: str | os.PathLike[str], keys: Keys = NO_KEYS) -> Report:
+def check_gallery(place: str | os.PathLike[str], keys: Keys = NO_KEYS) -> CheckReport:
     """Check everything that is known of a gallery; it may be in use.
 
     Args:
@@ -88,25 +86,25 @@ def check_gallery(place: str | os.PathLike[str], keys: Keys = NO_KEYS) -> Report
         GalleryUnreachableError: The database does not answer.
     """
     path = os.fspath(place)
-    faults: list[Fault] = []
+    faults: list[GalleryFault] = []
     if parse_address(path) is None and Path(path).exists():
         faults = [*check_modes(path)]
         with translated(path), closing(connect(path)) as db:
             damages = check_file(db)
         if damages:
-            return Report(0, 0, (*damages, *faults))
+            return CheckReport(0, 0, (*damages, *faults))
     with closing(open_backend(path, keys, create=False)) as database:
         found = check_tables(database)
-        return Report(found.people, found.faces, (*found.faults, *faults), found.unchecked)
+        return CheckReport(found.people, found.faces, (*found.faults, *faults), found.unchecked)
 
 
-def check_tables(database: Backend) -> Report:
+def check_tables(database: Backend) -> CheckReport:
     """Check what a database holds: tables, numbers, rows, receipts and, of a file, the index."""
     faults = [*check_numbers(database), *check_receipts(database)]
-    if isinstance(database, Database):
+    if isinstance(database, SqliteDatabase):
         faults += check_schema(database)
         wrong = database.find_index_fault()
-        faults += [] if wrong is None else [Fault("index", wrong)]
+        faults += [] if wrong is None else [GalleryFault("index", wrong)]
     unchecked: tuple[str, ...] = ()
     try:
         database.check_key()
@@ -114,32 +112,32 @@ def check_tables(database: Backend) -> Report:
     except MissingKeyError as error:
         unchecked = (f"rows: {error}",)
     [(people, faces)] = database.read("SELECT (SELECT count(*) FROM people), (SELECT count(*) FROM faces)")
-    return Report(int(people), int(faces), tuple(faults), unchecked)
+    return CheckReport(int(people), int(faces), tuple(faults), unchecked)
 
 
-def check_file(db: sqlite3.Connection) -> list[Fault]:
+def check_file(db: sqlite3.Connection) -> list[GalleryFault]:
     """Return what SQLite finds wrong with a file: damaged pages, and rows that refer to nothing."""
     try:
         damages = [words for (words,) in db.execute(f"PRAGMA integrity_check({MOST})") if words != "ok"]
     except sqlite3.DatabaseError as error:
         damages = [str(error)]
     if damages:
-        return [Fault("integrity", f"{words}: restore a backup") for words in damages]
+        return [GalleryFault("integrity", f"{words}: restore a backup") for words in damages]
     loose = db.execute("PRAGMA foreign_key_check").fetchmany(MOST)
-    return [Fault("references", f"row {row} of {table!r} has no {parent!r}") for table, row, parent, _ in loose]
+    return [GalleryFault("references", f"row {row} of {table!r} has no {parent!r}") for table, row, parent, _ in loose]
 
 
-def check_schema(database: Database) -> Iterator[Fault]:
+def check_schema(database: SqliteDatabase) -> Iterator[GalleryFault]:
     """Yield what differs from the tables that this version makes."""
     [(version,)] = database.read("PRAGMA user_version")
     found, wanted = describe_schema(database.read(OBJECTS)), make_schema(int(version))
     for kind, name in sorted(wanted.keys() - found.keys()):
-        yield Fault("schema", f"{kind} {name!r} is missing: restore a backup")
+        yield GalleryFault("schema", f"{kind} {name!r} is missing: restore a backup")
     for kind, name in sorted(found.keys() - wanted.keys()):
-        yield Fault("schema", f"{kind} {name!r} is not one that sameface makes")
+        yield GalleryFault("schema", f"{kind} {name!r} is not one that sameface makes")
     for key in sorted(found.keys() & wanted.keys()):
         if found[key] != wanted[key]:
-            yield Fault("schema", f"{key[0]} {key[1]!r} is not as sameface makes it")
+            yield GalleryFault("schema", f"{key[0]} {key[1]!r} is not as sameface makes it")
 
 
 def make_schema(version: int) -> dict[tuple[str, str], str]:
@@ -155,7 +153,7 @@ def describe_schema(objects: Sequence[tuple[Any, ...]]) -> dict[tuple[str, str],
     return {(kind, name): " ".join(str(sql).split()) for kind, name, sql in objects}
 
 
-def check_numbers(database: Backend) -> Iterator[Fault]:
+def check_numbers(database: Backend) -> Iterator[GalleryFault]:
     """Yield a fault if the next number may be one that somebody has."""
     query = """SELECT last, greatest((SELECT coalesce(max(id), 0) FROM people),
                                      (SELECT coalesce(max(id), 0) FROM faces)) FROM numbers"""
@@ -163,17 +161,17 @@ def check_numbers(database: Backend) -> Iterator[Fault]:
         query = query.replace("greatest", "max")
     [(last, highest)] = database.read(query)
     if last < highest:
-        yield Fault("numbers", f"the last number is {last}, but {highest} is in use")
+        yield GalleryFault("numbers", f"the last number is {last}, but {highest} is in use")
 
 
-def check_receipts(database: Backend) -> Iterator[Fault]:
+def check_receipts(database: Backend) -> Iterator[GalleryFault]:
     """Yield a fault if the chain of receipts does not hold."""
     fault = verify_receipts(database).fault
     if fault is not None:
-        yield Fault("receipts", fault)
+        yield GalleryFault("receipts", fault)
 
 
-def check_rows(database: Backend) -> Iterator[Fault]:
+def check_rows(database: Backend) -> Iterator[GalleryFault]:
     """Yield the embeddings that no search can use: damaged, not finite, or not of length 1."""
     query = f"""SELECT faces.id, person_id, name, {database.row_column} FROM faces
                 JOIN people ON people.id = person_id WHERE faces.id > ? ORDER BY faces.id LIMIT {PAGE}"""
@@ -186,7 +184,7 @@ def check_rows(database: Backend) -> Iterator[Fault]:
         for (face, person, name, _), reason in zip(found, reasons, strict=True):
             if reason is not None:
                 text = f"face {face} of person {person} ({name!r}): {reason}; no search finds it"
-                yield Fault("row", f"{text}: delete it with forget --face", person, face)
+                yield GalleryFault("row", f"{text}: delete it with forget --face", person, face)
         if not found:
             return
         last = found[-1][0]
@@ -218,8 +216,8 @@ def judge_row(database: Backend, face: int, kept: Any, width: int | None) -> str
     return None
 
 
-def check_modes(path: str) -> Iterator[Fault]:
+def check_modes(path: str) -> Iterator[GalleryFault]:
     """Yield the files of a gallery that others may read or write."""
     for file in (path + ending for ending in FILES):
         if may_others(file):
-            yield Fault("mode", f"others may read or write {file!r}: chmod 600")
+            yield GalleryFault("mode", f"others may read or write {file!r}: chmod 600")

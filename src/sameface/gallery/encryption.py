@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from sameface.gallery.address import parse_address
-from sameface.gallery.database import Database
 from sameface.gallery.errors import EncryptionError
 from sameface.gallery.keys import KeySource
+from sameface.gallery.sqlite.database import SqliteDatabase, check_space, clean_up
 from sameface.gallery.upgrade import upgraded_path
-from sameface.gallery.vacuum import check_space, clean_up
 from sameface.gallery.vault import KEPT, add_data_key, unwrap, wrap
 
 Face: TypeAlias = tuple[int, bytes, bytes | None]  # number, embedding and crop
@@ -61,7 +60,7 @@ def encrypt_gallery(path: str | os.PathLike[str], source: KeySource) -> KeyChang
         GalleryFileError, GalleryBusyError: The disk is full, or another program writes; nothing is changed.
     """
     check_file(path)
-    with closing(Database.open(os.fspath(path), create=False)) as plain:
+    with closing(SqliteDatabase.open(os.fspath(path), create=False)) as plain:
         key = source.read()
         check_space(plain.path)
         with plain.write() as db:
@@ -76,7 +75,7 @@ def encrypt_gallery(path: str | os.PathLike[str], source: KeySource) -> KeyChang
     return KeyChange(faces, warning)
 
 
-def forget_plain(database: Database) -> bool:
+def forget_plain(database: SqliteDatabase) -> bool:
     """Leave no plain row in file, log and index; False if another program prevents it."""
     database.discard_index()
     return database.rewrite()
@@ -91,7 +90,7 @@ def decrypt_gallery(path: str | os.PathLike[str], source: KeySource) -> KeyChang
         GalleryFileError, GalleryBusyError: The disk is full, or another program writes; nothing is changed.
     """
     check_file(path)
-    with closing(Database.open(os.fspath(path), source, create=False)) as sealed:
+    with closing(SqliteDatabase.open(os.fspath(path), source, create=False)) as sealed:
         check_space(sealed.path)
         with sealed.write() as db:
             check_alone(db, sealed.path)
@@ -119,7 +118,7 @@ def rotate_key(path: str | os.PathLike[str], old: KeySource, new: KeySource) -> 
         GalleryFileError, GalleryBusyError: The disk is full, or another program writes; nothing is changed.
     """
     check_file(path)
-    with closing(Database.open(os.fspath(path), old, create=False)) as sealed:
+    with closing(SqliteDatabase.open(os.fspath(path), old, create=False)) as sealed:
         was, key = old.read(), new.read()
         check_space(sealed.path)
         with sealed.write() as db:
@@ -149,7 +148,7 @@ def rotate_data_key(path: str | os.PathLike[str], source: KeySource) -> KeyChang
         GalleryFileError, GalleryBusyError: The disk is full, or another program writes: call it again.
     """
     check_file(path)
-    with closing(Database.open(os.fspath(path), source, create=False)) as sealed:
+    with closing(SqliteDatabase.open(os.fspath(path), source, create=False)) as sealed:
         check_space(sealed.path)
         with sealed.write() as db:
             check_alone(db, sealed.path)
@@ -165,7 +164,7 @@ def rotate_data_key(path: str | os.PathLike[str], source: KeySource) -> KeyChang
     return KeyChange(faces, warning)
 
 
-def seal_anew(sealed: Database) -> Iterator[int]:
+def seal_anew(sealed: SqliteDatabase) -> Iterator[int]:
     """Seal page by page what an older data key has sealed; yield how many faces of each page that were."""
     last = 0
     while True:
@@ -186,7 +185,7 @@ def is_behind(face: Face, head: bytes) -> bool:
     return any(value is not None and not value.startswith(head) for value in values)
 
 
-def newest_head(sealed: Database) -> bytes:
+def newest_head(sealed: SqliteDatabase) -> bytes:
     """Return what the values begin with that the newest data key seals."""
     sealer = sealed.vault.newest()
     if sealer is None:
@@ -194,7 +193,7 @@ def newest_head(sealed: Database) -> bytes:
     return sealer.head
 
 
-def drop_old_keys(sealed: Database) -> bool:
+def drop_old_keys(sealed: SqliteDatabase) -> bool:
     """Destroy all data keys but the newest, if nothing needs them any more, and return whether."""
     with sealed.write() as db:
         check_alone(db, sealed.path)
@@ -212,7 +211,7 @@ def read_pages(db: sqlite3.Connection) -> Iterator[list[Face]]:
         last = page[-1][0]
 
 
-def open_values(database: Database, page: Sequence[Face]) -> Iterator[Face]:
+def open_values(database: SqliteDatabase, page: Sequence[Face]) -> Iterator[Face]:
     """Yield faces with what was sealed in them."""
     numbers = [number for number, *_ in page]
     embeddings = database.vault.open_sealed("embedding", numbers, [embedding for _, embedding, _ in page])
@@ -221,7 +220,7 @@ def open_values(database: Database, page: Sequence[Face]) -> Iterator[Face]:
         yield number, embedding, plain
 
 
-def keep(db: sqlite3.Connection, database: Database, faces: Iterable[Face]) -> int:
+def keep(db: sqlite3.Connection, database: SqliteDatabase, faces: Iterable[Face]) -> int:
     """Seal values and put them into the place of those of the same faces; return how many faces these are."""
     values = []
     for number, embedding, crop in faces:

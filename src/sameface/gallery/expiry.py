@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
-from sameface.gallery.backend import Backend, Statements
+from sameface.gallery.backend import Backend, Transaction
 from sameface.gallery.errors import BadExpiryError, MassExpiryError
 
 NEVER = "never"
@@ -90,7 +90,7 @@ def check_expiry(database: Backend, now: float) -> None:
         raise MassExpiryError(database.path, gone, f"that is more than a tenth of {everybody}")
 
 
-def note_clock(db: Statements, now: float) -> None:
+def note_clock(db: Transaction, now: float) -> None:
     """Note the moment of a change, unless the clock has jumped ahead past the expiry of somebody."""
     moment = int(now)
     query = """UPDATE numbers SET clock = ? WHERE clock IS NULL OR clock >= ?

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, Image, expect_shape, expect_unit_rows
 from sameface.face import overlaps
-from sameface.gallery.backend import Row, Statements
-from sameface.gallery.damage import expect_type
+from sameface.gallery.backend import Row, Transaction, expect_type
 from sameface.gallery.errors import FaceTakenError
 from sameface.image import DECODER_ERRORS, is_shortage
 from sameface.template import Template
@@ -28,7 +27,7 @@ OWNERS = """SELECT name, "left", top, "right", bottom FROM faces JOIN people ON 
 
 
 def add_face(
-    db: Statements, person: int, template: Template, encode: Callable[[int, Template], dict[str, object]]
+    db: Transaction, person: int, template: Template, encode: Callable[[int, Template], dict[str, object]]
 ) -> bool:
     """Insert one face of a person unless it is there, and say whether it was new.
 
@@ -59,13 +58,13 @@ def add_face(
     return True
 
 
-def next_number(db: Statements) -> int:
+def next_number(db: Transaction) -> int:
     """Return a number that no person and no face ever had in this gallery."""
     (number,) = db.execute("UPDATE numbers SET last = last + 1 RETURNING last").fetchone()
     return int(number)
 
 
-def insert_picture(db: Statements, sha256: str) -> int:
+def insert_picture(db: Transaction, sha256: str) -> int:
     """Return the number of the picture with this SHA-256, inserted if it is not there."""
     db.execute("INSERT INTO pictures (sha256) VALUES (?) ON CONFLICT DO NOTHING", (sha256,))
     found = db.execute("SELECT id FROM pictures WHERE sha256 = ?", (sha256,)).fetchone()
@@ -111,7 +110,7 @@ def read_template(row: Row, embedding: Embeddings, crop: Image | None) -> Templa
     return Template(picture=picture, box=np.array(box, np.float32), score=score, embedding=embedding, crop=crop)
 
 
-def check_width(db: Statements, templates: Sequence[Template]) -> None:
+def check_width(db: Transaction, templates: Sequence[Template]) -> None:
     """Raise unless every embedding is a unit row, and as wide as the first that was ever enrolled."""
     if not templates:
         return

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Self
 
 from sameface.arrays import Embeddings, Image, expect_unit_rows
-from sameface.gallery.backend import Backend, Row, Statements
-from sameface.gallery.damage import undamaged
+from sameface.gallery.address import open_backend
+from sameface.gallery.backend import Backend, Row, Transaction, undamaged
 from sameface.gallery.errors import (
     GalleryBusyError,
     SignatureError,
@@ -26,7 +26,6 @@ from sameface.gallery.faces import BOX, OWNERS, add_face, check_width, find_owne
 from sameface.gallery.hash_chain import ChainCheck
 from sameface.gallery.keys import NO_KEYS, Keys
 from sameface.gallery.names import clean_name, clean_note
-from sameface.gallery.opening import open_backend
 from sameface.gallery.people import (
     EXPIRED,
     Who,
@@ -546,7 +545,7 @@ class Gallery:
         return [decide(near, options, answer) for near in known.search(rows, limits, options)]
 
     @contextmanager
-    def _change(self) -> Iterator[Statements]:
+    def _change(self) -> Iterator[Transaction]:
         """Hold one transaction that changes people or their faces.
 
         Raises:
@@ -558,12 +557,12 @@ class Gallery:
                 raise UpgradeError(self.path, reason)
             yield db
 
-    def _renew(self, db: Statements) -> None:
+    def _renew(self, db: Transaction) -> None:
         """Make the templates anew that a change has deleted; without the key the next search makes them."""
         if self._pipeline is not None:
             renew_templates(self._db, db)
 
-    def _write_receipt(self, db: Statements, reason: Reason, gone: Deletion, now: float) -> int:
+    def _write_receipt(self, db: Transaction, reason: Reason, gone: Deletion, now: float) -> int:
         """Write down what was deleted, in the transaction that deletes it; return the receipt's number."""
         with undamaged(self.path, "a receipt"):
             return write_receipt(db, reason, gone, now)

@@ -12,8 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sameface.gallery.backend import Statements
-from sameface.gallery.damage import expect_type
+from sameface.gallery.backend import Transaction, expect_type
 
 START = "0" * 64  # stands in the place of a hash before the first entry
 
@@ -92,7 +91,7 @@ def hash_link(before: str, number: int, facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(f"{before}\n{words}".encode()).hexdigest()
 
 
-def append_link(db: Statements, facts: Mapping[str, Any]) -> Link:
+def append_link(db: Transaction, facts: Mapping[str, Any]) -> Link:
     """Return the next entry of the chain, and let it end there; the caller keeps the entry itself."""
     found = db.execute("SELECT last + 1, head FROM chain").fetchone()
     expect_type(found, Sequence)  # None where somebody took the row away

@@ -9,8 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from sameface.arrays import Image
-from sameface.gallery.backend import Backend, Row, Statements
-from sameface.gallery.damage import expect_type, undamaged
+from sameface.gallery.backend import Backend, Row, Transaction, expect_type, undamaged
 from sameface.gallery.errors import (
     BadNameError,
     LastFaceError,
@@ -36,7 +35,7 @@ def condition_of(who: Who) -> tuple[str, str | int]:
     return ("id = ?", who) if isinstance(who, int) else ("name = ?", clean_name(who))
 
 
-def find_person(db: Statements, who: Who) -> int:
+def find_person(db: Transaction, who: Who) -> int:
     """Return the number of a person.
 
     Raises:
@@ -49,7 +48,7 @@ def find_person(db: Statements, who: Who) -> int:
     return int(found[0])
 
 
-def add_person(db: Statements, name: str, *, new: bool) -> int:
+def add_person(db: Transaction, name: str, *, new: bool) -> int:
     """Return the number of the person called `name`, added if there is nobody of that name.
 
     Raises:
@@ -131,7 +130,7 @@ def read_crop(database: Backend, person: int, face: int) -> Image | None:
         return None if found[0][0] is None else database.decode_crop(face, found[0][0])
 
 
-def rename_person(db: Statements, who: Who, name: str) -> None:
+def rename_person(db: Transaction, who: Who, name: str) -> None:
     """Give a person another name.
 
     Raises:
@@ -143,17 +142,17 @@ def rename_person(db: Statements, who: Who, name: str) -> None:
     db.execute("UPDATE people SET name = ? WHERE id = ?", (name, person))
 
 
-def note_consent(db: Statements, person: int, note: str) -> None:
+def note_consent(db: Transaction, person: int, note: str) -> None:
     """Keep a note on how a person agreed."""
     db.execute("UPDATE people SET consent = ? WHERE id = ?", (note, person))
 
 
-def expire_person(db: Statements, person: int, expires: int | None) -> None:
+def expire_person(db: Transaction, person: int, expires: int | None) -> None:
     """Keep when a person's time is over, in seconds since 1970; None for never."""
     db.execute("UPDATE people SET expires = ? WHERE id = ?", (expires, person))
 
 
-def merge_people(db: Statements, source: Who, into: Who) -> Merge:
+def merge_people(db: Transaction, source: Who, into: Who) -> Merge:
     """Move every face of a person to another, with the note on their consent where the other has none.
 
     Of two days on which they expire, the earlier holds.
@@ -175,7 +174,7 @@ def merge_people(db: Statements, source: Who, into: Who) -> Merge:
     return Merge(old, new, moved)
 
 
-def delete_person(db: Statements, who: Who) -> Deletion:
+def delete_person(db: Transaction, who: Who) -> Deletion:
     """Delete a person's rows, and the pictures that show nobody else."""
     person = find_person(db, who)
     crops = count_crops(db, "person_id", person)
@@ -185,7 +184,7 @@ def delete_person(db: Statements, who: Who) -> Deletion:
     return Deletion(person, None, faces, crops, delete_orphans(db, pictures))
 
 
-def delete_face(db: Statements, who: Who, face: int) -> Deletion:
+def delete_face(db: Transaction, who: Who, face: int) -> Deletion:
     """Delete one face of a person, who keeps at least one other."""
     person = find_person(db, who)
     faces = [number for (number,) in db.execute("SELECT id FROM faces WHERE person_id = ?", (person,))]
@@ -199,13 +198,13 @@ def delete_face(db: Statements, who: Who, face: int) -> Deletion:
     return Deletion(person, face, 1, crops, delete_orphans(db, pictures))
 
 
-def count_crops(db: Statements, column: str, number: int) -> int:
+def count_crops(db: Transaction, column: str, number: int) -> int:
     """Return how many of the faces in which a column is this number have a crop."""
     (crops,) = db.execute(f"SELECT count(crop) FROM faces WHERE {column} = ?", (number,)).fetchone()
     return int(crops)
 
 
-def delete_orphans(db: Statements, pictures: Iterable[Row]) -> int:
+def delete_orphans(db: Transaction, pictures: Iterable[Row]) -> int:
     """Delete those of the pictures, one number a row, that no face is from, and return how many they were."""
     orphan = """DELETE FROM pictures WHERE id = ?
                 AND NOT EXISTS (SELECT 1 FROM faces WHERE picture_id = pictures.id)"""

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, are_unit_rows, expect_shape
 from sameface.compare import exact_distances, unit_distances
-from sameface.gallery.backend import Backend, Statements
-from sameface.gallery.damage import expect_type, undamaged
+from sameface.gallery.backend import Backend, Transaction, expect_type, undamaged
 from sameface.gallery.errors import SignatureError
 from sameface.gallery.search import FARTHEST, PROBES, Candidates, Limits, SearchOptions, among, rounding
 from sameface.gallery.thresholds import parse_thresholds, read_thresholds
@@ -45,7 +44,7 @@ def mean_row(rows: Embeddings) -> Embeddings | None:
     return row
 
 
-def renew_templates(database: Backend, db: Statements) -> None:
+def renew_templates(database: Backend, db: Transaction) -> None:
     """Make the templates of people whose faces have changed, of `SLICE` of them at most.
 
     Args:
@@ -64,7 +63,7 @@ def renew_templates(database: Backend, db: Statements) -> None:
 
 
 def keep_templates(
-    database: Backend, db: Statements, people: NDArray[np.int64], rows: Embeddings, moved: NDArray[np.bool_]
+    database: Backend, db: Transaction, people: NDArray[np.int64], rows: Embeddings, moved: NDArray[np.bool_]
 ) -> None:
     """Insert the template of everybody who has a face that can be compared.
 

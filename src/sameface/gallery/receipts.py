@@ -10,8 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sameface.gallery import hash_chain
-from sameface.gallery.backend import Backend, Row, Statements
-from sameface.gallery.damage import SHAPE_ERRORS, expect_type, undamaged
+from sameface.gallery.backend import SHAPE_ERRORS, Backend, Row, Transaction, expect_type, undamaged
 from sameface.gallery.hash_chain import ChainCheck, Ends, Link
 from sameface.gallery.records import Erasure, Reason, Receipt
 
@@ -62,20 +61,20 @@ class Merge:
     faces: int
 
 
-def write_receipt(db: Statements, reason: Reason, gone: Deletion, now: float) -> int:
+def write_receipt(db: Transaction, reason: Reason, gone: Deletion, now: float) -> int:
     """Write down what the open transaction deletes, and return the number of the entry."""
     facts = {"kind": DELETION, "reason": reason, "gallery": read_origin(db), "time": now}
     return append(db, facts | asdict(gone))
 
 
-def write_merge(db: Statements, merge: Merge, now: float) -> int:
+def write_merge(db: Transaction, merge: Merge, now: float) -> int:
     """Write down that the open transaction merges two people, and return the number of the entry."""
     none = {"face": None, "crops": 0, "pictures": 0}
     facts = {"kind": MERGE, "reason": MERGE, "gallery": read_origin(db), "time": now}
     return append(db, facts | none | asdict(merge))
 
 
-def read_origin(db: Statements) -> str:
+def read_origin(db: Transaction) -> str:
     """Return what tells this gallery from others.
 
     Raises:
@@ -86,7 +85,7 @@ def read_origin(db: Statements) -> str:
     return str(origin)
 
 
-def write_erasure(db: Statements, through: int, places: Mapping[str, bool], now: float) -> None:
+def write_erasure(db: Transaction, through: int, places: Mapping[str, bool], now: float) -> None:
     """Write down that of everything deleted up to an entry the bytes are gone too, unless that is known.
 
     Args:
@@ -103,7 +102,7 @@ def write_erasure(db: Statements, through: int, places: Mapping[str, bool], now:
         append(db, {"kind": ERASURE, "time": now, "through": through, "places": dict(places)})
 
 
-def append(db: Statements, facts: Mapping[str, Any]) -> int:
+def append(db: Transaction, facts: Mapping[str, Any]) -> int:
     """Put an entry at the end of the chain, and return its number."""
     link = hash_chain.append_link(db, facts)
     words = json.dumps(facts, sort_keys=True)

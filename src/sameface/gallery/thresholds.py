@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from sameface.gallery.backend import Backend, Statements
-from sameface.gallery.damage import SHAPE_ERRORS, undamaged
+from sameface.gallery.backend import SHAPE_ERRORS, Backend, Transaction, undamaged
 from sameface.thresholds import Thresholds
 
 
@@ -35,7 +34,7 @@ def decode_thresholds(path: str, facts: str | None) -> Thresholds | None:
         return None if facts is None else Thresholds.from_facts(json.loads(facts))
 
 
-def write_thresholds(db: Statements, thresholds: Thresholds | None) -> None:
+def write_thresholds(db: Transaction, thresholds: Thresholds | None) -> None:
     """Put thresholds in the place of those that are there; None leaves the gallery without."""
     db.execute("DELETE FROM calibration")
     if thresholds is not None:

@@ -7,7 +7,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, expect_shape, expect_unit_rows
 from sameface.gallery.address import MilvusAddress, parse_address
-from sameface.gallery.database import Database, delete_files
 from sameface.gallery.errors import GalleryBusyError, UpgradeError
 from sameface.gallery.keys import NO_KEYS, Keys, KeySource
+from sameface.gallery.sqlite.database import SqliteDatabase, check_space, clean_up, delete_files
 from sameface.gallery.vault import Vault
 from sameface.thresholds import Thresholds
 
@@ -31,7 +31,7 @@ COLUMNS = 'id, person_id, picture_id, "left", top, "right", bottom, score, embed
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class UpgradeProgress:
     """How far an upgrade is.
 
     Attributes:
@@ -67,7 +67,7 @@ class Upgrade:
     forgotten in the gallery meanwhile is taken over when it is opened.
     """
 
-    def __init__(self, database: Database, source: str, target: str) -> None:
+    def __init__(self, database: SqliteDatabase, source: str, target: str) -> None:
         self.path = database.path
         self.source = source
         self.target = target
@@ -92,7 +92,7 @@ class Upgrade:
         if source == target:
             raise UpgradeError(os.fspath(path), f"it was made with pipeline {target} already")
         with removed_on_error(upgraded_path(path)):
-            database = Database.open(upgraded_path(path), create=True)
+            database = SqliteDatabase.open(upgraded_path(path), create=True)
             database.vault.source = keys.encryption
             try:
                 begin(database, source, target)
@@ -118,7 +118,7 @@ class Upgrade:
         self.close()
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> UpgradeProgress:
         """How far it is."""
         return read_progress(self._db)
 
@@ -228,7 +228,7 @@ def find_upgrade(path: str | os.PathLike[str]) -> str:
     place = upgraded_path(path)
     if not Path(place).exists():
         raise UpgradeError(os.fspath(path), f"none was begun: there is no {place!r}")
-    database = Database.open(place, create=False)
+    database = SqliteDatabase.open(place, create=False)
     begun = database.read("SELECT 1 FROM upgrade")
     used = database.read("SELECT 1 FROM pipeline")  # else a program was killed before it began
     database.close()
@@ -239,7 +239,7 @@ def find_upgrade(path: str | os.PathLike[str]) -> str:
 
 def read_signature(path: str, key: KeySource | None) -> str:
     """Return which pipeline made the rows of a gallery that the key opens."""
-    with closing(Database.open(path, key, create=False)) as database:
+    with closing(SqliteDatabase.open(path, key, create=False)) as database:
         database.check_key()
         found = database.read("SELECT signature FROM pipeline")
         begun = database.read("SELECT 1 FROM upgrade")
@@ -250,7 +250,7 @@ def read_signature(path: str, key: KeySource | None) -> str:
     return str(found[0][0])
 
 
-def begin(database: Database, source: str, target: str) -> None:
+def begin(database: SqliteDatabase, source: str, target: str) -> None:
     """Write into a new file what it is, or check an old one.
 
     Raises:
@@ -269,7 +269,7 @@ def begin(database: Database, source: str, target: str) -> None:
 
 
 @contextmanager
-def attached(database: Database, path: str) -> Iterator[None]:
+def attached(database: SqliteDatabase, path: str) -> Iterator[None]:
     """Let a connection see a second file as `other`."""
     database.read("ATTACH ? AS other", f"{Path(path).absolute().as_uri()}?mode=rw")
     try:
@@ -311,7 +311,7 @@ def erase_in_upgrade(path: str, *, whole: bool = False) -> dict[str, bool]:
 
     Args:
         path: The gallery.
-        whole: As in `Database.pack`.
+        whole: As in `SqliteDatabase.pack`.
 
     Returns:
         The place, as in `Erasure.places`; nothing if no upgrade was begun.
@@ -322,7 +322,7 @@ def erase_in_upgrade(path: str, *, whole: bool = False) -> dict[str, bool]:
     place = upgraded_path(path)
     if not Path(place).exists():
         return {}
-    database = Database.open(place, create=False)
+    database = SqliteDatabase.open(place, create=False)
     try:
         if not database.is_trial:
             return {}
@@ -348,16 +348,91 @@ def delete_gone(db: sqlite3.Connection) -> None:
         )
 
 
-def read_progress(database: Database) -> Progress:
+def read_progress(database: SqliteDatabase) -> UpgradeProgress:
     """Return how far an upgrade is."""
     with database.write() as db:
         return count_faces(db, "")
 
 
-def count_faces(db: sqlite3.Connection, schema: str) -> Progress:
+def count_faces(db: sqlite3.Connection, schema: str) -> UpgradeProgress:
     """Count the faces of an upgrade; `schema` is empty or `other.`."""
     query = f"""SELECT count(*) FILTER (WHERE face_id IS NULL AND NOT adapted),
                        count(*) FILTER (WHERE face_id IS NULL AND adapted),
                        count(face_id)
                 FROM {schema}faces LEFT JOIN {schema}pending ON face_id = id"""
-    return Progress(*db.execute(query).fetchone())
+    return UpgradeProgress(*db.execute(query).fetchone())
+
+
+def confirm_upgrade(path: str | os.PathLike[str], *, drop_rest: bool = False) -> UpgradeProgress:
+    """Put the new rows into the gallery in one transaction, and delete the file of the upgrade.
+
+    Thresholds that the gallery kept were for the old rows: they give way to those of the upgrade, if it has
+    any. Old rows are overwritten; where that fails the answer has a warning, and the upgrade is done.
+
+    Args:
+        path: The gallery.
+        drop_rest: Delete the faces that have no new row; without it they make the call fail.
+
+    Raises:
+        UpgradeError: None was begun, faces have no new row, or faces were enrolled since.
+        GalleryFileError, GalleryBusyError: The disk is full, or another program writes; nothing is changed.
+    """
+    place = find_upgrade(path)
+    with closing(SqliteDatabase.open(os.fspath(path), create=False)) as gallery:
+        check_space(gallery.path)
+        with attached(gallery, place), gallery.write() as db:
+            progress = swap_rows(db, os.fspath(path), drop_rest=drop_rest)
+
+        def finish() -> bool:
+            delete_files(place)
+            return gallery.pack()
+
+        return replace(progress, warning=clean_up(finish, "old rows stay in its free space or log"))
+
+
+def swap_rows(db: sqlite3.Connection, path: str, *, drop_rest: bool) -> UpgradeProgress:
+    """Put the rows of the upgrade `other` into the gallery, inside the transaction that is open."""
+    (signature,) = db.execute("SELECT signature FROM pipeline").fetchone()
+    source, target = db.execute("SELECT source, target FROM other.upgrade").fetchone()
+    progress = count_faces(db, "other.")
+    if signature == target:  # it was interrupted when all was done but for the deletion of the file
+        return progress
+    if signature != source:
+        raise UpgradeError(path, f"it has signature {signature} now, the upgrade is from {source}: --discard it")
+    check_complete(db, path, progress, drop_rest=drop_rest)
+    check_keys(db, path)
+    db.execute("DELETE FROM faces WHERE id IN (SELECT face_id FROM other.pending)")
+    db.execute("DELETE FROM pictures WHERE id NOT IN (SELECT picture_id FROM faces)")
+    db.execute(
+        """UPDATE faces SET embedding = new.embedding, adapted = new.adapted
+           FROM other.faces AS new WHERE new.id = faces.id"""
+    )
+    for table in ("pipeline", "calibration", "adapted"):
+        db.execute(f"DELETE FROM {table}")
+        db.execute(f"INSERT INTO {table} SELECT * FROM other.{table}")
+    db.execute("UPDATE pipeline SET signature = ?", (target,))
+    return progress
+
+
+def check_complete(db: sqlite3.Connection, path: str, progress: UpgradeProgress, *, drop_rest: bool) -> None:
+    """Raise unless every face of the gallery stands in the upgrade, and has a new row if it must."""
+    columns = f"faces.id, {', '.join(PLACE)}"
+    ours, theirs = (f"SELECT {columns} FROM {FACES.format(schema)}" for schema in ("main.", "other."))
+    (missing,) = db.execute(f"SELECT count(*) FROM ({ours} EXCEPT {theirs})").fetchone()
+    if missing:
+        reason = f"faces enrolled since: {missing}; run the upgrade once more, then confirm"
+        raise UpgradeError(path, reason)
+    if progress.left and not drop_rest:
+        reason = (
+            f"faces without a new row: {progress.left}; give --pictures or --adapter, "
+            "or confirm with --drop-rest to delete them"
+        )
+        raise UpgradeError(path, reason)
+
+
+def check_keys(db: sqlite3.Connection, path: str) -> None:
+    """Raise unless the gallery has every data key that the upgrade has: its values are copied as they are."""
+    keys = "SELECT number FROM {}data_keys ORDER BY number"
+    ours, theirs = (db.execute(keys.format(schema)).fetchall() for schema in ("main.", "other."))
+    if ours != theirs:
+        raise UpgradeError(path, "its encryption was changed since; run the upgrade once more, then confirm")

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from sameface.gallery.backend import Row, Statements
+from sameface.gallery.backend import Row, Transaction
 from sameface.gallery.errors import EncryptionError, GalleryFileError, MissingKeyError, SealError, WrongKeyError
 from sameface.gallery.keys import Key, KeySource
 
@@ -133,13 +133,13 @@ def unwrap(path: str, number: int, kept: tuple[bytes, str], key: Key) -> Sealer:
     return sealer
 
 
-def add_data_key(db: Statements, path: str, key: Key) -> None:
+def add_data_key(db: Transaction, path: str, key: Key) -> None:
     """Add a data key to a file; from the end of the transaction on it seals new values."""
     sealer = import_seal(path).Sealer.generate()
     db.execute(INSERT, (sealer.number, sealer.wrap(key), key.fingerprint))
 
 
-def wrap(db: Statements, sealer: Sealer, key: Key) -> None:
+def wrap(db: Transaction, sealer: Sealer, key: Key) -> None:
     """Keep a data key of a file wrapped with another key."""
     db.execute(REWRAP, (sealer.wrap(key), key.fingerprint, sealer.number))
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, get_args
 
 from sameface.gallery import hash_chain
-from sameface.gallery.database import connect, make_private_file, transaction
 from sameface.gallery.errors import GalleryFileError
 from sameface.gallery.hash_chain import ChainCheck, Ends, Link
 from sameface.gallery.names import clean_name
+from sameface.gallery.sqlite.database import connect, make_private_file, transaction
 from sameface.service.errors import AccessFileError, RequestError
 
 APPLICATION_ID = 0x5A3E4EE5  # marks the file as ours

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from sameface.arrays import Embeddings, Image
 from sameface.gallery.address import MilvusAddress
-from sameface.gallery.backend import Backend, Row, Statements
+from sameface.gallery.backend import Backend, Row, Transaction
 from sameface.gallery.errors import (
     EncryptionError,
     GalleryBusyError,
@@ -24,7 +24,7 @@ from sameface.gallery.errors import (
     GalleryUnreachableError,
     MissingKeyError,
 )
-from sameface.gallery.milvus.nearest import Distributed
+from sameface.gallery.milvus.nearest import MilvusIndex
 from sameface.gallery.milvus.outbox import POSTGRES, SQLITE, make_outbox, read_state
 from sameface.gallery.milvus.vectors import Vectors
 from sameface.gallery.search import SearchIndex
@@ -81,7 +81,7 @@ class MilvusDatabase:
         return self._people.snapshot()
 
     @contextmanager
-    def write(self) -> Iterator[Statements]:
+    def write(self) -> Iterator[Transaction]:
         """Hold one transaction on people, and tell Milvus afterwards.
 
         Raises:
@@ -128,7 +128,7 @@ class MilvusDatabase:
         if state.faces:
             self._check()
             self._send()
-        return Distributed(self._people, self._dialect, self._vectors, state)
+        return MilvusIndex(self._people, self._dialect, self._vectors, state)
 
     def pack(self, *, whole: bool = False) -> bool:
         """Delete what Milvus still has of who was deleted, and pack the database of people."""
@@ -157,7 +157,7 @@ class MilvusDatabase:
             with self._people.write() as db:
                 self._send_some(db)
 
-    def _send_some(self, db: Statements) -> None:
+    def _send_some(self, db: Transaction) -> None:
         """Put or delete the first faces that are noted, and delete the notes, while nobody else writes."""
         query = f"""SELECT face_id, faces.id, {self.row_column} FROM milvus_unsent
                     LEFT JOIN faces ON faces.id = face_id ORDER BY face_id LIMIT {SENT_AT_ONCE}"""
@@ -188,7 +188,7 @@ class MilvusDatabase:
             self._drain()
             self._checked = True
 
-    def _begin_anew(self, db: Statements, dimension: int) -> None:
+    def _begin_anew(self, db: Transaction, dimension: int) -> None:
         """Make the collection without faces, and note that all are to be sent."""
         self._vectors.make(dimension)
         db.execute("INSERT INTO milvus_unsent SELECT id FROM faces WHERE true ON CONFLICT DO NOTHING")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sameface.arrays import Embeddings, expect_shape
 from sameface.compare import exact_distances
 from sameface.gallery.backend import Backend, Row
-from sameface.gallery.milvus.outbox import Dialect, State
+from sameface.gallery.milvus.outbox import Dialect, MilvusState
 from sameface.gallery.milvus.vectors import MOST, Vectors
 from sameface.gallery.search import (
     PROBES,
@@ -29,7 +29,7 @@ AT_ONCE = 10_000  # values in a statement; SQLite takes 32,766, PostgreSQL 65,53
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Distributed:
+class MilvusIndex:
     """Who is enrolled, left where they are and searched by Milvus.
 
     Attributes:
@@ -42,7 +42,7 @@ class Distributed:
     people: Backend
     dialect: Dialect
     vectors: Vectors
-    state: State
+    state: MilvusState
 
     @property
     def faces(self) -> int:

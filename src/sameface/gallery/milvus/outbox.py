@@ -78,7 +78,7 @@ POSTGRES = Dialect(
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class MilvusState:
     """What a search must know.
 
     Attributes:
@@ -119,7 +119,7 @@ def make_outbox(people: Backend, dialect: Dialect, stem: str) -> str:
     return str(name)
 
 
-def read_state(people: Backend, dialect: Dialect, signature: str) -> State:
+def read_state(people: Backend, dialect: Dialect, signature: str) -> MilvusState:
     """Return what the gallery is at now.
 
     Raises:
@@ -132,4 +132,4 @@ def read_state(people: Backend, dialect: Dialect, signature: str) -> State:
         raise SignatureError(people.path, theirs, signature)
     mixed = people.read(dialect.mixed)
     kept = (own, mixed[0][0] if mixed else None)
-    return State(faces, dimension, *(decode_thresholds(people.path, facts) for facts in kept))
+    return MilvusState(faces, dimension, *(decode_thresholds(people.path, facts) for facts in kept))

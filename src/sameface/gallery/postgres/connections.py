@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from sameface.errors import SamefaceError
-from sameface.gallery.address import Address
+from sameface.gallery.address import PostgresAddress
 from sameface.gallery.errors import GalleryBusyError, GalleryFileError, GalleryUnreachableError
 from sameface.gallery.postgres.schema import Connection, use_schema
 
@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 class Connections:
     """A pool of connections to one gallery."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: PostgresAddress) -> None:
         self.address = address
         logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())  # what it logs, our errors tell
         self._pool: ConnectionPool[Connection] = ConnectionPool(
@@ -103,7 +103,7 @@ class Connections:
 
 
 @contextmanager
-def translated(address: Address, connection: Connection, lost: str = "") -> Iterator[None]:
+def translated(address: PostgresAddress, connection: Connection, lost: str = "") -> Iterator[None]:
     """Turn the errors of a connection into ours; `lost` is what to add if it is lost."""
     try:
         yield
@@ -111,7 +111,7 @@ def translated(address: Address, connection: Connection, lost: str = "") -> Iter
         raise translate(error, address, lost=lost if connection.closed else None) from error
 
 
-def connect(address: Address) -> Connection:
+def connect(address: PostgresAddress) -> Connection:
     """Return a connection outside any pool, or the reason why there is none.
 
     Raises:
@@ -127,13 +127,13 @@ def connect(address: Address) -> Connection:
         raise GalleryUnreachableError(address.shown, words_of(error, address)) from error
 
 
-def facts_of(address: Address) -> dict[str, Any]:
+def facts_of(address: PostgresAddress) -> dict[str, Any]:
     """Return what `psycopg.connect` takes."""
     defaults = {"connect_timeout": int(CONNECT_SECONDS), "application_name": "sameface"}
     return defaults | conninfo_to_dict(address.conninfo) | address.secrets | {"autocommit": True}
 
 
-def translate(error: psycopg.Error, address: Address, *, lost: str | None) -> SamefaceError:
+def translate(error: psycopg.Error, address: PostgresAddress, *, lost: str | None) -> SamefaceError:
     """Return the error of ours that says the same; `lost` is None if the connection still stands."""
     if isinstance(error, (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)):
         return GalleryBusyError(address.shown, f"waited {WAIT_SECONDS:.0f} s for another program")
@@ -143,7 +143,7 @@ def translate(error: psycopg.Error, address: Address, *, lost: str | None) -> Sa
     return GalleryFileError(address.shown, words)
 
 
-def words_of(error: psycopg.Error, address: Address) -> str:
+def words_of(error: psycopg.Error, address: PostgresAddress) -> str:
     """Return what an error says, in one line and without a password."""
     words = " ".join(str(error).split())
     for secret in address.secrets.values():

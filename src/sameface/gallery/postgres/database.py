@@ -12,13 +12,13 @@ from typing import Any, Self
 import psycopg
 
 from sameface.arrays import Embeddings, Image
-from sameface.gallery.address import Address
-from sameface.gallery.backend import Answer, Row, Statements
+from sameface.gallery.address import PostgresAddress
+from sameface.gallery.backend import Cursor, Row, Transaction
 from sameface.gallery.errors import GalleryBusyError
 from sameface.gallery.faces import decode_crop, encode_crop
 from sameface.gallery.postgres import connections, rows
 from sameface.gallery.postgres.connections import Connections, connect, translated
-from sameface.gallery.postgres.nearest import INDEX, Indexed
+from sameface.gallery.postgres.nearest import INDEX, PostgresIndex
 from sameface.gallery.postgres.schema import Connection, prepare
 from sameface.gallery.search import Rows, SearchIndex
 
@@ -53,7 +53,7 @@ class PostgresDatabase:
             GalleryFileError: There is no gallery and none is to be made, or it is not one of this version.
             GalleryBusyError: Another program kept it locked.
         """
-        address = Address.parse(place)
+        address = PostgresAddress.parse(place)
         with connect(address) as connection, translated(address, connection):
             prepare(connection, address, create=create)
         return cls(Connections(address))
@@ -73,13 +73,13 @@ class PostgresDatabase:
         return nullcontext()
 
     @contextmanager
-    def write(self) -> Iterator[Statements]:
+    def write(self) -> Iterator[Transaction]:
         """Hold one transaction; other writers wait, so that numbers follow the order of the commits."""
         address = self._connections.address
         connection, _ = self._connections.take(begin)
         try:
             with translated(address, connection, "nothing was changed: "):
-                yield Transaction(connection)
+                yield PostgresTransaction(connection)
             with translated(address, connection, UNSURE):
                 connection.execute("COMMIT")
         finally:
@@ -117,7 +117,7 @@ class PostgresDatabase:
         state = self._connections.run(lambda each: rows.read_state(each, self.path, signature))
         if self._indexed and state.dimension is not None:
             self._make_index(state.dimension)
-            return Indexed(self._connections, self._count(state.revision), state.dimension, state.own)
+            return PostgresIndex(self._connections, self._count(state.revision), state.dimension, state.own)
         with self._loading:
             known = self._rows
             if known is None or known.version[0] != state.revision:
@@ -158,13 +158,13 @@ class PostgresDatabase:
         return counted[1]
 
 
-class Transaction:
+class PostgresTransaction:
     """A transaction that is open, for statements with `?` in them."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def execute(self, query: str, values: Sequence[Any] = (), /) -> Answer:
+    def execute(self, query: str, values: Sequence[Any] = (), /) -> Cursor:
         """Run one statement."""
         return self._connection.execute(native(query), values, binary=True)
 

@@ -25,7 +25,7 @@ NEAREST = """SELECT near.id, person_id, name, vector_send(embedding) FROM (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Indexed:
+class PostgresIndex:
     """Who is enrolled, left in the database and searched with the index.
 
     Attributes:

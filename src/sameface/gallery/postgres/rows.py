@@ -21,7 +21,7 @@ Kind = TypeVar("Kind", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class PostgresState:
     """What a search must know before it reads rows.
 
     Attributes:
@@ -49,7 +49,7 @@ def decode_row(sent: bytes) -> Embeddings:
     return np.frombuffer(sent, ">f4", offset=HEADER).astype(np.float32)
 
 
-def read_state(connection: Connection, shown: str, signature: str) -> State:
+def read_state(connection: Connection, shown: str, signature: str) -> PostgresState:
     """Return what the gallery is at now.
 
     Raises:
@@ -62,7 +62,7 @@ def read_state(connection: Connection, shown: str, signature: str) -> State:
     if found is None or theirs != signature:
         raise SignatureError(shown, theirs, signature)
     revision, rewritten, _, dimension, facts = found
-    return State(revision, rewritten, theirs, dimension, decode_thresholds(shown, facts))
+    return PostgresState(revision, rewritten, theirs, dimension, decode_thresholds(shown, facts))
 
 
 def read_rows(connection: Connection, shown: str, signature: str, known: Rows | None) -> Rows:
@@ -83,7 +83,7 @@ def read_rows(connection: Connection, shown: str, signature: str, known: Rows | 
         return append_rows(connection, known, state)
 
 
-def append_rows(connection: Connection, known: Rows, state: State) -> Rows:
+def append_rows(connection: Connection, known: Rows, state: PostgresState) -> Rows:
     """Return the rows with those that were added, inside the transaction that is open."""
     after = known.version[1]
     query = """SELECT greatest((SELECT last FROM numbers), max(id)), count(*) FROM faces WHERE id > %s"""

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import psycopg
 from psycopg import sql
 
-from sameface.gallery.address import Address
+from sameface.gallery.address import PostgresAddress
 from sameface.gallery.backend import check_not_turned
 from sameface.gallery.errors import GalleryFileError
 from sameface.gallery.hash_chain import TABLE as CHAIN
@@ -135,7 +135,7 @@ MIGRATIONS = (
 )
 
 
-def prepare(connection: Connection, address: Address, *, create: bool) -> None:
+def prepare(connection: Connection, address: PostgresAddress, *, create: bool) -> None:
     """Bring the tables to this version, in one transaction; make them if they are missing and wanted.
 
     Raises:
@@ -163,7 +163,7 @@ def prepare(connection: Connection, address: Address, *, create: bool) -> None:
         check_extension(connection, address)
 
 
-def migrate(connection: Connection, address: Address) -> None:
+def migrate(connection: Connection, address: PostgresAddress) -> None:
     """Run the migrations that the tables lack, inside the transaction that is open."""
     version = read_version(connection, address.schema)
     if not version:
@@ -174,7 +174,7 @@ def migrate(connection: Connection, address: Address) -> None:
     connection.execute("UPDATE sameface_gallery SET version = %s", (len(MIGRATIONS),))
 
 
-def make_schema(connection: Connection, address: Address) -> None:
+def make_schema(connection: Connection, address: PostgresAddress) -> None:
     """Make the extension and the schema if they are missing.
 
     Raises:
@@ -217,7 +217,7 @@ def use_schema(connection: Connection, schema: str) -> None:
     connection.execute(query, (schema,))
 
 
-def check_extension(connection: Connection, address: Address) -> None:
+def check_extension(connection: Connection, address: PostgresAddress) -> None:
     """Raise unless pgvector is new enough for the index."""
     [(version,)] = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchall()
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_INDEX:

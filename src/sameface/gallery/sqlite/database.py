@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,8 @@ import numpy as np
 
 from sameface.arrays import Embeddings, Image
 from sameface.atomic import make_private
-from sameface.gallery.backend import check_not_turned
-from sameface.gallery.damage import stack_rows, undamaged
+from sameface.errors import SamefaceError
+from sameface.gallery.backend import check_not_turned, expect_type, undamaged
 from sameface.gallery.errors import GalleryBusyError, GalleryFileError, SignatureError
 from sameface.gallery.faces import decode_crop, encode_crop
 from sameface.gallery.index import SUFFIX as INDEX
@@ -26,8 +27,8 @@ from sameface.gallery.index import Index
 from sameface.gallery.indexfile import NEW, IndexAheadError, IndexFile, await_others
 from sameface.gallery.keys import KeySource
 from sameface.gallery.layout import UnusableIndexError
-from sameface.gallery.schema import APPLICATION_ID, MIGRATIONS
 from sameface.gallery.search import Rows, SearchIndex, leave_out_unusable
+from sameface.gallery.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from sameface.gallery.thresholds import parse_thresholds, read_thresholds
 from sameface.gallery.vault import Vault, add_data_key
 
@@ -53,7 +54,7 @@ BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 CLOSED_CODES = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
 
-class Database:
+class SqliteDatabase:
     """One connection to a gallery file, for any number of threads; a `Backend`."""
 
     row_column = "embedding"
@@ -368,7 +369,7 @@ class Database:
         return int(version)
 
 
-def read_rows(database: Database, version: tuple[int, int]) -> Rows:
+def read_rows(database: SqliteDatabase, version: tuple[int, int]) -> Rows:
     """Read every embedding into one matrix."""
     query = """SELECT faces.id, person_id, name, embedding, adapted FROM faces
                JOIN people ON people.id = person_id ORDER BY faces.id"""
@@ -485,3 +486,54 @@ def migrate(db: sqlite3.Connection, number: int) -> None:
             statement = ""
     db.execute(f"PRAGMA user_version = {number + 1}")
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+COPIES = 3  # of a file that its log may hold: a transaction over all rows, VACUUM, and what values grow by
+LEAST = 1 << 20  # bytes
+MEGABYTE = 1e6
+
+
+def check_space(path: str) -> None:
+    """Raise unless the disk has room for a change of every row of a gallery file, and for VACUUM after it.
+
+    Raises:
+        GalleryFileError: It has not.
+    """
+    sizes = [each.stat().st_size for each in (Path(path), Path(f"{path}-wal")) if each.exists()]
+    wanted, free = COPIES * sum(sizes) + LEAST, shutil.disk_usage(Path(path).absolute().parent).free
+    if free < wanted:
+        reason = f"this takes {wanted / MEGABYTE:.0f} MB of free space beside it, given {free / MEGABYTE:.0f} MB"
+        raise GalleryFileError(path, f"{reason}: nothing is changed; make room and try again")
+
+
+def clean_up(act: Callable[[], bool], left: str) -> str | None:
+    """Clean up after a change that is committed: whatever goes wrong then is no failure of the change.
+
+    Args:
+        act: Returns False where another program prevents it.
+        left: What stays where it fails, in words.
+
+    Returns:
+        A warning; None if it is done.
+    """
+    try:
+        reason = None if act() else "another program reads an older view of the file"
+    except (SamefaceError, OSError, MemoryError, KeyboardInterrupt) as error:
+        reason = str(error) or type(error).__name__
+    if reason is None:
+        return None
+    return f"the change is done, but {left} ({reason}): say `sameface gallery compact` later"
+
+
+def stack_rows(path: str, blobs: Sequence[bytes], width: int) -> Embeddings:
+    """Return rows, `(n, width) float32`, from their bytes in a gallery.
+
+    Raises:
+        GalleryFileError: One of them is no row of this width.
+    """
+    with undamaged(path, "an embedding"):
+        for blob in blobs:
+            expect_type(blob, bytes)
+            if len(blob) != 4 * width:
+                raise ValueError(f"an embedding must have {width} numbers, got {len(blob)} bytes")
+        return np.frombuffer(b"".join(blobs), np.float32).reshape(len(blobs), width)
