@@ -40,7 +40,7 @@ def look():
             pass
     return 0
 
-def watched(path, connect=database.connect):
+def watched(path, wait_seconds, connect=database.connect):
     db = connect(path)
     db.set_progress_handler(look, 50)
     return db

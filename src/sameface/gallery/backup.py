@@ -27,7 +27,6 @@ from sameface.gallery.records import Reason
 from sameface.gallery.sqlite.database import (
     BUSY_CODES,
     SqliteDatabase,
-    connect,
     delete_companions,
     delete_files,
     make_private_file,
@@ -36,6 +35,7 @@ from sameface.gallery.sqlite.database import (
 )
 from sameface.gallery.sqlite.schema import APPLICATION_ID
 from sameface.gallery.upgrade import upgraded_path
+from sameface.sqlite import connect
 
 COUNTS = """SELECT (SELECT count(*) FROM people), (SELECT count(*) FROM faces),
                    (SELECT count(*) FROM pictures), (SELECT head FROM chain)"""

@@ -20,7 +20,8 @@ from sameface.gallery.errors import GalleryFileError, MissingKeyError, SealError
 from sameface.gallery.index import SUFFIX as INDEX
 from sameface.gallery.keys import NO_KEYS, Keys
 from sameface.gallery.receipts import verify_receipts
-from sameface.gallery.sqlite.database import SqliteDatabase, connect, migrate, translated
+from sameface.gallery.sqlite.database import SqliteDatabase, migrate, translated
+from sameface.sqlite import connect
 
 PAGE = 2000  # faces that are read at once
 MOST = 20  # lines of SQLite's own checks

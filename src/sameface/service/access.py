@@ -17,12 +17,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, get_args
 
+from sameface.atomic import make_private
 from sameface.gallery import hash_chain
-from sameface.gallery.errors import GalleryFileError
 from sameface.gallery.hash_chain import ChainCheck, Ends, Link
 from sameface.gallery.names import clean_name
-from sameface.gallery.sqlite.database import connect, make_private_file, transaction
 from sameface.service.errors import AccessFileError, RequestError
+from sameface.sqlite import connect, transaction
 
 APPLICATION_ID = 0x5A3E4EE5  # marks the file as ours
 # Each entry takes the file from the version before it to its own: the first makes version 1. Entries are
@@ -523,9 +523,9 @@ def read_link(row: tuple[Any, ...]) -> Link:
 def make_private_access_file(path: str) -> None:
     """Make an empty file that only its owner may read or write."""
     try:
-        make_private_file(path)
-    except GalleryFileError as error:
-        raise AccessFileError(path, error.reason) from error
+        make_private(Path(path))
+    except OSError as error:
+        raise AccessFileError(path, f"cannot make it: {error.strerror}") from error
 
 
 @contextmanager

@@ -31,25 +31,18 @@ from sameface.gallery.search import Rows, SearchIndex, leave_out_unusable
 from sameface.gallery.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from sameface.gallery.thresholds import parse_thresholds, read_thresholds
 from sameface.gallery.vault import Vault, add_data_key
+from sameface.sqlite import WAIT_SECONDS, connect, transaction
 
 logger = logging.getLogger(__name__)
 
 LARGE = 20_000  # faces from which on a search goes through an index beside the file
 LARGE_PAGES = 4096  # of 4 KiB, from which on a file is not written anew whenever somebody is forgotten
 TRIES = 10  # to look at one moment while other programs change the gallery
-WAIT_SECONDS = 30.0  # for another program's write to end
 WRONG_FACTS = """SELECT (SELECT count(*) FROM pipeline WHERE typeof(dimension) NOT IN ('integer', 'null')
                                                        OR dimension NOT BETWEEN 1 AND 65536)
                       + (SELECT count(*) <> 1 OR sum(typeof(last) <> 'integer'
                                                      OR typeof(clock) NOT IN ('integer', 'null')) > 0
                          FROM numbers)"""
-PRAGMAS = (
-    "journal_mode = WAL",
-    "synchronous = FULL",
-    "foreign_keys = ON",
-    "secure_delete = ON",
-    "temp_store = MEMORY",  # VACUUM would leave the gallery in the system's temporary folder
-)
 BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 CLOSED_CODES = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
@@ -90,7 +83,7 @@ class SqliteDatabase:
                 raise GalleryFileError(path, "there is no such file: enroll someone first")
             make_private_file(path)
         with translated(path):
-            database = cls(path, connect(path), key)
+            database = cls(path, connect(path, WAIT_SECONDS), key)
         try:
             database._migrate()
             database._check_facts()
@@ -410,19 +403,6 @@ def translated(path: str) -> Iterator[None]:
         raise GalleryFileError(path, f"{error}: is it a gallery file?") from error
 
 
-@contextmanager
-def transaction(db: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
-    """Hold one transaction: all of it is committed, or on an error nothing; `BEGIN` only reads."""
-    try:
-        db.execute(begin)
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:  # SQLite itself gives up where the disk is full
-            db.execute("ROLLBACK")
-        raise
-
-
 def make_private_file(path: str) -> None:
     """Make an empty file that only its owner may read or write."""
     try:
@@ -461,19 +441,6 @@ def delete_file(path: str) -> None:
     """Delete a file if it is there; on a read-only disk even to delete what is missing is an error."""
     if Path(path).exists():
         Path(path).unlink(missing_ok=True)
-
-
-def connect(path: str) -> sqlite3.Connection:
-    """Open the file with everything that keeps rows safe, and deleted ones gone."""
-    uri = f"{Path(path).absolute().as_uri()}?mode=rw"
-    db = sqlite3.connect(uri, uri=True, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
-    try:
-        for pragma in PRAGMAS:
-            db.execute(f"PRAGMA {pragma}")
-    except BaseException:
-        db.close()
-        raise
-    return db
 
 
 def migrate(db: sqlite3.Connection, number: int) -> None:
