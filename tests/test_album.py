@@ -19,9 +19,9 @@ import pytest
 import toy
 from click.testing import Result
 
-import sameface.cli.album
+import sameface.cli.cluster
 from sameface.album import SHOWN, PictureFace, folder_name, free_name, thumbnail, write_album
-from sameface.cli.album import name_groups
+from sameface.cli.cluster import name_groups
 from sameface.face import Face
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
@@ -197,7 +197,7 @@ def test_a_place_that_is_taken_is_refused(run: Run, album: Path, tmp_path: Path,
 def test_too_many_faces_are_told_and_nothing_is_left(
     run: Run, album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sameface.cli.album, "MOST", 5)
+    monkeypatch.setattr(sameface.cli.cluster, "MOST_FACES", 5)
     result = run("cluster", album, "-o", "sorted")
     assert result.exit_code == 3
     assert "the album holds over 5 faces: take a part of it at a time, or" in result.stderr

@@ -20,7 +20,7 @@ import pytest
 import toy
 from click.testing import Result
 
-import sameface.cli.table
+import sameface.cli.embed
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
 
@@ -89,7 +89,7 @@ def test_parquet_is_written_a_few_faces_at_a_time(
     run: Run, album: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("embed", album, "-o", "whole.parquet")
-    monkeypatch.setattr(sameface.cli.table, "GROUP", 5)
+    monkeypatch.setattr(sameface.cli.embed, "ROW_GROUP", 5)
     run("embed", album, "-o", "parts.parquet")
     whole, parts = (pyarrow.parquet.ParquetFile(tmp_path / f"{name}.parquet") for name in ("whole", "parts"))
     assert (whole.num_row_groups, parts.num_row_groups) == (1, 6)

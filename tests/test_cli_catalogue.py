@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from sameface.cli import main
 from sameface.cli.catalogue import (
     SECURE,
-    Entry,
+    CatalogueEntry,
     PublishedFile,
     download_files,
     find_entry,
@@ -93,9 +93,9 @@ def server():
         thread.join()
 
 
-def entry_of(server: Server, data: bytes = DATA) -> Entry:
+def entry_of(server: Server, data: bytes = DATA) -> CatalogueEntry:
     file = PublishedFile("network.onnx", server.url, len(data), hashlib.sha256(data).hexdigest())
-    return Entry("mine", FACTS, (file,))
+    return CatalogueEntry("mine", FACTS, (file,))
 
 
 def download(server: Server, folder: Path) -> bytes:

@@ -21,7 +21,7 @@ import toy
 from click.testing import Result
 from gallery_world import OneThreshold, enroll_turned, face, identify_one, turned
 
-from sameface.cli.backup import read_history
+from sameface.cli.gallery import read_history
 from sameface.gallery import Gallery, backup
 from sameface.gallery.backup import SPARE, Change, History, backup_gallery, restore_gallery
 from sameface.gallery.check import check_gallery

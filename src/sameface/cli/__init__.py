@@ -12,40 +12,40 @@ import click
 from sameface import __version__
 from sameface.errors import SamefaceError
 
-# What each command does, and the module it lives in.
+# The module and the description of each command.
 COMMANDS = {
     "demo": ("demo", "Show everything on the sample photographs."),
     "detect": ("pictures", "Find the faces in pictures."),
-    "embed": ("pictures", "Write the embedding of every face to a file."),
+    "embed": ("embed", "Write the embedding of every face to a file."),
     "verify": ("pictures", "Tell whether two pictures show the same person."),
-    "enroll": ("people", "Enroll people in the gallery."),
+    "enroll": ("enroll", "Enroll people in the gallery."),
     "identify": ("identify", "Name the faces in pictures and videos, or reject them as strangers."),
-    "watch": ("video", "Name who comes before a camera."),
+    "watch": ("identify", "Name who comes before a camera."),
     "people": ("people", "List who is enrolled."),
     "consent": ("people", "Keep a note on how a person agreed."),
     "rename": ("people", "Give a person another name."),
     "merge": ("people", "Make two people one."),
-    "export-person": ("person", "Give a person everything that is held of them."),
-    "expire": ("forget", "Say when people are to be deleted."),
-    "forget": ("forget", "Delete a person for good, and give a receipt."),
+    "export-person": ("people", "Give a person everything that is held of them."),
+    "expire": ("people", "Say when people are to be deleted."),
+    "forget": ("people", "Delete a person for good, and give a receipt."),
     "audit": ("audit", "Read who did what and what was deleted, and verify that nobody changed it."),
-    "gallery": ("upgrade", "Back up, restore and check a gallery, move it to other weights, encrypt it."),
-    "cluster": ("album", "Sort an album into one folder per person."),
-    "group": ("group", "Group the embeddings that `embed` wrote into people; let new ones join."),
+    "gallery": ("gallery", "Back up, restore and check a gallery, move it to other weights, encrypt it."),
+    "cluster": ("cluster", "Sort an album into one folder per person."),
+    "group": ("cluster", "Group the embeddings that `embed` wrote into people; let new ones join."),
     "serve": ("serve", "Serve REST and the page."),
-    "keys": ("keys", "Make, list and revoke the keys of the service."),
+    "keys": ("audit", "Make, list and revoke the keys of the service."),
     "evaluate": ("evaluate", "Measure the embeddings: pairs, ytf, holdout, identification, clusters, sweep."),
-    "prepare": ("prepare", "Cut the faces out of photographs, to train on them."),
+    "prepare": ("train", "Cut the faces out of photographs, to train on them."),
     "train": ("train", "Train a network of one's own."),
     "export": ("train", "Make a trained network weights that every command takes."),
-    "calibrate": ("calibrate", "Find the threshold for your own people and cameras."),
+    "calibrate": ("evaluate", "Find the threshold for your own people and cameras."),
     "weights": ("weights", "List the embedders, or add one's own."),
     "doctor": ("doctor", "Check the installation, the weights and the speed."),
 }
 
 
 class BadInputError(click.ClickException):
-    """A fault of the input, told in one line."""
+    """Bad input, reported in one line."""
 
     exit_code = 3
 
@@ -71,19 +71,19 @@ class Commands(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run a command; the world's faults become one line and exit code 3."""
+        """Run a command; an error of sameface or of the system becomes one line and exit code 3."""
         try:
             return super().invoke(ctx)
         except SamefaceError as error:
             raise BadInputError(str(error)) from error
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whoever read our output has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of our output has closed it
             ctx.exit(0)
         except OSError as error:
             place = "" if error.filename is None else f"{error.filename}: "
             raise BadInputError(f"{place}{error.strerror or error}") from error
         except ModuleNotFoundError as error:
-            if str(error).startswith("No module"):  # else it is an extra that is missing, and says which
+            if str(error).startswith("No module"):  # otherwise the message names a missing extra
                 raise
             raise click.UsageError(str(error)) from error
         except KeyboardInterrupt:

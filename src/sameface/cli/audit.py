@@ -1,23 +1,73 @@
-"""Commands on what was done and what was deleted: audit list, receipts, verify."""
+"""Commands on the service's keys and on what was done and deleted: keys, audit."""
 
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from sameface.cli.keys import access_file, access_option, opened
-from sameface.cli.options import gallery_option, json_option
-from sameface.cli.output import count, finish, print_json, print_table
+from sameface.cli.gallery_options import access_file, access_option, gallery_option, open_access
+from sameface.cli.options import json_option
+from sameface.cli.output import count, finish, print_json, print_rows, print_table
+from sameface.service.errors import AccessFileError
 from sameface.gallery import Gallery
 from sameface.gallery.address import parse_address
 from sameface.gallery.hash_chain import ChainCheck
 from sameface.gallery.receipts import receipt_to_dict
-from sameface.service.errors import AccessFileError
+from sameface.service.access import ROLES, Role
 from sameface.service.witness import read_heads
 
-MOST = 1_000_000
+MOST_ENTRIES = 1_000_000
+
+
+@click.group()
+def keys() -> None:
+    """Make, list and revoke the keys of the service."""
+
+
+@keys.command("add")
+@click.argument("name")
+@click.option("--role", type=click.Choice(ROLES), default="read", show_default=True, help="What it may do.")
+@gallery_option
+@access_option
+@json_option
+def add_key(*, name: str, role: Role, gallery_path: str, access_path: str | None, as_json: bool) -> None:
+    """Make a key called NAME and print it, this once.
+
+    `read` may look, compare and identify; `enroll` may also enroll, rename and merge; `admin` may also delete
+    and read the audit log. Only a hash of the key is kept.
+    """
+    with open_access(gallery_path, access_path) as access:
+        token = access.make_key(name, role)
+    if as_json:
+        print_json({"name": name, "role": role, "key": token})
+    else:
+        click.echo(token)
+
+
+@keys.command("list")
+@gallery_option
+@access_option
+@json_option
+def list_keys(*, gallery_path: str, access_path: str | None, as_json: bool) -> None:
+    """List the keys that hold, without the keys themselves."""
+    with open_access(gallery_path, access_path) as access:
+        found = access.keys()
+    rows = [(key.name, key.role, datetime.fromtimestamp(key.made, UTC).isoformat(" ", "seconds")) for key in found]
+    print_rows(["name", "role", "made"], rows, as_json=as_json)
+
+
+@keys.command("revoke")
+@click.argument("name")
+@gallery_option
+@access_option
+def revoke_key(*, name: str, gallery_path: str, access_path: str | None) -> None:
+    """Make the key called NAME invalid, at once and for running services too."""
+    with open_access(gallery_path, access_path) as access:
+        access.revoke_key(name)
+    click.echo(f"{name} is revoked")
 
 
 @click.group()
@@ -28,33 +78,26 @@ def audit() -> None:
 @audit.command("list")
 @gallery_option
 @access_option
-@click.option("--last", default=MOST, type=click.IntRange(min=1), help="Only so many; all by default.")
+@click.option("--last", default=MOST_ENTRIES, type=click.IntRange(min=1), help="Only so many; all by default.")
 @json_option
 def list_entries(*, gallery_path: str, access_path: str | None, last: int, as_json: bool) -> None:
     """List what was done with the service, the latest first; people stand there by number.
 
     An entry `intent` is of an act that is under way or was interrupted: nobody knows whether it was done.
     """
-    need_file(gallery_path, access_path)
-    with opened(gallery_path, access_path) as access:
+    require_log(gallery_path, access_path)
+    with open_access(gallery_path, access_path) as access:
         entries = access.entries(last)
-    for entry in entries if as_json else ():
-        gallery, person = entry.person or (None, None)
-        facts = {"number": entry.number, "time": entry.moment, "key": entry.key, "action": entry.action}
-        print_json(facts | {"gallery": gallery, "person": person, "detail": entry.detail, "hash": entry.hash})
-    if not as_json:
-        rows = [
-            (
-                entry.number,
-                entry.moment,
-                entry.key or "",
-                entry.action,
-                "" if entry.person is None else entry.person[1],
-                json.dumps(entry.detail),
-            )
-            for entry in entries
-        ]
-        print_table(["number", "time", "key", "action", "person", "detail"], rows)
+    columns = ["number", "time", "key", "action", "gallery", "person", "detail", "hash"]
+    rows = [
+        (one.number, one.moment, one.key, one.action, *(one.person or (None, None)), one.detail, one.hash)
+        for one in entries
+    ]
+    if as_json:
+        print_rows(columns, rows, as_json=True)
+    else:  # without the columns gallery and hash
+        short = [(*row[:4], row[5], json.dumps(row[6])) for row in rows]
+        print_rows([*columns[:4], *columns[5:7]], short, as_json=False)
 
 
 @audit.command("receipts")
@@ -63,13 +106,13 @@ def list_entries(*, gallery_path: str, access_path: str | None, last: int, as_js
 def list_receipts(*, gallery_path: str, as_json: bool) -> None:
     """List what was deleted from the gallery, the oldest first; people stand there by number."""
     with Gallery.open(gallery_path) as gallery:
-        receipts = gallery.receipts()
-    for receipt in receipts if as_json else ():
-        print_json(receipt_to_dict(receipt))
-    if not as_json:
+        receipts = [receipt_to_dict(receipt) for receipt in gallery.receipts()]
+    if as_json:
+        for receipt in receipts:
+            print_json(receipt)
+    else:
         columns = ["number", "time", "reason", "person", "faces", "crops", "pictures", "complete"]
-        rows = [[receipt_to_dict(receipt)[column] for column in columns] for receipt in receipts]
-        print_table(columns, rows)
+        print_table(columns, [[receipt[column] for column in columns] for receipt in receipts])
 
 
 @audit.command("verify")
@@ -107,26 +150,25 @@ def verify(
     """
     place = gallery_path if file is None else file
     if witness is not None:
-        expected += compare_witness(place, access_path, witness, as_json=as_json)
-    verdicts = verify_both(place, access_path, expected)
+        expected += read_witness(place, access_path, witness, as_json=as_json)
+    verdicts = verify_chains(place, access_path, expected)
     unseen = frozenset(expected).intersection(*(verdict.unseen for verdict in verdicts.values()))
     for name, verdict in verdicts.items():
         if as_json:
             facts = {"entries": verdict.entries, "holds": verdict.fault is None, "fault": verdict.fault}
             print_json({"chain": name} | facts | {"head": verdict.head, "unfinished": list(verdict.unfinished)})
         else:
-            click.echo(f"{name}: {in_words(verdict)}")
+            click.echo(f"{name}: {format_verdict(verdict)}")
     for hashed in sorted(unseen):
-        click.echo(
-            f"expected, and in none of the chains: {hashed}; it was made anew, or the entry went by age", err=True
-        )
+        text = f"expected, and in none of the chains: {hashed}; it was made anew, or the entry went by age"
+        click.echo(text, err=True)
     finish([], 1 if unseen or any(verdict.fault for verdict in verdicts.values()) else 0)
 
 
-def compare_witness(place: str, access_path: str | None, witness: str, *, as_json: bool) -> tuple[str, ...]:
-    """Return the hashes of a witness that must be in the audit log, and tell how many are too old."""
-    need_file(place, access_path)
-    with opened(place, access_path) as access:
+def read_witness(place: str, access_path: str | None, witness: str, *, as_json: bool) -> tuple[str, ...]:
+    """Return the hashes of a witness that must be in the audit log, and print how many are too old."""
+    require_log(place, access_path)
+    with open_access(place, access_path) as access:
         first = access.ends().first
     heads = [head for head in read_heads(witness) if head.number > 0]
     compared = [head for head in heads if head.number >= first]
@@ -140,8 +182,8 @@ def compare_witness(place: str, access_path: str | None, witness: str, *, as_jso
     return tuple(head.hash for head in compared)
 
 
-def verify_both(place: str, access_path: str | None, expected: tuple[str, ...]) -> dict[str, ChainCheck]:
-    """Return what came of the log and of the receipts, where these are.
+def verify_chains(place: str, access_path: str | None, expected: tuple[str, ...]) -> dict[str, ChainCheck]:
+    """Return the verdict on the audit log and on the receipts, where these exist.
 
     Raises:
         GalleryFileError: There is neither.
@@ -149,9 +191,9 @@ def verify_both(place: str, access_path: str | None, expected: tuple[str, ...]) 
     verdicts: dict[str, ChainCheck] = {}
     log = access_file(place, access_path)
     if access_path is not None:
-        need_file(place, access_path)
+        require_log(place, access_path)
     if Path(log).exists():
-        with opened(place, access_path) as access:
+        with open_access(place, access_path) as access:
             verdicts[f"audit log {log}"] = access.verify(expected)
     if not verdicts or parse_address(place) is not None or Path(place).exists():
         with Gallery.open(place) as gallery:
@@ -159,18 +201,18 @@ def verify_both(place: str, access_path: str | None, expected: tuple[str, ...]) 
     return verdicts
 
 
-def need_file(place: str, access_path: str | None) -> None:
-    """Raise if there is no audit log: to look for one must not make it."""
+def require_log(place: str, access_path: str | None) -> None:
+    """Raise if there is no audit log: opening a missing one would make it."""
     log = access_file(place, access_path)
     if not Path(log).exists():
         raise AccessFileError(log, "there is no such file: a service makes it when it starts")
 
 
-def in_words(verdict: ChainCheck) -> str:
-    """Return what came of a chain, for people."""
+def format_verdict(verdict: ChainCheck) -> str:
+    """Return the verdict on a chain in words."""
     entries = count(verdict.entries, "entry", "entries")
-    if verdict.fault is None:
-        numbers = ", ".join(map(str, verdict.unfinished))
-        open_intents = f"; under way or interrupted: {numbers}" if numbers else ""
-        return f"{entries}, chain holds; last hash {verdict.head}{open_intents}"
-    return f"{verdict.fault}; the {entries} before it hold up to {verdict.head}"
+    if verdict.fault is not None:
+        return f"{verdict.fault}; the {entries} before it hold up to {verdict.head}"
+    numbers = ", ".join(map(str, verdict.unfinished))
+    open_intents = f"; under way or interrupted: {numbers}" if numbers else ""
+    return f"{entries}, chain holds; last hash {verdict.head}{open_intents}"

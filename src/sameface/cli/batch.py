@@ -1,4 +1,4 @@
-"""What the commands that work on many pictures share: options, sources, progress, and how a run goes on."""
+"""What the commands on many pictures share: the option --workers, sources, progress, and resuming a run."""
 
 from __future__ import annotations
 
@@ -6,33 +6,31 @@ import functools
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import click
-import rich.progress
 from rich.console import Console
+from rich.progress import BarColumn, TimeRemainingColumn
 
 from sameface.batch import Journal, Picture, Result, count_pictures, open_pictures
 from sameface.cli import BadInputError
-from sameface.cli.options import Command, recognizer_options
-from sameface.cli.output import count
-
-COLUMNS = ("{task.description}", rich.progress.BarColumn(), "{task.completed} of {task.total}", "{task.fields[told]}")
+from sameface.cli.options import Command, Option, recognizer_options
+from sameface.cli.output import count, progress_bar
 
 
 def batch_options(command: Command) -> Command:
-    """Add --workers and the options that shape the pipeline; of several workers each takes one core."""
+    """Add --workers and the options of the recognizer; each of several workers takes one core."""
     whole = recognizer_options(command)
 
     @functools.wraps(whole)
-    def with_threads(*, workers: int, **choices: Any) -> Any:
-        if workers > 1 and choices["threads"] is None:
-            choices["threads"] = 1
-        return whole(workers=workers, **choices)
+    def with_threads(*, workers: int, **options: Any) -> Any:
+        if workers > 1 and options["threads"] is None:
+            options["threads"] = 1
+        return whole(workers=workers, **options)
 
-    option: Callable[[Command], Command] = click.option(
+    option: Option = click.option(
         "--workers",
         default=1,
         show_default=True,
@@ -50,46 +48,29 @@ def check_sources(sources: Sequence[str]) -> None:
 
 
 def open_named(sources: Sequence[str], person: str = "") -> Iterator[Picture]:
-    """Yield the pictures that were named; `-` stands for stdin. A person given is on every one."""
+    """Yield the pictures of the sources, as those of `person` if one is given; `-` stands for stdin."""
     for source in sources:
-        found = [read_stdin()] if source == "-" else open_pictures([source])
+        found = [Picture("-", sys.stdin.buffer.read)] if source == "-" else open_pictures([source])
         for picture in found:
             yield replace(picture, person=person) if person else picture
 
 
-def read_stdin() -> Picture:
-    """Return the picture on stdin, which is read when its turn comes."""
-    return Picture("-", sys.stdin.buffer.read)
-
-
 def count_named(sources: Sequence[str]) -> int:
-    """Return how many pictures were named."""
+    """Return how many pictures the sources hold."""
     return count_pictures(source for source in sources if source != "-") + sources.count("-")
 
 
+@dataclass(slots=True)
 class Tally:
-    """What a run has come across.
+    """What happened to the pictures of a run."""
 
-    Attributes:
-        pictures: How many there were.
-        failures: Why some gave nothing.
-        same: How many have the content of an earlier one.
-        known: How many were searched in an earlier run.
-    """
-
-    def __init__(self) -> None:
-        self.pictures = 0
-        self.failures: list[str] = []
-        self.same = 0
-        self.known = 0
-
-    @property
-    def told(self) -> str:
-        """What a person who watches is told beside the bar."""
-        return f"{len(self.failures)} skipped" if self.failures else ""
+    pictures: int = 0
+    failures: list[str] = field(default_factory=list)  # why some gave nothing
+    same: int = 0  # pictures with the content of an earlier one
+    known: int = 0  # pictures that an earlier run searched
 
     def add(self, result: Result) -> None:
-        """Count one."""
+        """Count a picture."""
         self.pictures += 1
         if result.failure is not None:
             self.failures.append(result.failure.reason)
@@ -97,7 +78,7 @@ class Tally:
         self.known += result.found is not None and not result.new and not result.same_as
 
     def print_shortcuts(self) -> None:
-        """Tell on stderr how many pictures were not searched, because their content was known."""
+        """Print on stderr how many pictures were not searched, because their content was known."""
         if self.known:
             click.echo(f"{count(self.known, 'picture')} searched in an earlier run", err=True)
         if self.same:
@@ -108,28 +89,20 @@ class Tally:
 def follow(
     results: Generator[Result, None, None], total: Callable[[], int], tally: Tally
 ) -> Generator[Result, None, None]:
-    """Yield every result and count it; show who watches how far the work is and how long it will take.
-
-    Close it where the work may end before it does.
-    """
-    console = Console(stderr=True)
-    whole = total() if console.is_terminal else 0
-    with (
-        closing(results),
-        rich.progress.Progress(
-            *COLUMNS, rich.progress.TimeRemainingColumn(), console=console, transient=True, disable=whole < 2
-        ) as bar,
-    ):
-        task = bar.add_task("pictures", total=whole, told="")
+    """Yield and count every result, with a progress bar on a terminal. Close it to end the work early."""
+    whole = total() if Console(stderr=True).is_terminal else 0
+    columns = ("{task.description}", BarColumn(), "{task.completed} of {task.total}", "{task.fields[skipped]}")
+    with closing(results), progress_bar(*columns, TimeRemainingColumn(), hidden=whole < 2) as bar:
+        task = bar.add_task("pictures", total=whole, skipped="")
         for result in results:
             tally.add(result)
             yield result
-            bar.update(task, advance=1, told=tally.told)
+            bar.update(task, advance=1, skipped=f"{len(tally.failures)} skipped" if tally.failures else "")
 
 
 @contextmanager
 def unfinished(output: Path) -> Iterator[Journal]:
-    """Keep what is done beside the output until that is there; the same command goes on from it."""
+    """Keep finished pictures in a journal beside the output, from which the same command resumes."""
     path = output.with_name(f"{output.name}.unfinished")
     journal = Journal.open(path)
     try:

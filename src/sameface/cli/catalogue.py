@@ -1,4 +1,4 @@
-"""Networks that others publish: the catalogue, the download, and the file that is made of them."""
+"""The catalogue of published networks: its entries, their download, and the ONNX file made of them."""
 
 from __future__ import annotations
 
@@ -13,44 +13,29 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-import rich.console
-import rich.progress
-
 from sameface.cli.openvino import convert_ir
+from sameface.cli.output import progress_bar
 from sameface.errors import WeightsError
 
 CHUNK = 1 << 16
-PATIENCE = 30  # seconds without a byte
+TIMEOUT = 30  # seconds without a byte
 SECURE = ("https",)
 MANIFEST = ("licence", "training_data", "dimension", "input", "crop", "thresholds", "probability", "accuracy")
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedFile:
-    """A file as its publisher has it.
-
-    Attributes:
-        name: What it is called there.
-        url: Where it is; empty if it is not downloaded.
-        size: In bytes; 0 if that is not known.
-        sha256: Empty if that is not known.
-    """
+    """A file of a publisher; without an address, size or hash it is not downloaded."""
 
     name: str
     url: str = ""
-    size: int = 0
+    size: int = 0  # bytes
     sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A network of the catalogue.
-
-    Attributes:
-        name: What `--weights` will call it.
-        facts: The tables of its entry.
-        files: What it is made of; none if it is built by a recipe.
-    """
+class CatalogueEntry:
+    """A network of the catalogue; one without files is built by a recipe in its note."""
 
     name: str
     facts: Mapping[str, Any]
@@ -62,23 +47,23 @@ class Entry:
         return sum(file.size for file in self.files)
 
     def manifest(self) -> dict[str, Any]:
-        """Return the manifest as far as it can be known without the network."""
+        """Return the manifest, without what only the network can tell."""
         known = {key: self.facts[key] for key in MANIFEST if key in self.facts}
         source = {"publisher": self.facts["publisher"]}
         source |= {file.name: file.url or "a file of yours" for file in self.files}
         return {"name": self.name, "kind": "embedder", "source": source} | known
 
 
-def read_catalogue() -> dict[str, Entry]:
+def read_catalogue() -> dict[str, CatalogueEntry]:
     """Return the entries of the catalogue by name."""
     text = (resources.files("sameface.cli") / "catalogue.toml").read_text("utf-8")
     return {
-        name: Entry(name, facts, tuple(PublishedFile(**file) for file in facts.get("files", ())))
+        name: CatalogueEntry(name, facts, tuple(PublishedFile(**file) for file in facts.get("files", ())))
         for name, facts in tomllib.loads(text).items()
     }
 
 
-def find_entry(name: str) -> Entry:
+def find_entry(name: str) -> CatalogueEntry:
     """Return an entry of the catalogue.
 
     Raises:
@@ -90,7 +75,7 @@ def find_entry(name: str) -> Entry:
     return known[name]
 
 
-def describe(entry: Entry) -> str:
+def format_entry(entry: CatalogueEntry) -> str:
     """Return licence, publisher, files and accuracy in lines."""
     facts = entry.facts
     lines = [
@@ -105,15 +90,15 @@ def describe(entry: Entry) -> str:
     return "\n".join(lines)
 
 
-def check_downloadable(entry: Entry) -> None:
-    """See that every file of an entry has an address, a size and a hash."""
+def check_downloadable(entry: CatalogueEntry) -> None:
+    """Refuse an entry with a file that has no address, size or hash."""
     if not all(file.url and file.size and file.sha256 for file in entry.files):
         names = " ".join(f"--file {file.name}" for file in entry.files)
         raise WeightsError(entry.name, f"it is not downloaded: fetch the file yourself, and give {names}")
 
 
-def read_files(entry: Entry, paths: Sequence[Path]) -> list[bytes]:
-    """Return the contents of files that are there already, in the order of the entry's files.
+def read_files(entry: CatalogueEntry, paths: Sequence[Path]) -> list[bytes]:
+    """Return the contents of local files, in the order of the entry's files.
 
     Raises:
         WeightsError: There are not as many of each kind as the entry has, or one has another hash.
@@ -131,14 +116,14 @@ def read_files(entry: Entry, paths: Sequence[Path]) -> list[bytes]:
 
 
 def check_sha256(name: str, file: PublishedFile, data: bytes) -> None:
-    """See that these are the bytes that the catalogue means."""
+    """Refuse other bytes than those of the catalogue."""
     found = hashlib.sha256(data).hexdigest()
     if found != file.sha256:
         reason = f"{file.name} is another file (sha-256 {found[:12]}…, wanted {file.sha256[:12]}…)"
         raise WeightsError(name, reason)
 
 
-def build_network(entry: Entry, contents: Sequence[bytes]) -> bytes:
+def build_network(entry: CatalogueEntry, contents: Sequence[bytes]) -> bytes:
     """Return the ONNX file that is made of an entry's files."""
     by_suffix = {Path(file.name).suffix: data for file, data in zip(entry.files, contents, strict=True)}
     if ".xml" not in by_suffix:
@@ -152,24 +137,24 @@ def part_of(file: PublishedFile, folder: Path) -> Path:
     return folder / f"{file.name}.part"
 
 
-def remove_parts(entry: Entry, folder: Path) -> None:
+def remove_parts(entry: CatalogueEntry, folder: Path) -> None:
     """Remove the downloads of an entry."""
     for file in entry.files:
         part_of(file, folder).unlink(missing_ok=True)
 
 
-def download_files(entry: Entry, folder: Path, *, schemes: Sequence[str] = SECURE) -> list[bytes]:
-    """Download the files of an entry, or what is missing of them, and return their contents.
+def download_files(entry: CatalogueEntry, folder: Path, *, schemes: Sequence[str] = SECURE) -> list[bytes]:
+    """Download the files of an entry, or the missing part of each, and return their contents.
 
     Raises:
-        WeightsError: A file cannot be had or written, or has another hash.
+        WeightsError: A file cannot be downloaded or written, or has another hash.
     """
     contents = []
     for file in entry.files:
         part = part_of(file, folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            fetch(file, part, schemes)
+            download(file, part, schemes)
             data = part.read_bytes()
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
@@ -182,30 +167,29 @@ def download_files(entry: Entry, folder: Path, *, schemes: Sequence[str] = SECUR
     return contents
 
 
-def fetch(file: PublishedFile, part: Path, schemes: Sequence[str]) -> None:
-    """Append what is missing to a partial download, or begin anew where the server cannot resume.
+def download(file: PublishedFile, part: Path, schemes: Sequence[str]) -> None:
+    """Resume a partial download, or begin anew if the server cannot resume.
 
     Raises:
         OSError: The server cannot be reached or refuses, or the file cannot be written.
-        ValueError: It is no address of these schemes, or the file has another size than the catalogue's.
+        ValueError: The address has another scheme, or the file another size than the catalogue's.
     """
     held = part.stat().st_size if part.exists() else 0
     if held == file.size:
         return
     held = held if held < file.size else 0
     request = urllib.request.Request(file.url, headers={"Range": f"bytes={held}-"} if held else {})
-    with open_url(request, schemes) as answer:
+    check_scheme(file.url, schemes)
+    with urllib.request.build_opener(SchemeHandler(schemes)).open(request, timeout=TIMEOUT) as answer:
         stated = answer.headers.get("Content-Range", "")
         resumed = answer.status == 206 and stated.startswith(f"bytes {held}-")
         with part.open("ab" if resumed else "wb") as target:
             copy(answer, target, file, held if resumed else 0)
 
 
-def copy(answer: IO[bytes], target: IO[bytes], file: PublishedFile, start: int) -> None:
-    """Copy an answer to a file, with progress, up to the size of the catalogue."""
-    done = start
-    console = rich.console.Console(stderr=True)
-    with rich.progress.Progress(console=console, disable=not console.is_terminal) as bar:
+def copy(answer: IO[bytes], target: IO[bytes], file: PublishedFile, done: int) -> None:
+    """Copy an answer to a file that has `done` bytes, up to the size in the catalogue, with a progress bar."""
+    with progress_bar() as bar:
         task = bar.add_task(file.name, total=file.size, completed=done)
         while chunk := answer.read(CHUNK):
             done += len(chunk)
@@ -218,13 +202,13 @@ def copy(answer: IO[bytes], target: IO[bytes], file: PublishedFile, start: int) 
 
 
 class SchemeHandler(urllib.request.HTTPRedirectHandler):
-    """Refuses to be redirected to another scheme than these."""
+    """Refuses redirections to other schemes."""
 
     def __init__(self, schemes: Sequence[str]) -> None:
         self.schemes = schemes
 
     def redirect_request(self, *words: Any) -> urllib.request.Request | None:
-        """Follow a redirection to a scheme that is allowed."""
+        """Follow a redirection to an allowed scheme."""
         try:
             check_scheme(words[-1], self.schemes)
         except ValueError:
@@ -233,13 +217,7 @@ class SchemeHandler(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(*words)
 
 
-def open_url(request: urllib.request.Request, schemes: Sequence[str]) -> Any:
-    """Open an address of one of these schemes."""
-    check_scheme(request.full_url, schemes)
-    return urllib.request.build_opener(SchemeHandler(schemes)).open(request, timeout=PATIENCE)
-
-
 def check_scheme(url: str, schemes: Sequence[str]) -> None:
-    """See that an address is of one of these schemes."""
+    """Refuse an address of another scheme."""
     if urlsplit(url).scheme not in schemes:
         raise ValueError(f"{url} is not an address of {' or '.join(schemes)}")

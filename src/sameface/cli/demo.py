@@ -10,8 +10,9 @@ import numpy as np
 import PIL.Image
 
 from sameface.arrays import Image
-from sameface.cli.options import PicturePath, recognizer_options
+from sameface.cli.options import recognizer_options
 from sameface.cli.output import count
+from sameface.cli.pictures import PicturePath
 from sameface.cluster import cluster_embeddings
 from sameface.draw import draw_faces, save_picture
 from sameface.face import Face
@@ -49,10 +50,10 @@ def demo(*, recognizer: Recognizer, output: str) -> None:
 
 
 def samples_folder() -> Path:
-    """Return where the photographs are: in the installed package, or at the top of a checkout."""
+    """Return the folder of the photographs: in the installed package, or at the top of a checkout."""
     package = Path(__file__).parent.parent
     installed = package / "samples"
-    return installed if installed.is_dir() else package.parent.parent / "samples"
+    return installed if installed.is_dir() else package.parents[1] / "samples"
 
 
 def show_verification(recognizer: Recognizer, samples: dict[str, Image]) -> None:
@@ -76,15 +77,15 @@ def enroll_samples(recognizer: Recognizer, gallery: Gallery, samples: dict[str, 
 def identify_group(
     recognizer: Recognizer, gallery: Gallery, samples: dict[str, Image]
 ) -> tuple[Image, list[Face], list[Identification]]:
-    """Paste a group picture and name everyone in it; nobody knows the astronaut."""
+    """Paste a group picture and name everyone in it; the astronaut is a stranger."""
     picture = paste_row([samples[PROBE], samples[STRANGER], samples["joe-biden"]])
     faces, rows = recognizer.embed(picture)
     answers = gallery.identify(rows)
     click.echo("identify, in one picture pasted from three:")
     for face, answer in zip(faces, answers, strict=True):
         nearest = answer.matches[0]
-        told = answer.name or f"unknown (nearest {nearest.name})"
-        click.echo(f"  {face}: {told}, distance {nearest.distance:.3f}, threshold {answer.threshold:.3f}")
+        name = answer.name or f"unknown (nearest {nearest.name})"
+        click.echo(f"  {face}: {name}, distance {nearest.distance:.3f}, threshold {answer.threshold:.3f}")
     return picture, faces, answers
 
 

@@ -1,4 +1,4 @@
-"""The command that checks an installation: doctor."""
+"""The command that checks an installation and its speed: doctor."""
 
 from __future__ import annotations
 
@@ -6,20 +6,24 @@ import importlib.metadata
 import os
 import platform
 import sqlite3
-from collections.abc import Iterable
-from dataclasses import asdict
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
+import numpy as np
 
 import sameface
-from sameface.cli.options import json_option, recognizer_options, warn_of_others
-from sameface.cli.output import print_json
-from sameface.cli.tune import print_timings, record_timings, time_embedders, time_embedding
-from sameface.cli.unlock import key_options
+from sameface.cli.gallery_options import key_options, warn_of_others
+from sameface.cli.options import json_option, recognizer_options
+from sameface.cli.output import print_json, print_table
+from sameface.embed import BATCH, Embedder
+from sameface.errors import WeightsError
 from sameface.gallery import Gallery
 from sameface.gallery.keys import Keys
-from sameface.model import Model
+from sameface.manifest import Manifest, read_manifest
+from sameface.model import Model, list_weights
 from sameface.recognizer import Recognizer
 
 FIXED_SQLITE = (3, 51, 3)  # the first without the WAL-reset fault
@@ -42,39 +46,72 @@ def doctor(*, recognizer: Recognizer, tune: bool, gallery_path: str | None, keys
 
     --tune changes nothing: it tells which options to give.
     """
-    opened = None if gallery_path is None else look_into(gallery_path, recognizer, keys)
-    versions = {package: version_of(package) for package in PACKAGES}
-    models = (recognizer.detector.model, recognizer.embedder.model)
-    seconds = time_embedding(recognizer.embedder)
-    used = recognizer.embedder.model.manifest
+    gallery = None if gallery_path is None else gallery_record(gallery_path, recognizer, keys)
+    record = installation_record(recognizer) | {"gallery": gallery}
     timings = list(time_embedders()) if tune else []
+    used = recognizer.embedder.model.manifest
     if as_json:
-        found = record_timings(timings, used) if tune else {}
-        print_json(record_of(recognizer, models, versions, seconds) | {"gallery": opened} | found)
+        if tune:
+            fastest = {use: asdict(each) for use, each in pick_fastest(timings, used).items()}
+            record |= {"timings": [asdict(each) for each in timings], "fastest": fastest}
+        print_json(record)
         return
-    line("sameface", sameface.__version__)
-    line("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    line("sqlite", sqlite3.sqlite_version)
-    if (warning := warn_of_sqlite(sqlite3.sqlite_version_info)) is not None:
-        line("", warning)
-    for package, version in versions.items():
-        line(package, "not installed (optional)" if version is None else version)
-    line("cores", f"{os.cpu_count()}")
-    for model in models:
-        line(model.manifest.name, describe(model))
-    thresholds = recognizer.thresholds
-    line(
-        "thresholds",
-        f"false-accept rates {thresholds.far[0]:g} to {thresholds.far[-1]:g}, from "
-        f"{thresholds.impostor_pairs:,} pairs of different people: {thresholds.calibrated_on}",
-    )
-    line("signature", recognizer.signature)
-    line("embedding", f"{1000 * seconds:.1f} ms per face, one at a time")
-    if opened is not None:
-        line("gallery", "{path}: {people} people, {faces} faces, {encryption}".format(**opened))
+    print_facts(record, recognizer)
     click.echo("all is well")
     if tune:
         print_timings(timings, used)
+
+
+def installation_record(recognizer: Recognizer) -> dict[str, Any]:
+    """Return the facts of the installation for JSON; the version of a missing package is null."""
+    models = (recognizer.detector.model, recognizer.embedder.model)
+    return {
+        "sameface": sameface.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "sqlite": sqlite3.sqlite_version,
+        "sqlite_warning": warn_of_sqlite(sqlite3.sqlite_version_info),
+        "packages": {package: version_of(package) for package in PACKAGES},
+        "cores": os.cpu_count(),
+        "weights": [
+            {
+                "name": model.manifest.name,
+                "sha256": model.manifest.sha256,
+                "licence": model.manifest.licence,
+                "providers": list(model.providers),
+            }
+            for model in models
+        ],
+        "thresholds": asdict(recognizer.thresholds),
+        "signature": recognizer.signature,
+        "ms_per_face": round(1000 * time_embedding(recognizer.embedder), 2),
+    }
+
+
+def print_facts(record: dict[str, Any], recognizer: Recognizer) -> None:
+    """Print the facts of the installation, each on a line."""
+    lines = [
+        ("sameface", record["sameface"]),
+        ("python", f"{record['python']} on {record['system']}"),
+        ("sqlite", record["sqlite"]),
+    ]
+    if record["sqlite_warning"] is not None:
+        lines.append(("", record["sqlite_warning"]))
+    lines += [(package, version or "not installed (optional)") for package, version in record["packages"].items()]
+    lines.append(("cores", record["cores"]))
+    for weights in record["weights"]:
+        where = f"licence {weights['licence']}, runs on {', '.join(weights['providers'])}"
+        lines.append((weights["name"], f"sha-256 {weights['sha256'][:12]}… checked, {where}"))
+    known = recognizer.thresholds
+    rates = f"false-accept rates {known.far[0]:g} to {known.far[-1]:g}"
+    pairs = f"{known.impostor_pairs:,} pairs of different people: {known.calibrated_on}"
+    lines.append(("thresholds", f"{rates}, from {pairs}"))
+    lines.append(("signature", record["signature"]))
+    lines.append(("embedding", f"{record['ms_per_face']:.1f} ms per face, one at a time"))
+    if record["gallery"] is not None:
+        lines.append(("gallery", "{path}: {people} people, {faces} faces, {encryption}".format(**record["gallery"])))
+    for name, text in lines:
+        click.echo(f"{name:<12} {text}")
 
 
 def warn_of_sqlite(version: tuple[int, ...]) -> str | None:
@@ -92,59 +129,85 @@ def warn_of_sqlite(version: tuple[int, ...]) -> str | None:
     )
 
 
-def record_of(
-    recognizer: Recognizer, models: Iterable[Model], versions: dict[str, str | None], seconds: float
-) -> dict[str, Any]:
-    """Return the facts as they are printed in JSON; the version of a package that is not there is null."""
-    return {
-        "sameface": sameface.__version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "sqlite": sqlite3.sqlite_version,
-        "sqlite_warning": warn_of_sqlite(sqlite3.sqlite_version_info),
-        "packages": versions,
-        "cores": os.cpu_count(),
-        "weights": [
-            {
-                "name": model.manifest.name,
-                "sha256": model.manifest.sha256,
-                "licence": model.manifest.licence,
-                "providers": list(model.providers),
-            }
-            for model in models
-        ],
-        "thresholds": asdict(recognizer.thresholds),
-        "signature": recognizer.signature,
-        "ms_per_face": round(1000 * seconds, 2),
-    }
-
-
-def look_into(path: str, recognizer: Recognizer, keys: Keys) -> dict[str, Any]:
-    """Open a gallery and return what it is: it opens only with the keys that it needs, and no others."""
+def gallery_record(path: str, recognizer: Recognizer, keys: Keys) -> dict[str, Any]:
+    """Open a gallery and return its facts for JSON."""
     with Gallery.open(path, recognizer, create=False, keys=keys) as gallery:
         people, faces = gallery.count()
-    return {
-        "path": path,
-        "people": people,
-        "faces": faces,
-        "encryption": "not encrypted" if keys.encryption is None else "encrypted with AES-256-GCM",
-    }
-
-
-def line(name: str, text: str) -> None:
-    """Print one fact."""
-    click.echo(f"{name:<12} {text}")
+    encryption = "not encrypted" if keys.encryption is None else "encrypted with AES-256-GCM"
+    return {"path": path, "people": people, "faces": faces, "encryption": encryption}
 
 
 def version_of(package: str) -> str | None:
-    """Return the version of a package, None if it is not there."""
+    """Return the version of a package, or None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-def describe(model: Model) -> str:
-    """Return what a weights file is and where it runs."""
-    facts = model.manifest
-    return f"sha-256 {facts.sha256[:12]}… checked, licence {facts.licence}, runs on {', '.join(model.providers)}"
+@dataclass(frozen=True, slots=True)
+class EmbedderTiming:
+    """The time that one face takes, without the mirror image."""
+
+    weights: str
+    threads: int
+    alone: float  # milliseconds, one face at a time
+    batch: float  # milliseconds for each of sixteen together
+    licence: str
+
+
+def time_embedders() -> Iterator[EmbedderTiming]:
+    """Time every embedder with a name, on 1, 2, 4 and more cores; report those that cannot be opened."""
+    for name, path in list_weights().items():
+        try:
+            if read_manifest(path.with_suffix(".toml")).embedding is None:
+                continue
+            for threads in core_counts(os.cpu_count() or 1):
+                embedder = Embedder(Model.load(path, threads=threads), flip=False)
+                alone, batch = (round(1000 * time_embedding(embedder, batch=size), 2) for size in (1, BATCH))
+                yield EmbedderTiming(name, threads, alone, batch, embedder.model.manifest.licence)
+        except WeightsError as error:
+            click.echo(f"left out: {error}", err=True)
+
+
+def core_counts(cores: int) -> list[int]:
+    """Return 1, 2, 4 and so on, and as the last all cores."""
+    counts = [1]
+    while 2 * counts[-1] < cores:
+        counts.append(2 * counts[-1])
+    return counts if cores == 1 else [*counts, cores]
+
+
+def time_embedding(embedder: Embedder, *, batch: int = 1, repeats: int = 5) -> float:
+    """Return the seconds that one crop of a batch takes, the median of `repeats` runs."""
+    size = embedder.spec.crop.size
+    crops = np.full((batch, size, size, 3), 128, np.uint8)
+    times = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        embedder.embed(crops)
+        times.append(time.perf_counter() - start)
+    return sorted(times[1:])[repeats // 2] / batch
+
+
+def pick_fastest(timings: Sequence[EmbedderTiming], used: Manifest) -> dict[str, EmbedderTiming]:
+    """Return the fastest for one face and for many, of those under the licence of the weights in use."""
+    allowed = [each for each in timings if each.licence == used.licence] or timings
+    return {
+        "one face at a time": min(allowed, key=lambda each: each.alone),
+        "many faces": min(allowed, key=lambda each: each.batch),
+    }
+
+
+def print_timings(timings: Sequence[EmbedderTiming], used: Manifest) -> None:
+    """Print the timings, and which options are fastest."""
+    rows = [(each.weights, each.threads, f"{each.alone:.2f}", f"{each.batch:.2f}", each.licence) for each in timings]
+    print_table(("weights", "cores", "ms alone", "ms in batches", "licence"), rows)
+    fastest = pick_fastest(timings, used)
+    for use, each in fastest.items():
+        click.echo(f"fastest for {use}: --weights {each.weights} --threads {each.threads}")
+    for name in sorted({each.weights for each in fastest.values()} - {used.name}):
+        click.echo(
+            f"rows of {name} and of {used.name} are never compared with each other: a gallery made with "
+            f"{used.name} stays with it until 'sameface gallery upgrade' moves it"
+        )

@@ -1,4 +1,4 @@
-"""The commands that measure embeddings: evaluate pairs, ytf, holdout, identification, clusters, sweep."""
+"""Commands that measure embeddings: evaluate pairs, ytf, holdout, identification, clusters, sweep; calibrate."""
 
 from __future__ import annotations
 
@@ -6,21 +6,31 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
 
 from sameface.arrays import Embeddings
-from sameface.cli.folders import embed_folder, folder_argument, slice_options, split_people, take_slices
-from sameface.cli.measure import Run, measuring_options
-from sameface.cli.options import Command
+from sameface.cli.gallery_options import key_options
+from sameface.cli.measure import (
+    EvaluationRun,
+    embed_people,
+    embed_slices,
+    folder_argument,
+    measuring_options,
+    slice_options,
+    slices_option,
+)
+from sameface.cli.options import existing_file, existing_folder, join_options, rate
 from sameface.cli.output import progress
 from sameface.cluster import MAX_ROWS
+from sameface.evaluation.errors import ProtocolError
+from sameface.evaluation.calibration import CalibrationResult, check_reliability, split_people
+from sameface.evaluation.calibration import calibrate as find_threshold
+from sameface.evaluation.calibration_report import report_calibration
 from sameface.evaluation.clusters import sweep_thresholds
 from sameface.evaluation.clusters_report import estimate_clusters, report_clusters
 from sameface.evaluation.degradations import DEGRADATIONS, DegradationStep, step_cache_key
-from sameface.evaluation.errors import ProtocolError
 from sameface.evaluation.holdout import evaluate_holdout
 from sameface.evaluation.holdout_report import report_holdout
 from sameface.evaluation.identification import evaluate_identification
@@ -30,19 +40,15 @@ from sameface.evaluation.pairs_report import SHOWN_ERRORS, report_pairs, score_p
 from sameface.evaluation.people import PeopleSet
 from sameface.evaluation.pictures import FRAMES, EmbeddedPictures, compare_pairs, embed_video
 from sameface.evaluation.protocols import LabelledPair, assign_folds, read_pairs, read_slices, read_videos, slice_pairs
+from sameface.evaluation.save import save_calibrated_weights
 from sameface.evaluation.sweeps import SweepOptions, pair_pictures, sweep_bits, sweep_pictures
 from sameface.evaluation.sweeps_report import report_sweeps
+from sameface.gallery import Gallery
+from sameface.gallery.keys import Keys
 
-
-def slices_of_lists(command: Command) -> Command:
-    """Add the options that choose the slices of a list."""
-    slices = click.option(
-        "--slices",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="A CSV file with the columns person and --slice-by.",
-    )
-    column: Callable[[Any], Command] = click.option("--slice-by", help="A column of the CSV list, or of --slices.")
-    return column(slices(command))
+list_slice_options = join_options(
+    click.option("--slice-by", help="A column of the CSV list, or of --slices."), slices_option
+)
 
 
 @click.group()
@@ -54,20 +60,18 @@ def evaluate() -> None:
 
 
 @evaluate.command()
-@click.argument("lists", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--pictures",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Where the pictures are; by default beside each list.",
-)
-@slices_of_lists
+@click.argument("lists", nargs=-1, required=True, type=existing_file)
+@click.option("--pictures", type=existing_folder, help="Where the pictures are; by default beside each list.")
+@list_slice_options
 @measuring_options
-def pairs(*, run: Run, lists: tuple[Path, ...], pictures: Path | None, **choices: Any) -> None:
+def pairs(
+    *, run: EvaluationRun, lists: tuple[Path, ...], pictures: Path | None, slices: Path | None, slice_by: str | None
+) -> None:
     """Verification on LISTS of pairs: LFW's pairs.txt, pairsDev*.txt, or CSV with the columns a,b,same.
 
     Each of several lists is a fold; a single list without folds is dealt to ten.
     """
-    listed = read_sliced(lists, partial(read_pairs, lists, pictures), **choices)
+    listed = read_sliced(lists, partial(read_pairs, lists, pictures), slices, slice_by)
     paths = sorted({path for pair in listed for path in (pair.a, pair.b)})
     found = run.embed(paths)
     names = ", ".join(path.name for path in lists)
@@ -76,39 +80,33 @@ def pairs(*, run: Run, lists: tuple[Path, ...], pictures: Path | None, **choices
 
 
 @evaluate.command()
-@click.argument("listed", metavar="LIST", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--videos",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Where the folders of frames are; by default beside the list.",
-)
+@click.argument("listed", metavar="LIST", type=existing_file)
+@click.option("--videos", type=existing_folder, help="Where the folders of frames are; by default beside the list.")
 @click.option("--frames", default=FRAMES, show_default=True, type=click.IntRange(min=1), help="Of each video.")
-@slices_of_lists
+@list_slice_options
 @measuring_options
-def ytf(*, run: Run, listed: Path, videos: Path | None, frames: int, **choices: Any) -> None:
+def ytf(
+    *, run: EvaluationRun, listed: Path, videos: Path | None, frames: int, slices: Path | None, slice_by: str | None
+) -> None:
     """Verification on a LIST of pairs of videos: YouTube Faces' splits.txt, or CSV with a,b,same.
 
     A video is a folder of frames; the mean similarity of all pairs of frames counts, over the first 100 of
     each video in which a face is found.
     """
-    paired = read_sliced((listed,), partial(read_videos, listed, videos), **choices)
+    paired = read_sliced((listed,), partial(read_videos, listed, videos), slices, slice_by)
     paths = sorted({path for pair in paired for path in (pair.a, pair.b)})
-    with run.enroller() as enroller:
-        found = EmbeddedPictures([embed_video(enroller, path, frames=frames) for path in progress(paths)])
+    with run.embedder() as embedder:
+        found = EmbeddedPictures([embed_video(embedder, path, frames=frames) for path in progress(paths)])
     facts = run.facts(found, pairs=f"{len(paired):,} of {listed.name}", videos=f"{len(paths):,}")
     finish_pairs(run, "ytf", facts, paired, found)
 
 
 def read_sliced(
-    lists: tuple[Path, ...], read: Callable[..., list[LabelledPair]], *, slice_by: str | None, slices: Path | None
+    lists: tuple[Path, ...], read: Callable[..., list[LabelledPair]], slices: Path | None, slice_by: str | None
 ) -> list[LabelledPair]:
     """Return the pairs with their folds and slices.
 
-    Args:
-        lists: Where they stand.
-        read: Reads them, with the `slice_column` of the lists.
-        slice_by: The column that holds the slices.
-        slices: The table that holds this column; None for the lists themselves.
+    `read` takes the `slice_column` of the lists; with `slices`, the column `slice_by` is in that table instead.
     """
     if slices is not None and slice_by is None:
         raise click.UsageError("--slices needs --slice-by")
@@ -118,45 +116,41 @@ def read_sliced(
     listed = read(slice_column=own_column)
     if len(listed) < 2:
         raise ProtocolError(str(lists[0]), "it has one pair: the threshold to judge it must come from another")
-    dealt = assign_folds(listed)
+    folded = assign_folds(listed)
     if slices is None or slice_by is None:
-        return dealt
+        return folded
     groups = read_slices(slices, slice_by)
-    if not any(person in groups for pair in dealt for person in pair.people):
-        raise ProtocolError(str(slices), f"it names nobody of the list, such as {dealt[0].people[0]!r}")
-    return slice_pairs(dealt, groups)
+    if not any(person in groups for pair in folded for person in pair.people):
+        raise ProtocolError(str(slices), f"it names nobody of the list, such as {folded[0].people[0]!r}")
+    return slice_pairs(folded, groups)
 
 
 def finish_pairs(
-    run: Run, kind: str, facts: dict[str, str], listed: list[LabelledPair], found: EmbeddedPictures
+    run: EvaluationRun, kind: str, facts: dict[str, str], listed: list[LabelledPair], found: EmbeddedPictures
 ) -> None:
-    """Measure the pairs and hand the report over."""
+    """Measure the pairs and finish the report."""
     scores = score_pairs(listed, compare_pairs(listed, found))
     slices = [pair.slice for pair in listed] if any(pair.slice for pair in listed) else []
     result = evaluate_pairs(scores, slices=slices, repeats=run.repeats, seed=run.seed)
     report = report_pairs(kind, facts, listed, scores=scores, result=result)
     if run.show_faces:
         places = worst_errors(scores, judge_pairs(scores, result.folds))
-        pictures = show_errors(listed, scores, places[:SHOWN_ERRORS], found)
-        report = replace(report, pictures=pictures)
-    run.finish(replace(report, failures=tuple(found.failures)))
+        report = replace(report, pictures=show_errors(listed, scores, places[:SHOWN_ERRORS], found))
+    run.finish(report, found.failures)
 
 
 @evaluate.command()
 @folder_argument
 @slice_options
 @measuring_options
-def holdout(*, run: Run, folder: Path, **choices: Any) -> None:
+def holdout(*, run: EvaluationRun, folder: Path, slices: Path | None, slice_by: str | None) -> None:
     """VAL at FAR over all pairs of PEOPLE_FOLDER, which holds one folder per person."""
-    slices = take_slices(choices)
-    people, failures, facts = embed_folder(run, folder)
-    parts = {"": people} | split_people(people, slices, choices)
+    (people, failures, facts), parts = embed_slices(run, folder, slices, slice_by)
     results = {
         name: evaluate_holdout(part.rows, part.person, repeats=run.repeats, seed=run.seed)
         for name, part in parts.items()
     }
-    report = report_holdout(facts, people, results.pop(""), results)
-    run.finish(replace(report, failures=tuple(failures)))
+    run.finish(report_holdout(facts, people, results.pop(""), results), failures)
 
 
 @evaluate.command()
@@ -175,33 +169,36 @@ def holdout(*, run: Run, folder: Path, **choices: Any) -> None:
 @slice_options
 @measuring_options
 def identification(
-    *, run: Run, folder: Path, sizes: tuple[int, ...], per_person: int, draws: int, **choices: Any
+    *,
+    run: EvaluationRun,
+    folder: Path,
+    sizes: tuple[int, ...],
+    per_person: int,
+    draws: int,
+    slices: Path | None,
+    slice_by: str | None,
 ) -> None:
     """Who is this, if anyone? Random galleries of PEOPLE_FOLDER, one folder per person.
 
     Closed set: rank 1 and up (CMC). Open set: everyone who is not enrolled is a stranger; DIR at FPIR.
     """
-    slices = take_slices(choices)
-    people, failures, facts = embed_folder(run, folder)
-    parts = {"": people} | split_people(people, slices, choices)
-    seeds = range(run.seed, run.seed + draws)
+    (people, failures, facts), parts = embed_slices(run, folder, slices, slice_by)
     results = {
         name: evaluate_identification(
             part.rows,
             part.person,
             sizes=choose_sizes(part, sizes, per_person, folder),
             per_person=per_person,
-            seeds=seeds,
+            seeds=range(run.seed, run.seed + draws),
             repeats=run.repeats,
         )
         for name, part in parts.items()
     }
-    report = report_identification(facts, people, results.pop(""), results)
-    run.finish(replace(report, failures=tuple(failures)))
+    run.finish(report_identification(facts, people, results.pop(""), results), failures)
 
 
 def choose_sizes(people: PeopleSet, wanted: tuple[int, ...], per_person: int, folder: Path) -> list[int]:
-    """Return the sizes of gallery that the people allow; someone must be left to be a stranger."""
+    """Return the sizes of gallery that the people allow; at least one person must be left as a stranger."""
     most = min(int((np.bincount(people.person) > per_person).sum()), len(people.names) - 1)
     sizes = sorted(wanted or {10**power for power in range(1, 7)} | {most})
     fitting = [size for size in sizes if 0 < size <= most]
@@ -213,28 +210,23 @@ def choose_sizes(people: PeopleSet, wanted: tuple[int, ...], per_person: int, fo
 
 @evaluate.command()
 @folder_argument
-@click.option(
-    "--far",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Sets the threshold; by default that of `sameface cluster`.",
-)
+@click.option("--far", type=rate, help="Sets the threshold; by default that of `sameface cluster`.")
 @slice_options
 @measuring_options
-def clusters(*, run: Run, folder: Path, far: float | None, **choices: Any) -> None:
+def clusters(
+    *, run: EvaluationRun, folder: Path, far: float | None, slices: Path | None, slice_by: str | None
+) -> None:
     """Groups found without a name, against the people of PEOPLE_FOLDER, one folder per person."""
-    slices = take_slices(choices)
-    people, failures, facts = embed_folder(run, folder)
+    (people, failures, facts), parts = embed_slices(run, folder, slices, slice_by)
     if len(people.rows) > MAX_ROWS:
         reason = f"{MAX_ROWS:,} faces at most can be measured, it has {len(people.rows):,}: take fewer people"
         raise ProtocolError(str(folder), reason)
     threshold = run.recognizer.thresholds.at_album(len(people.rows), far)
-    parts = {"": people} | split_people(people, slices, choices)
-    chosen = {
+    results = {
         name: estimate_clusters(part, threshold, repeats=run.repeats, seed=run.seed) for name, part in parts.items()
     }
     sweep = sweep_thresholds(people.rows, people.person)
-    report = report_clusters(facts, people, chosen.pop(""), sweep, slices=chosen)
-    run.finish(replace(report, failures=tuple(failures)))
+    run.finish(report_clusters(facts, people, results.pop(""), sweep, slices=results), failures)
 
 
 @evaluate.command()
@@ -245,28 +237,20 @@ def clusters(*, run: Run, folder: Path, far: float | None, **choices: Any) -> No
     type=click.Choice([*(degradation.name for degradation in DEGRADATIONS), "bits"]),
     help="What to vary; may be given several times. Everything by default.",
 )
-@click.option(
-    "--far",
-    default=1e-3,
-    show_default=True,
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="The false-accept rate.",
-)
+@click.option("--far", default=1e-3, show_default=True, type=rate, help="The false-accept rate.")
 @measuring_options
-def sweep(*, run: Run, folder: Path, only: tuple[str, ...], far: float) -> None:
+def sweep(*, run: EvaluationRun, folder: Path, only: tuple[str, ...], far: float) -> None:
     """VAL at FAR as the pictures of PEOPLE_FOLDER get worse: JPEG, size, blur, light, rotation, a bar.
 
     Both pictures of a pair are made worse, and faces are searched for again. `bits` stores the embeddings in
     fewer bytes instead.
     """
-    people, failures, facts = embed_folder(run, folder)
-    rng = np.random.default_rng(run.seed)
-    pictures = pair_pictures(people.rows, people.person, rng=rng)
+    people, failures, facts = embed_people(run, folder)
+    pictures = pair_pictures(people.rows, people.person, rng=np.random.default_rng(run.seed))
     plan = SweepOptions(far=far, repeats=run.repeats, seed=run.seed)
 
     def embed(step: DegradationStep) -> Embeddings:
-        found = run.embed(people.paths, change=step.change, name=step_cache_key(step))
-        rows = found.rows
+        rows = run.embed(people.paths, change=step.change, name=step_cache_key(step)).rows
         return rows if rows.shape[1] else np.zeros_like(people.rows)
 
     curves = [
@@ -275,5 +259,50 @@ def sweep(*, run: Run, folder: Path, only: tuple[str, ...], far: float) -> None:
         if not only or degradation.name in only
     ]
     curves += [sweep_bits(pictures, plan=plan)] if not only or "bits" in only else []
-    report = report_sweeps(facts, curves, warnings=people.warnings)
-    run.finish(replace(report, failures=tuple(failures)))
+    run.finish(report_sweeps(facts, curves, warnings=people.warnings), failures)
+
+
+@click.command()
+@folder_argument
+@click.option(
+    "--far", type=rate, default=1e-3, show_default=True, help="The part of the pairs of different people to accept."
+)
+@click.option("--gallery-size", type=click.IntRange(min=1), help="Also tell the FPIR among so many faces.")
+@click.option(
+    "--save",
+    type=click.Path(dir_okay=False),
+    help="Keep all thresholds in this gallery, or in a copy of the weights if it ends in .onnx.",
+)
+@key_options
+@measuring_options
+def calibrate(
+    *, run: EvaluationRun, folder: Path, far: float, gallery_size: int | None, save: str | None, keys: Keys
+) -> None:
+    """Find the threshold for a false-accept rate on the pictures of PEOPLE_FOLDER, one folder per person.
+
+    It is refused where fewer than 30 false accepts would stand behind the rate. With --save GALLERY,
+    `identify` uses the thresholds from then on; with --save NAME.onnx, every command with --weights NAME.onnx
+    does, and `verify` tells a probability.
+    """
+    people, failures, facts = embed_people(run, folder)
+    words = facts["pictures"]
+    found = find_threshold(people.rows, people.person, far=far, words=words, repeats=run.repeats, seed=run.seed)
+    first = split_people(people.person, seed=run.seed)
+    halves = [people.pick(part) for part in (first, ~first)]
+    reliability = check_reliability([(half.rows, half.person) for half in halves])
+    report = report_calibration(facts, people, found, reliability=reliability, gallery_size=gallery_size)
+    if save is not None:
+        save_thresholds(run, found, save, keys)
+    run.finish(report, failures)
+
+
+def save_thresholds(run: EvaluationRun, found: CalibrationResult, target: str, keys: Keys) -> None:
+    """Save the thresholds in a copy of the weights or in a gallery."""
+    if target.endswith(".onnx"):
+        weights, copy = click.get_current_context().params["weights"], Path(target)
+        save_calibrated_weights(weights, copy, found.thresholds, found.curve)
+        click.echo(f"saved: {copy} and {copy.with_suffix('.toml').name}", err=True)
+        return
+    with Gallery.open(target, run.recognizer, create=False, keys=keys) as gallery:
+        gallery.keep_thresholds(found.thresholds)
+    click.echo(f"saved: {gallery.path} now has thresholds of its own", err=True)

@@ -1,25 +1,53 @@
-"""The command that names who is in pictures and videos: identify."""
+"""Commands that name people in pictures, in videos and before a camera: identify, watch."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
+from threading import Event
+from types import FrameType
 from typing import Any
 
 import click
+from rich.progress import BarColumn, TimeRemainingColumn
 
-from sameface.cli.answers import answer_record, describe, print_rule
-from sameface.cli.options import every_option, far_option, gallery_option, json_option, recognizer_options
-from sameface.cli.output import each, face_record, finish, list_pictures, open_source, print_json, print_table
-from sameface.cli.unlock import key_options
+from sameface.cli.gallery_options import gallery_option, key_options
+from sameface.cli.options import far_option, json_option, recognizer_options
+from sameface.cli.output import (
+    each,
+    face_record,
+    finish,
+    list_pictures,
+    open_source,
+    print_json,
+    print_table,
+    progress_bar,
+)
+from sameface.errors import VideoError
 from sameface.face import Face
 from sameface.gallery import Gallery, Identification
+from sameface.gallery.keys import Keys
+from sameface.gallery.records import Rule, percent
 from sameface.recognizer import Recognizer
+from sameface.video import Frame, Timeline, Track, Video, VideoSearch, Watcher, annotate_video, identify_video
+from sameface.video.annotate import FORMATS, writable
 from sameface.video.ffmpeg import import_av
 
 ENDINGS = "mp4 m4v mov mkv webm avi mpg mpeg ts mts m2ts wmv flv 3gp ogv"
 VIDEOS = frozenset(f".{ending}" for ending in ENDINGS.split())
+RULE = ("threshold", "far", "asked", "rule", "size", "population", "extrapolated", "closed_set", "warning")
+
+every_option = click.option(
+    "--every",
+    default=0.2,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds of a video from one frame that is searched to the next.",
+)
 
 
 @click.command()
@@ -48,7 +76,20 @@ VIDEOS = frozenset(f".{ending}" for ending in ENDINGS.split())
 @far_option
 @json_option
 @recognizer_options
-def identify(*, recognizer: Recognizer, pictures: tuple[str, ...], gallery_path: str, **choices: Any) -> None:
+def identify(
+    *,
+    recognizer: Recognizer,
+    pictures: tuple[str, ...],
+    gallery_path: str,
+    keys: Keys,
+    k: int,
+    annotated: str | None,
+    every: float,
+    far: float | None,
+    closed_set: bool,
+    rule: Rule | None,
+    as_json: bool,
+) -> None:
     """Name every face in PICTURES (files, folders, or - for stdin), or reject it as a stranger.
 
     A file whose name ends as that of a video, such as .mp4, is one: everybody who comes into sight is named
@@ -61,50 +102,262 @@ def identify(*, recognizer: Recognizer, pictures: tuple[str, ...], gallery_path:
     """
     given = list_pictures(pictures)
     videos = [path for path in given if Path(path).suffix.lower() in VIDEOS]
-    if choices["annotated"] is not None and len(videos) != 1:
+    if annotated is not None and len(videos) != 1:
         raise click.UsageError("--annotated takes one video")
-    if videos and choices["k"] > 1:
+    if videos and k > 1:
         raise click.UsageError("-k is for pictures: in a video the nearest template or face decides")
-    if choices["k"] > 1 and choices["rule"] == "template":
+    if k > 1 and rule == "template":
         raise click.UsageError("-k over 1 needs --rule rows: each person has one template")
     if videos:
-        import_av()  # a missing extra is told before the gallery is opened
-        tell_videos = importlib.import_module("sameface.cli.video").tell_videos
+        import_av()  # reports a missing extra before the gallery is opened
+    if annotated is not None and not writable(Path(annotated)):
+        raise click.UsageError(f"--annotated must end in {', '.join(FORMATS)}, got {annotated!r}")
     failures: list[str] = []
-    with Gallery.open(gallery_path, recognizer, create=False, keys=choices["keys"]) as gallery:
+    with Gallery.open(gallery_path, recognizer, create=False, keys=keys) as gallery:
         if gallery.thresholds != recognizer.thresholds:
             click.echo(f"thresholds of the gallery: {gallery.thresholds.calibrated_on}", err=True)
+
+        def name_faces(picture: str) -> list[tuple[Face, Identification]]:
+            faces, rows = recognizer.embed(open_source(picture))
+            answers = gallery.identify(rows, k=k, far=far, closed_set=closed_set, rule=rule)
+            return list(zip(faces, answers, strict=True))
+
         stills = [path for path in given if path not in videos]
-        named = tell_pictures(stills, recognizer, gallery, choices, failures)
-        if videos:
-            named += tell_videos(videos, recognizer, gallery, choices, failures)
+        named = print_pictures(each(stills, name_faces, failures), as_json=as_json)
+        search = VideoSearch(every=every, far=far, closed_set=closed_set, rule=rule)
+        for path in videos:
+            try:
+                timeline = search_video(path, recognizer, gallery, search)
+            except VideoError as error:
+                failures.append(str(error))
+                continue
+            named += print_timeline(path, timeline, as_json=as_json)
+            finish_video(path, timeline, annotated, failures)
     finish(failures, 0 if named else 1)
 
 
-def tell_pictures(
-    pictures: Sequence[str], recognizer: Recognizer, gallery: Gallery, choices: dict[str, Any], failures: list[str]
-) -> int:
-    """Tell who is in each picture, and return how many faces were named."""
-    search = {name: choices[name] for name in ("k", "far", "closed_set", "rule")}
-    table: list[tuple[object, ...]] = []
-    given: list[Identification] = []
-    named = 0
-
-    def work(picture: str) -> list[tuple[Face, Identification]]:
-        faces, rows = recognizer.embed(open_source(picture))
-        return list(zip(faces, gallery.identify(rows, **search), strict=True))
-
-    for picture, answers in each(pictures, work, failures):
-        named += sum(answer.name is not None for _, answer in answers)
-        if choices["as_json"]:
+def print_pictures(found: Iterable[tuple[str, list[tuple[Face, Identification]]]], *, as_json: bool) -> int:
+    """Print who is in each picture, and return how many faces were named."""
+    rows: list[tuple[object, ...]] = []
+    answers: list[Identification] = []
+    for picture, faces in found:
+        if as_json:
             records = [
-                face_record(number, face) | answer_record(answer) for number, (face, answer) in enumerate(answers)
+                face_record(number, face) | answer_record(answer) for number, (face, answer) in enumerate(faces)
             ]
             print_json({"picture": picture, "faces": records})
-        table += [(picture, number, *describe(answer)) for number, (_, answer) in enumerate(answers)]
-        table += [] if answers else [(picture, "none", "", "", "")]
-        given += [answer for _, answer in answers]
-    if table and not choices["as_json"]:
-        print_table(["picture", "face", "who", "distance", "note"], table)
-        print_rule(given)
-    return named
+        rows += [(picture, number, *answer_cells(answer)) for number, (_, answer) in enumerate(faces)]
+        rows += [] if faces else [(picture, "none", "", "", "")]
+        answers += [answer for _, answer in faces]
+    if rows and not as_json:
+        print_table(["picture", "face", "who", "distance", "note"], rows)
+        print_rule(answers)
+    return sum(answer.name is not None for answer in answers)
+
+
+def answer_cells(answer: Identification) -> tuple[str, str, str]:
+    """Return the cells of an answer: name, distance and a note."""
+    if not answer.matches:
+        return "unknown", "", "the gallery is empty"
+    nearest = answer.matches[0]
+    if answer.name is None:
+        return "unknown", f"{nearest.distance:.4f}", f"nearest {nearest.name}, over {answer.threshold:.4f}"
+    shown = next(match for match in answer.matches if match.name == answer.name)
+    others = [match.name for match in answer.matches if match.distance <= answer.threshold]
+    note = f"ambiguous: also {', '.join(name for name in others if name != answer.name)}"
+    return answer.name, f"{shown.distance:.4f}", note if answer.ambiguous else ""
+
+
+def answer_record(answer: Identification) -> dict[str, Any]:
+    """Return an answer for JSON."""
+    matches = [
+        {"person": match.number, "name": match.name, "distance": match.distance, "votes": match.votes}
+        for match in answer.matches
+    ]
+    return {
+        "person": None if answer.named is None else answer.named.number,
+        "name": answer.name,
+        "ambiguous": answer.ambiguous,
+        **{name: getattr(answer, name) for name in RULE},
+        "matches": matches,
+    }
+
+
+def print_rule(answers: Iterable[Identification]) -> None:
+    """Print each rule, threshold and rate that decided answers once."""
+    for text in dict.fromkeys(format_rule(answer) for answer in answers if answer.matches):
+        click.echo(text)
+
+
+def format_rule(answer: Identification) -> str:
+    """Return the rule, threshold and rate that decided an answer."""
+    if answer.closed_set:
+        return f"rule {answer.rule}, closed set: the nearest is named at any distance"
+    text = (
+        f"rule {answer.rule}, size {answer.size:,}: threshold {answer.threshold:.4f}, {percent(answer.far)} "
+        f"of strangers named ({percent(answer.asked)} asked), population {answer.population}"
+    )
+    return text if answer.warning is None else f"{text}\nwarning: {answer.warning}"
+
+
+def search_video(path: str, recognizer: Recognizer, gallery: Gallery, search: VideoSearch) -> Timeline:
+    """Return who is in a video, up to the first Ctrl-C."""
+    with Video.open(path) as video, catch_interrupt() as interrupted:
+        follow = partial(show_progress, "searching", video.seconds, stop=interrupted)
+        return identify_video(video, recognizer, gallery, search, follow=follow)
+
+
+def finish_video(path: str, timeline: Timeline, annotated: str | None, failures: list[str]) -> None:
+    """Report damage, end the command after an interrupt, or write the annotated video."""
+    if timeline.damage is not None:
+        failures.append(f"the rest of {path!r}: {timeline.damage}")
+    elif not timeline.complete:
+        click.echo(f"{path}: this is until second {timeline.seconds:.1f}", err=True)
+        raise KeyboardInterrupt
+    if annotated is not None:
+        annotate_video(path, timeline, annotated, follow=partial(show_progress, "drawing", timeline.seconds))
+        click.echo(f"written: {annotated}", err=True)
+
+
+@contextmanager
+def catch_interrupt() -> Iterator[Event]:
+    """Give an event that the first Ctrl-C sets; the second one ends the command."""
+    pressed = Event()
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def show_progress(
+    task: str, seconds: float | None, frames: Iterable[Frame], *, stop: Event | None = None
+) -> Iterator[Frame]:
+    """Yield frames until `stop` is set, with a progress bar on a terminal."""
+    columns = ("{task.description}", BarColumn(), "{task.completed:.0f} of {task.total:.0f} s", TimeRemainingColumn())
+    with progress_bar(*columns, hidden=seconds is None) as bar:
+        shown = bar.add_task(task, total=seconds)
+        for frame in frames:
+            if stop is not None and stop.is_set():
+                return
+            yield frame
+            bar.update(shown, completed=frame.time)
+
+
+def print_timeline(path: str, timeline: Timeline, *, as_json: bool) -> int:
+    """Print who is in a video, and return how many tracks were named."""
+    tracks = timeline.tracks
+    if as_json:
+        print_json(timeline_record(path, timeline))
+    else:
+        rows = [
+            (path, track.number, clock(track.start), clock(track.end), *answer_cells(track.answer)) for track in tracks
+        ]
+        columns = ["video", "track", "from", "to", "who", "distance", "note"]
+        print_table(columns, rows or [(path, "none", "", "", "", "", "")])
+        print_rule(track.answer for track in tracks)
+    return sum(track.answer.name is not None for track in tracks)
+
+
+def clock(seconds: float) -> str:
+    """Return minutes and seconds, as a player shows them."""
+    minutes, rest = divmod(round(seconds, 1), 60)
+    return f"{minutes:.0f}:{rest:04.1f}"
+
+
+def timeline_record(path: str, timeline: Timeline) -> dict[str, Any]:
+    """Return a timeline for JSON."""
+    return {
+        "video": path,
+        "seconds": round(timeline.seconds, 3),
+        "frames": timeline.frames,
+        "searched": timeline.searched,
+        "every": timeline.every,
+        "complete": timeline.complete,
+        "damage": timeline.damage,
+        "tracks": [track_record(track) for track in timeline.tracks],
+    }
+
+
+def track_record(track: Track) -> dict[str, Any]:
+    """Return a track for JSON; the distance is that of the named person, or of the nearest."""
+    face = face_record(track.number, track.best)
+    return {
+        "track": face.pop("number"),
+        "from": round(track.start, 3),
+        "to": round(track.end, 3),
+        "distance": None if track.nearest is None else track.nearest.distance,
+        **answer_record(track.answer),
+        "frames": len(track.times),
+        "views": track.views,
+        "best": {"time": round(track.best_time, 3), **face},
+    }
+
+
+@click.command()
+@click.option(
+    "--camera", default=0, show_default=True, type=click.IntRange(min=0), help="Which camera of this machine."
+)
+@click.option("--stream", metavar="ADDRESS", help="Instead of a camera: rtsp://host/path, or a video file.")
+@every_option
+@gallery_option
+@key_options
+@far_option
+@json_option
+@recognizer_options
+def watch(
+    *,
+    recognizer: Recognizer,
+    gallery_path: str,
+    keys: Keys,
+    camera: int,
+    stream: str | None,
+    every: float,
+    far: float | None,
+    as_json: bool,
+) -> None:
+    """Tell who comes before a camera, and who leaves, until Ctrl-C.
+
+    A line is printed when somebody comes into sight, when better views change the name, and when they have
+    been out of sight for a second. The exit code is 1 if nobody at all was named.
+    """
+    import_av()
+    named = False
+    with (
+        Gallery.open(gallery_path, recognizer, create=False, keys=keys) as gallery,
+        Video.open_camera(camera) if stream is None else Video.open_stream(stream) as video,
+        catch_interrupt() as interrupted,
+    ):
+        watcher = Watcher(recognizer, gallery, VideoSearch(every=every, far=far))
+        for track in watch_live(video, watcher, interrupted):
+            print_news(track, as_json=as_json)
+            named = named or track.answer.name is not None
+    finish([], 0 if named else 1)
+
+
+def watch_live(video: Video, watcher: Watcher, stop: Event) -> Iterator[Track]:
+    """Yield tracks that begin, change their name or end, until the video ends or `stop` is set."""
+    for frame in video:
+        if stop.is_set():
+            break
+        yield from watcher.look_live(frame)
+    yield from watcher.finish()
+    if video.damage is not None:
+        raise VideoError(video.name, video.damage)
+
+
+def print_news(track: Track, *, as_json: bool) -> None:
+    """Print that somebody has come or left, with the time of day."""
+    now = datetime.now().astimezone()
+    if as_json:
+        print_json({"at": now.isoformat(timespec="milliseconds"), "over": track.over, **track_record(track)})
+        return
+    name, distance, note = answer_cells(track.answer)
+    seen = f"left after {timedelta(seconds=round(track.end - track.start))}" if track.over else "is here"
+    told = ", ".join(part for part in (seen, f"distance {distance}" if distance else "", note) if part)
+    click.echo(f"{now:%H:%M:%S}  track {track.number}: {name} {told}")

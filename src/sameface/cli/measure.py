@@ -1,4 +1,4 @@
-"""What the commands that measure share: options, embedding with progress, and how a report is handed over."""
+"""What the commands that measure share: options, embeddings of a folder of people, and reports."""
 
 from __future__ import annotations
 
@@ -6,22 +6,37 @@ import functools
 import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
-from sameface.cli.options import Command, cache_option, json_option, recognizer_options
-from sameface.cli.output import print_json, print_table, progress
+from sameface.cli.options import (
+    Command,
+    Option,
+    cache_option,
+    existing_file,
+    existing_folder,
+    join_options,
+    json_option,
+    recognizer_options,
+)
+from sameface.cli.output import print_json, print_skipped, print_table, progress
+from sameface.evaluation.errors import ProtocolError
 from sameface.evaluation.bootstrap import REPEATS
 from sameface.evaluation.cache import EmbeddingCache
 from sameface.evaluation.compare_report import compare_reports
+from sameface.evaluation.people import PeopleSet, gather_people
 from sameface.evaluation.pictures import NO_FACE, Change, EmbeddedPictures, FacePolicy, PictureEmbedder
+from sameface.evaluation.protocols import read_people, read_slices
 from sameface.evaluation.report import EvaluationReport, percent, report_record, write_json
 from sameface.recognizer import Recognizer
 
-SHARED = (
+folder_argument = click.argument("folder", type=existing_folder, metavar="PEOPLE_FOLDER")
+slices_option = click.option("--slices", type=existing_file, help="A CSV file with the columns person and --slice-by.")
+slice_options: Option = join_options(click.option("--slice-by", help="The column of --slices."), slices_option)
+run_options = join_options(
     cache_option,
     click.option(
         "--face",
@@ -34,11 +49,11 @@ SHARED = (
     click.option(
         "--report",
         "report_path",
-        type=click.Path(dir_okay=False),
+        type=click.Path(dir_okay=False, path_type=Path),
         help="Write one HTML file with tables and plots, and its numbers beside it as .json.",
     ),
     click.option("--show-faces", is_flag=True, help="Show pairs judged wrongly in the report: people's faces."),
-    click.option("--compare", type=click.Path(exists=True, dir_okay=False), help="The .json of another run."),
+    click.option("--compare", type=existing_file, help="The .json of another run."),
     click.option("--seed", default=0, show_default=True, help="For every random draw."),
     click.option(
         "--repeats",
@@ -51,42 +66,30 @@ SHARED = (
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Run:
-    """The choices that every measuring command has.
-
-    Attributes:
-        recognizer: What is measured.
-        cache: Where embeddings are kept.
-        policy: Which face of a picture counts.
-        report_path: Where to write the report, or None.
-        show_faces: Show the faces of pairs that were judged wrongly in it.
-        compare: The numbers of another run, or None.
-        as_json: Print the numbers and not the tables.
-        seed: For every random draw.
-        repeats: Draws for an interval.
-    """
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class EvaluationRun:
+    """The recognizer to measure, and the options of every measuring command."""
 
     recognizer: Recognizer
     cache: str
-    policy: FacePolicy
-    report_path: str | None
-    show_faces: bool
-    compare: str | None
-    as_json: bool
-    seed: int
-    repeats: int
+    policy: FacePolicy = "central"
+    report_path: Path | None = None
+    show_faces: bool = False  # the faces of pairs that were judged wrongly, in the report
+    compare: Path | None = None  # the numbers of another run
+    as_json: bool = False
+    seed: int = 0
+    repeats: int = REPEATS  # draws for an interval
 
     @contextmanager
-    def enroller(self) -> Iterator[PictureEmbedder]:
+    def embedder(self) -> Iterator[PictureEmbedder]:
         """Hold the cache open."""
         with EmbeddingCache.open(self.cache) as cache:
             yield PictureEmbedder(self.recognizer, cache, self.policy)
 
     def embed(self, paths: Sequence[str], *, change: Change | None = None, name: str = "") -> EmbeddedPictures:
-        """Return the rows of pictures, and tell how much was computed."""
-        with self.enroller() as enroller:
-            found = list(enroller.embed_all(progress(paths), change=change, name=name))
+        """Return the embeddings of pictures, and print how many were computed."""
+        with self.embedder() as embedder:
+            found = list(embedder.embed_all(progress(paths), change=change, name=name))
         computed = sum(one.computed for one in found)
         click.echo(f"{computed:,} of {len(found):,} pictures embedded, the rest remembered", err=True)
         return EmbeddedPictures(found)
@@ -103,43 +106,67 @@ class Run:
             "failures to enrol": f"{failed:,} of {count:,} ({percent(failed / max(count, 1))})",
         }
 
-    def finish(self, report: EvaluationReport) -> None:
+    def finish(self, report: EvaluationReport, failures: Sequence[str]) -> None:
         """Print the report, write it if asked to, and end with 3 if a picture could not be used."""
+        report = replace(report, failures=tuple(failures))
         if self.compare is not None:
-            report = compare_reports(report, Path(self.compare), repeats=self.repeats, seed=self.seed)
+            report = compare_reports(report, self.compare, repeats=self.repeats, seed=self.seed)
         if self.report_path is not None:
-            write_report(report, Path(self.report_path))
+            write_report(report, self.report_path)
         if self.as_json:
             print_json(report_record(report))
         else:
             print_report(report)
-        finish_skipped(report.failures)
+        finish_skipped(failures)
 
 
-def finish_skipped(failures: Sequence[str]) -> None:
-    """List the pictures that were skipped; end with 3 if one of them could not be read."""
-    for reason in failures:
-        click.echo(f"skipped: {reason}", err=True)
-    if failures:
-        click.echo(f"{len(failures)} skipped", err=True)
-    if any(not reason.endswith(NO_FACE) for reason in failures):
-        click.get_current_context().exit(3)
+def measuring_options(command: Command) -> Command:
+    """Add the options of a run and of the recognizer; the command gets one `run`."""
+
+    @functools.wraps(command)
+    def with_run(
+        *,
+        recognizer: Recognizer,
+        cache: str,
+        policy: FacePolicy,
+        report_path: Path | None,
+        show_faces: bool,
+        compare: Path | None,
+        seed: int,
+        repeats: int,
+        as_json: bool,
+        **options: Any,
+    ) -> Any:
+        if report_path is not None:
+            check_report(report_path, compare)
+        elif show_faces:
+            raise click.UsageError("--show-faces needs --report")
+        run = EvaluationRun(
+            recognizer=recognizer,
+            cache=cache,
+            policy=policy,
+            report_path=report_path,
+            show_faces=show_faces,
+            compare=compare,
+            as_json=as_json,
+            seed=seed,
+            repeats=repeats,
+        )
+        return command(run=run, **options)
+
+    return run_options(recognizer_options(with_run))
 
 
-def check_report(path: Path, compare: str | None) -> None:
-    """Refuse a report that could not be written, before the work is done.
-
-    Raises:
-        click.UsageError: It could not.
-    """
+def check_report(path: Path, compare: Path | None) -> None:
+    """Refuse a report that could not be written, before the work is done."""
     if importlib.util.find_spec("matplotlib") is None:
         raise click.UsageError("--report needs Matplotlib: pip install 'sameface[evaluate]'")
     if path.suffix == ".json":
         raise click.UsageError("--report is a page: its numbers go beside it, give it a name that ends in .html")
     if not path.absolute().parent.is_dir():
         raise click.UsageError(f"--report: there is no folder {str(path.parent)!r}")
-    if compare is not None and path.with_suffix(".json").absolute() == Path(compare).absolute():
-        raise click.UsageError(f"--report would overwrite {compare!r}, which it is compared with: rename one")
+    if compare is not None and path.with_suffix(".json").absolute() == compare.absolute():
+        raise click.UsageError(f"--report would overwrite {str(compare)!r}, which it is compared with: rename one")
 
 
 def write_report(report: EvaluationReport, path: Path) -> None:
@@ -162,20 +189,43 @@ def print_report(report: EvaluationReport) -> None:
         print_table(table.columns, table.rows)
 
 
-def measuring_options(command: Command) -> Command:
-    """Add the shared options and those of the pipeline; the command gets them as one `run`."""
+def finish_skipped(failures: Sequence[str]) -> None:
+    """List the pictures that were skipped; end with 3 if one of them could not be read."""
+    print_skipped(failures)
+    if any(not reason.endswith(NO_FACE) for reason in failures):
+        click.get_current_context().exit(3)
 
-    @functools.wraps(command)
-    def with_run(*, recognizer: Recognizer, **rest: Any) -> Any:
-        if rest["report_path"] is not None:
-            check_report(Path(rest["report_path"]), rest["compare"])
-        if rest["show_faces"] and rest["report_path"] is None:
-            raise click.UsageError("--show-faces needs --report")
-        names = ("cache", "policy", "report_path", "show_faces", "compare", "as_json", "seed", "repeats")
-        shared = {name: rest.pop(name) for name in names}
-        return command(run=Run(recognizer=recognizer, **shared), **rest)
 
-    wrapped = recognizer_options(with_run)
-    for option in reversed(SHARED):
-        wrapped = option(wrapped)
-    return wrapped
+class EmbeddedPeople(NamedTuple):
+    """A folder of people, ready to be measured."""
+
+    people: PeopleSet
+    failures: list[str]
+    facts: dict[str, str]
+
+
+def embed_people(run: EvaluationRun, folder: Path) -> EmbeddedPeople:
+    """Return the embeddings of a folder that holds one folder per person."""
+    photos = read_people(folder)
+    found = run.embed([photo.path for photo in photos])
+    people = gather_people(photos, found)
+    counted = f"{len(people.rows):,} pictures of {len(people.names):,} people in {folder.name}"
+    return EmbeddedPeople(people, found.failures, run.facts(found, pictures=counted))
+
+
+def embed_slices(
+    run: EvaluationRun, folder: Path, slices: Path | None, slice_by: str | None
+) -> tuple[EmbeddedPeople, dict[str, PeopleSet]]:
+    """Return the embeddings of a folder, and the people by slice; the slice `""` is everybody.
+
+    Raises:
+        ProtocolError: The slices are of other people.
+    """
+    if (slices is None) != (slice_by is None):
+        raise click.UsageError("--slices and --slice-by go together")
+    groups = {} if slices is None or slice_by is None else read_slices(slices, slice_by)
+    embedded = embed_people(run, folder)
+    people = embedded.people
+    if groups and not groups.keys() & set(people.names):
+        raise ProtocolError(str(slices), f"it names nobody of the folder, such as {people.names[0]!r}")
+    return embedded, {"": people} | (people.split(groups) if groups else {})

@@ -15,11 +15,7 @@ SAME = {"Multiply": "Mul", "Add": "Add", "Sigmoid": "Sigmoid"}  # operators with
 
 
 def import_onnx() -> Any:
-    """Return the package `onnx`.
-
-    Raises:
-        ModuleNotFoundError: It is not installed.
-    """
+    """Return the package `onnx`, or say how to get it."""
     try:
         import onnx
     except ModuleNotFoundError as error:
@@ -28,18 +24,12 @@ def import_onnx() -> Any:
 
 
 def convert_ir(xml: bytes, weights: bytes, *, swap_channels: bool) -> bytes:
-    """Return the ONNX file of a network in OpenVINO's IR.
+    """Return the ONNX file of a network in OpenVINO's IR: `(n, 3, size, size)` RGB to `(n, d)`.
 
-    Args:
-        xml: The `.xml` file: the layers and their connections.
-        weights: The `.bin` file.
-        swap_channels: The network takes blue before red.
-
-    Returns:
-        A network with input `(n, 3, size, size)` RGB and output `(n, d)`.
+    `xml` has the layers and their connections; with `swap_channels` the network takes blue before red.
 
     Raises:
-        WeightsError: The files are no IR, or hold an operator that is not known here.
+        WeightsError: The files are no IR, or have an unknown operator.
         ModuleNotFoundError: The package `onnx` is not installed.
     """
     onnx = import_onnx()
@@ -92,7 +82,7 @@ class Converter:
         self.tensors.append(self.numpy_helper.from_array(values, name))
 
     def nodes_of(self, layer: ElementTree.Element) -> Iterator[Any]:
-        """Yield what a layer is in ONNX."""
+        """Yield the ONNX nodes of a layer."""
         kind, output = layer.attrib["type"], f"v{layer.attrib['id']}"
         inputs, facts = self.inputs.get(layer.attrib["id"], []), attributes_of(layer)
         if kind == "Const":
@@ -149,7 +139,7 @@ WRITERS: dict[str, Writer] = {
 
 
 def attributes_of(layer: ElementTree.Element) -> dict[str, str]:
-    """Return the attributes of a layer; padding must be given in numbers, windows end inside the picture."""
+    """Return the attributes of a layer; only explicit padding and rounding down are known."""
     data = layer.find("data")
     facts = {} if data is None else dict(data.attrib)
     if facts.get("auto_pad", "explicit") != "explicit" or facts.get("rounding_type", "floor") != "floor":

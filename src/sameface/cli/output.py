@@ -1,4 +1,4 @@
-"""Results to stdout, progress and faults to stderr."""
+"""Results go to stdout, progress and errors to stderr."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 import click
 import rich.box
-import rich.progress
 import rich.table
 import rich.text
 from rich.console import Console
+from rich.progress import Progress, ProgressColumn, track
 
 from sameface.errors import FaceError, ImageError
 from sameface.face import Face
@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 
 
 def list_pictures(paths: Iterable[str]) -> list[str]:
-    """Return the pictures that were named, those of a folder in its order; `-` stands for stdin."""
+    """Return the paths, each folder replaced by the pictures in it; `-` stands for stdin."""
     found: list[str] = []
     for path in paths:
         inside = [str(picture) for picture in find_pictures(path)] if Path(path).is_dir() else [path]
@@ -40,10 +40,7 @@ def open_source(path: str) -> str | bytes:
 
 
 def each(items: Sequence[Item], work: Callable[[Item], Result], failures: list[str]) -> Iterator[tuple[Item, Result]]:
-    """Yield every item with what `work` made of it; the message of a bad picture goes to `failures` instead.
-
-    Any other error would be that of the next picture too, and ends the work.
-    """
+    """Yield every item with the result of `work`; the message of a bad picture goes to `failures` instead."""
     for item in progress(items):
         try:
             result = work(item)
@@ -54,31 +51,42 @@ def each(items: Sequence[Item], work: Callable[[Item], Result], failures: list[s
 
 
 def progress(items: Sequence[Item]) -> Iterable[Item]:
-    """Show on stderr how far the work is, if a person is watching and there is more than one item."""
+    """Yield the items with a progress bar on stderr, on a terminal and for more than one item."""
     console = Console(stderr=True)
     if not console.is_terminal or len(items) < 2:
         return items
-    return rich.progress.track(items, "pictures", console=console, transient=True)
+    return track(items, "pictures", console=console, transient=True)
 
 
-def finish(failures: Sequence[str], code: int = 0) -> None:
-    """List what was passed over and end the command: 3 if there was anything, else `code`."""
+def progress_bar(*columns: str | ProgressColumn, hidden: bool = False) -> Progress:
+    """Return a progress bar on stderr; only a terminal shows it."""
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=hidden or not console.is_terminal)
+
+
+def print_skipped(failures: Sequence[str]) -> None:
+    """List on stderr why pictures were skipped."""
     for reason in failures:
         click.echo(f"skipped: {reason}", err=True)
     if failures:
         click.echo(f"{len(failures)} skipped", err=True)
+
+
+def finish(failures: Sequence[str], code: int = 0) -> None:
+    """List what was skipped and end the command: with 3 if there was anything, else with `code`."""
+    print_skipped(failures)
     if failures or code:
         click.get_current_context().exit(3 if failures else code)
 
 
 def print_json(record: dict[str, Any]) -> None:
-    """Print one JSON object on one line, in UTF-8 whatever the terminal speaks."""
-    # The bytes of a file's name need not be text: what is none becomes a JSON escape.
+    """Print one JSON object on one line, in UTF-8 whatever the terminal's encoding."""
+    # The bytes of a file's name need not be text: other bytes become a JSON escape.
     click.echo(json.dumps(record, ensure_ascii=False).encode(errors="backslashreplace"))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table for people; names come from outside and are never taken for markup."""
+    """Print a table for people; cells are never taken for markup."""
     table = rich.table.Table(*columns, box=rich.box.SIMPLE_HEAD)
     for row in rows:
         table.add_row(*(rich.text.Text(str(cell)) for cell in row))
@@ -90,22 +98,25 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     click.echo(text.get(), nl=False)
 
 
+def print_rows(columns: Sequence[str], rows: Iterable[Sequence[object]], *, as_json: bool) -> None:
+    """Print rows as JSON objects, or as a table in which None is an empty cell."""
+    if not as_json:
+        print_table(columns, [["" if cell is None else cell for cell in row] for row in rows])
+        return
+    for row in rows:
+        print_json(dict(zip(columns, row, strict=True)))
+
+
 def count(number: int, one: str, many: str = "") -> str:
     """Return a number with its noun: `1 face`, `2 faces`, `0 people`."""
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def face_record(number: int, face: Face) -> dict[str, Any]:
-    """Return a face as it is printed in JSON."""
+    """Return a face for JSON."""
     return {
         "number": number,
         "box": [round(float(side), 2) for side in face.box],
         "landmarks": [[round(float(x), 2), round(float(y), 2)] for x, y in face.landmarks],
         "score": round(face.score, 4),
     }
-
-
-def warn(warning: str | None) -> None:
-    """Print a warning, if there is one, on stderr."""
-    if warning is not None:
-        click.echo(f"warning: {warning}", err=True)

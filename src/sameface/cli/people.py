@@ -1,166 +1,23 @@
-"""Commands on the gallery: enroll, people, consent, rename, merge."""
+"""Commands on enrolled people: people, consent, rename, merge, export-person, expire, forget."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import click
 
-from sameface.batch import Finder, Picture, Result, embed_pictures, open_pictures
-from sameface.cli.batch import Tally, batch_options, check_sources, follow, open_named
-from sameface.cli.options import face_option, gallery_option, json_option, quality_option
-from sameface.cli.output import count, finish, print_json, print_table
-from sameface.cli.unlock import key_options
-from sameface.errors import GalleryError, ImageError
-from sameface.gallery import Gallery
-from sameface.gallery.errors import BadNameError, FaceTakenError
-from sameface.gallery.expiry import parse_moment, show_expiry
-from sameface.recognizer import Recognizer
-from sameface.template import Template
-
-Add: TypeAlias = Callable[[str, list[Template]], int]  # enrolls faces of a person
-
-
-@click.command()
-@click.argument("name", required=False)
-@click.argument("pictures", nargs=-1)
-@click.option(
-    "--people",
-    "people_folder",
-    type=click.Path(exists=True),
-    help="A folder that holds one folder per person, called by the person's name; or a tar or Parquet file.",
-)
-@click.option("--keep-crops", is_flag=True, help="Also store the face that was cut out.")
-@click.option(
-    "--expire-after",
-    metavar="WHEN",
-    help="Delete whoever is enrolled after so many days (365d), or when a day begins in UTC (2030-01-31).",
-)
-@quality_option
-@gallery_option
-@key_options
-@face_option
-@json_option
-@batch_options
-def enroll(
-    *,
-    recognizer: Recognizer,
-    name: str | None,
-    pictures: tuple[str, ...],
-    people_folder: str | None,
-    gallery_path: str,
-    **choices: Any,
-) -> None:
-    """Enroll the person NAME with PICTURES, or everyone in a folder of --people.
-
-    PICTURES are files, folders, tar files and Parquet files. A picture that is enrolled already is passed
-    over, so that the command can be repeated, also after it was interrupted.
-    """
-    if bool(name) != bool(pictures) or not (name or people_folder):
-        raise click.UsageError("give a NAME and PICTURES, or a folder with --people")
-    check_sources(pictures)
-    if people_folder:
-        check_people(Path(people_folder))
-    words = choices["expire_after"]
-    expires = None if words is None else parse_moment(words, time.time())
-    everyone = partial(open_everyone, people_folder, name, pictures)
-    finder = Finder(recognizer, choices["face"], choices["keep_crops"], choices["min_quality"])
-    tally = Tally()
-    with Gallery.open(gallery_path, recognizer, keys=choices["keys"]) as gallery:
-        results = embed_pictures(
-            everyone(), finder, workers=choices["workers"], leave_out=partial(is_enrolled, gallery)
-        )
-        with closing(follow(results, lambda: sum(1 for _ in everyone()), tally)) as followed:
-            counts = enroll_results(partial(gallery.enroll, expires=expires), followed, tally.failures)
-    counts.pop("", None)  # what could not be read, or is in nobody's folder
-    for person, added in counts.items():
-        if choices["as_json"]:
-            print_json({"name": person, "added": added})
-        else:
-            click.echo(f"{person}: {added} added")
-    finish(tally.failures)
-
-
-def open_everyone(folder: str | None, name: str | None, pictures: tuple[str, ...]) -> Iterator[Picture]:
-    """Yield the pictures of everyone to enroll; each says whose it is."""
-    if folder is not None:
-        yield from open_people(Path(folder))
-    if name:
-        yield from open_named(pictures, name)
-
-
-def open_people(source: Path) -> Iterator[Picture]:
-    """Yield the pictures of a folder that holds one folder per person, or of a tar or Parquet file."""
-    if not source.is_dir():
-        for picture in open_pictures([source]):
-            # A source that cannot be read stands there under its own name, and says so when it is read.
-            lost = not picture.person and picture.name != str(source)
-            yield replace(picture, read=partial(refuse_homeless, picture.name)) if lost else picture
-        return
-    for place in sorted(source.iterdir()):
-        if place.is_dir() and not place.name.startswith("."):
-            for picture in open_pictures([place]):
-                yield replace(picture, person=place.name)
-
-
-def refuse_homeless(name: str) -> bytes:
-    """Raise the error of a picture that nobody can be enrolled with."""
-    raise ImageError(repr(name), "it is in no person's folder")
-
-
-def check_people(source: Path) -> None:
-    """Refuse a folder of people without a picture, before the work begins."""
-    if next(open_people(source), None) is None:
-        raise click.UsageError(f"no folders with pictures in {str(source)!r}")
-
-
-def is_enrolled(gallery: Gallery, picture: Picture, sha256: str) -> bool:
-    """Return whether a person is enrolled with a content; nobody is under a name that nobody can have."""
-    try:
-        return gallery.holds(picture.person, sha256)
-    except BadNameError:
-        return False
-
-
-def enroll_results(add: Add, results: Iterator[Result], failures: list[str]) -> Counter[str]:
-    """Enroll the face of each picture with `add`, and return how many were added of each person.
-
-    If the gallery fails it would fail for the next picture too: the work ends, and what was added stays.
-    """
-    counts: Counter[str] = Counter()
-    try:
-        for result in results:
-            counts[result.picture.person] += enroll_result(add, result, failures)
-    except GalleryError:
-        done = count(counts.total(), "face")
-        click.echo(f"{done} added before this: the same command goes on from there", err=True)
-        raise
-    return counts
-
-
-def enroll_result(add: Add, result: Result, failures: list[str]) -> int:
-    """Enroll the face of a picture and return how many were added.
-
-    If the name or the face is why not, that goes to `failures`.
-    """
-    if result.found is None:
-        return 0
-    found = result.found
-    [face] = found.faces
-    crop = found.crops[0] if len(found.crops) else None
-    template = Template(result.sha256, face.box, face.score, found.rows[0], crop)
-    try:
-        return add(result.picture.person, [template])
-    except (BadNameError, FaceTakenError) as error:
-        failures.append(str(error))
-        return 0
+from sameface.atomic import replace_file
+from sameface.cli.gallery_options import access_file, access_option, gallery_option, key_options, open_access
+from sameface.cli.options import cache_option, json_option
+from sameface.cli.output import count, print_json, print_rows
+from sameface.evaluation.cache import EmbeddingCache
+from sameface.gallery import Gallery, Receipt
+from sameface.gallery.expiry import NEVER, parse_expiry, show_expiry
+from sameface.gallery.export import export_person as pack_person
+from sameface.gallery.keys import Keys
+from sameface.gallery.receipts import NOT_COVERED, receipt_to_dict
+from sameface.service.access import tell_person
 
 
 @click.command()
@@ -170,15 +27,8 @@ def people(*, gallery_path: str, as_json: bool) -> None:
     """List who is enrolled, with how many faces, the note on their consent, and when they expire."""
     with Gallery.open(gallery_path) as gallery:
         everyone = gallery.people()
-    if as_json:
-        for person in everyone:
-            facts = {"name": person.name, "faces": person.faces, "consent": person.consent}
-            print_json(facts | {"expires": show_expiry(person.expires)})
-    else:
-        rows = [
-            (person.name, person.faces, person.consent or "", show_expiry(person.expires) or "") for person in everyone
-        ]
-        print_table(["name", "faces", "consent", "expires"], rows)
+    rows = [(person.name, person.faces, person.consent, show_expiry(person.expires)) for person in everyone]
+    print_rows(["name", "faces", "consent", "expires"], rows, as_json=as_json)
 
 
 @click.command()
@@ -212,3 +62,124 @@ def merge(*, source: str, into: str, gallery_path: str) -> None:
     with Gallery.open(gallery_path) as gallery:
         receipt = gallery.merge(source, into)
     click.echo(f"{source} is now {into}: {count(receipt.faces, 'face')} moved")
+
+
+@click.command()
+@click.argument("name")
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The ZIP file to write.")
+@gallery_option
+@access_option
+@key_options
+def export_person(*, name: str, output: str, gallery_path: str, access_path: str | None, keys: Keys) -> None:
+    """Write everything that is held of the person NAME to a ZIP file, to give it to them.
+
+    It holds JSON in plain terms, the faces that were kept as PNG, the embeddings as numbers, and what the
+    audit log says of the person where there is one; nothing of anybody else. Only you may read the file.
+    """
+    with Gallery.open(gallery_path, keys=keys) as gallery:
+        person = gallery.person(name)
+        log = None
+        if Path(access_file(gallery_path, access_path)).exists():
+            with open_access(gallery_path, access_path) as access:
+                log = [tell_person(entry) for entry in access.entries_of((gallery.origin, person.number))]
+        data = pack_person(gallery, person.number, log)
+    with replace_file(Path(output), private=True) as part:
+        part.write_bytes(data)
+    click.echo(f"{person.name}: {count(person.faces, 'face')} in {output}, which only you may read")
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--face", type=int, help="Delete only the face of this number, as `gallery check` tells it.")
+@click.option("--expired", is_flag=True, help="Delete everybody whose time is over.")
+@click.option(
+    "--yes", is_flag=True, help="Do not ask. With --expired: also delete where a wrong clock may be the cause."
+)
+@gallery_option
+@cache_option
+@json_option
+def forget(
+    *, name: str | None, face: int | None, expired: bool, yes: bool, gallery_path: str, cache: str, as_json: bool
+) -> None:
+    """Delete the person NAME with every face, for good: rows, free pages and log are overwritten.
+
+    What is printed is the receipt, which stays in the gallery without the name. The embeddings of the same
+    pictures in --cache are deleted too. --expired refuses until --yes if the clock is over 30 days after the
+    last entry in the gallery, or if over 20 people and over a tenth of all would be deleted at once.
+    """
+    if (name is None) != expired or (expired and face is not None):
+        raise click.UsageError("give a NAME, or --expired; --face goes with a NAME")
+    if name is not None and not yes:
+        what = f"{name} with every face" if face is None else f"face {face} of {name}"
+        click.confirm(f"delete {what} for good?", abort=True, err=True)
+    with Gallery.open(gallery_path) as gallery:
+        if name is None:
+            receipts, rows = forget_expired(gallery, cache, confirmed=yes)
+        elif face is None:
+            rows = forget_cached(cache, gallery.pictures(name))
+            receipts = [gallery.forget(name)]
+        else:
+            before = gallery.pictures(name)
+            receipts = [gallery.forget_face(name, face)]
+            left = gallery.pictures(name)
+            rows = forget_cached(cache, [picture for picture in before if picture not in left])
+    if rows:
+        click.echo(f"{count(rows, 'row')} of their pictures deleted from {cache}", err=True)
+    for receipt in receipts:
+        if as_json:
+            print_json(receipt_to_dict(receipt))
+        else:
+            print_receipt(receipt, name)
+    if not as_json:
+        click.echo(f"not covered: {'; '.join(NOT_COVERED)}", err=True)
+
+
+def forget_expired(gallery: Gallery, cache: str, *, confirmed: bool) -> tuple[list[Receipt], int]:
+    """Delete everybody whose time is over, and the rows of their pictures in the cache; count the rows."""
+    if not confirmed:
+        gallery.check_expiry()
+    rows = forget_cached(cache, [picture for name in gallery.expired() for picture in gallery.pictures(name)])
+    return gallery.forget_expired(confirmed=confirmed), rows
+
+
+def forget_cached(path: str, pictures: list[str]) -> int:
+    """Delete the rows of pictures from a cache, if there is one, and return how many there were."""
+    if not Path(path).exists():
+        return 0
+    with EmbeddingCache.open(path) as cache:
+        return cache.forget(pictures)
+
+
+def print_receipt(receipt: Receipt, name: str | None) -> None:
+    """Print what was deleted, for people."""
+    who = f"person {receipt.person}" if name is None else name
+    hashes = count(receipt.pictures, "picture hash", "picture hashes")
+    crops = count(receipt.crops, "crop")
+    what = f"{who} is forgotten" if receipt.face is None else f"face {receipt.face} of {who} is forgotten"
+    click.echo(f"{what}: {count(receipt.faces, 'face')}, {crops}, {hashes} deleted")
+    places = {} if receipt.erasure is None else receipt.erasure.places
+    gone = ", ".join(place for place, clean in places.items() if clean)
+    left = ", ".join(place for place, clean in places.items() if not clean)
+    words = f"receipt {receipt.number}: nothing left in {gone or 'no place'}"
+    click.echo(f"{words}{f'; bytes may stay in {left}' if left else ''}; {receipt.hash}")
+
+
+@click.command()
+@click.argument("when")
+@click.argument("names", nargs=-1)
+@click.option("--everyone", is_flag=True, help="Everybody who has no such day yet.")
+@gallery_option
+def expire(*, when: str, names: tuple[str, ...], everyone: bool, gallery_path: str) -> None:
+    """Say WHEN the people NAMES are to be deleted: `365d`, `2030-01-31` (in UTC), or `never`.
+
+    From then on they are not named any more. `sameface forget --expired` deletes them, and so does a service
+    while it runs.
+    """
+    if bool(names) == everyone:
+        raise click.UsageError("give NAMES, or --everyone")
+    expires = parse_expiry(when, time.time())
+    with Gallery.open(gallery_path) as gallery:
+        people = [person.name for person in gallery.people() if person.expires is None] if everyone else names
+        for name in people:
+            gallery.expire(name, expires)
+    click.echo(f"{count(len(people), 'person expires', 'people expire')}: {show_expiry(expires) or NEVER}")

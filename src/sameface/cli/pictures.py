@@ -1,37 +1,36 @@
-"""Commands that look at pictures: detect, embed, verify."""
+"""Commands on single pictures: detect, verify."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from sameface.align import align_faces
-from sameface.batch import Finder, embed_pictures
-from sameface.batch.distributed import embed_on_ray
-from sameface.cli.batch import Tally, batch_options, check_sources, count_named, follow, open_named, unfinished
-from sameface.cli.options import (
-    PicturePath,
-    detector_options,
-    face_pair_option,
-    far_option,
-    json_option,
-    recognizer_options,
-)
-from sameface.cli.output import count, each, face_record, finish, list_pictures, open_source, print_json, print_table
-from sameface.cli.table import EmbeddingTable
+from sameface.cli.options import detector_options, face_pair_option, far_option, json_option, recognizer_options
+from sameface.cli.output import each, face_record, finish, list_pictures, open_source, print_json, print_table
 from sameface.compare import Decision
 from sameface.detect import Detector
-from sameface.draw import draw_faces, save_picture
+from sameface.draw import draw_faces, save_picture, writable
 from sameface.face import Face
 from sameface.image import read_image
 from sameface.manifest import ProbabilityCurve
 from sameface.model import DEFAULT_WEIGHTS, rule_of_weights
 from sameface.quality import Quality, measure_quality
 from sameface.recognizer import Choice, Recognizer
+
+
+class PicturePath(click.Path):
+    """Where to write a picture: the name must end in a format that Pillow writes."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or fail as wrong usage."""
+        path = super().convert(value, param, ctx)
+        if not writable(Path(str(path))):
+            self.fail(f"{path!r} must end in .png, .jpg or another picture format", param, ctx)
+        return path
 
 
 @click.command()
@@ -70,7 +69,7 @@ def detect(
         if as_json:
             records = [face_record(number, face) | quality_record(q) for number, (face, q) in enumerate(found)]
             print_json({"picture": picture, "faces": records})
-        rows += [(picture, *describe(number, *one)) for number, one in enumerate(found)]
+        rows += [(picture, *face_row(number, *one)) for number, one in enumerate(found)]
         rows += [] if found else [(picture, "none", *[""] * (len(columns) - 2))]
     if rows and not as_json:
         print_table(columns, rows)
@@ -78,52 +77,18 @@ def detect(
 
 
 def quality_record(quality: Quality | None) -> dict[str, Any]:
-    """Return what is printed of a quality and its parts in JSON, nothing where it was not measured."""
+    """Return the quality and its parts for JSON; nothing where it was not measured."""
     if quality is None:
         return {}
     parts = {"total": quality.total, **asdict(quality)}
     return {"quality": {name: round(value, 4) for name, value in parts.items()}}
 
 
-def describe(number: int, face: Face, quality: Quality | None) -> tuple[object, ...]:
-    """Return the columns of one face."""
+def face_row(number: int, face: Face, quality: Quality | None) -> tuple[object, ...]:
+    """Return the cells of one face."""
     place = f"{face.box[0]:.0f}, {face.box[1]:.0f}"
-    told = () if quality is None else (f"{quality.total:.2f}", quality.weakest)
-    return number, place, f"{face.width:.0f} x {face.height:.0f}", f"{face.score:.3f}", *told
-
-
-@click.command()
-@click.argument("pictures", nargs=-1, required=True)
-@click.option(
-    "-o", "--output", required=True, type=click.Path(dir_okay=False), help="A file ending in .npz, .parquet or .jsonl."
-)
-@click.option("--ray", "address", metavar="ADDRESS", help="Search on a Ray cluster: auto, host:port or local.")
-@batch_options
-def embed(
-    *, recognizer: Recognizer, pictures: tuple[str, ...], output: str, workers: int, address: str | None
-) -> None:
-    """Write the embedding of every face in PICTURES to a file.
-
-    PICTURES are files, folders, tar files and Parquet files. Beside the rows stand the picture, the number
-    and the box of each face, and the pipeline's signature. A run that was ended, in whatever way, goes on
-    where it was when the same command is given again.
-    """
-    finder, tally = Finder(recognizer), Tally()
-    table = EmbeddingTable(Path(output), recognizer.signature, recognizer.embedder.spec.dimension)
-    check_sources(pictures)
-    with unfinished(Path(output)) as journal:
-        how: dict[str, Any] = {"workers": workers, "journal": journal}
-        if address is None:
-            results = embed_pictures(open_named(pictures), finder, **how)
-        else:
-            results = embed_on_ray(open_named(pictures), finder, address=address, **how)
-        for _ in follow(results, partial(count_named, pictures), tally):
-            pass
-        faces = table.write(partial(journal.entries, finder.pipeline))
-    tally.print_shortcuts()
-    pictures_read = count(tally.pictures - len(tally.failures), "picture")
-    click.echo(f"{count(faces, 'face')} of {pictures_read}: {output}", err=True)
-    finish(tally.failures)
+    graded = () if quality is None else (f"{quality.total:.2f}", quality.weakest)
+    return number, place, f"{face.width:.0f} x {face.height:.0f}", f"{face.score:.3f}", *graded
 
 
 @click.command()
@@ -142,21 +107,7 @@ def verify(
     """
     decision = recognizer.verify(open_source(a), open_source(b), far=1e-3 if far is None else far, face=face)
     if as_json:
-        print_json(
-            {
-                "a": a,
-                "b": b,
-                "same": decision.same,
-                "distance": decision.distance,
-                "threshold": decision.threshold,
-                "far": decision.far,
-                "rule": "pair",
-                "population": decision.population,
-                "extrapolated": decision.extrapolated,
-                "probability": decision.probability,
-                "in_range": decision.in_range,
-            }
-        )
+        print_json({"a": a, "b": b, **decision_record(decision)})
     else:
         answer, sign = ("same person", "<=") if decision.same else ("different people", ">")
         click.echo(
@@ -166,14 +117,29 @@ def verify(
         if decision.extrapolated:
             click.echo("warning: this rate is below those that were counted: it rests on an extrapolated tail")
         if decision.curve is not None:
-            click.echo(describe_probability(decision.curve, decision))
+            click.echo(format_probability(decision.curve, decision))
     finish([], 0 if decision.same else 1)
 
 
-def describe_probability(curve: ProbabilityCurve, decision: Decision) -> str:
-    """Return the chance of one person, and say where it is not to be trusted."""
-    told = f"probability {decision.probability:.4f}, one half at the threshold"
+def decision_record(decision: Decision) -> dict[str, Any]:
+    """Return a decision for JSON."""
+    return {
+        "same": decision.same,
+        "distance": decision.distance,
+        "threshold": decision.threshold,
+        "far": decision.far,
+        "rule": "pair",
+        "population": decision.population,
+        "extrapolated": decision.extrapolated,
+        "probability": decision.probability,
+        "in_range": decision.in_range,
+    }
+
+
+def format_probability(curve: ProbabilityCurve, decision: Decision) -> str:
+    """Return the probability of one person, and say where it cannot be trusted."""
+    text = f"probability {decision.probability:.4f}, one half at the threshold"
     if decision.in_range:
-        return told
+        return text
     ends = f"{curve.distance[0]:.4f} to {curve.distance[-1]:.4f}"
-    return f"{told}; the distance is outside the calibrated range, {ends}: the nearer end's was taken"
+    return f"{text}; the distance is outside the calibrated range, {ends}: the nearer end's was taken"

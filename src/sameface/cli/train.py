@@ -1,29 +1,115 @@
-"""Commands that make weights of one's own: train, export."""
+"""Commands that make weights from photographs: prepare, train, export."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import rich.progress
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
-from sameface.cli.output import print_table
+from sameface.cli.options import Command, detector_options
+from sameface.cli.output import finish, print_table, progress_bar
+from sameface.detect import Detector
+from sameface.model import rule_of_weights
 from sameface.training.config import TrainConfig
 from sameface.training.count import count_residual, count_table, totals
 from sameface.training.pictures import PictureSet, open_pictures, split_people
+from sameface.training.prepare import MARGIN, REPORT, Cutter, Prepared, check_names, make_rule, prepare_pictures
 from sameface.training.tables import RESIDUALS, TABLES
 
 if TYPE_CHECKING:
-    from sameface.training.train import Progress
+    from sameface.evaluation.pictures import FacePolicy
+    from sameface.manifest import CropRule
+    from sameface.training.train import Progress as TrainingStep
 
-EVERY = 20  # steps between two lines where nobody is watching
+SIZE = 160  # pixels of a crop
+EVERY = 20  # steps between two lines without a terminal
+
+existing = click.Path(exists=True, path_type=Path)
+new_path = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("photographs", nargs=-1, required=True, type=existing)
+@click.option("-o", "--output", required=True, type=new_path, help="Folder for the crops.")
+@click.option("--weights", help="Cut as this embedder wants its crops: a name or an .onnx file.")
+@click.option(
+    "--rule",
+    type=click.Choice(["similarity", "box"]),
+    help="Straighten the face by its five points, or take its box as it is.  [default: similarity]",
+)
+@click.option("--size", type=click.IntRange(16, 2048), help=f"Side of a crop in pixels.  [default: {SIZE}]")
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 4),
+    help=f"What is added round a face, in parts of the crop's side.  [default: {MARGIN:g} to a box, else 0]",
+)
+@click.option(
+    "--face",
+    type=click.Choice(["largest", "central"]),
+    default="largest",
+    show_default=True,
+    help="Which face of a picture with several.",
+)
+@click.option("--as-is", is_flag=True, help="The pictures are crops by this rule already: resize them only.")
+@detector_options
+def prepare(
+    *,
+    detector: Detector,
+    photographs: tuple[Path, ...],
+    output: Path,
+    weights: str | None,
+    rule: str | None,
+    size: int | None,
+    margin: float | None,
+    face: FacePolicy,
+    as_is: bool,
+) -> None:
+    """Cut one face out of each picture in PHOTOGRAPHS: folders, or tar files, with a folder per person.
+
+    Crops are JPEG files in a folder per person. `crops.toml` beside them tells how they were cut, and
+    `left-out.jsonl` which pictures gave none. Called again, it does only what is missing
+    or was replaced.
+    """
+    cutter = Cutter(None if as_is else detector, choose_rule(weights, rule, size, margin), face)
+    crops, new, failures = 0, 0, []
+    for prepared in prepare_all(photographs, output, cutter):
+        crops += prepared.crop is not None
+        new += prepared.new
+        if prepared.crop is None:
+            failures.append(prepared.reason)
+    click.echo(f"{crops} crops in {output} ({new} pictures looked at)", err=True)
+    if failures:
+        click.echo(f"{len(failures)} pictures gave none: {output / REPORT}", err=True)
+    finish(failures)
+
+
+def choose_rule(weights: str | None, rule: str | None, size: int | None, margin: float | None) -> CropRule:
+    """Return the crop rule of the options."""
+    if weights is None:
+        return make_rule(rule or "similarity", SIZE if size is None else size, margin=margin)
+    if any(given is not None for given in (rule, size, margin)):
+        raise click.UsageError("--weights brings its own --rule, --size and --margin")
+    return rule_of_weights(weights)
+
+
+def prepare_all(photographs: tuple[Path, ...], output: Path, cutter: Cutter) -> Iterator[Prepared]:
+    """Yield the result for each picture, with a progress bar on a terminal."""
+    check_names(photographs)
+    columns = ("{task.description}", BarColumn(), "{task.completed} of {task.total}", TimeRemainingColumn())
+    with progress_bar(*columns) as bar:
+        for source in photographs:
+            task = bar.add_task(source.name, total=None)
+            for prepared in prepare_pictures(source, output, cutter):
+                bar.update(task, total=prepared.total, advance=1)
+                yield prepared
 
 
 def import_training() -> Any:
@@ -39,7 +125,7 @@ def import_training() -> Any:
     return train_module, finish_module, export_module
 
 
-def config_options(command: Callable[..., None]) -> Callable[..., None]:
+def config_options(command: Command) -> Command:
     """Add an option for each field of `TrainConfig`."""
     for each in reversed(fields(TrainConfig)):
         name = each.name.replace("_", "-")
@@ -55,11 +141,11 @@ def config_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-@click.argument("crops", nargs=-1, type=click.Path(exists=True, path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the run.")
+@click.argument("crops", nargs=-1, type=existing)
+@click.option("-o", "--output", type=new_path, help="Folder of the run.")
 @click.option("--list-networks", is_flag=True, help="Print what can be trained, and stop.")
 @config_options
-def train(*, crops: tuple[Path, ...], output: Path | None, list_networks: bool, **choices: Any) -> None:
+def train(*, crops: tuple[Path, ...], output: Path | None, list_networks: bool, **config_fields: Any) -> None:
     """Train a network on CROPS: folders or tar files with a folder per person, from `sameface prepare`.
 
     Called again with the same options, it goes on where it was ended. Ctrl-C saves and ends it.
@@ -70,23 +156,24 @@ def train(*, crops: tuple[Path, ...], output: Path | None, list_networks: bool, 
     if not crops or output is None:
         raise click.UsageError("give the CROPS to train on and the folder of the run with -o")
     try:
-        config = TrainConfig(**choices)
+        config = TrainConfig(**config_fields)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     train_module, finish_module, _ = import_training()
     pictures, held_out = split(open_pictures(crops), config.held_out)
     console = Console(stderr=True, quiet=not is_leader())
-    told = f"{len(held_out)} of {len(held_out.people)} others held out"
-    tell(console, f"{len(pictures)} pictures of {len(pictures.people)} people, {told}")
-    with stop_on_signals() as stop, show_bar(console, config.steps) as bar:
-        steps = train_module.train(pictures, held_out, config, output, stop=lambda: bool(stop.signals), told=bar.ask)
+    others = f"{len(held_out)} of {len(held_out.people)} others held out"
+    print_line(console, f"{len(pictures)} pictures of {len(pictures.people)} people, {others}")
+    with catch_signals() as stop, show_bar(console, config.steps) as bar:
         last = config.steps  # of a run that has no step left
-        for done in steps:
+        for step in train_module.train(
+            pictures, held_out, config, output, stop=lambda: bool(stop.signals), told=bar.show_teacher
+        ):
             stop.begun = True
-            last = done.step
-            bar.show(done)
+            last = step.step
+            bar.show_step(step)
     if last < config.steps:
-        tell(console, f"ended after step {last}; the same command goes on from there")
+        print_line(console, f"ended after step {last}; the same command goes on from there")
         click.get_current_context().exit(130 if stop.signals else 0)
     if is_leader():
         for line in finish_module.report_run(output, config, pictures, held_out):
@@ -94,12 +181,12 @@ def train(*, crops: tuple[Path, ...], output: Path | None, list_networks: bool, 
 
 
 def is_leader() -> bool:
-    """Return whether this process speaks for those that `torchrun` started, or is alone."""
+    """Return whether this process is the first that `torchrun` started, or is alone."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def tell(console: Console, line: str) -> None:
-    """Print one line as it is."""
+def print_line(console: Console, line: str) -> None:
+    """Print one line without markup."""
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -115,22 +202,17 @@ def split(pictures: PictureSet, held_out: str) -> tuple[PictureSet, PictureSet]:
 
 
 @dataclass(slots=True)
-class Stop:
-    """What signals asked for.
-
-    Attributes:
-        signals: Those that came.
-        begun: Whether there is a step to save; until then a signal ends the program at once.
-    """
+class StopSignals:
+    """The signals that asked a run to end."""
 
     signals: list[int] = field(default_factory=list)
-    begun: bool = False
+    begun: bool = False  # there is a step to save; before, a signal ends the program at once
 
 
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator[Stop]:
-    """Note Ctrl-C and SIGTERM instead of dying; before the first step, or the second time, end at once."""
-    stop = Stop()
+def catch_signals() -> Iterator[StopSignals]:
+    """Note Ctrl-C and SIGTERM; before the first step, or at the second Ctrl-C, end at once."""
+    stop = StopSignals()
 
     def note(number: int, _frame: object) -> None:
         if not stop.begun or (stop.signals and number == signal.SIGINT):
@@ -146,59 +228,58 @@ def stop_on_signals() -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
-class Bar:
-    """Shows a run: a live line for a person, else a line every so often."""
+class TrainingBar:
+    """Shows a run: a live line on a terminal, else a line every `EVERY` steps."""
 
-    def __init__(self, bar: rich.progress.Progress, console: Console, total: int) -> None:
+    def __init__(self, bar: Progress, console: Console, total: int) -> None:
         self._bar, self._console, self._total = bar, console, total
         self._task = bar.add_task("starting", total=total)
-        self._asked = -1
+        self._tenth = -1
 
-    def ask(self, who: str, done: int, count: int) -> None:
-        """Show how many pictures a teacher has seen."""
-        told = f"{who} looks at {count:,} pictures"
-        self._bar.update(self._task, completed=done, total=count, description=told)
+    def show_teacher(self, who: str, done: int, count: int) -> None:
+        """Show how many pictures a teacher has embedded."""
+        text = f"{who} looks at {count:,} pictures"
+        self._bar.update(self._task, completed=done, total=count, description=text)
         tenth = done * 10 // count
-        if not self._console.is_terminal and tenth != self._asked:
-            tell(self._console, f"{told}: {tenth * 10} %")
-        self._asked = tenth
+        if not self._console.is_terminal and tenth != self._tenth:
+            print_line(self._console, f"{text}: {tenth * 10} %")
+        self._tenth = tenth
 
-    def show(self, done: Progress) -> None:
+    def show_step(self, step: TrainingStep) -> None:
         """Show a step."""
-        line = describe(done)
-        self._bar.update(self._task, completed=done.step, total=self._total, description=line)
-        told = done.val is not None or done.note
-        if told or (not self._console.is_terminal and done.step % EVERY == 0):
-            tell(self._console, line)
+        line = format_step(step)
+        self._bar.update(self._task, completed=step.step, total=self._total, description=line)
+        if step.val is not None or step.note or (not self._console.is_terminal and step.step % EVERY == 0):
+            print_line(self._console, line)
 
 
 @contextlib.contextmanager
-def show_bar(console: Console, total: int) -> Iterator[Bar]:
-    """Show how far a run is while it goes on."""
-    columns = ("{task.description}", rich.progress.BarColumn(), rich.progress.TimeRemainingColumn())
-    with rich.progress.Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        yield Bar(bar, console, total)
+def show_bar(console: Console, total: int) -> Iterator[TrainingBar]:
+    """Show the progress of a run."""
+    columns = ("{task.description}", BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        yield TrainingBar(bar, console, total)
 
 
-def describe(done: Progress) -> str:
+def format_step(step: TrainingStep) -> str:
     """Return a step in one line."""
-    stats = done.stats
-    if done.step == 0 and done.val is not None:
-        return f"before the first step VAL {done.val:.1%} at FAR 1e-2"
+    stats = step.stats
+    if step.step == 0 and step.val is not None:
+        return f"before the first step VAL {step.val:.1%} at FAR 1e-2"
     line = (
-        f"step {done.step} loss {done.loss:.4f} active {stats.active_fraction:.0%} "
+        f"step {step.step} loss {step.loss:.4f} active {stats.active_fraction:.0%} "
         f"AP {stats.positive:.3f} AN {stats.negative:.3f} spread {stats.spread:.3f} "
-        f"{done.pictures_per_second:.0f} pictures/s waiting {done.waiting:.0%}"
+        f"{step.pictures_per_second:.0f} pictures/s waiting {step.waiting:.0%}"
     )
-    line += "" if done.val is None else f" VAL {done.val:.1%} at FAR 1e-2"
-    return f"{line} {done.note}".rstrip()
+    line += "" if step.val is None else f" VAL {step.val:.1%} at FAR 1e-2"
+    return f"{line} {step.note}".rstrip()
 
 
 def print_networks() -> None:
     """Print the table of networks."""
-    rows = []
     counted = [(t.name, f"{t.size} x {t.width}", count_table(t)) for t in TABLES.values()]
     counted += [(name, f"{r.size} x {r.size}", count_residual(r)) for name, r in RESIDUALS.items()]
+    rows = []
     for name, size, counts in counted:
         weights, macs = totals(counts)
         rows.append((name, size, f"{weights / 1e6:.1f} M", f"{macs / 1e6:,.0f} M"))
@@ -207,8 +288,8 @@ def print_networks() -> None:
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.argument("crops", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A file ending in .onnx.")
+@click.argument("crops", nargs=-1, required=True, type=existing)
+@click.option("-o", "--output", required=True, type=new_path, help="A file ending in .onnx.")
 @click.option("--licence", required=True, help="Under which the weights may be used.")
 @click.option("--training-data", required=True, help="What they were trained on, in words.")
 @click.option(
@@ -220,7 +301,7 @@ def print_networks() -> None:
 )
 @click.option("--float16", is_flag=True, help="Store the weights in half the bytes.")
 @click.option("--int8", is_flag=True, help="Compute in 8 bits; what that costs is measured and told.")
-def export(  # noqa: PLR0913, one for each option
+def export(
     *,
     checkpoint: Path,
     crops: tuple[Path, ...],

@@ -1,4 +1,4 @@
-"""The commands that move a gallery to other weights: gallery fit-adapter, gallery upgrade."""
+"""Commands that move a gallery to other weights: gallery fit-adapter, gallery upgrade."""
 
 from __future__ import annotations
 
@@ -13,29 +13,27 @@ from numpy.typing import NDArray
 from sameface.adapter import Adapter, AdapterError, fit_adapter
 from sameface.align import align_faces
 from sameface.arrays import Embeddings
-from sameface.cli.backup import backup, check, restore
-from sameface.cli.encrypt import compact, decrypt, encrypt, new_key, rotate
-from sameface.cli.folders import folder_argument
+from sameface.cli.gallery_options import gallery_file_argument, key_options
+from sameface.cli.measure import folder_argument
 from sameface.cli.options import (
-    DETECTOR,
-    Command,
-    add_options,
     cache_option,
-    gallery_file_argument,
+    detector_parameters,
+    existing_file,
+    existing_folder,
     json_option,
     load_embedder,
     take_detector,
 )
-from sameface.cli.output import count, each, finish, print_json, print_table, progress, warn
-from sameface.cli.unlock import key_options
-from sameface.evaluation.cache import EmbeddingCache
+from sameface.cli.output import count, each, finish, print_json, print_table, progress
 from sameface.evaluation.errors import TooFewPairsError
+from sameface.evaluation.cache import EmbeddingCache
 from sameface.evaluation.people import gather_people
 from sameface.evaluation.pictures import NO_FACE, EmbeddedPictures, PictureEmbedder
 from sameface.evaluation.pipelines import PipelineComparison, compare_pipelines, sample_people
 from sameface.evaluation.protocols import read_people
 from sameface.face import overlaps
 from sameface.gallery.faces import SAME_PLACE
+from sameface.gallery.keys import Keys
 from sameface.gallery.upgrade import PendingFace, Upgrade, UpgradeProgress, confirm_upgrade, discard_upgrade
 from sameface.image import ImageSource, buffer_image, find_pictures, hash_image, read_image
 from sameface.recognizer import Recognizer
@@ -45,24 +43,8 @@ FAR = 1e-3  # of the table, as in the paper
 HIDDEN = 2000
 ENOUGH = 2000  # pairs: with fewer a linear map is better
 
-existing = click.Path(exists=True, dir_okay=False, path_type=Path)
 
-
-def detector_choices(command: Command) -> Command:
-    """Add the options of the detector, for `take_detector`."""
-    return add_options(command, DETECTOR)
-
-
-@click.group()
-def gallery() -> None:
-    """Back up and check a gallery, move it to other weights, encrypt it."""
-
-
-for command in (check, backup, restore, new_key, encrypt, decrypt, rotate, compact):
-    gallery.add_command(command)
-
-
-@gallery.command("fit-adapter")
+@click.command("fit-adapter")
 @folder_argument
 @click.option("--from", "old", required=True, help="The weights that the gallery was made with.")
 @click.option("--from-no-flip", is_flag=True, help="It was made with --no-flip.")
@@ -79,22 +61,28 @@ for command in (check, backup, restore, new_key, encrypt, decrypt, rotate, compa
 )
 @click.option("--seed", default=0, show_default=True, help="Draws the people to measure on.")
 @json_option
-@detector_choices
-def fit_command(*, folder: Path, old: str, from_no_flip: bool, new: str, no_flip: bool, **choices: Any) -> None:
+@detector_parameters
+def fit_command(
+    *,
+    folder: Path,
+    old: str,
+    from_no_flip: bool,
+    new: str,
+    no_flip: bool,
+    output: Path,
+    cache: str,
+    hidden: int | None,
+    seed: int,
+    as_json: bool,
+    **detector: Any,
+) -> None:
     """Fit a map from old embeddings to new ones, on the pictures of any people, one folder per person.
 
     A tenth of the people is held out. VAL at a false-accept rate of 0.001 is measured on them for the old
     weights, for the new ones, and for new probes against old rows that were moved; the thresholds of this
     last pairing are kept in the file.
     """
-    names = ("output", "cache", "hidden", "seed", "as_json")
-    output, cache, hidden, seed, as_json = (choices.pop(name) for name in names)
-    threads = choices["threads"]
-    detector = take_detector(choices)
-    recognizers = [
-        Recognizer(detector, load_embedder(old, flip=not from_no_flip, threads=threads)),
-        Recognizer(detector, load_embedder(new, flip=not no_flip, threads=threads)),
-    ]
+    recognizers = load_recognizers([(old, from_no_flip), (new, no_flip)], detector)
     pair = embed_twice(folder, recognizers, cache)
     source, target = (recognizer.signature for recognizer in recognizers)
     if source == target:
@@ -103,54 +91,49 @@ def fit_command(*, folder: Path, old: str, from_no_flip: bool, new: str, no_flip
     if hidden is None:
         hidden = HIDDEN if (~held).sum() >= ENOUGH else 0
     adapter = fit_adapter(pair.old[~held], pair.new[~held], signatures=(source, target), hidden=hidden)
-    test = Pair(pair.old[held], pair.new[held], pair.person[held], pair.failures)
-    tested = measure(test, adapter)
-    words = f"{len(test.person):,} pictures of {len(np.unique(test.person)):,} people in {folder.name}"
+    old_rows, new_rows, person = pair.old[held], pair.new[held], pair.person[held]
+    tested = {
+        "v1-v1": compare_pipelines(old_rows, old_rows, person),
+        "v2-v2": compare_pipelines(new_rows, new_rows, person),
+        "v2-v1": compare_pipelines(new_rows, adapter.move(old_rows), person),
+    }
+    words = f"{len(person):,} pictures of {len(np.unique(person)):,} people in {folder.name}"
     adapter.calibrated(tested["v2-v1"].thresholds(words)).save(output)
-    show(adapter, tested, words, as_json=as_json)
+    print_fit(adapter, {name: val_or_none(pairing) for name, pairing in tested.items()}, words, as_json=as_json)
     click.echo(f"saved: {output}", err=True)
     finish([reason for reason in pair.failures if not reason.endswith(NO_FACE)])
 
 
-class Pair(NamedTuple):
-    """The rows of the same faces by two pipelines.
-
-    Attributes:
-        old: `(n, d) float32` unit rows.
-        new: `(n, e) float32` unit rows.
-        person: `(n,) int64` whose each is.
-        failures: Why other pictures were left out.
-    """
-
-    old: Embeddings
-    new: Embeddings
-    person: NDArray[np.int64]
-    failures: Sequence[str]
+def load_recognizers(pipelines: Sequence[tuple[str, bool]], detector: dict[str, Any]) -> list[Recognizer]:
+    """Return a recognizer for each pair of weights and no-flip, which share the detector of these options."""
+    threads = detector["threads"]
+    shared = take_detector(detector)
+    return [
+        Recognizer(shared, load_embedder(weights, flip=not no_flip, threads=threads)) for weights, no_flip in pipelines
+    ]
 
 
-def embed_twice(folder: Path, recognizers: Sequence[Recognizer], cache: str) -> Pair:
-    """Return the rows of a folder of people by two recognizers that share a detector."""
+class RowPairs(NamedTuple):
+    """The embeddings of the same faces by two pipelines."""
+
+    old: Embeddings  # (n, d)
+    new: Embeddings  # (n, e)
+    person: NDArray[np.int64]  # (n,) the number of the person
+    failures: Sequence[str]  # why other pictures were left out
+
+
+def embed_twice(folder: Path, recognizers: Sequence[Recognizer], cache: str) -> RowPairs:
+    """Return the embeddings of a folder of people by two recognizers that share a detector."""
     photos = read_people(folder)
     paths = [photo.path for photo in photos]
     with EmbeddingCache.open(cache) as kept:
         found = [EmbeddedPictures(list(PictureEmbedder(one, kept).embed_all(progress(paths)))) for one in recognizers]
     old, new = (gather_people(photos, one) for one in found)
-    return Pair(old.rows, new.rows, old.person, found[0].failures)
+    return RowPairs(old.rows, new.rows, old.person, found[0].failures)
 
 
-def measure(pair: Pair, adapter: Adapter) -> dict[str, PipelineComparison]:
-    """Compare old with old, new with new, and new with old that was moved."""
-    moved = adapter.move(pair.old)
-    return {
-        "v1-v1": compare_pipelines(pair.old, pair.old, pair.person),
-        "v2-v2": compare_pipelines(pair.new, pair.new, pair.person),
-        "v2-v1": compare_pipelines(pair.new, moved, pair.person),
-    }
-
-
-def show(adapter: Adapter, tested: dict[str, PipelineComparison], words: str, *, as_json: bool) -> None:
-    """Print what was fitted and what it is worth."""
-    vals = {name: val_or_none(pairing) for name, pairing in tested.items()}
+def print_fit(adapter: Adapter, vals: dict[str, float | None], words: str, *, as_json: bool) -> None:
+    """Print the adapter, and VAL of each pairing."""
     if as_json:
         facts = {"source": adapter.source, "target": adapter.target, "pairs": adapter.pairs}
         print_json(facts | {"residual": adapter.residual, "measured_on": words, "far": FAR, "val": vals})
@@ -162,30 +145,39 @@ def show(adapter: Adapter, tested: dict[str, PipelineComparison], words: str, *,
 
 
 def val_or_none(pairing: PipelineComparison) -> float | None:
-    """Return VAL, or None where too few pairs stand behind it."""
+    """Return VAL, or None with too few pairs."""
     try:
         return pairing.val(FAR)
     except TooFewPairsError:
         return None
 
 
-@gallery.command()
+@click.command()
 @gallery_file_argument
 @click.option("--to", "new", help="The weights to go to.")
 @click.option("--no-flip", is_flag=True, help="Go to rows without the mirror image.")
-@click.option(
-    "--pictures",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Where enrolled pictures may be found, told by their content.",
-)
-@click.option("--adapter", "adapter_path", type=existing, help="Moves what was not found; from fit-adapter.")
+@click.option("--pictures", type=existing_folder, help="Where enrolled pictures may be found, told by their content.")
+@click.option("--adapter", "adapter_path", type=existing_file, help="Moves what was not found; from fit-adapter.")
 @click.option("--confirm", is_flag=True, help="Put the upgrade into the gallery; there is no way back.")
 @click.option("--drop-rest", is_flag=True, help="With --confirm: delete faces that could not be moved.")
 @click.option("--discard", is_flag=True, help="Delete the upgrade that was begun.")
 @json_option
 @key_options
-@detector_choices
-def upgrade(*, path: str, new: str | None, confirm: bool, drop_rest: bool, discard: bool, **choices: Any) -> None:
+@detector_parameters
+def upgrade(
+    *,
+    path: str,
+    new: str | None,
+    no_flip: bool,
+    pictures: Path | None,
+    adapter_path: Path | None,
+    confirm: bool,
+    drop_rest: bool,
+    discard: bool,
+    as_json: bool,
+    keys: Keys,
+    **detector: Any,
+) -> None:
     """Move GALLERY to other weights: first into GALLERY.upgraded, and back with --confirm.
 
     Faces whose pictures are found in --pictures are embedded anew, the others are moved by --adapter. It can
@@ -201,46 +193,38 @@ def upgrade(*, path: str, new: str | None, confirm: bool, drop_rest: bool, disca
         click.echo(f"discarded: {path} is as it was")
     elif confirm:
         done = confirm_upgrade(path, drop_rest=drop_rest)
-        tell(done, "deleted" if drop_rest else "left", as_json=choices["as_json"])
-        warn(done.warning)
+        print_reached(done, "deleted" if drop_rest else "left", as_json=as_json)
+        if done.warning is not None:
+            click.echo(f"warning: {done.warning}", err=True)
     else:
-        build(path, str(new), choices)
+        [recognizer] = load_recognizers([(str(new), no_flip)], detector)
+        failures: list[str] = []
+        with Upgrade.open(path, recognizer.signature, keys) as begun:
+            adapter = None if adapter_path is None else load_adapter(adapter_path, begun)
+            if pictures is not None:
+                embed_again(begun, recognizer, pictures, failures)
+            if adapter is not None and adapter.thresholds is not None:
+                begun.adapt(adapter.move, adapter.thresholds)
+            reached = begun.progress
+        print_reached(reached, "left", as_json=as_json)
+        if reached.left:
+            click.echo("left: neither their pictures were found nor an adapter given that can move them", err=True)
+        finish(failures, 1 if reached.left else 0)
 
 
-def build(path: str, new: str, choices: dict[str, Any]) -> None:
-    """Take an upgrade as far as it goes."""
-    names = ("no_flip", "pictures", "adapter_path", "as_json", "keys")
-    no_flip, pictures, adapter_path, as_json, keys = (choices.pop(name) for name in names)
-    threads = choices["threads"]
-    detector = take_detector(choices)
-    recognizer = Recognizer(detector, load_embedder(new, flip=not no_flip, threads=threads))
-    adapter = None if adapter_path is None else Adapter.load(adapter_path)
-    failures: list[str] = []
-    with Upgrade.open(path, recognizer.signature, keys) as begun:
-        if adapter is not None:
-            check_adapter(adapter, str(adapter_path), begun)
-        if pictures is not None:
-            embed_again(begun, recognizer, pictures, failures)
-        if adapter is not None and adapter.thresholds is not None:
-            begun.adapt(adapter.move, adapter.thresholds)
-        reached = begun.progress
-    tell(reached, "left", as_json=as_json)
-    if reached.left:
-        click.echo("left: neither their pictures were found nor an adapter given that can move them", err=True)
-    finish(failures, 1 if reached.left else 0)
-
-
-def check_adapter(adapter: Adapter, path: str, begun: Upgrade) -> None:
-    """Raise unless the adapter leads from the gallery's pipeline to the new one, and knows its thresholds."""
+def load_adapter(path: Path, begun: Upgrade) -> Adapter:
+    """Return an adapter from the gallery's pipeline to the new one, with its thresholds."""
+    adapter = Adapter.load(path)
     if (adapter.source, adapter.target) != (begun.source, begun.target):
         given = f"from {adapter.source} to {adapter.target}"
-        raise AdapterError(path, f"it leads {given}, wanted from {begun.source} to {begun.target}")
+        raise AdapterError(str(path), f"it leads {given}, wanted from {begun.source} to {begun.target}")
     if adapter.thresholds is None:
-        raise AdapterError(path, "it has no thresholds: make it with `sameface gallery fit-adapter`")
+        raise AdapterError(str(path), "it has no thresholds: make it with `sameface gallery fit-adapter`")
+    return adapter
 
 
 def embed_again(begun: Upgrade, recognizer: Recognizer, folder: Path, failures: list[str]) -> None:
-    """Embed every face whose picture is found."""
+    """Embed every face whose picture is in the folder."""
     pending = begun.pending()
 
     def work(path: Path) -> None:
@@ -256,7 +240,7 @@ def embed_again(begun: Upgrade, recognizer: Recognizer, folder: Path, failures: 
 def find_again(
     recognizer: Recognizer, picture: ImageSource, wanted: Sequence[PendingFace]
 ) -> tuple[list[PendingFace], Embeddings]:
-    """Return those of the wanted faces that are found at their place in a picture, and their rows."""
+    """Return the wanted faces that are at their place in a picture, and their embeddings."""
     image = read_image(picture)
     found = recognizer.detector.find(image)
     boxes = np.array([face.box for face in found], np.float32).reshape(-1, 4)
@@ -270,7 +254,7 @@ def find_again(
     return kept, embedder.embed(align_faces(image, chosen, embedder.spec.crop))
 
 
-def tell(reached: UpgradeProgress, rest: str, *, as_json: bool) -> None:
+def print_reached(reached: UpgradeProgress, rest: str, *, as_json: bool) -> None:
     """Print how many faces went which way."""
     if as_json:
         print_json({"embedded": reached.embedded, "adapted": reached.adapted, rest: reached.left})

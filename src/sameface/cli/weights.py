@@ -1,57 +1,74 @@
-"""The embedders: a list, a network of one's own added, one of the catalogue fetched and added."""
+"""Commands on weights: the list of embedders; add a network; get one of the catalogue."""
 
 from __future__ import annotations
 
+import hashlib
+import re
 import tempfile
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
-from sameface.cli.adopt import calibrated, check_free, check_samples, complete_draft, keep_weights, open_tested
+from sameface.atomic import replace_file
 from sameface.cli.catalogue import (
     build_network,
     check_downloadable,
-    describe,
     download_files,
     find_entry,
+    format_entry,
     read_files,
     remove_parts,
 )
 from sameface.cli.demo import samples_folder
-from sameface.cli.folders import embed_folder
-from sameface.cli.measure import Run, finish_skipped
+from sameface.cli.doctor import time_embedding
+from sameface.cli.measure import EvaluationRun, embed_people, finish_skipped
 from sameface.cli.openvino import import_onnx
-from sameface.cli.options import json_option
+from sameface.cli.options import existing_file, existing_folder, join_options, json_option, rate
 from sameface.cli.output import finish, print_json, print_table
-from sameface.cli.tune import time_embedding
+from sameface.compare import squared_distances
 from sameface.detect import Detector
-from sameface.embed import BATCH, Embedder
+from sameface.embed import BATCH, Embedder, unit_rows
 from sameface.errors import WeightsError
 from sameface.evaluation.calibration import CalibrationResult
 from sameface.evaluation.calibration import calibrate as find_threshold
-from sameface.manifest import Manifest, read_manifest, read_table
-from sameface.model import Model, list_added, list_weights, weights_folder
+from sameface.image import find_pictures
+from sameface.manifest import Manifest, check_manifest, read_manifest, read_table
+from sameface.model import Model, list_added, list_shipped, list_weights, open_session, weights_folder
 from sameface.recognizer import Recognizer
+from sameface.runtime import onnxruntime
+from sameface.training.toml import to_toml
 
 COLUMNS = ("name", "numbers", "input", "MB", "ms per face", "smallest FAR", "licence", "provenance")
+ENTRIES = {
+    *("name", "sha256", "kind", "licence", "training_data", "dimension"),
+    *("input", "crop", "source", "thresholds", "probability", "accuracy"),
+}
+WORDS = ("name", "licence", "training_data")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+LARGEST_GAP = 0.01  # L2, between the unit rows of one crop alone and in a batch
 
+# The thresholds of a manifest until the people are measured; never written.
+UNCALIBRATED = {"calibrated_on": "", "impostor_pairs": 1, "rows": [{"far": 0.5, "distance": 4.0, "pairs": 1}]}
 
-people_option = click.option(
-    "--people",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Calibrate the thresholds on this folder, which holds a folder per person.",
-)
-calibrated_far_option = click.option(
-    "--far",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=1e-3,
-    show_default=True,
-    help="The false-accept rate that --people must support at least.",
-)
-replace_option = click.option(
-    "--replace", is_flag=True, help="Take the place of weights that were added under this name."
+adding_options = join_options(
+    click.option(
+        "--people",
+        type=existing_folder,
+        help="Calibrate the thresholds on this folder, which holds a folder per person.",
+    ),
+    click.option(
+        "--far",
+        type=rate,
+        default=1e-3,
+        show_default=True,
+        help="The false-accept rate that --people must support at least.",
+    ),
+    click.option("--replace", is_flag=True, help="Take the place of weights that were added under this name."),
 )
 
 
@@ -67,30 +84,24 @@ def weights(ctx: click.Context, *, as_json: bool) -> None:
         if as_json:
             raise click.UsageError("--json belongs to the list alone")
         return
-    records, failures = read_records()
-    if as_json:
-        for record in records:
-            print_json(record)
-    else:
-        print_records(records)
-    finish(failures)
-
-
-def read_records() -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the facts of every embedder that can be opened, and why the others cannot."""
     records, failures = [], []
     added = list_added()
     for name, path in list_weights().items():
         try:
             if read_manifest(path.with_suffix(".toml")).embedding is not None:
-                records.append(record_of(path) | {"name": name, "added": path == added.get(name)})
+                records.append(weights_record(path) | {"name": name, "added": path == added.get(name)})
         except WeightsError as error:
             failures.append(str(error))
-    return records, failures
+    if as_json:
+        for record in records:
+            print_json(record)
+    else:
+        print_weights(records)
+    finish(failures)
 
 
-def record_of(path: Path) -> dict[str, Any]:
-    """Return the facts of an embedder as they are printed in JSON."""
+def weights_record(path: Path) -> dict[str, Any]:
+    """Return an embedder for JSON."""
     embedder = Embedder(Model.load(path), flip=False)
     facts, spec = embedder.model.manifest, embedder.spec
     return {
@@ -112,8 +123,8 @@ def record_of(path: Path) -> dict[str, Any]:
     }
 
 
-def print_records(records: Iterable[dict[str, Any]]) -> None:
-    """Print a table of what is short, and below it what takes words."""
+def print_weights(records: Iterable[dict[str, Any]]) -> None:
+    """Print a table of the numbers, and below it the texts."""
     rows = [
         (
             record["name"],
@@ -141,17 +152,15 @@ def print_records(records: Iterable[dict[str, Any]]) -> None:
 
 
 @weights.command()
-@click.argument("network", metavar="FILE.onnx", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("network", metavar="FILE.onnx", type=existing_file)
 @click.option(
     "--manifest",
     "draft",
     required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=existing_file,
     help="What is known of the network, as docs/model.md tells; sha256 and [thresholds] may be left out.",
 )
-@people_option
-@calibrated_far_option
-@replace_option
+@adding_options
 def add(*, network: Path, draft: Path, people: Path | None, far: float, replace: bool) -> None:
     """Add a network of one's own, so that every command takes it as --weights NAME.
 
@@ -160,25 +169,8 @@ def add(*, network: Path, draft: Path, people: Path | None, far: float, replace:
     """
     data = network.read_bytes()
     table, manifest = complete_draft(read_table(draft), draft, data, calibrate=people is not None)
-    check_free(manifest.name, weights_folder(), replace=replace)
+    check_free(manifest.name, replace=replace)
     finish_skipped(add_network(data, table, manifest, people, far))
-
-
-def add_network(data: bytes, table: dict[str, Any], manifest: Manifest, people: Path | None, far: float) -> list[str]:
-    """Test a network, calibrate it on people if there are any, and keep it; return what was skipped."""
-    embedder = open_tested(data, manifest)
-    click.echo(f"network: rows of {embedder.spec.dimension} numbers, the same alone and in a batch", err=True)
-    recognizer = Recognizer(Detector(Model.load("centerface")), embedder)
-    farthest, nearest = check_samples(recognizer, samples_folder())
-    click.echo(f"samples: one person up to {farthest:.3f}, different people from {nearest:.3f}", err=True)
-    failures: list[str] = []
-    if people is not None:
-        found, failures = calibrate(recognizer, people, far)
-        table = calibrated(table, found.thresholds, found.curve)
-        click.echo(f"thresholds: down to {found.thresholds.far[-1]:g}", err=True)
-    kept = keep_weights(data, table, weights_folder())
-    click.echo(f"added: --weights {manifest.name} ({kept})")
-    return failures
 
 
 @weights.command()
@@ -187,12 +179,10 @@ def add_network(data: bytes, table: dict[str, Any], manifest: Manifest, people: 
     "--file",
     "files",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=existing_file,
     help="Take this file instead of a download; an .xml and its .bin are given one after the other.",
 )
-@people_option
-@calibrated_far_option
-@replace_option
+@adding_options
 @click.option("--yes", is_flag=True, help="Do not ask before the download.")
 def get(*, name: str, files: tuple[Path, ...], people: Path | None, far: float, replace: bool, yes: bool) -> None:
     """Add a network of the catalogue: downloaded from its publisher, or taken from files.
@@ -201,19 +191,18 @@ def get(*, name: str, files: tuple[Path, ...], people: Path | None, far: float, 
     than the catalogue's is refused. Nothing is downloaded by any other command.
     """
     entry = find_entry(name)
-    click.echo(describe(entry), err=True)
+    click.echo(format_entry(entry), err=True)
     if not entry.files:
         raise WeightsError(name, "it has no files to get: build it as told above")
     folder = weights_folder()
-    check_free(name, folder, replace=replace)
+    check_free(name, replace=replace)
     if any(file.name.endswith(".xml") for file in entry.files):
-        import_onnx()  # a missing package is told before the download
+        import_onnx()  # reports a missing package before the download
     if not files:
         check_downloadable(entry)
         if not yes:
             click.confirm(f"Download {entry.size:,} bytes?", abort=True, err=True)
-    contents = read_files(entry, files) if files else download_files(entry, folder)
-    data = build_network(entry, contents)
+    data = build_network(entry, read_files(entry, files) if files else download_files(entry, folder))
     place = Path(f"{name}.toml")
     table, manifest = complete_draft(entry.manifest(), place, data, calibrate=people is not None)
     failures = add_network(data, table, manifest, people, far)
@@ -221,20 +210,172 @@ def get(*, name: str, files: tuple[Path, ...], people: Path | None, far: float, 
     finish_skipped(failures)
 
 
-def calibrate(recognizer: Recognizer, folder: Path, far: float) -> tuple[CalibrationResult, list[str]]:
-    """Return what the people of a folder say of the distances, and which pictures could not be used."""
-    with tempfile.TemporaryDirectory() as place:
-        run = Run(
-            recognizer=recognizer,
-            cache=str(Path(place, "cache.db")),
-            policy="central",
-            report_path=None,
-            show_faces=False,
-            compare=None,
-            as_json=False,
-            seed=0,
-            repeats=2,
+def complete_draft(
+    draft: dict[str, Any], path: Path, data: bytes, *, calibrate: bool
+) -> tuple[dict[str, Any], Manifest]:
+    """Return a manifest, read from `path`, with the SHA-256 of the weights file `data`, as tables and as a record.
+
+    The thresholds may be missing if they are to be calibrated; those of the draft are then left out.
+
+    Raises:
+        WeightsError: An entry is missing, unknown, empty or not of this network.
+    """
+    found = hashlib.sha256(data).hexdigest()
+    table = {"sha256": found} | draft
+    if calibrate:
+        table["thresholds"] = UNCALIBRATED
+        table.pop("probability", None)
+    elif "thresholds" not in table:
+        reason = f"the manifest {str(path)!r} has no thresholds: give people to calibrate on with --people"
+        raise WeightsError(path.stem, reason)
+    manifest = check_manifest(table, path)
+    check_entries(table, path)
+    if manifest.sha256 != found:
+        reason = (
+            f"the manifest is of another file (sha-256 {manifest.sha256[:12]}…, this one has {found[:12]}…): "
+            "correct the entry, or leave it out to have it filled in"
         )
-        people, failures, facts = embed_folder(run, folder)
-    words = facts["pictures"]
-    return find_threshold(people.rows, people.person, far=far, words=words, repeats=2), failures
+        raise WeightsError(manifest.name, reason)
+    return table, manifest
+
+
+def check_entries(table: dict[str, Any], path: Path) -> None:
+    """Refuse a manifest that is not an embedder's, or has an empty or unknown entry."""
+    fault = None
+    if table["kind"] != "embedder":
+        fault = f"kind must be 'embedder', got {table['kind']!r}"
+    elif unknown := sorted(table.keys() - ENTRIES):
+        fault = f"unknown entries {unknown}"
+    elif empty := [word for word in WORDS if not isinstance(table[word], str) or not table[word].strip()]:
+        fault = f"{empty[0]} must be words, got {table[empty[0]]!r}"
+    elif not NAME.fullmatch(table["name"]) or table["name"].endswith(".onnx"):
+        fault = f"name must be letters, digits, '.', '_' and '-', without .onnx, got {table['name']!r}"
+    if fault is not None:
+        raise WeightsError(path.stem, f"the manifest {str(path)!r} is wrong: {fault}")
+
+
+def check_free(name: str, *, replace: bool) -> None:
+    """Refuse the name of other weights."""
+    if name in list_shipped():
+        raise WeightsError(name, "weights of this name ship with sameface: choose another name")
+    if (weights_folder() / f"{name}.toml").exists() and not replace:
+        raise WeightsError(name, "there are weights of this name: choose another name, or give --replace")
+
+
+def add_network(data: bytes, table: dict[str, Any], manifest: Manifest, people: Path | None, far: float) -> list[str]:
+    """Test a network, calibrate it on the people, and save it; return why pictures were skipped."""
+    embedder = open_tested(data, manifest)
+    click.echo(f"network: rows of {embedder.spec.dimension} numbers, the same alone and in a batch", err=True)
+    recognizer = Recognizer(Detector(Model.load("centerface")), embedder)
+    farthest, nearest = check_samples(recognizer, samples_folder())
+    click.echo(f"samples: one person up to {farthest:.3f}, different people from {nearest:.3f}", err=True)
+    failures: list[str] = []
+    if people is not None:
+        found, failures = calibrate(recognizer, people, far)
+        table = table | calibration_tables(found)
+        click.echo(f"thresholds: down to {found.thresholds.far[-1]:g}", err=True)
+    saved = save_weights(data, table, weights_folder())
+    click.echo(f"added: --weights {manifest.name} ({saved})")
+    return failures
+
+
+def open_tested(data: bytes, manifest: Manifest) -> Embedder:
+    """Open a network and test it against its manifest.
+
+    Raises:
+        WeightsError: It cannot be opened or run, takes or gives another shape, or its answer for a crop
+            depends on the others of the batch.
+    """
+    session = open_session(data, manifest.name, None)
+    check_shapes(session, manifest)
+    embedder = Embedder(Model(manifest, session))
+    size = embedder.spec.crop.size
+    crops = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), np.uint8)
+    one, three = (run_batch(embedder, crops[:number]) for number in (1, 3))
+    apart = float(np.linalg.norm(unit_rows(one)[0] - unit_rows(three)[0]))
+    if apart > LARGEST_GAP:
+        reason = f"a crop alone and in a batch of 3 gives rows that are {apart:.3g} apart, wanted {LARGEST_GAP}"
+        raise WeightsError(manifest.name, reason)
+    return embedder
+
+
+def check_shapes(session: onnxruntime.InferenceSession, manifest: Manifest) -> None:
+    """Refuse a network without one input for any number of crops, and one output."""
+    assert manifest.embedding is not None
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if (len(inputs), len(outputs)) != (1, 1):
+        reason = f"it has {len(inputs)} inputs and {len(outputs)} outputs, wanted one of each"
+        raise WeightsError(manifest.name, reason)
+    size, shape = manifest.embedding.crop.size, list(inputs[0].shape)
+    wanted = [None, 3, size, size]
+    fits = len(shape) == 4 and all(
+        not isinstance(given, int) or given == length for given, length in zip(shape, wanted, strict=True)
+    )
+    if not fits or inputs[0].type != "tensor(float)":
+        reason = (
+            f"it takes {inputs[0].type} {shape}, wanted tensor(float) ['n', 3, {size}, {size}]: "
+            "export it with a free number of pictures, the channels first"
+        )
+        raise WeightsError(manifest.name, reason)
+
+
+def run_batch(embedder: Embedder, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the network's rows of a batch, none of them zero."""
+    rows = embedder.run_network(crops)
+    if not rows.any(axis=1).all():
+        raise WeightsError(embedder.model.manifest.name, "it gives rows that are all zero")
+    return rows
+
+
+def check_samples(recognizer: Recognizer, folder: Path) -> tuple[float, float]:
+    """Return the largest distance within one person of the sample photographs, and the smallest between two.
+
+    The person is the name of the file without the number at its end.
+
+    Raises:
+        WeightsError: The first is not below the second.
+    """
+    photos = list(find_pictures(folder))
+    rows = np.stack([recognizer.embed_face(photo)[1] for photo in photos])
+    people = np.array([photo.stem.rstrip("-0123456789") for photo in photos])
+    a, b = np.triu_indices(len(people), 1)
+    distance, same = squared_distances(rows, rows)[a, b], people[a] == people[b]
+    farthest, nearest = float(distance[same].max()), float(distance[~same].min())
+    if not farthest < nearest:
+        reason = (
+            f"of the sample photographs two of one person are {farthest:.3f} apart, two of different people "
+            f"{nearest:.3f}: mean, scale or crop are not what the network was trained with"
+        )
+        raise WeightsError(recognizer.embedder.model.manifest.name, reason)
+    return farthest, nearest
+
+
+def calibrate(recognizer: Recognizer, folder: Path, far: float) -> tuple[CalibrationResult, list[str]]:
+    """Return the calibration on a folder of people, and why pictures were skipped."""
+    with tempfile.TemporaryDirectory() as place:
+        run = EvaluationRun(recognizer=recognizer, cache=str(Path(place, "cache.db")))
+        people, failures, facts = embed_people(run, folder)
+    return find_threshold(people.rows, people.person, far=far, words=facts["pictures"], repeats=2), failures
+
+
+def calibration_tables(found: CalibrationResult) -> dict[str, Any]:
+    """Return the tables of a manifest that hold a calibration."""
+    known = found.thresholds
+    rows = [
+        {"far": far, "distance": distance, "pairs": pairs}
+        for far, distance, pairs in zip(known.far, known.distance, known.pairs, strict=True)
+    ]
+    facts = {"calibrated_on": known.calibrated_on, "impostor_pairs": known.impostor_pairs, "rows": rows}
+    return {"thresholds": facts} | ({} if found.curve is None else {"probability": asdict(found.curve)})
+
+
+def save_weights(data: bytes, table: dict[str, Any], folder: Path) -> Path:
+    """Write weights and manifest to a folder, the manifest last, and return the path of the weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{table['name']}.onnx"
+    with replace_file(target.with_name(f"{table['name']}.toml")) as manifest:
+        manifest.write_text(to_toml(table), "utf-8")
+        read_manifest(manifest)
+        with replace_file(target) as weights:
+            weights.write_bytes(data)
+    return target

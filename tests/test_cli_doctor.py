@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from sameface.cli import main
-from sameface.cli.tune import Timing, core_counts, pick, time_embedders
+from sameface.cli.doctor import EmbedderTiming, core_counts, pick_fastest, time_embedders
 from sameface.model import Model
 
 
@@ -46,9 +46,12 @@ def test_cores_are_tried_by_doubling(cores, counts):
 
 def test_the_fastest_is_picked_under_the_licence_in_use():
     timings = [
-        Timing("ours", 1, 9.0, 5.0, "free"),
-        Timing("ours", 2, 6.0, 6.0, "free"),
-        Timing("other", 1, 1.0, 1.0, "research only"),
+        EmbedderTiming("ours", 1, 9.0, 5.0, "free"),
+        EmbedderTiming("ours", 2, 6.0, 6.0, "free"),
+        EmbedderTiming("other", 1, 1.0, 1.0, "research only"),
     ]
     used = dataclasses.replace(Model.load("resnet29").manifest, licence="free")
-    assert [(each.threads, each.weights) for each in pick(timings, used).values()] == [(2, "ours"), (1, "ours")]
+    assert [(each.threads, each.weights) for each in pick_fastest(timings, used).values()] == [
+        (2, "ours"),
+        (1, "ours"),
+    ]

@@ -14,7 +14,7 @@ import toy
 from click.testing import Result
 
 from sameface import cluster
-from sameface.cli import group
+from sameface.cli.cluster import FACE_COLUMNS
 
 Run = Callable[..., Result]
 
@@ -63,7 +63,7 @@ def test_every_face_gets_the_number_of_its_person(run: Run, first: Path, ending:
     columns, faces = read(first.with_name(f"groups{ending}")), read(first)
     assert len(set(columns["group"][3:].tolist())) == 2  # the two Greens of one picture
     assert all(len(colours) == 1 for colours in colours_of(columns).values())
-    for name in group.WANTED:
+    for name in FACE_COLUMNS:
         np.testing.assert_array_equal(columns[name], faces[name])
 
 
@@ -162,7 +162,7 @@ def test_a_failure_while_writing_leaves_the_groups_of_before(
     def interrupt(*args: object, **named: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("numpy.savez" if ending == ".npz" else "sameface.cli.group.to_arrow", interrupt)
+    monkeypatch.setattr("numpy.savez" if ending == ".npz" else "sameface.cli.embed.to_arrow", interrupt)
     result = run("group", first, "--update", f"groups{ending}", "-o", f"groups{ending}")
     assert result.exit_code == 130
     assert (tmp_path / f"groups{ending}").read_bytes() == (tmp_path / "kept").read_bytes()
