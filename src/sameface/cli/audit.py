@@ -11,12 +11,12 @@ import click
 from sameface.cli.gallery_options import access_file, access_option, gallery_option, open_access
 from sameface.cli.options import json_option
 from sameface.cli.output import count, finish, print_json, print_rows, print_table
-from sameface.service.errors import AccessFileError
 from sameface.gallery import Gallery
 from sameface.gallery.address import parse_address
 from sameface.gallery.hash_chain import ChainCheck
 from sameface.gallery.receipts import receipt_to_dict
 from sameface.service.access import ROLES, Role
+from sameface.service.errors import AccessFileError
 from sameface.service.witness import read_heads
 
 MOST_ENTRIES = 1_000_000

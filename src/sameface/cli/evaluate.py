@@ -24,13 +24,13 @@ from sameface.cli.measure import (
 from sameface.cli.options import existing_file, existing_folder, join_options, rate
 from sameface.cli.output import progress
 from sameface.cluster import MAX_ROWS
-from sameface.evaluation.errors import ProtocolError
 from sameface.evaluation.calibration import CalibrationResult, check_reliability, split_people
 from sameface.evaluation.calibration import calibrate as find_threshold
 from sameface.evaluation.calibration_report import report_calibration
 from sameface.evaluation.clusters import sweep_thresholds
 from sameface.evaluation.clusters_report import estimate_clusters, report_clusters
 from sameface.evaluation.degradations import DEGRADATIONS, DegradationStep, step_cache_key
+from sameface.evaluation.errors import ProtocolError
 from sameface.evaluation.holdout import evaluate_holdout
 from sameface.evaluation.holdout_report import report_holdout
 from sameface.evaluation.identification import evaluate_identification

@@ -22,13 +22,13 @@ from sameface.cli.gallery_options import (
 from sameface.cli.options import json_option
 from sameface.cli.output import count, finish, print_json
 from sameface.cli.upgrade import fit_command, upgrade
-from sameface.service.errors import AccessFileError
 from sameface.gallery import Gallery
 from sameface.gallery.backup import Change, History, backup_gallery, restore_gallery
 from sameface.gallery.check import GalleryFault, check_gallery
 from sameface.gallery.encryption import KeyChange, decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
 from sameface.gallery.keys import Key, KeyFile, Keys, KeySource, write_key
 from sameface.service.access import INTENT, MOST_ENTRIES, AuditEntry
+from sameface.service.errors import AccessFileError
 
 # The actions of the audit log that delete, and the reason that a receipt gives for each.
 REASONS = {"delete_person": "forget", "delete_face": "forget_face", "expire": "expire", "merge": "merge"}

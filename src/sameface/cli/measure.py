@@ -23,10 +23,10 @@ from sameface.cli.options import (
     recognizer_options,
 )
 from sameface.cli.output import print_json, print_skipped, print_table, progress
-from sameface.evaluation.errors import ProtocolError
 from sameface.evaluation.bootstrap import REPEATS
 from sameface.evaluation.cache import EmbeddingCache
 from sameface.evaluation.compare_report import compare_reports
+from sameface.evaluation.errors import ProtocolError
 from sameface.evaluation.people import PeopleSet, gather_people
 from sameface.evaluation.pictures import NO_FACE, Change, EmbeddedPictures, FacePolicy, PictureEmbedder
 from sameface.evaluation.protocols import read_people, read_slices

@@ -10,11 +10,11 @@ import click
 
 from sameface.cli.gallery_options import access_option, gallery_option, key_options, open_access, quality_option
 from sameface.cli.options import recognizer_options
-from sameface.service.errors import AccessFileError
 from sameface.gallery import Gallery
 from sameface.gallery.expiry import MOST_DAYS
 from sameface.gallery.keys import Keys
 from sameface.recognizer import Recognizer
+from sameface.service.errors import AccessFileError
 
 RATE = 600  # requests of a key in a minute, where others than this machine can reach the service
 
