@@ -3,17 +3,15 @@
     python benchmarks/crash.py --runs 500
 
 A program enrolls, forgets, renames, merges and groups people as fast as it can, makes backups and restores
-the last of them, in a gallery that the run before left: a small one, or one of over 20,000 faces with its
-index. Every fifth run is on a small disk, which is filled to the last page, then freed, so that the program
-must go on, and is made read-only in the end; that takes Linux and root, and is left out elsewhere. The
-program's clock jumps up to a century at every step, and the program is halted now and then. Then it is killed
-(SIGKILL).
+the last of them, in a gallery that the run before left: a small one, or one of over 20,000 faces. Every fifth
+run is on a small disk, which is filled to the last page, then freed, so that the program must go on, and is
+made read-only in the end; that takes Linux and root, and is left out elsewhere. The program's clock jumps up to
+a century at every step, and the program is halted now and then. Then it is killed (SIGKILL).
 
 After each kill the file must be sound (`integrity_check`), hold what was acknowledged and nothing else but,
-whole or not at all, what was in hand, and answer as a comparison with every face does; the index must hold
-the faces of the table; the audit log must be a whole chain; every backup must be whole, and after a restore
-nobody may be back who was deleted since; and no byte may be left of the name, the hash of a picture or the
-row of anybody whose deletion was acknowledged.
+whole or not at all, what was in hand, and answer as a comparison with every face does; the audit log must be a
+whole chain; every backup must be whole, and after a restore nobody may be back who was deleted since; and no
+byte may be left of the name, the hash of a picture or the row of anybody whose deletion was acknowledged.
 
 Other programs encrypt and decrypt a gallery, change its keys and move it to other pipelines (`--only keys`).
 After each kill exactly one key opens it and all rows are right; a step that was told as a failure must not be
@@ -223,7 +221,7 @@ def digest(folder: Path) -> dict[str, str]:
 
 
 def make_crowd(path: Path) -> People:
-    """Make a gallery so large that it is searched through its index, and return who is in it."""
+    """Make a gallery with many people, and return who is in it."""
     people = {}
     with Gallery.open(path, Pipeline()) as gallery:
         for number in range(CROWDS):

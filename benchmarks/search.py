@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -39,9 +39,6 @@ from sameface.compare import exact_distances
 from sameface.embed import Embedder, unit_rows
 from sameface.gallery import Gallery
 from sameface.gallery.backend import Transaction
-from sameface.gallery.codes import LOWEST, TILE, UNIT, CodedProbes, Coder, Codes, Errors, Frame, Tiles
-from sameface.gallery.indexed import MORE, Indexed
-from sameface.gallery.scan import Scanner, split
 from sameface.gallery.search import Candidates, Limits, SearchIndex, SearchOptions
 from sameface.model import Model
 from sameface.template import Template
@@ -58,9 +55,8 @@ TIMES = 3  # somebody is enrolled and forgotten
 FACES, PER = 4, 5  # faces of a person; numbers that they and the person take
 PIECE = 64  # bytes of a row; a row that is found in part is a trace too
 TENTH = 10  # person is a stranger
-LEFT = (0.2, 0.1, 0.05, 0.03, 0.01, 0.0)  # parts of the variance that the axes leave out
 DIRECTIONS = (16, 32, 48, 64, 80)
-PARTS = ("open", "search", "passes", "loops", "more", "hnsw", "one")
+PARTS = ("open", "search", "loops", "hnsw", "one")
 SMALL = 100_000  # faces for the searches that loop in Python
 BLOCK = 50_000
 BOX = np.array([0, 0, 9, 9], np.float32)
@@ -260,10 +256,8 @@ def compare_searches(world: World, gallery: Gallery) -> list[Target]:
     header = [f"{len(world.rows):,} faces, {BATCH} probes a batch", "ms, median", "ms of a processor"]
     print_table(header, rows)
     bandwidth = measure_bandwidth(world.rows)
-    assert isinstance(known, Indexed)
-    with known.snapshot() as file:
-        read = len(world.rows) * file.coder.width / seconds["one: sameface, 10 nearest"] / 1e9
-    print(f"memory gives {bandwidth:.1f} GB/s to two threads; one search reads codes at {read:.1f} GB/s")
+    read = world.rows.nbytes / seconds["one: sameface, 10 nearest"] / 1e9
+    print(f"memory gives {bandwidth:.1f} GB/s to two threads; one search reads rows at {read:.1f} GB/s")
     found = np.concatenate([flat["FAISS IndexFlatIP"].search(part[None], TOP)[1] for part in world.probes])
     print(f"the truly nearest among those of FAISS IndexFlatIP: {count_found(world, found):.4f}")
     ours, batch = seconds["one: sameface, 10 nearest"], seconds["batch: sameface, 10 nearest"]
@@ -350,73 +344,6 @@ def compare_hnsw(world: World) -> None:
     print_table(["HNSW", "ms", "recall of 10"], cells)
 
 
-def search_more(world: World, gallery: Gallery) -> None:
-    """Print what the first pass costs over ten times the codes: those of the gallery, ten times over."""
-    known = gallery._db.load(gallery._need_pipeline().signature)
-    assert isinstance(known, Indexed)
-    with known.snapshot() as file:
-        tiles, probe = file.tiles(), CodedProbes.encode(world.probes[:1], file.coder, file.header.errors)
-        least = np.array([LOWEST])
-        steps = {
-            f"{times * len(world.rows):,} faces": partial(known.scanner.scan, tiles * times, probe, least, MORE * TOP)
-            for times in (1, 10)
-        }
-        seconds = {name: median(each) for name, each in alternate(steps, rounds=ROUNDS).items()}
-    print_table(["first pass, one probe", "ms"], [[name, f"{value * 1e3:,.1f}"] for name, value in seconds.items()])
-
-
-def compare_first_passes(world: World, gallery: Gallery) -> None:
-    """Print what the first pass costs by how much of the variance the axes leave out, and what it leaves."""
-    known = gallery._db.load(gallery._need_pipeline().signature)
-    assert isinstance(known, Indexed)
-    edges = [[1 - exact(world, probe)[0][-1] / 2 for probe in probes] for probes in (world.probes, world.strangers)]
-    cells = [compare_first_pass(world, edges, known.scanner, left_out) for left_out in LEFT]
-    header = ["variance left out", "bytes a face", "ms", "known: faces left", "most", "strangers", "most"]
-    print_table(header, cells)
-
-
-def compare_first_pass(world: World, edges: list[list[float]], scanner: Scanner, left_out: float) -> list[str]:
-    """Return how long a code is, what the product costs, and how many faces can be among the nearest.
-
-    Args:
-        world: What is searched.
-        edges: The products of the probes, and of the strangers, with the last of their nearest faces.
-        scanner: Does the product.
-        left_out: Which part of the variance the axes leave out.
-    """
-    frame = Frame.fit(world.rows[:BLOCK], left_out=left_out)
-    parts = [world.rows[start : start + BLOCK] for start in range(0, len(world.rows), BLOCK)]
-    coder = Coder.fit(frame, np.max([frame.turn(part).farthest for part in parts], axis=0))
-    coded = [coder.encode(part) for part in parts]
-    errors = reduce(Errors.widen, (each for _, each in coded), Errors())
-    codes = np.concatenate([each for each, _ in coded])
-    del coded
-    tiles = codes[: len(codes) // TILE * TILE].reshape(-1, TILE, coder.width).transpose(0, 2, 1)
-    probe = CodedProbes.encode(world.probes[:1], coder, errors)
-    product = partial(multiply_all, scanner, probe, np.ascontiguousarray(tiles))
-    seconds = median(alternate({"product": product}, rounds=ROUNDS)["product"])
-    coded_probes = [CodedProbes.encode(probes, coder, errors) for probes in (world.probes, world.strangers)]
-    left = [count_left(codes, each, np.array(products)) for each, products in zip(coded_probes, edges, strict=True)]
-    counts = [f"{count:,.0f}" for each in left for count in (np.median(each), each.max())]
-    return [f"{left_out:.0%}", str(coder.width), f"{seconds * 1e3:.1f}", *counts]
-
-
-def multiply_all(scanner: Scanner, probe: CodedProbes, tiles: Tiles) -> None:
-    """Multiply all tiles with one probe, on all cores."""
-    with ThreadPoolExecutor() as threads:
-        list(threads.map(lambda part: scanner.multiply(probe, part[1]), split([tiles], 1)))
-
-
-def count_left(codes: Codes, probes: CodedProbes, edges: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return how many faces can be as near to each probe as those with these products, by their codes."""
-    least = (edges - probes.base - probes.bound) / probes.unit
-    whole = (UNIT * probes.high.astype(np.float64) + probes.low).T  # (w, q)
-    count = np.zeros(len(least), np.int64)
-    for start in range(0, len(codes), BLOCK):
-        count += (codes[start : start + BLOCK] @ whole >= least).sum(axis=0)
-    return count
-
-
 OPEN = """
 import sys, time
 start = time.perf_counter()
@@ -464,9 +391,6 @@ def measure_one_face(world: World, gallery: Gallery) -> list[Target]:
     """Return what it costs to enroll and to forget a face, and what is found of it afterwards."""
     seconds: dict[str, list[float]] = {"enroll": [], "search": [], "forget": []}
     secrets: list[bytes] = []
-    columns: list[bytes] = []  # secrets with a byte in each line of a tile
-    known = gallery._db.load(gallery._need_pipeline().signature)
-    assert isinstance(known, Indexed)
     for number, row in enumerate(world.probes[:TIMES]):
         name, picture = f"Zacharias the {number}th", os.urandom(32).hex()
         clock = [time.perf_counter()]
@@ -475,8 +399,6 @@ def measure_one_face(world: World, gallery: Gallery) -> list[Target]:
         [answer] = gallery.identify(row[None], rule="rows")
         clock.append(time.perf_counter())
         assert answer.matches[0].name == name
-        with known.snapshot() as file:
-            columns += [code.tobytes() for code in file.coder.encode(row[None])[0]]
         data = row.tobytes()
         secrets += [name.encode(), picture.encode()]
         secrets += [data[start : start + PIECE] for start in range(0, len(data), PIECE)]
@@ -486,34 +408,27 @@ def measure_one_face(world: World, gallery: Gallery) -> list[Target]:
         seconds["enroll"].append(clock[1] - clock[0])
         seconds["search"].append(clock[2] - clock[1])
     print("the first search after an enrolment:", f"{median(seconds['search']) * 1e3:.1f} ms")
-    left = count_traces(world.place, secrets, columns)
+    left = count_traces(world.place, secrets)
     return [
         Target("enroll one face", median(seconds["enroll"]) * 1e3, 20, "ms"),
         Target("forget one person", median(seconds["forget"]), 1, "s"),
-        Target(f"traces of {len(secrets) + len(columns)} left in the files", left, 1),
+        Target(f"traces of {len(secrets)} left in the files", left, 1),
     ]
 
 
-def count_traces(place: Path, secrets: Sequence[bytes], columns: Sequence[bytes]) -> int:
+def count_traces(place: Path, secrets: Sequence[bytes]) -> int:
     """Return how many of the secrets stand in the files of a gallery, read in another process."""
     program = """
 import pickle, sys
-import numpy as np
-def stands(data, column):
-    at = np.flatnonzero(data[: len(data) - tile * (len(column) - 1)] == column[0])
-    for place, byte in enumerate(column):
-        at = at[data[at + tile * place] == byte]
-    return len(at) > 0
-(secrets, columns, tile), found = pickle.load(sys.stdin.buffer), set()
+secrets, found = pickle.load(sys.stdin.buffer), set()
 for path in sys.argv[1:]:
     with open(path, "rb") as file:
         data = file.read()
     found |= {secret for secret in secrets if secret in data}
-    found |= {column for column in columns if stands(np.frombuffer(data, np.uint8), column)}
 print(len(found))
 """
     files = [str(file) for file in place.parent.glob(f"{place.name}*") if file.stat().st_size]
-    command, told = [sys.executable, "-c", program, *files], pickle.dumps((secrets, columns, TILE))
+    command, told = [sys.executable, "-c", program, *files], pickle.dumps(secrets)
     return int(subprocess.run(command, input=told, capture_output=True, check=True).stdout)
 
 
@@ -531,18 +446,14 @@ def main() -> int:
     with Gallery.open(world.place, pipeline) as gallery:
         start = time.perf_counter()
         gallery.identify(world.probes[:1], rule="rows")
-        print(f"first search, with an index to make if there is none: {time.perf_counter() - start:.2f} s")
+        print(f"first search, which reads all rows: {time.perf_counter() - start:.2f} s")
     if "open" in choices.parts:
         targets += measure_opening(world, choices.folder)
     with Gallery.open(world.place, pipeline) as gallery:
         if "search" in choices.parts:
             targets += compare_searches(world, gallery)
-        if "passes" in choices.parts:
-            compare_first_passes(world, gallery)
         if "loops" in choices.parts:
             compare_loops(world, gallery)
-        if "more" in choices.parts:
-            search_more(world, gallery)
         if "hnsw" in choices.parts:
             compare_hnsw(world)
         if "one" in choices.parts:

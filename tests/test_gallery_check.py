@@ -18,7 +18,6 @@ from sameface.gallery import Gallery
 from sameface.gallery.check import check_gallery
 from sameface.gallery.errors import GalleryFileError
 from sameface.gallery.keys import Key, KeyFile, Keys, write_key
-from sameface.gallery.sqlite import database
 from sameface.recognizer import Recognizer
 
 Run = Callable[..., Result]
@@ -61,11 +60,7 @@ def gallery(path: Path) -> Iterator[Gallery]:
 
 
 @pytest.mark.parametrize("row", BAD.values(), ids=BAD)
-@pytest.mark.parametrize("large", [False, True], ids=["in memory", "indexed"])
-def test_a_row_that_is_not_of_length_1_names_nobody(
-    gallery: Gallery, row: np.ndarray, large: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(database, "LARGE", 1 if large else 1000)
+def test_a_row_that_is_not_of_length_1_names_nobody(gallery: Gallery, row: np.ndarray) -> None:
     number = add_bad_face(gallery, row)
     for closed_set in (False, True):
         answer = identify_one(gallery, turned(0), closed_set=closed_set, rule="rows")
@@ -156,23 +151,6 @@ def test_a_foreign_table_and_one_that_was_changed_are_faults(gallery: Gallery) -
         db.execute("ALTER TABLE people ADD COLUMN phone TEXT")
     words = [fault.text for fault in check_gallery(gallery.path).faults]
     assert words == ["table 'notes' is not one that sameface makes", "table 'people' is not as sameface makes it"]
-
-
-def test_an_index_that_differs_from_the_table_is_a_fault(
-    gallery: Gallery, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(database, "LARGE", 1)
-    enroll_turned(gallery, {f"person {degrees}": [degrees] for degrees in range(0, 90, 3)})
-    identify_one(gallery, turned(0), rule="rows")
-    assert check_gallery(path).faults == ()
-    file = gallery._db._index.file  # type: ignore[union-attr]
-    assert file is not None
-    codes = np.full((1, file.coder.width), 9, np.int8)
-    file.rewrite([4], codes, file.header.errors)
-    [fault] = check_gallery(path).faults
-    assert (fault.check, "has another code in it" in fault.text) == ("index", True)
-    file.rewrite([4], 0 * codes, file.header.errors)
-    assert [fault.check for fault in check_gallery(path).faults] == ["index"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there are no such modes")

@@ -40,7 +40,6 @@ from sameface.gallery.errors import (
     WrongKeyError,
 )
 from sameface.gallery.keys import Key, KeyCommand, KeyFile, Keys, KeyText, check_private, write_key
-from sameface.gallery.search import Rows
 from sameface.gallery.sqlite import database
 from sameface.gallery.upgrade import Upgrade, confirm_upgrade, discard_upgrade
 from sameface.template import Template
@@ -96,13 +95,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "people.db"
 
 
-@pytest.fixture(params=["small", "large"])
-def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Search with all rows in memory, or through an index."""
-    monkeypatch.setattr(database, "LARGE", 10**9 if request.param == "small" else 1)
-    return str(request.param)
-
-
 @pytest.fixture
 def templates() -> list[Template]:
     return make_templates(40)
@@ -136,20 +128,19 @@ def check_answers(gallery: Gallery, templates: list[Template]) -> None:
 # Nothing in plain
 
 
-def test_what_is_looked_for_is_there_before(size: str, plain: Path, templates: list[Template]) -> None:
+def test_what_is_looked_for_is_there_before(plain: Path, templates: list[Template]) -> None:
     assert left_in(plain, pieces(templates)) == len(pieces(templates))
     assert count_png(plain) >= 40
-    assert Path(f"{plain}-codes").exists() == (size == "large")
 
 
-def test_no_plain_row_and_no_crop_is_left(size: str, sealed: Path, templates: list[Template]) -> None:
+def test_no_plain_row_and_no_crop_is_left(sealed: Path, templates: list[Template]) -> None:
     assert left_in(sealed, pieces(templates)) == 0
     assert count_png(sealed) == 0
     assert sorted(file.name for file in sealed.parent.iterdir()) == ["people.db"]
     assert b"person 7" in sealed.read_bytes()  # names stay
 
 
-def test_a_search_and_changes_leave_nothing_in_plain(size: str, sealed: Path, templates: list[Template]) -> None:
+def test_a_search_and_changes_leave_nothing_in_plain(sealed: Path, templates: list[Template]) -> None:
     more = make_templates(3, seed=1)
     with open_sealed(sealed) as gallery:
         check_answers(gallery, templates)
@@ -223,7 +214,7 @@ def test_the_same_row_is_never_sealed_the_same(path: Path, templates: list[Templ
 # The same answers
 
 
-def test_an_encrypted_gallery_answers_as_a_plain_one(size: str, sealed: Path, templates: list[Template]) -> None:
+def test_an_encrypted_gallery_answers_as_a_plain_one(sealed: Path, templates: list[Template]) -> None:
     with open_sealed(sealed) as gallery:
         check_answers(gallery, templates)
         [one, _] = gallery.templates("person 0")
@@ -234,7 +225,7 @@ def test_an_encrypted_gallery_answers_as_a_plain_one(size: str, sealed: Path, te
 
 
 def test_whatever_is_done_an_encrypted_gallery_is_as_a_dict_says(
-    size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     numbers = itertools.count()
     opened = SimpleNamespace(open=partial(Gallery.open, keys=Keys(KEY)))
@@ -348,7 +339,7 @@ def test_a_value_that_is_not_what_was_written_there_is_an_error(
         gallery.crop("person 0", number)
 
 
-def test_one_damaged_row_is_an_error_of_the_search(size: str, sealed: Path, templates: list[Template]) -> None:
+def test_one_damaged_row_is_an_error_of_the_search(sealed: Path, templates: list[Template]) -> None:
     change(sealed, "UPDATE faces SET embedding = zeroblob(length(embedding)) WHERE id = 30")
     with open_sealed(sealed) as gallery, pytest.raises(SealError, match="embedding of face 30 is damaged"):
         gallery.identify(templates[0].embedding[None], rule="rows")
@@ -373,7 +364,7 @@ def test_rows_of_another_gallery_with_the_same_key_are_refused(
         gallery.templates("person 0")
 
 
-def test_decrypted_it_is_what_it_was(size: str, sealed: Path, templates: list[Template]) -> None:
+def test_decrypted_it_is_what_it_was(sealed: Path, templates: list[Template]) -> None:
     assert decrypt_gallery(sealed, KEY) == KeyChange(40)
     with Gallery.open(sealed, PIPELINE) as gallery:
         check_answers(gallery, templates)
@@ -406,7 +397,7 @@ def test_another_key_opens_it_and_the_old_one_does_not(sealed: Path, templates: 
 
 
 def test_with_another_data_key_every_value_is_new_and_the_old_key_is_destroyed(
-    size: str, sealed: Path, templates: list[Template], monkeypatch: pytest.MonkeyPatch
+    sealed: Path, templates: list[Template], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encryption, "PAGE", 7)
     columns = "SELECT embedding, crop FROM faces ORDER BY id"
@@ -429,7 +420,7 @@ class InterruptedRotationError(Exception):
 
 
 def test_an_interrupted_rotation_goes_on_where_it_was(
-    size: str, sealed: Path, templates: list[Template], monkeypatch: pytest.MonkeyPatch
+    sealed: Path, templates: list[Template], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns = iter(range(3))
 
@@ -756,15 +747,10 @@ def test_a_key_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
         KeyFile(str(tmp_path / "none")).read()
 
 
-def test_a_large_encrypted_gallery_is_searched_through_an_index_in_memory(
-    sealed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(database, "LARGE", 1)
+def test_the_rows_of_an_encrypted_gallery_are_kept_up_in_memory(sealed: Path) -> None:
     with open_sealed(sealed) as gallery:
-        assert not isinstance(gallery._db.load("s"), Rows)
-        first = gallery._db._index.file
+        assert gallery._db.load("s").faces == 40
         gallery.enroll("Zoe", make_templates(1, seed=1))
+        assert gallery._db.load("s").faces == 41
         gallery.forget("person 3")
-        gallery._db.load("s")
-        assert gallery._db._index.file is first  # kept up, not made anew
-        assert (first.header.count, first.header.erased) == (41, 2)
+        assert gallery._db.load("s").faces == 39

@@ -32,7 +32,6 @@ from sameface.gallery.errors import (
     UnknownFaceError,
     UnknownPersonError,
 )
-from sameface.gallery.sqlite import database
 from sameface.template import Template
 from sameface.thresholds import Thresholds
 
@@ -326,24 +325,20 @@ def template_at(key: Key, row: int) -> Template:
 
 
 @pytest.mark.parametrize(
-    ("kind", "examples"), [("sqlite", 16), ("index", 8), ("postgres", 3), ("milvus", 2), ("milvus on postgres", 2)]
+    ("kind", "examples"), [("sqlite", 24), ("postgres", 3), ("milvus", 2), ("milvus on postgres", 2)]
 )
-def test_a_gallery_is_as_a_dict_says(
-    kind: str, examples: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_gallery_is_as_a_dict_says(kind: str, examples: int, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     numbers = itertools.count()
 
     def make() -> Acts:
         number = next(numbers)
-        if kind in ("sqlite", "index"):
+        if kind == "sqlite":
             return Acts(str(tmp_path / f"{number}.db"))
         people = str(tmp_path / f"{number}.db")
         if kind != "milvus":
             people = f"{request.getfixturevalue('postgres_server')}&schema=model {kind} {number}"
         return Acts(people if kind == "postgres" else request.getfixturevalue("milvus_server").place(people))
 
-    if kind == "index":
-        monkeypatch.setattr(database, "LARGE", 1)
     run_state_machine_as_test(
         make,
         settings=settings(

@@ -430,8 +430,8 @@ def test_faces_that_are_added_are_read_alone(gallery: Gallery, toy_recognizer: R
         gallery.enroll("Green", [face(toy.GREEN, f"g{number}")])
         seen.append(gallery._db.load(toy_recognizer.signature))
     assert [rows.faces for rows in seen] == [12, 13, 14]
-    assert seen[1].matrix.base is seen[2].matrix.base is not None
-    assert seen[1].faces == len(seen[1].matrix) == 13
+    assert seen[1].table.matrix.base is seen[2].table.matrix.base is not None
+    assert seen[1].faces == len(seen[1].table.matrix) == 13
     assert identify_one(gallery, toy.row_of(toy.GREEN)).name == "Green"
 
 
@@ -471,7 +471,7 @@ def test_rows_come_back_bit_for_bit(gallery: Gallery, width: int) -> None:
     gallery.enroll("Red", [Template(str(number), box, 0.1, row) for number, row in enumerate(rows)])
     found = gallery.templates("Red")
     assert [template.embedding.tobytes() for template in found] == [row.tobytes() for row in rows]
-    matrix = gallery._db.load(gallery._pipeline.signature).matrix  # type: ignore[union-attr]
+    matrix = gallery._db.load(gallery._pipeline.signature).table.matrix  # type: ignore[union-attr]
     assert matrix.tobytes() == np.stack(rows).tobytes()
 
 

@@ -16,25 +16,24 @@ from sameface.compare import exact_distances
 from sameface.embed import unit_rows
 from sameface.gallery import Gallery
 from sameface.gallery.errors import GalleryFileError
+from sameface.gallery.index import FARTHEST, PROBES, EmbeddingTable, FlatIndex
 from sameface.gallery.records import Identification
 from sameface.gallery.search import (
-    FARTHEST,
     NOBODY,
-    PROBES,
     Candidates,
     Limits,
-    Rows,
     SearchOptions,
     among,
     compute_limits,
     decide,
     empty_answer,
     leave_out_unusable,
+    nearest_faces,
+    rank_people,
     rounding,
     scale_distances,
 )
 from sameface.gallery.thresholds import decode_thresholds, parse_thresholds, read_thresholds, write_thresholds
-from sameface.gallery.vote import nearest_faces, rank_people
 from sameface.recognizer import Recognizer
 from sameface.thresholds import GalleryThreshold, Thresholds
 
@@ -45,10 +44,19 @@ def make_near(distances: list[float], owners: list[int]) -> Candidates:
     return Candidates(np.array(distances, np.float32), np.array(owners), NAMES)
 
 
-def make_rows(matrix: np.ndarray, owners: list[int], adapted: list[bool] | None = None, **kept) -> Rows:
+class Names:
+    """A database of people."""
+
+    def read(self, query: str, *people: int) -> list[tuple[int, str]]:
+        return [(person, NAMES[person]) for person in people]
+
+
+def make_rows(matrix: np.ndarray, owners: list[int], adapted: list[bool] | None = None, **kept) -> FlatIndex:
     given = {"own": None, "mixed": None, **kept}
-    mask = None if adapted is None else np.array(adapted)
-    return Rows((1, 1), NAMES, np.array(owners), matrix, mask, **given)
+    count = len(owners)
+    mask = np.zeros(count, bool) if adapted is None else np.array(adapted)
+    table = EmbeddingTable(np.arange(count), np.array(owners), matrix, np.ones(count, np.int64), mask)
+    return FlatIndex(Names(), table, **given)
 
 
 def limits_of(threshold: float, factor: float = 1.0) -> Limits:
@@ -141,7 +149,7 @@ def test_what_a_search_measures_decides_as_all_distances_do(seed: int, k: int, f
     adapted = rng.random(count) < 0.5 if rng.random() < 0.7 else None
     probes = unit_rows(np.concatenate([rng.normal(size=(2, 8)).astype(np.float32), matrix[:1]]))
     options = SearchOptions(k, 1, bool(rng.random() < 0.5), frozenset({2}) if rng.random() < 0.5 else frozenset())
-    rows = Rows((1, 1), NAMES, owners, matrix, adapted, None, None)
+    rows = make_rows(matrix, owners.tolist(), None if adapted is None else adapted.tolist())
     limits = limits_of(1.0, factor)
     for probe, near in zip(probes, rows.search(probes, limits, options), strict=True):
         distances = scale_distances(exact_distances(probe, matrix), adapted, factor)
@@ -158,7 +166,7 @@ def test_many_probes_are_measured_in_order() -> None:
     assert len(found) == len(probes)
     for probe, near in zip(probes, found, strict=True):
         assert near.distances.tolist() == exact_distances(probe, matrix).tolist()
-        assert near.names is NAMES
+        assert near.names == NAMES
 
 
 def test_a_probe_of_another_width_or_kind_is_refused() -> None:
@@ -172,11 +180,13 @@ def test_a_probe_of_another_width_or_kind_is_refused() -> None:
 
 def test_people_who_are_hidden_are_not_measured() -> None:
     rows = make_rows(np.eye(3, dtype=np.float32), [1, 2, 3])
-    [near] = rows.search(rows.matrix[:1], limits_of(4.0), SearchOptions(1, 3, closed_set=True, hidden=frozenset({1})))
+    [near] = rows.search(
+        rows.table.matrix[:1], limits_of(4.0), SearchOptions(1, 3, closed_set=True, hidden=frozenset({1}))
+    )
     assert near.owners.tolist() == [2, 3]
     assert rows.faces == 3
     [near] = rows.search(
-        rows.matrix[:1], limits_of(4.0), SearchOptions(1, 3, closed_set=True, hidden=frozenset({1, 2, 3}))
+        rows.table.matrix[:1], limits_of(4.0), SearchOptions(1, 3, closed_set=True, hidden=frozenset({1, 2, 3}))
     )
     assert near.owners.tolist() == []
     assert np.finfo(np.float32).max == FARTHEST
@@ -194,21 +204,16 @@ def test_of_many_adapted_rows_the_nearest_by_the_scaled_distance_are_measured() 
     owners = [1 + number % 2 for number in range(400)]
     rows = make_rows(matrix, owners, [number >= 200 for number in range(400)])
     for factor in (1e-4, 0.1, 10.0):
-        [near] = rows.search(matrix[:1], limits_of(4.0, factor), SearchOptions(5, 1, closed_set=True))
-        everything = scale_distances(exact_distances(matrix[0], matrix), rows.adapted, factor)
-        assert near.edge(faces=5, people=2) == Candidates(everything, rows.owners, NAMES).edge(faces=5, people=2)
+        limits, options = limits_of(4.0, factor), SearchOptions(5, 1, closed_set=True)
+        [near] = rows.search(matrix[:1], limits, options)
+        everything = scale_distances(exact_distances(matrix[0], matrix), rows.table.adapted, factor)
+        everybody = Candidates(everything, rows.table.owners, NAMES)
+        assert np.sort(near.distances)[:5].tolist() == np.sort(everything)[:5].tolist()
+        assert decided(near, limits, options) == decided(everybody, limits, options)
         assert len(near.owners) < 400
 
 
 # Candidates
-
-
-def test_the_edge_is_the_distance_that_holds_so_many_faces_of_so_many_people() -> None:
-    near = make_near([0.3, 0.1, 0.2, 0.9], [2, 1, 1, 3])
-    wanted = {(1, 1): 0.1, (2, 1): 0.2, (1, 2): 0.3, (3, 1): 0.3, (4, 2): 0.9, (1, 3): 0.9}
-    for (faces, people), edge in wanted.items():
-        assert near.edge(faces=faces, people=people) == np.float32(edge)
-    assert near.edge(faces=5, people=1) == near.edge(faces=1, people=4) == np.inf
 
 
 def test_so_many_faces_and_people_must_be_nearer_than_the_reach() -> None:

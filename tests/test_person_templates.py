@@ -15,8 +15,9 @@ from gallery_world import OneThreshold, enroll_turned, face, identify_one, turne
 
 from sameface.gallery import Gallery
 from sameface.gallery.errors import GalleryFileError
+from sameface.gallery.index import EmbeddingTable, append
 from sameface.gallery.keys import Key, Keys, KeyText
-from sameface.gallery.person_templates import Templates, append, mean_row
+from sameface.gallery.person_templates import mean_row
 from sameface.recognizer import Recognizer
 
 KEY = KeyText(Key(bytes([3]) * 32).text, "the key of this test")
@@ -200,10 +201,10 @@ def test_what_is_appended_never_changes_what_a_search_holds() -> None:
 
 
 def test_templates_are_joined_in_the_order_of_the_people() -> None:
-    def some(*people: int) -> Templates:
-        matrix = np.array([turned(person) for person in people], np.float32)
-        return Templates(np.array(people), matrix, np.ones(len(people), np.int64), np.zeros(len(people), bool), 1)
+    def some(*people: int) -> EmbeddingTable:
+        keys, matrix = np.array(people), np.array([turned(person) for person in people], np.float32)
+        return EmbeddingTable(keys, keys, matrix, np.ones(len(people), np.int64), np.zeros(len(people), bool))
 
     joined = some(1, 5).join(some(3))
-    assert joined.people.tolist() == [1, 3, 5]
+    assert joined.keys.tolist() == [1, 3, 5]
     assert joined.matrix[1] == pytest.approx(turned(3))

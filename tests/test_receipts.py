@@ -166,16 +166,13 @@ gallery.forget("Zacharias")
         assert gallery.verify_receipts().fault is None
 
 
-def test_in_a_large_gallery_the_index_is_one_of_the_places(
-    path: Path, toy_recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(database, "LARGE", 1)
+def test_the_places_of_an_erasure_are_the_table_and_the_log(path: Path, toy_recognizer: Recognizer) -> None:
     with Gallery.open(path, toy_recognizer) as gallery:
         enroll_secret(gallery)
         identify_one(gallery, toy.row_of(toy.RED), rule="rows")
         gone = gallery.forget(NAME)
         assert gone.erasure is not None
-        assert gone.erasure.places == {"table": True, "log": True, "index": True}
+        assert gone.erasure.places == {"table": True, "log": True}
 
 
 def test_an_encrypted_gallery_gives_receipts_without_its_key(path: Path, toy_recognizer: Recognizer) -> None:

@@ -68,7 +68,6 @@ RECORDS = {
     "Erasure": "complete",  # of the places where bytes were erased
     "ReceiptAnswer": "complete",  # the same, in JSON
     "Timeline": "complete",  # of a video that was read to its end
-    "ScannedRows": "complete",  # of the first pass of a search
     "Backup": "faults",  # of the gallery that was copied
     "Restored": "faults",  # of the backup that was put in place
 }

@@ -103,7 +103,7 @@ def reopen(path: Path) -> Gallery:
 
 
 def take(gallery: Gallery, step: Step) -> None:
-    """Do a step, and look for somebody now and then, so that the index is kept up."""
+    """Do a step, and look for somebody now and then."""
     match step:
         case ("enroll", name):
             gallery.enroll(name, make_templates(pictures_of(name)))

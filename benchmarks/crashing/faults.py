@@ -17,13 +17,9 @@ from crashing.child import see
 from crashing.model import WIDTH, Copy, People, Pipeline, Step, apply, find_nearest, follow, row_of, was_done
 from sameface.embed import unit_rows
 from sameface.gallery import Gallery
-from sameface.gallery.codes import REST
-from sameface.gallery.index import SUFFIX
-from sameface.gallery.indexfile import IndexFile
-from sameface.gallery.sqlite.database import LARGE, LARGE_PAGES
+from sameface.gallery.sqlite.database import LARGE_PAGES
 from sameface.service.access import Access
 
-STEP = 1  # of a code, which rows that are coded together or alone may differ by
 REACH = 1e-5  # what one sum of products may differ from another by
 PAGE = 4096  # bytes
 PIECE = 8  # numbers of a row, which no other row has
@@ -106,7 +102,6 @@ def find_faults(path: Path, allowed: list[People], gone: set[str], fresh: set[st
     with Gallery.open(path, Pipeline()) as gallery:
         found = see(gallery)
         faults = check_people(found, allowed) + check_answers(gallery, found)
-        faults += check_index(path)
         if path.stat().st_size > LARGE_PAGES * PAGE:  # until then its receipts are not complete
             gallery.compact()
     gone, fresh = gone - words_of(found), fresh - words_of(found)
@@ -175,27 +170,6 @@ def check_file(path: Path) -> list[str]:
     db.close()
     faults = [] if checks == [("ok",)] else [f"the file is not sound: {checks}"]
     return faults + [f"torn, without faces, without owners: {torn} {empty} {idle}"] * bool(torn + empty + idle)
-
-
-def check_index(path: Path) -> list[str]:
-    """Return a fault unless the index of a large gallery holds the faces of its table, and no others."""
-    db = sqlite3.connect(path)
-    table = db.execute("SELECT id, embedding FROM faces ORDER BY id").fetchall()
-    db.close()
-    place = Path(f"{path}{SUFFIX}")
-    if not place.exists():
-        return [f"no index for {len(table)} faces"] if len(table) >= LARGE else []
-    file = IndexFile.open(place)
-    count, width = file.header.count, file.coder.width
-    numbers = file.numbers(np.arange(count))
-    codes = np.concatenate([tiles.transpose(0, 2, 1).reshape(-1, width) for tiles in file.tiles()])[:count]
-    live = codes[:, REST] != 0
-    rows = np.frombuffer(b"".join(row for _, row in table), np.float32).reshape(len(table), WIDTH)
-    wanted, _ = file.coder.encode(rows)
-    right = numbers[live].tolist() == [number for number, _ in table] and not codes[~live].any()
-    right = right and np.abs(codes[live].astype(int) - wanted).max() <= STEP
-    file.close()
-    return [] if right else [f"the index holds {int(live.sum())} faces, the table {len(table)}, not the same"]
 
 
 def check_log(path: Path) -> list[str]:

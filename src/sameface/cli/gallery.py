@@ -48,7 +48,7 @@ gallery.add_command(upgrade)
 @json_option
 @key_options
 def check(*, path: str, as_json: bool, keys: Keys) -> None:
-    """Check GALLERY, a file or an address: the file, tables, rows, receipts, index and who may read it.
+    """Check GALLERY, a file or an address: the file, tables, rows, receipts and who may read it.
 
     Every fault is a line, and the command ends with 1. Rows that no search can use are named with the number
     of the face and the person: `sameface forget NAME --face NUMBER` deletes one.
@@ -185,7 +185,7 @@ def new_key(*, output: Path) -> None:
 def encrypt(*, path: str, key_file: str | None) -> None:
     """Encrypt the embeddings and crops in the file GALLERY, with AES-256-GCM.
 
-    No plain one stays in the file, its log or its index. Names, boxes, hashes of pictures and notes stay
+    No plain one stays in the file or its log. Names, boxes, hashes of pictures and notes stay
     readable. An encrypted gallery is only written anew, as after a command that another program disturbed.
     """
     done = encrypt_gallery(path, need_key(key_file))

@@ -246,7 +246,7 @@ def restore_gallery(
 
     Whoever was deleted since the backup was made is deleted from it first, as the receipts of the gallery
     that is replaced and the audit log tell; who was merged is merged. Numbers that were given since are not
-    given again. Log and index of the replaced file are deleted.
+    given again. The log of the replaced file is deleted.
 
     Args:
         backup: The file to restore; it stays as it is.

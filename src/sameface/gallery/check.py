@@ -1,4 +1,4 @@
-"""Check a gallery: its file, tables, rows, index and receipts."""
+"""Check a gallery: its file, tables, rows and receipts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from sameface.atomic import may_others
 from sameface.gallery.address import open_backend, parse_address
 from sameface.gallery.backend import DATA_ERRORS, SHAPE_ERRORS, Backend
 from sameface.gallery.errors import GalleryFileError, MissingKeyError, SealError
-from sameface.gallery.index import SUFFIX as INDEX
 from sameface.gallery.keys import NO_KEYS, Keys
 from sameface.gallery.receipts import verify_receipts
 from sameface.gallery.sqlite.database import SqliteDatabase, migrate, translated
@@ -25,7 +24,7 @@ from sameface.sqlite import connect
 
 PAGE = 2000  # faces that are read at once
 MOST = 20  # lines of SQLite's own checks
-FILES = ("", "-wal", "-shm", INDEX, ".upgraded", ".access")  # endings of what lies beside a gallery
+FILES = ("", "-wal", "-shm", ".upgraded", ".access")  # endings of what lies beside a gallery
 UNREADABLE: tuple[type[Exception], ...] = (
     *DATA_ERRORS,
     *SHAPE_ERRORS,
@@ -40,8 +39,7 @@ class GalleryFault:
     """Something in a gallery that must not be.
 
     Attributes:
-        check: What found it: `integrity`, `references`, `schema`, `numbers`, `row`, `receipts`, `index` or
-            `mode`.
+        check: What found it: `integrity`, `references`, `schema`, `numbers`, `row`, `receipts` or `mode`.
         text: What is wrong, and what to do.
         person: The number of the person whose row it is, or None.
         face: The number of the face, or None.
@@ -100,12 +98,10 @@ def check_gallery(place: str | os.PathLike[str], keys: Keys = NO_KEYS) -> CheckR
 
 
 def check_tables(database: Backend) -> CheckReport:
-    """Check what a database holds: tables, numbers, rows, receipts and, of a file, the index."""
+    """Check what a database holds: tables, numbers, rows, receipts."""
     faults = [*check_numbers(database), *check_receipts(database)]
     if isinstance(database, SqliteDatabase):
         faults += check_schema(database)
-        wrong = database.find_index_fault()
-        faults += [] if wrong is None else [GalleryFault("index", wrong)]
     unchecked: tuple[str, ...] = ()
     try:
         database.check_key()

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -43,7 +42,7 @@ class KeyChange:
 
 
 def encrypt_gallery(path: str | os.PathLike[str], source: KeySource) -> KeyChange:
-    """Encrypt embeddings and crops of a file, so that no plain one stays in it, its log or its index.
+    """Encrypt embeddings and crops of a file, so that no plain one stays in it or its log.
 
     It is one transaction. A file that is encrypted already is only rewritten: what could not be done because
     another program was reading is done then.
@@ -53,7 +52,7 @@ def encrypt_gallery(path: str | os.PathLike[str], source: KeySource) -> KeyChang
         source: The key that will open it from then on.
 
     Returns:
-        What was done. Where it warns, plain rows stay in unused parts of the file, its log or its index.
+        What was done. Where it warns, plain rows stay in unused parts of the file or its log.
 
     Raises:
         EncryptionError: It is in a database, searched by Milvus, or an upgrade of it was begun.
@@ -71,14 +70,8 @@ def encrypt_gallery(path: str | os.PathLike[str], source: KeySource) -> KeyChang
                 add_data_key(db, plain.path, key)
                 faces = sum(keep(db, plain, page) for page in read_pages(db))
             plain.vault.check()
-        warning = clean_up(partial(forget_plain, plain), "plain rows stay in its free space, log or index")
+        warning = clean_up(plain.rewrite, "plain rows stay in its free space or log")
     return KeyChange(faces, warning)
-
-
-def forget_plain(database: SqliteDatabase) -> bool:
-    """Leave no plain row in file, log and index; False if another program prevents it."""
-    database.discard_index()
-    return database.rewrite()
 
 
 def decrypt_gallery(path: str | os.PathLike[str], source: KeySource) -> KeyChange:

@@ -490,6 +490,7 @@ class Gallery:
         if not self._db.pack(whole=whole):
             reason = "who was deleted leaves traces in it until another program is done: forget again"
             raise GalleryBusyError(self.path, reason)
+        self._templates.drop_deleted()
         places = self._db.packed_places()
         if self._db.file is not None:
             places |= erase_in_upgrade(self._db.file, whole=whole)

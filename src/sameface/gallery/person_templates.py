@@ -7,28 +7,19 @@ Triggers delete a template in the transaction that changes a face of the person,
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.arrays import Embeddings, are_unit_rows, expect_shape
-from sameface.compare import exact_distances, unit_distances
+from sameface.arrays import Embeddings, are_unit_rows
 from sameface.gallery.backend import Backend, Transaction, expect_type, undamaged
 from sameface.gallery.errors import SignatureError
-from sameface.gallery.search import FARTHEST, PROBES, Candidates, Limits, SearchOptions, among, rounding
+from sameface.gallery.index import EmbeddingTable, FlatIndex
 from sameface.gallery.thresholds import parse_thresholds, read_thresholds
-from sameface.gallery.vote import nearest_faces
-from sameface.thresholds import Thresholds
-
-Kind = TypeVar("Kind", bound=np.generic)
 
 SLICE = 1000  # people in a transaction, or in a query
 STALE = f"SELECT person_id FROM stale_templates ORDER BY person_id LIMIT {SLICE}"
 KEEP = "INSERT INTO templates (person_id, turn, faces, adapted, embedding) VALUES (?, ?, ?, ?, ?)"
-SPARE = 1.25  # of the room for templates, so that one more person does not copy a million
 
 
 def mean_row(rows: Embeddings) -> Embeddings | None:
@@ -92,107 +83,17 @@ def renew_all(database: Backend) -> None:
             renew_templates(database, db)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Templates:
-    """The templates of a gallery in memory, as of one moment.
-
-    Attributes:
-        people: `(m,) int64` the person of each, rising.
-        matrix: `(m, d) float32` unit rows.
-        counts: `(m,) int64` how many faces each is the mean of.
-        adapted: `(m,) bool` in which of them is a face that an adapter moved here.
-        turn: The last change that is in them.
-    """
-
-    people: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    matrix: Embeddings = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    adapted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
-    turn: int = 0
-
-    def scale(self, limits: Limits) -> NDArray[np.float32]:
-        """Return what brings the distance to each to the scale of one face here, `(m,) float32`."""
-        counts, places = np.unique(self.counts, return_inverse=True)
-        factors = limits.thresholds.template_factors(counts)
-        scale: NDArray[np.float32] = (1 / factors).astype(np.float32)[places]
-        if limits.factor != 1:
-            scale = np.where(self.adapted, scale * np.float32(limits.factor), scale)
-        return scale
-
-    def only(self, kept: NDArray[np.bool_ | np.intp]) -> Templates:
-        """Return some of them, or all in another order."""
-        return Templates(self.people[kept], self.matrix[kept], self.counts[kept], self.adapted[kept], self.turn)
-
-    def join(self, later: Templates) -> Templates:
-        """Return these and others, in the order of the people; nobody is in both."""
-        if not len(later.people):
-            return self
-        if not len(self.people):
-            return later
-        joined = Templates(
-            append(self.people, later.people),
-            append(self.matrix, later.matrix),
-            append(self.counts, later.counts),
-            append(self.adapted, later.adapted),
-            later.turn,
-        )
-        return joined if self.people[-1] < later.people[0] else joined.only(np.argsort(joined.people))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TemplateIndex:
-    """Who is enrolled, by one template per person; a `SearchIndex`.
-
-    Attributes:
-        database: Where the names are.
-        templates: In memory.
-        own: The thresholds that the gallery keeps, or None.
-        mixed: Those for rows that an adapter moved here, or None.
-    """
-
-    database: Backend
-    templates: Templates
-    own: Thresholds | None
-    mixed: Thresholds | None
-
-    @property
-    def faces(self) -> int:
-        """How many templates a probe is compared with."""
-        return len(self.templates.people)
-
-    def search(self, probes: Embeddings, limits: Limits, options: SearchOptions) -> Iterator[Candidates]:
-        """Yield the people who can count for each probe, with exact distances on the scale of one face."""
-        known = self.templates
-        expect_shape("rows", probes, ("n", known.matrix.shape[1]), np.float32)
-        scale = known.scale(limits)
-        hidden = np.flatnonzero(among(known.people, options.hidden))
-        slack = 2 * rounding(known.matrix.shape[1]) * float(scale.max())
-        for start in range(0, len(probes), PROBES):
-            block = probes[start : start + PROBES]
-            near = []
-            for rough in unit_distances(block, known.matrix):
-                rough *= scale
-                rough[hidden] = np.inf
-                order = nearest_faces(rough, known.people, faces=1, people=options.people)
-                edge = min(float(rough[order[-1]]) + slack, FARTHEST)
-                near.append(np.flatnonzero(rough <= edge))
-            names = read_names(self.database, known.people[np.unique(np.concatenate(near))])
-            for probe, places in zip(block, near, strict=True):
-                there = places[[person in names for person in known.people[places].tolist()]]
-                exact = exact_distances(probe, known.matrix[there]) * scale[there]
-                yield Candidates(np.minimum(exact, np.float32(4)), known.people[there], names)
-
-
 class TemplateCache:
-    """Holds the templates of a gallery in memory, and reads what has changed before each search."""
+    """Holds the templates of a gallery in memory, and reads those that have changed before each search."""
 
     def __init__(self, database: Backend) -> None:
         self._database = database
-        self._templates = Templates()
+        self._table = EmbeddingTable.empty()
+        self._turn = 0  # the last change that is in the table
         self._lock = threading.Lock()
 
-    def load(self, signature: str) -> TemplateIndex:
-        """Return who is enrolled now.
+    def load(self, signature: str) -> FlatIndex:
+        """Return the templates as they are now.
 
         Raises:
             SignatureError: The rows are not of this pipeline.
@@ -200,68 +101,49 @@ class TemplateCache:
         database = self._database
         renew_all(database)
         with self._lock, database.snapshot():
-            [(theirs, width)] = database.read("SELECT signature, dimension FROM pipeline") or [("none", None)]
-            if theirs != signature:
-                raise SignatureError(database.path, theirs, signature)
-            self._templates = refresh(database, self._templates, width or 0)
-            templates = self._templates
-            mixed = parse_thresholds(database, "adapted") if templates.adapted.any() else None
-            return TemplateIndex(database, templates, read_thresholds(database), mixed)
+            [(found, width)] = database.read("SELECT signature, dimension FROM pipeline") or [("none", None)]
+            if found != signature:
+                raise SignatureError(database.path, found, signature)
+            self._refresh(width or 0)
+            mixed = parse_thresholds(database, "adapted") if self._table.adapted.any() else None
+            return FlatIndex(database, self._table, read_thresholds(database), mixed)
+
+    def drop_deleted(self) -> None:
+        """Let go of templates that were deleted or replaced."""
+        with self._lock:
+            self._table = self._select_live()
+
+    def _refresh(self, width: int) -> None:
+        """Bring the table up to the snapshot; only new templates are read."""
+        [(turn,)] = self._database.read("SELECT turn FROM numbers")
+        with undamaged(self._database.path, "the turn of the templates"):
+            expect_type(turn, int)
+        if turn < self._turn or self._table.matrix.shape[1] != width:  # a gallery that was put back, or upgraded
+            self._table, self._turn = EmbeddingTable.empty(width), 0
+        if turn != self._turn:
+            self._table = self._select_live().join(read_templates(self._database, self._turn, width))
+            self._turn = turn
+
+    def _select_live(self) -> EmbeddingTable:
+        """Return the table without templates that were deleted or replaced."""
+        found = self._database.read("SELECT person_id FROM templates WHERE turn <= ?", self._turn)
+        kept = np.isin(self._table.keys, np.array(found, np.int64))
+        return self._table if kept.all() else self._table.select(kept)
 
 
-def refresh(database: Backend, known: Templates, width: int) -> Templates:
-    """Return the templates as they are now; only those that are new are read."""
-    [(turn,)] = database.read("SELECT turn FROM numbers")
-    with undamaged(database.path, "the turn of the templates"):
-        expect_type(turn, int)
-    if turn == known.turn and known.matrix.shape[1] == width:
-        return known
-    if known.turn > turn or known.matrix.shape[1] != width:  # a gallery that was put back, or upgraded
-        known = Templates(matrix=np.zeros((0, width), np.float32))
-    fresh = read_templates(database, known.turn, width)
-    there = np.array(database.read("SELECT person_id FROM templates"), np.int64).ravel()
-    kept = np.isin(known.people, there) & ~np.isin(known.people, fresh.people)
-    return replace((known if kept.all() else known.only(kept)).join(fresh), turn=int(turn))
-
-
-def read_templates(database: Backend, turn: int, width: int) -> Templates:
+def read_templates(database: Backend, turn: int, width: int) -> EmbeddingTable:
     """Return the templates that were made after a turn."""
-    query = f"""SELECT person_id, turn, faces, adapted, {database.row_column} FROM templates
+    query = f"""SELECT person_id, faces, adapted, {database.row_column} FROM templates
                 WHERE turn > ? ORDER BY person_id"""
     found = database.read(query, turn)
     if not found:
-        return Templates(matrix=np.zeros((0, width), np.float32), turn=turn)
+        return EmbeddingTable.empty(width)
     people = [person for person, *_ in found]
     with undamaged(database.path, "a template"):
         matrix = np.stack(database.decode_templates(people, [kept for *_, kept in found]))
         if matrix.shape != (len(found), width):
             raise ValueError(f"a template must have {width} numbers, got {matrix.shape[1]}")
-        numbers = np.array([facts for _, *facts, _ in found], np.int64)  # turn, faces, adapted
-        _, counts, adapted = numbers.T
+        keys, counts, adapted = np.array([facts for *facts, _ in found], np.int64).T
         if counts.min() < 1:
             raise ValueError(f"a template must be the mean of 1 face or more, got {counts.min()}")
-    return Templates(np.array(people, np.int64), matrix, counts, adapted.astype(bool), turn)
-
-
-def read_names(database: Backend, people: NDArray[np.int64]) -> dict[int, str]:
-    """Return the names of people by number; those who are not enrolled any more are left out."""
-    names: dict[int, str] = {}
-    for start in range(0, len(people), SLICE):
-        some = people[start : start + SLICE].tolist()
-        places = ", ".join("?" * len(some))
-        names |= dict(database.read(f"SELECT id, name FROM people WHERE id IN ({places})", *some))
-    return names
-
-
-def append(first: NDArray[Kind], second: NDArray[Kind]) -> NDArray[Kind]:
-    """Return two arrays as one, in the room behind the first if there is any.
-
-    Searches that run meanwhile see the first alone: nothing of it is written again.
-    """
-    count = len(first) + len(second)
-    whole = first.base
-    if not isinstance(whole, np.ndarray) or whole.shape[1:] != first.shape[1:] or len(whole) < count:
-        whole = np.empty((int(count * SPARE), *first.shape[1:]), first.dtype)
-        whole[: len(first)] = first
-    whole[len(first) : count] = second
-    return whole[:count]
+    return EmbeddingTable(keys, keys, matrix, counts, adapted.astype(bool))

@@ -158,8 +158,8 @@ class Erasure:
         number: Of the entry.
         time: When it was done.
         places: Each place that was gone through, and whether nothing is left there. `table`: rows of people,
-            faces and pictures. `log`: the write-ahead log. `index`: the codes beside a large file.
-            `upgrade`: the file of an upgrade that was begun. `milvus`: the copy of the embeddings.
+            faces and pictures. `log`: the write-ahead log. `upgrade`: the file of an upgrade that was begun.
+            `milvus`: the copy of the embeddings.
         hash: Of the entry.
     """
 

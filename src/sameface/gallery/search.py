@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -10,17 +11,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.arrays import Embeddings, are_unit_rows, expect_shape
-from sameface.compare import exact_distances, unit_distances
+from sameface.arrays import Embeddings, are_unit_rows
 from sameface.gallery.records import Identification, Match, Rule
-from sameface.gallery.vote import nearest_faces, rank_people
 from sameface.thresholds import GalleryThreshold, Thresholds
 
 logger = logging.getLogger(__name__)
 
 PROBES = 64  # at once, so that the distances of a thousand probes to a million faces need no 4 GB
 NOBODY = 0  # owns the rows that no search may find; people have numbers from 1
-FARTHEST = float(np.finfo(np.float32).max)  # what is hidden is farther
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +85,6 @@ class Candidates:
         kept = ~among(self.owners, hidden | {NOBODY})
         return Candidates(self.distances[kept], self.owners[kept], self.names)
 
-    def edge(self, *, faces: int, people: int) -> float:
-        """Return the distance within which so many faces, of so many people, are; infinite without them."""
-        if not self.settles(np.inf, faces=faces, people=people):
-            return np.inf
-        order = np.argsort(self.distances, kind="stable")
-        firsts = np.sort(np.unique(self.owners[order], return_index=True)[1])
-        return float(self.distances[order[max(faces, firsts[people - 1] + 1) - 1]])
-
     def settles(self, reach: float, *, faces: int, people: int) -> bool:
         """Return whether so many faces, of so many people, are nearer than a distance.
 
@@ -127,51 +117,6 @@ class SearchIndex(Protocol):
             limits: What the distances to adapted rows are scaled by.
             options: What will be asked of the faces.
         """
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    """Every enrolled embedding, in memory.
-
-    Attributes:
-        version: The gallery's content that they were read from.
-        names: The name of each person by number.
-        owners: `(m,) int64` whose face each row is.
-        matrix: `(m, d) float32` unit rows, in the order of enrolment; zeros where the owner is `NOBODY`.
-        adapted: `(m,) bool` which of them an adapter moved here from another pipeline; None for none.
-        own: The thresholds that the gallery keeps, or None.
-        mixed: Those for the adapted rows, or None.
-    """
-
-    version: tuple[int, int]
-    names: Mapping[int, str]
-    owners: NDArray[np.int64]
-    matrix: Embeddings
-    adapted: NDArray[np.bool_] | None
-    own: Thresholds | None
-    mixed: Thresholds | None
-
-    @property
-    def faces(self) -> int:
-        """How many faces are enrolled."""
-        return len(self.owners)
-
-    def search(self, probes: Embeddings, limits: Limits, options: SearchOptions) -> Iterator[Candidates]:
-        """Yield the faces that can count for each probe, with their exact distances."""
-        factor = limits.factor
-        expect_shape("rows", probes, ("n", self.matrix.shape[1]), np.float32)
-        hidden = np.flatnonzero(among(self.owners, options.hidden | {NOBODY}))
-        for start in range(0, len(probes), PROBES):
-            block = probes[start : start + PROBES]
-            for probe, measured in zip(block, unit_distances(block, self.matrix), strict=True):
-                rough = scale_distances(measured, self.adapted, factor)
-                rough[hidden] = np.inf
-                order = nearest_faces(rough, self.owners, faces=options.k, people=options.people)
-                edge = rough[order[-1]] + 2 * rounding(len(probe)) * max(factor, 1)
-                near = np.flatnonzero(rough <= min(float(edge), FARTHEST))
-                distances = exact_distances(probe, self.matrix[near])
-                adapted = None if self.adapted is None else self.adapted[near]
-                yield Candidates(scale_distances(distances, adapted, factor), self.owners[near], self.names)
 
 
 def leave_out_unusable(rows: Embeddings, owners: NDArray[np.int64]) -> tuple[Embeddings, NDArray[np.int64]]:
@@ -266,3 +211,48 @@ def decide(near: Candidates, options: SearchOptions, answer: Identification) -> 
     matches = tuple(Match(near.names[person], distance, votes, person) for person, distance, votes in ranked)
     within = near.owners[near.distances <= np.float64(answer.threshold)]
     return replace(answer, matches=matches, ambiguous=len(np.unique(within)) > 1)
+
+
+def rank_people(
+    distances: NDArray[np.float32], owners: NDArray[np.int64], *, k: int, limit: float, most: int
+) -> list[tuple[int, float, int]]:
+    """Return the nearest people of one probe, the nearest first.
+
+    Args:
+        distances: `(m,) float32` squared distances of the probe to every enrolled face.
+        owners: `(m,) int64` whose face each is.
+        k: How many nearest faces vote. Equal distances are taken in the order of the faces.
+        limit: A face farther than this has no vote.
+        most: How many people to return. Who has the most votes takes the last place if not among them.
+
+    Returns:
+        For each person the number, the distance of the nearest face and the votes. People at equal
+        distance come in the order of their faces.
+    """
+    order = nearest_faces(distances, owners, faces=k, people=most)
+    _, first = np.unique(owners[order], return_index=True)
+    chosen = order[np.sort(first)[:most]].tolist()  # the nearest face of each person
+    voters = [place for place in order[:k].tolist() if float(distances[place]) <= limit]
+    votes = Counter(int(owners[place]) for place in voters)
+    for winner, _ in votes.most_common(1):  # of equals the first counted, who is the nearest
+        face = next(place for place in voters if owners[place] == winner)
+        chosen[-1] = chosen[-1] if face in chosen else face
+    return [(int(owners[place]), float(distances[place]), votes[int(owners[place])]) for place in chosen]
+
+
+def nearest_faces(
+    distances: NDArray[np.float32], owners: NDArray[np.int64], *, faces: int, people: int
+) -> NDArray[np.intp]:
+    """Return so many nearest faces, in order, that they hold `faces` and those of `people` people.
+
+    Only a few are sorted: those at or under the distance that a selection finds, so that none of several
+    equally near ones is lost. If they belong to too few people, four times as many are taken.
+    """
+    reach = 4 * max(faces, people)
+    while reach < len(distances):
+        edge = np.partition(distances, reach - 1)[reach - 1]
+        near = np.flatnonzero(distances <= edge)
+        if len(np.unique(owners[near])) >= people:
+            return near[np.argsort(distances[near], kind="stable")]
+        reach *= 4
+    return np.argsort(distances, kind="stable")

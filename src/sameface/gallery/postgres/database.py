@@ -16,11 +16,12 @@ from sameface.gallery.address import PostgresAddress
 from sameface.gallery.backend import Cursor, Row, Transaction
 from sameface.gallery.errors import GalleryBusyError
 from sameface.gallery.faces import decode_crop, encode_crop
+from sameface.gallery.index import FlatIndex
 from sameface.gallery.postgres import connections, rows
 from sameface.gallery.postgres.connections import Connections, connect, translated
 from sameface.gallery.postgres.nearest import INDEX, PostgresIndex
 from sameface.gallery.postgres.schema import Connection, prepare
-from sameface.gallery.search import Rows, SearchIndex
+from sameface.gallery.search import SearchIndex
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class PostgresDatabase:
         self._connections = pool
         self._indexed = pool.address.indexed
         self._loading = threading.Lock()
-        self._rows: Rows | None = None
+        self._rows: rows.LoadedRows | None = None
         self._counted: tuple[int, int] | None = None  # a revision, and how many faces there are at it
 
     @classmethod
@@ -120,10 +121,10 @@ class PostgresDatabase:
             return PostgresIndex(self._connections, self._count(state.revision), state.dimension, state.own)
         with self._loading:
             known = self._rows
-            if known is None or known.version[0] != state.revision:
+            if known is None or known.revision != state.revision:
                 known = self._connections.run(lambda each: rows.read_rows(each, self.path, signature, self._rows))
                 self._rows = known
-            return known
+            return FlatIndex(self, known.table, known.own, None)
 
     def pack(self, *, whole: bool = False) -> bool:  # noqa: ARG002
         """Write the tables anew without deleted rows; False if another program prevents it.

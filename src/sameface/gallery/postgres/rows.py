@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings
 from sameface.gallery.errors import SignatureError
+from sameface.gallery.index import EmbeddingTable
 from sameface.gallery.postgres.schema import Connection
-from sameface.gallery.search import Rows, leave_out_unusable
+from sameface.gallery.search import leave_out_unusable
 from sameface.gallery.thresholds import decode_thresholds
 from sameface.thresholds import Thresholds
 
 HEADER = 4  # bytes before the numbers in what pgvector sends
-
-Kind = TypeVar("Kind", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +33,23 @@ class PostgresState:
     rewritten: int
     signature: str
     dimension: int | None
+    own: Thresholds | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedRows:
+    """Every row in memory, as of one moment.
+
+    Attributes:
+        revision: The revision that they were read at.
+        last: The last number that was given to a person or face by then.
+        table: The rows.
+        own: The thresholds that the gallery keeps, or None.
+    """
+
+    revision: int
+    last: int
+    table: EmbeddingTable
     own: Thresholds | None
 
 
@@ -65,7 +79,7 @@ def read_state(connection: Connection, shown: str, signature: str) -> PostgresSt
     return PostgresState(revision, rewritten, theirs, dimension, decode_thresholds(shown, facts))
 
 
-def read_rows(connection: Connection, shown: str, signature: str, known: Rows | None) -> Rows:
+def read_rows(connection: Connection, shown: str, signature: str, known: LoadedRows | None) -> LoadedRows:
     """Return every row, as of one moment; what is known already is not read again.
 
     Args:
@@ -77,43 +91,22 @@ def read_rows(connection: Connection, shown: str, signature: str, known: Rows | 
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         state = read_state(connection, shown, signature)
-        if known is None or not known.faces or state.rewritten > known.version[0]:
-            empty = np.empty((0, state.dimension or 0), np.float32)
-            known = Rows((0, 0), {}, np.empty(0, np.int64), empty, None, None, None)
-        return append_rows(connection, known, state)
+        if known is None or not len(known.table.keys) or state.rewritten > known.revision:
+            known = LoadedRows(0, 0, EmbeddingTable.empty(state.dimension or 0), None)
+        query = "SELECT greatest((SELECT last FROM numbers), max(id)), count(*) FROM faces WHERE id > %s"
+        [(last, count)] = connection.execute(query, (known.last,)).fetchall()
+        table = known.table.join(read_new(connection, known.last, (count, known.table.matrix.shape[1])))
+        return LoadedRows(state.revision, int(last), table, state.own)
 
 
-def append_rows(connection: Connection, known: Rows, state: PostgresState) -> Rows:
-    """Return the rows with those that were added, inside the transaction that is open."""
-    after = known.version[1]
-    query = """SELECT greatest((SELECT last FROM numbers), max(id)), count(*) FROM faces WHERE id > %s"""
-    [(last, more)] = connection.execute(query, (after,)).fetchall()
-    names: dict[int, str] = dict(connection.execute("SELECT id, name FROM people WHERE id > %s", (after,)).fetchall())
-    count = known.faces + more
-    owners, matrix = make_room(known.owners, more), make_room(known.matrix, more)
-    query = "SELECT person_id, vector_send(embedding) FROM faces WHERE id > %s ORDER BY id"
+def read_new(connection: Connection, after: int, shape: tuple[int, int]) -> EmbeddingTable:
+    """Return the rows of the faces behind the face `after`, so many and so wide, in the open transaction."""
+    numbers, matrix = np.empty((shape[0], 2), np.int64), np.empty(shape, np.float32)
+    query = "SELECT id, person_id, vector_send(embedding) FROM faces WHERE id > %s ORDER BY id"
     with connection.cursor() as cursor:
-        found = cursor.stream(query, (after,), binary=True)
-        for place, (owner, sent) in enumerate(found, known.faces):
-            owners[place] = owner
+        for place, (*ids, sent) in enumerate(cursor.stream(query, (after,), binary=True)):
+            numbers[place] = ids
             matrix[place] = np.frombuffer(sent, ">f4", offset=HEADER)
-    new = slice(known.faces, count)
-    matrix[new], owners[new] = leave_out_unusable(matrix[new], owners[new])
-    version = (state.revision, int(last))
-    return Rows(version, {**known.names, **names}, owners[:count], matrix[:count], None, state.own, None)
-
-
-def make_room(known: NDArray[Kind], more: int) -> NDArray[Kind]:
-    """Return an array that begins with the known rows and has room for more.
-
-    It is the one that the known rows are a view of, if that has room: so that one more row does not copy a
-    million. Nobody else writes past the end of the known rows.
-    """
-    count = len(known) + more
-    whole: Any = known.base
-    if isinstance(whole, np.ndarray) and whole.shape[1:] == known.shape[1:] and len(whole) >= count:
-        return whole
-    spare = count // 2 if len(known) else 0
-    whole = np.empty((count + spare, *known.shape[1:]), known.dtype)
-    whole[: len(known)] = known
-    return cast("NDArray[Kind]", whole)
+    keys, owners = numbers.T
+    matrix, owners = leave_out_unusable(matrix, owners)
+    return EmbeddingTable(keys, owners, matrix, np.ones(len(keys), np.int64), np.zeros(len(keys), np.bool_))

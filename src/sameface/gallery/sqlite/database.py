@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import logging
-import os
 import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,30 +16,24 @@ from sameface.arrays import Embeddings, Image
 from sameface.atomic import make_private
 from sameface.errors import SamefaceError
 from sameface.gallery.backend import check_not_turned, expect_type, undamaged
-from sameface.gallery.errors import GalleryBusyError, GalleryFileError, SignatureError
+from sameface.gallery.errors import GalleryBusyError, GalleryFileError
 from sameface.gallery.faces import decode_crop, encode_crop
-from sameface.gallery.index import SUFFIX as INDEX
-from sameface.gallery.index import Index
-from sameface.gallery.indexfile import NEW, IndexAheadError, IndexFile, await_others
 from sameface.gallery.keys import KeySource
-from sameface.gallery.layout import UnusableIndexError
-from sameface.gallery.search import Rows, SearchIndex, leave_out_unusable
+from sameface.gallery.search import SearchIndex
+from sameface.gallery.sqlite.rows import RowCache
 from sameface.gallery.sqlite.schema import APPLICATION_ID, MIGRATIONS
-from sameface.gallery.thresholds import parse_thresholds, read_thresholds
 from sameface.gallery.vault import Vault, add_data_key
 from sameface.sqlite import WAIT_SECONDS, connect, transaction
 
-logger = logging.getLogger(__name__)
-
-LARGE = 20_000  # faces from which on a search goes through an index beside the file
 LARGE_PAGES = 4096  # of 4 KiB, from which on a file is not written anew whenever somebody is forgotten
-TRIES = 10  # to look at one moment while other programs change the gallery
 WRONG_FACTS = """SELECT (SELECT count(*) FROM pipeline WHERE typeof(dimension) NOT IN ('integer', 'null')
                                                        OR dimension NOT BETWEEN 1 AND 65536)
                       + (SELECT count(*) <> 1 OR sum(typeof(last) <> 'integer'
                                                      OR typeof(clock) NOT IN ('integer', 'null')) > 0
                          FROM numbers)"""
 BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+COMPANIONS = ("-wal", "-shm", "-journal")  # endings of the files that SQLite keeps beside a database
+OLD_INDEX = ("-codes", "-codes.new")  # of the search index that versions up to 0.1.0 kept beside a large gallery
 CLOSED_CODES = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
 
@@ -58,9 +48,7 @@ class SqliteDatabase:
         self.vault = Vault(path, key, self.read)
         self.lock = threading.RLock()
         self._connection = connection
-        self._rows: Rows | None = None
-        self._index = Index(path)
-        self._scanner: Any = None
+        self._rows = RowCache(self)
         self._compact = False
 
     @classmethod
@@ -89,8 +77,8 @@ class SqliteDatabase:
             database._check_facts()
             if key is not None:
                 database._open_vault(key)
-            database._erase_codes()  # of whom a killed program has forgotten
             delete_restoring(path)
+            delete_old_index(path)
         except BaseException:
             database.close()
             raise
@@ -98,7 +86,6 @@ class SqliteDatabase:
 
     def close(self) -> None:
         """Close the connection."""
-        self._index.close()
         self._connection.close()
 
     @property
@@ -132,12 +119,9 @@ class SqliteDatabase:
         Args:
             whole: Write a large file anew too.
         """
-        self._rows = None
-        self._erase_codes()
-        if not self._index.hidden:  # else each program has an index of its own, at a change of its own
-            with self.write() as db:
-                passed = "DELETE FROM changes WHERE id < ifnull(?, (SELECT max(id) FROM changes))"
-                db.execute(passed, (self._index.position,))
+        self._rows.clear()
+        with self.write() as db:
+            db.execute("DELETE FROM changes WHERE id < (SELECT max(id) FROM changes)")
         [(pages,)] = self.read("PRAGMA page_count")
         self._compact = whole or pages <= LARGE_PAGES
         return self.rewrite() if self._compact else self._empty_log()
@@ -147,25 +131,9 @@ class SqliteDatabase:
         self.read("VACUUM")
         return self._empty_log()
 
-    def discard_index(self) -> None:
-        """Delete the index beside the file, and one that another program is making."""
-        await_others(self._index.path)
-        self._index.discard()
-
-    def find_index_fault(self) -> str | None:
-        """Return where the index beside the file differs from the table; None if it is right or missing."""
-        found = self.read("SELECT signature FROM pipeline")
-        if self._index.hidden or not found or not self._index.path.exists():
-            return None
-        for _ in range(TRIES):
-            with suppress(IndexAheadError), self.snapshot():
-                return self._index.find_fault(self, str(found[0][0]))
-        return None  # other programs are faster, and the index is theirs
-
     def packed_places(self) -> dict[str, bool]:
         """Return where the last `pack` went, and whether it left nothing there."""
-        places = {"table": self._compact, "log": True}
-        return places | ({"index": True} if self._index.path.exists() else {})
+        return {"table": self._compact, "log": True}
 
     def _empty_log(self) -> bool:
         """Move everything from the log into the file; False if another program prevents it."""
@@ -205,21 +173,8 @@ class SqliteDatabase:
         return stack_rows(self.path, self.vault.open("embedding", numbers, kept), width)
 
     def load(self, signature: str) -> SearchIndex:
-        """Return who is enrolled now: a small gallery in memory, read again if anyone has written since."""
-        with self.lock:
-            self._compare_signature(signature)
-            self._choose_index()
-            version = self.version_of_data()
-            if self._rows is not None and self._rows.version == version:
-                return self._rows
-            if self._is_large():
-                try:
-                    return self._load_indexed(signature)
-                except OSError as error:
-                    logger.warning("the index of %s cannot be used, all rows are read: %s", self.path, error)
-            with self.snapshot():
-                self._rows = read_rows(self, version)
-            return self._rows
+        """Return the rows of all faces as they are now."""
+        return self._rows.load(signature)
 
     def version_of_data(self) -> tuple[int, int]:
         """Return a mark that changes when this or another connection has written."""
@@ -236,75 +191,6 @@ class SqliteDatabase:
                 yield
             finally:
                 self._connection.execute("COMMIT")
-
-    @contextmanager
-    def _indexed(self, signature: str) -> Iterator[IndexFile]:
-        """Hold one moment, and give the index as of it."""
-        for turn in range(TRIES):
-            with self.snapshot():
-                self._compare_signature(signature)
-                try:
-                    file = self._find_index(signature)
-                except IndexAheadError:
-                    if turn < TRIES - 1:
-                        continue
-                    file = self._index.rebuild(self, signature)
-                yield file
-                return
-
-    def _choose_index(self) -> None:
-        """Keep the index in memory if the file is encrypted, which another program may do at any time."""
-        hidden = self.vault.is_sealed
-        if hidden != self._index.hidden:
-            self._index.discard()
-            self._index = Index(self.path, hidden=hidden)
-
-    def _erase_codes(self) -> None:
-        """Erase deleted faces from the index too."""
-        self._choose_index()
-        try:
-            for _ in range(TRIES):
-                with suppress(IndexAheadError), self.snapshot():
-                    return self._index.erase(self)
-            self._index.discard()
-        except OSError as error:
-            reason = f"cannot erase faces in it: {error.strerror}"
-            raise GalleryFileError(str(self._index.path), reason) from error
-
-    def _find_index(self, signature: str) -> IndexFile:
-        """Return the index as of the snapshot, made anew if it must be."""
-        try:
-            return self._index.catch_up(self, signature)
-        except UnusableIndexError:
-            return self._index.rebuild(self, signature)
-
-    def _load_indexed(self, signature: str) -> SearchIndex:
-        """Return who is enrolled, left in the file."""
-        indexed = importlib.import_module("sameface.gallery.indexed")  # this loads ONNX Runtime
-        if self._scanner is None:
-            self._scanner = indexed.Scanner()
-        self._rows = None
-        with self._indexed(signature) as file:
-            moved = self.read("SELECT EXISTS (SELECT 1 FROM faces WHERE adapted)")[0][0]
-            mixed = parse_thresholds(self, "adapted") if moved else None
-            faces = file.header.count - file.header.erased
-            own = read_thresholds(self)
-        known: SearchIndex = indexed.Indexed(self, partial(self._indexed, signature), self._scanner, faces, own, mixed)
-        return known
-
-    def _is_large(self) -> bool:
-        """Return whether a search goes through the index."""
-        if self._index.file is not None:
-            return True
-        [(faces,)] = self.read("SELECT count(*) FROM faces")
-        possible = hasattr(os, "memfd_create") if self._index.hidden else os.name == "posix"
-        return int(faces) >= LARGE and possible
-
-    def _compare_signature(self, signature: str) -> None:
-        """Raise unless the rows are of this pipeline."""
-        [(theirs,)] = self.read("SELECT signature FROM pipeline")
-        if theirs != signature:
-            raise SignatureError(self.path, theirs, signature)
 
     def _open_vault(self, key: KeySource) -> None:
         """Make sure that the key opens the file; one that was never used is encrypted with it."""
@@ -362,26 +248,6 @@ class SqliteDatabase:
         return int(version)
 
 
-def read_rows(database: SqliteDatabase, version: tuple[int, int]) -> Rows:
-    """Read every embedding into one matrix."""
-    query = """SELECT faces.id, person_id, name, embedding, adapted FROM faces
-               JOIN people ON people.id = person_id ORDER BY faces.id"""
-    names, faces, owners, blobs, moved = {}, [], [], [], []
-    [(width,)] = database.read("SELECT dimension FROM pipeline") or [(None,)]
-    for face, owner, name, blob, adapted in database.read(query):
-        names[owner] = name
-        faces.append(face)
-        owners.append(owner)
-        blobs.append(blob)
-        moved.append(adapted)
-    matrix = database.stack_rows(faces, blobs, width or 0)
-    with undamaged(database.path, "a face"):
-        matrix, numbers = leave_out_unusable(matrix, np.array(owners, np.int64))
-        adapted = np.array(moved, bool)
-    mixed = parse_thresholds(database, "adapted") if adapted.any() else None
-    return Rows(version, names, numbers, matrix, adapted, read_thresholds(database), mixed)
-
-
 @contextmanager
 def translated(path: str) -> Iterator[None]:
     """Turn SQLite's errors into ours."""
@@ -425,15 +291,25 @@ def delete_restoring(path: str) -> None:
         raise GalleryFileError(restoring_path(path), reason) from error
 
 
+def delete_old_index(path: str) -> None:
+    """Delete the index that an earlier version kept beside a gallery: it holds codes of embeddings."""
+    for ending in OLD_INDEX:
+        try:
+            delete_file(path + ending)
+        except OSError as error:
+            reason = f"cannot delete it, and it holds codes of faces: {error.strerror}"
+            raise GalleryFileError(path + ending, reason) from error
+
+
 def delete_files(path: str) -> None:
-    """Delete a database with its log and its index."""
+    """Delete a database and what lies beside it."""
     delete_companions(path)
     delete_file(path)
 
 
 def delete_companions(path: str) -> None:
-    """Delete the log and the index of a database."""
-    for ending in ("-wal", "-shm", "-journal", INDEX, INDEX + NEW):
+    """Delete the log of a database, and an old index."""
+    for ending in COMPANIONS + OLD_INDEX:
         delete_file(path + ending)
 
 
