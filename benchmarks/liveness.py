@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from report import print_table
 from sameface import challenge
 from sameface.arrays import Image
-from sameface.challenge import STRAIGHT, Frame, Pose, judge_frames
+from sameface.challenge import STRAIGHT, ChallengeFrame, Pose, judge_frames
 from sameface.face import Face
-from sameface.image import find_pictures, read_image
+from sameface.image import read_image
+from sameface.picture_files import find_pictures
 from sameface.quality import measure_turn
 from sameface.recognizer import Recognizer
 
@@ -121,26 +122,28 @@ def sample(image: Image, x: Points, y: Points) -> Image:
     return np.where(inside[..., None], np.rint(colours), 0).astype(np.uint8)
 
 
-def see(recognizer: Recognizer, image: Image) -> Frame | None:
+def see(recognizer: Recognizer, image: Image) -> ChallengeFrame | None:
     """Return the largest face of a picture and its row, with no time yet, or None."""
     faces, rows = recognizer.embed(image)
     if not faces:
         return None
     largest = max(range(len(faces)), key=lambda number: faces[number].area)
-    return Frame(0.0, faces[largest], rows[largest])
+    return ChallengeFrame(0.0, faces[largest], rows[largest])
 
 
-def passes(seen: dict[int, Frame | None], threshold: float, limit: float) -> bool:
+def passes(seen: dict[int, ChallengeFrame | None], threshold: float, limit: float) -> bool:
     """Return whether a sheet that was seen at these yaws passes a challenge, turned one way or the other."""
     with mock.patch.object(challenge, "TURNED", limit):
         return any(judge_path(seen, threshold, sign) for sign in (1, -1))
 
 
-def judge_path(seen: dict[int, Frame | None], threshold: float, sign: int) -> bool:
+def judge_path(seen: dict[int, ChallengeFrame | None], threshold: float, sign: int) -> bool:
     """Return whether turning the sheet by `sign` degrees for every degree of the head passes."""
     steps = {"straight": [0, 0, 0], "left": sweep(sign), "right": sweep(-sign)}
     path = [seen[yaw] for pose in POSES for yaw in steps[pose]]
-    frames = [Frame(number / RATE, frame.face, frame.row) for number, frame in enumerate(path) if frame is not None]
+    frames = [
+        ChallengeFrame(number / RATE, frame.face, frame.row) for number, frame in enumerate(path) if frame is not None
+    ]
     return judge_frames(POSES, frames, at=len(path) / RATE, threshold=threshold).state == "passed"
 
 

@@ -23,10 +23,10 @@ import pyarrow.parquet
 import pytest
 import toy
 
-import sameface.batch.workers
-from sameface.batch import Finder, Found, Journal, Picture, Result, count_pictures, embed_pictures, open_pictures
+import sameface.batch.engine
+from sameface.batch import Finder, FoundFaces, Journal, Picture, Result, count_pictures, embed_pictures, open_pictures
+from sameface.batch.engine import WorkersError
 from sameface.batch.journal import JournalError, prepare
-from sameface.batch.workers import WorkersError
 from sameface.errors import ImageError
 from sameface.model import Model
 from sameface.recognizer import Recognizer
@@ -260,7 +260,7 @@ def test_few_pictures_are_in_memory_at_a_time(tmp_path: Path, finder: Finder, wo
     counted = (picture for picture in pictures if next(asked) >= 0)
     with contextlib.closing(embed_pictures(counted, finder, workers=workers)) as results:
         assert names(list(itertools.islice(results, 3))) == ["000.png", "001.png", "002.png"]
-    assert next(asked) <= 3 + (0 if workers == 1 else sameface.batch.workers.AHEAD * workers + 32)
+    assert next(asked) <= 3 + (0 if workers == 1 else sameface.batch.engine.AHEAD * workers + 32)
 
 
 # The journal
@@ -343,7 +343,7 @@ def test_entries_hold_what_was_found_and_what_failed(album: Path, finder: Finder
         entries = list(journal.entries(finder.pipeline))
     for result, entry in zip(results, entries, strict=True):
         assert (entry.picture, entry.same_as) == (result.picture.name, result.same_as)
-        if isinstance(entry.outcome, Found):
+        if isinstance(entry.outcome, FoundFaces):
             assert result.found is not None
             np.testing.assert_array_equal(entry.outcome.rows, result.found.rows)
         else:

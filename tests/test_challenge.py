@@ -13,7 +13,18 @@ import toy
 from heads import TURN_OF, turn_portrait
 
 from sameface import Recognizer, read_image
-from sameface.challenge import GAP, HOLD, SECONDS, STRAIGHT, TURNED, TURNS, Frame, Pose, draw_poses, judge_frames
+from sameface.challenge import (
+    GAP,
+    HOLD,
+    SECONDS,
+    STRAIGHT,
+    TURNED,
+    TURNS,
+    ChallengeFrame,
+    Pose,
+    draw_poses,
+    judge_frames,
+)
 from sameface.face import Face
 
 POSES: list[Pose] = ["straight", "left", "straight", "right"]
@@ -22,21 +33,21 @@ PATH = (0, 0, 0.2, 0.4, 0.4, 0, 0, -0.2, -0.4, -0.4)  # what passes
 THRESHOLD = 0.1
 
 
-def see(turn: float, at: float, *, aside: float = 0, colour: tuple[int, int, int] = toy.RED) -> Frame:
+def see(turn: float, at: float, *, aside: float = 0, colour: tuple[int, int, int] = toy.RED) -> ChallengeFrame:
     """Return a frame of a face that is turned so far; `aside` moves it, in its widths."""
     landmarks = LEVEL.copy()
     landmarks[2, 0] += 40 * turn
     box = np.array([20, 20, 100, 120], np.float32) + np.array([80, 0, 80, 0], np.float32) * aside
-    return Frame(at, Face(box, landmarks, 0.9), toy.row_of(colour))
+    return ChallengeFrame(at, Face(box, landmarks, 0.9), toy.row_of(colour))
 
 
-def film(turns: Sequence[float], step: float = 0.3) -> list[Frame]:
+def film(turns: Sequence[float], step: float = 0.3) -> list[ChallengeFrame]:
     """Return frames of one person that turns so, a frame after the other."""
     return [see(turn, number * step) for number, turn in enumerate(turns)]
 
 
-def judge(frames: Sequence[Frame], at: float | None = None):
-    """Judge frames, when the last of them came."""
+def judge(frames: Sequence[ChallengeFrame], at: float | None = None):
+    """ChallengeJudge frames, when the last of them came."""
     at = (frames[-1].at if frames else 0.0) if at is None else at
     return judge_frames(POSES, frames, at=at, threshold=THRESHOLD)
 
@@ -137,12 +148,12 @@ def test_only_the_sides_are_left_to_chance() -> None:
     assert draw_poses(random.Random(7)) == draw_poses(random.Random(7))
 
 
-def look(recognizer: Recognizer, images: Sequence[np.ndarray]) -> list[Frame]:
+def look(recognizer: Recognizer, images: Sequence[np.ndarray]) -> list[ChallengeFrame]:
     """Return frames of pictures, a quarter of a second apart."""
     frames = []
     for number, image in enumerate(images):
         face, row = recognizer.embed_face(image, face="largest")
-        frames.append(Frame(number / 4, face, row))
+        frames.append(ChallengeFrame(number / 4, face, row))
     return frames
 
 

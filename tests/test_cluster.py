@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sameface import cluster
-from sameface.cluster import cluster_embeddings, extend_clusters, link_rows, near, same_picture_pairs, tree
+from sameface.cluster import cluster_embeddings, extend_clusters, link_rows, linkage, neighbours, same_picture_pairs
 from sameface.compare import squared_distances
 
 
@@ -140,7 +140,7 @@ def test_rows_whose_distances_would_not_fit_in_memory_have_no_tree() -> None:
 
 
 def test_the_limit_itself_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tree, "MAX_ROWS", 3)
+    monkeypatch.setattr(linkage, "MAX_ROWS", 3)
     assert len(link_rows(random_rows(0, 3))) == 2
 
 
@@ -192,7 +192,7 @@ def people_rows(seed: int, people: int, pictures: int, width: int = 24) -> np.nd
 
 def cut_at(rows: np.ndarray, threshold: float, pairs: list[tuple[int, int]]) -> np.ndarray:
     """Return the groups by the table of all distances."""
-    return tree.cut_tree(link_rows(rows, cannot_link=pairs), threshold, len(rows))
+    return linkage.cut_tree(link_rows(rows, cannot_link=pairs), threshold, len(rows))
 
 
 @pytest.mark.parametrize("threshold", [0.01, 0.03, 0.06, 0.2])
@@ -214,7 +214,7 @@ def test_the_groups_do_not_hang_on_the_order_of_the_rows() -> None:
 @pytest.mark.parametrize("threshold", [0.005, 0.02, 0.04])
 def test_the_search_finds_every_near_pair(threshold: float, start: int) -> None:
     rows = people_rows(3, 250, 4)
-    found = near.near_pairs(rows, threshold, start=start)
+    found = neighbours.near_pairs(rows, threshold, start=start)
     distances = squared_distances(rows, rows)
     first, second = np.nonzero(np.triu(distances <= threshold, 1))
     wanted = {(a, b) for a, b in zip(first.tolist(), second.tolist(), strict=True) if b >= start}
@@ -225,25 +225,25 @@ def test_the_search_finds_every_near_pair(threshold: float, start: int) -> None:
 
 def test_a_group_keeps_its_nearest_of_those_before_it() -> None:
     rows = people_rows(4, 1, 300)
-    found = near.near_pairs(rows, 4)
-    assert found.cut.tolist() == list(range(near.MOST + 1, 300))
+    found = neighbours.near_pairs(rows, 4)
+    assert found.cut.tolist() == list(range(neighbours.MOST + 1, 300))
     last = found.first[found.second == 299]
-    nearest = np.argsort(squared_distances(rows[299:], rows[:299])[0])[: near.MOST]
+    nearest = np.argsort(squared_distances(rows[299:], rows[:299])[0])[: neighbours.MOST]
     assert sorted(last.tolist()) == sorted(nearest.tolist())
 
 
 def test_someone_in_more_pictures_than_a_row_keeps_pairs_is_one_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(near, "MOST", 3)
+    monkeypatch.setattr(neighbours, "MOST", 3)
     rows = people_rows(5, 5, 200)
     assert len(groups_of(cluster_embeddings(rows, threshold=0.2))) == len(groups_of(cut_at(rows, 0.2, [])))
 
 
 def test_candidates_that_come_in_floods_are_thinned_out_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = people_rows(6, 3, 100)
-    whole = near.near_pairs(rows, 4)
+    whole = neighbours.near_pairs(rows, 4)
     for name, value in (("WAITING", 50), ("ROWS", 32), ("COLUMNS", 128)):
-        monkeypatch.setattr(near, name, value)
-    thinned = near.near_pairs(rows, 4)
+        monkeypatch.setattr(neighbours, name, value)
+    thinned = neighbours.near_pairs(rows, 4)
     assert sorted(zip(whole.first, whole.second, strict=True)) == sorted(
         zip(thinned.first, thinned.second, strict=True)
     )
@@ -262,11 +262,11 @@ def test_long_work_that_is_interrupted_ends_soon(monkeypatch: pytest.MonkeyPatch
     def interrupt(part: float) -> None:
         raise KeyboardInterrupt
 
-    find = near.find_nearest
-    monkeypatch.setattr(near, "ROWS", 1)
-    monkeypatch.setattr(near, "find_nearest", lambda scores, low: begun.append(low) or find(scores, low))
+    find = neighbours.find_nearest
+    monkeypatch.setattr(neighbours, "ROWS", 1)
+    monkeypatch.setattr(neighbours, "find_nearest", lambda scores, low: begun.append(low) or find(scores, low))
     with pytest.raises(KeyboardInterrupt):
-        near.near_pairs(people_rows(7, 500, 4), 0.04, told=interrupt)
+        neighbours.near_pairs(people_rows(7, 500, 4), 0.04, progress=interrupt)
     assert len(begun) < 1000
 
 

@@ -28,7 +28,8 @@ from pictures import (
 
 import sameface.image
 from sameface.errors import ImageError, ImageTooLargeError
-from sameface.image import MAX_COMMENTS, MAX_SCANS, WEBP_PIXELS, find_pictures, hash_image, read_image, register_heif
+from sameface.image import MAX_COMMENTS, MAX_SCANS, WEBP_PIXELS, read_image, register_heif
+from sameface.picture_files import find_pictures, hash_image
 
 CORNERS = ([4, 4, -5, -5], [4, -5, 4, -5])  # a pixel inside each quarter: rows, columns
 

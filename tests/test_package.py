@@ -17,6 +17,17 @@ import sameface
 HEAVY = ["PIL", "click", "fastapi", "fastcluster", "matplotlib", "numpy", "onnxruntime", "psycopg", "rich", "torch"]
 
 
+EXPORTS = """
+CropRule Decision Detector Embedder Face Gallery Identification Manifest Match Model Person Receipt Recognizer
+SamefaceError Template Thresholds Timeline Track Video VideoSearch Watcher align_faces annotate_video
+cluster_embeddings extend_clusters find_pictures hash_image identify_video read_image squared_distances
+"""
+
+
+def test_the_public_names_are_these():
+    assert sameface.__all__ == EXPORTS.split()
+
+
 def test_every_exported_name_has_one_home():
     homes = [name for names in sameface.HOMES.values() for name in names]
     assert sorted(homes) == sameface.__all__ == sorted(set(homes))
@@ -35,6 +46,12 @@ def test_an_unknown_name_is_an_attribute_error():
 
 def test_importing_the_package_loads_none_of_its_dependencies():
     code = f"import sys, sameface; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_importing_the_client_loads_no_network_and_no_pictures():
+    code = "import sys, sameface.client; print([name for name in ('onnxruntime', 'PIL') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

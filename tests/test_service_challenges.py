@@ -18,7 +18,7 @@ from heads import TURN_OF
 from service_world import enroll, error_of, png, serve
 
 import sameface.challenge as rules
-from sameface.challenge import GAP, SECONDS, TURNS, Frame
+from sameface.challenge import GAP, SECONDS, TURNS, ChallengeFrame
 from sameface.client import Client
 from sameface.detect import Detector
 from sameface.face import Face
@@ -267,7 +267,7 @@ def test_each_frame_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
     challenge = ChallengeStore(Clock(), random.Random(1)).begin(OWNER)
     landmarks = np.array([[40, 40], [80, 40], [72, 60], [45, 80], [75, 80]], np.float32)  # turned
     face = Face(np.array([20, 20, 100, 120], np.float32), landmarks, 0.9)
-    frames = [Frame(number / 100, face, toy.row_of(toy.RED)) for number in range(300)]
+    frames = [ChallengeFrame(number / 100, face, toy.row_of(toy.RED)) for number in range(300)]
     for frame in frames:
         challenge.judge(frame.at, frame, 0.1)
     assert judged == frames

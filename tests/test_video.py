@@ -17,7 +17,7 @@ from sameface.recognizer import Recognizer
 from sameface.thresholds import Thresholds
 from sameface.video import Frame, Timeline, Video, VideoSearch, Watcher, identify_video
 from sameface.video.identify import judge_mean, widen
-from sameface.video.tracker import BEST, PATIENCE, Tracker, Trail, View
+from sameface.video.tracker import BEST, PATIENCE, FaceView, OpenTrack, Tracker
 
 Told = tuple[str | None, float, float]
 EVERY = VideoSearch(every=0.1, far=0.1)  # every frame of the toy world's clips
@@ -37,21 +37,21 @@ def told(timeline: Timeline) -> list[Told]:
     return [(one.answer.name, round(one.start, 2), round(one.end, 2)) for one in timeline.tracks]
 
 
-def make_view(colour: tuple[int, int, int], left: float, time: float = 0, quality: float = 1) -> View:
+def make_view(colour: tuple[int, int, int], left: float, time: float = 0, quality: float = 1) -> FaceView:
     """Return a view of a face 40 pixels wide."""
     face = Face(np.array([left, 0, left + 40, 40], np.float32), np.zeros((5, 2), np.float32), 0.9)
-    return View(time, face, toy.row_of(colour), quality)
+    return FaceView(time, face, toy.row_of(colour), quality)
 
 
 # Tracks
 
 
-def follow(*frames: Iterable[View], step: float = 0.2) -> list[list[tuple[float, float]]]:
+def follow(*frames: Iterable[FaceView], step: float = 0.2) -> list[list[tuple[float, float]]]:
     """Return time and left side of the views of each track."""
     tracker = Tracker(limit=0.2)
     ended = []
     for number, views in enumerate(frames):
-        timed = [View(number * step, view.face, view.row, view.quality) for view in views]
+        timed = [FaceView(number * step, view.face, view.row, view.quality) for view in views]
         ended += tracker.step(timed, number * step)
     trails = sorted(ended + tracker.finish(), key=lambda trail: trail.number)
     lefts = [np.array(trail.places).reshape(-1, 14)[:, 0].tolist() for trail in trails]
@@ -85,7 +85,7 @@ def test_of_two_who_look_the_same_each_stays_where_it_was() -> None:
 
 @pytest.mark.parametrize(("away", "tracks"), [(PATIENCE, 1), (PATIENCE + 0.2, 2)])
 def test_who_is_away_for_too_long_comes_back_as_another_track(away: float, tracks: int) -> None:
-    empty: list[list[View]] = [[] for _ in range(round(away / 0.2) - 1)]
+    empty: list[list[FaceView]] = [[] for _ in range(round(away / 0.2) - 1)]
     assert len(follow([make_view(toy.RED, 0)], *empty, [make_view(toy.RED, 200)])) == tracks
 
 
@@ -117,11 +117,11 @@ def make_answer(*distances: float, closed_set: bool = False) -> Identification:
     return Identification(tuple(matches), 0.2, 0.01, ambiguous=within > 1, closed_set=closed_set)
 
 
-def trail_of(*rows: list[float]) -> Trail:
+def trail_of(*rows: list[float]) -> OpenTrack:
     """Return a track of views with these embeddings."""
     face = Face(np.zeros(4, np.float32), np.zeros((5, 2), np.float32), 1.0)
-    views = [View(0.0, face, np.array(row, np.float32), 1.0) for row in rows]
-    return Trail(1, views[-1], views)
+    views = [FaceView(0.0, face, np.array(row, np.float32), 1.0) for row in rows]
+    return OpenTrack(1, views[-1], views)
 
 
 def thresholds_with(*templates: tuple[int, float]) -> Thresholds:

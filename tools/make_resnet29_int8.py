@@ -11,8 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from manifests import WEIGHTS, write_weights
-from sameface.image import find_pictures, read_image
+from sameface.image import read_image
 from sameface.manifest import read_manifest
+from sameface.picture_files import find_pictures
 from sameface.recognizer import Recognizer
 from sameface.training.graph import write_network
 from sameface.training.quantize import quantize

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from sameface.errors import SamefaceError
     from sameface.face import Face
     from sameface.gallery import Gallery, Identification, Match, Person, Receipt
-    from sameface.image import find_pictures, hash_image, read_image
+    from sameface.image import read_image
     from sameface.manifest import CropRule, Manifest
     from sameface.model import Model
+    from sameface.picture_files import find_pictures, hash_image
     from sameface.recognizer import Recognizer
     from sameface.template import Template
     from sameface.thresholds import Thresholds
@@ -71,10 +72,11 @@ HOMES = {
     "errors": ("SamefaceError",),
     "face": ("Face",),
     "gallery": ("Gallery", "Identification", "Match", "Person", "Receipt"),
-    "image": ("find_pictures", "hash_image", "read_image"),
+    "image": ("read_image",),
     "manifest": ("CropRule", "Manifest"),
     "thresholds": ("Thresholds",),
     "model": ("Model",),
+    "picture_files": ("find_pictures", "hash_image"),
     "recognizer": ("Recognizer",),
     "template": ("Template",),
     "video": ("Timeline", "Track", "Video", "VideoSearch", "Watcher", "annotate_video", "identify_video"),

@@ -30,7 +30,7 @@ OVERLAP = 0.2  # of the boxes of a face in two pictures that follow each other, 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Frame:
+class ChallengeFrame:
     """A picture of the camera in which a face was found.
 
     Attributes:
@@ -59,7 +59,7 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Verdict:
+class ChallengeVerdict:
     """How far somebody is with a challenge; true once it is passed.
 
     Attributes:
@@ -73,7 +73,7 @@ class Verdict:
 
     met: int
     total: int
-    anchor: Frame | None = None
+    anchor: ChallengeFrame | None = None
     too_fast: bool = False
     reason: Reason | None = None
 
@@ -99,8 +99,8 @@ def draw_poses(dice: random.Random) -> list[Pose]:
     return [*turns, "straight"]
 
 
-class Judge:
-    """Judge the frames of one challenge, each once; memory stays the same however many come.
+class ChallengeJudge:
+    """ChallengeJudge the frames of one challenge, each once; memory stays the same however many come.
 
     A turn counts if the face was also seen on the way there, so that pictures cannot simply be exchanged.
 
@@ -110,13 +110,13 @@ class Judge:
 
     def __init__(self, poses: Sequence[Pose]) -> None:
         self._poses = poses
-        self._last: Frame | None = None
+        self._last: ChallengeFrame | None = None
         self._held = 0
         self._on_the_way = False
-        self.verdict = Verdict(0, len(poses))
+        self.verdict = ChallengeVerdict(0, len(poses))
 
-    def add(self, frame: Frame, threshold: float) -> None:
-        """Judge the next frame in which a face was found, unless the challenge is over.
+    def add(self, frame: ChallengeFrame, threshold: float) -> None:
+        """ChallengeJudge the next frame in which a face was found, unless the challenge is over.
 
         Args:
             frame: What was seen.
@@ -146,23 +146,27 @@ class Judge:
             self.verdict = replace(self.verdict, reason=delay)
 
 
-def judge_frames(poses: Sequence[Pose], frames: Sequence[Frame], *, at: float, threshold: float) -> Verdict:
+def judge_frames(
+    poses: Sequence[Pose], frames: Sequence[ChallengeFrame], *, at: float, threshold: float
+) -> ChallengeVerdict:
     """Return how far the poses were taken, in order, by one person who was seen all the time.
 
     Args:
         poses: What was asked for.
         frames: What was seen, in order; pictures without a face are left out.
         at: What the clock says, in seconds since the challenge began.
-        threshold: As for `Judge.add`.
+        threshold: As for `ChallengeJudge.add`.
     """
-    judge = Judge(poses)
+    judge = ChallengeJudge(poses)
     for frame in frames:
         judge.add(frame, threshold)
     judge.tick(at)
     return judge.verdict
 
 
-def find_fault(wanted: Pose, frame: Frame, before: Frame, anchor: Frame, threshold: float) -> Reason | None:
+def find_fault(
+    wanted: Pose, frame: ChallengeFrame, before: ChallengeFrame, anchor: ChallengeFrame, threshold: float
+) -> Reason | None:
     """Return what is wrong with a frame after the first pose, seen beside the one before it, or None."""
     if frame.at - before.at > GAP:
         return "lost"
@@ -174,14 +178,14 @@ def find_fault(wanted: Pose, frame: Frame, before: Frame, anchor: Frame, thresho
     return "wrong_way" if {wanted, frame.pose} == {"left", "right"} else None
 
 
-def is_on_the_way(wanted: Pose, frame: Frame) -> bool:
+def is_on_the_way(wanted: Pose, frame: ChallengeFrame) -> bool:
     """Return whether a face is between straight ahead and the side that is wanted."""
     if wanted == "straight":
         return True
     return STRAIGHT < (frame.turn if wanted == "left" else -frame.turn) < TURNED
 
 
-def find_delay(anchor: Frame | None, last: Frame | None, at: float) -> Reason | None:
+def find_delay(anchor: ChallengeFrame | None, last: ChallengeFrame | None, at: float) -> Reason | None:
     """Return whether the time is over, or the face has not been seen for too long since the first pose."""
     if at > SECONDS:
         return "late"

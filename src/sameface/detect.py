@@ -63,6 +63,11 @@ class Detector:
         self.any_rotation = any_rotation
         self._overlap = spec.overlap
 
+    @property
+    def options(self) -> tuple[float, int, int | None, bool]:
+        """The options that decide which faces are found."""
+        return self.min_score, self.min_size, self.max_side, self.any_rotation
+
     def find(self, image: Image) -> list[Face]:
         """Return the faces in a picture, the highest score first, then the largest.
 

@@ -77,8 +77,8 @@ from typing import TYPE_CHECKING, dataclass_transform
 if TYPE_CHECKING:
     from sameface.adapter import AdapterError as AdapterError
     from sameface.batch.distributed import RayError as RayError
+    from sameface.batch.engine import WorkersError as WorkersError
     from sameface.batch.journal import JournalError as JournalError
-    from sameface.batch.workers import WorkersError as WorkersError
     from sameface.client.errors import *  # noqa: F403
     from sameface.evaluation.errors import *  # noqa: F403
     from sameface.face import Face
@@ -90,8 +90,8 @@ if TYPE_CHECKING:
 HOMES = {
     "adapter": ("AdapterError",),
     "batch.distributed": ("RayError",),
+    "batch.engine": ("WorkersError",),
     "batch.journal": ("JournalError",),
-    "batch.workers": ("WorkersError",),
     "client.errors": ("RefusedError", "StrangeAnswerError", "UnreachableError"),
     "evaluation.errors": ("ProtocolError", "TooFewPairsError"),
     "gallery.errors": (

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+Choice: TypeAlias = Literal["only", "largest", "first"] | int  # of one face in a picture: see `Recognizer.embed_face`
 
 
 @dataclass(frozen=True, slots=True, eq=False)

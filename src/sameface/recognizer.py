@@ -6,7 +6,6 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +16,13 @@ from sameface.compare import Decision, squared_distances
 from sameface.detect import Detector
 from sameface.embed import Embedder
 from sameface.errors import NoFaceError, NoSuchFaceError, SeveralFacesError
-from sameface.face import Face
-from sameface.image import ImageSource, buffer_image, hash_image, name_of, read_image
+from sameface.face import Choice, Face
+from sameface.image import read_image
 from sameface.model import DEFAULT_WEIGHTS, Model
+from sameface.picture_files import ImageSource, buffer_image, hash_image, name_of
 from sameface.quality import require_quality
 from sameface.template import Template
 from sameface.thresholds import Thresholds
-
-Choice: TypeAlias = Literal["only", "largest", "first"] | int
 
 
 class Recognizer:

@@ -1,13 +1,12 @@
-"""Batch work: any number of pictures searched by worker processes, remembered so that it can go on later."""
+"""Batch work: any number of pictures searched by worker processes; an interrupted run can resume."""
 
-from sameface.batch.engine import Result, embed_pictures
-from sameface.batch.finder import Finder, Found
-from sameface.batch.journal import Journal
+from sameface.batch.engine import Finder, Result, embed_pictures
+from sameface.batch.journal import FoundFaces, Journal
 from sameface.batch.sources import Picture, count_pictures, is_packed, open_pictures
 
 __all__ = [
     "Finder",
-    "Found",
+    "FoundFaces",
     "Journal",
     "Picture",
     "Result",

@@ -13,9 +13,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from sameface.batch.engine import Result
-from sameface.batch.finder import Failure, Finder, Found, Outcome
-from sameface.batch.journal import Journal
+from sameface.batch.engine import Finder, Result
+from sameface.batch.journal import Failure, FoundFaces, Journal, Outcome
 from sameface.batch.sources import Picture
 from sameface.errors import BatchError, ImageError
 
@@ -65,10 +64,10 @@ def embed_on_ray(
         journal.begin()
         left = iter(pictures)
         while block := list(islice(left, BLOCK)):
-            yield from Block(ray, block, finder, workers, journal).search()
+            yield from RayBlock(ray, block, finder, workers, journal).search()
 
 
-class Block:
+class RayBlock:
     """Some thousand pictures that go through the cluster together."""
 
     def __init__(self, ray: Any, pictures: Sequence[Picture], finder: Finder, workers: int, journal: Journal) -> None:
@@ -126,7 +125,7 @@ class Block:
             number: int = row["number"]
             outcome: Outcome = pickle.loads(row["answer"])  # noqa: S301, from our own workers
             self._new.add(number)
-            if isinstance(outcome, Found):
+            if isinstance(outcome, FoundFaces):
                 self._journal.keep(self._finder.pipeline, self._hashes[number], outcome)
             else:
                 self._failures[number] = outcome

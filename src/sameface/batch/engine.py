@@ -1,27 +1,81 @@
-"""Many pictures searched in order, each content once, by one process or by several."""
+"""Search many pictures in order, each content once, in this process or in worker processes that may die."""
 
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+import queue
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import connection, resource_tracker
+from types import TracebackType
+from typing import Self
 
-from sameface.batch.finder import Failure, Finder, Found
-from sameface.batch.journal import Entry, Journal
+from sameface.batch.journal import Failure, FoundFaces, Journal, JournalEntry, Outcome
 from sameface.batch.sources import Picture
-from sameface.batch.workers import Alone, Crew, Job, Processes
-from sameface.errors import ImageError
+from sameface.errors import BatchError, FaceError, ImageError
+from sameface.face import Choice
+from sameface.image import read_image
+from sameface.recognizer import Recognizer
 
-WINDOW = 16  # pictures for each worker that may be done before one that comes first
+WINDOW = 16  # pictures per worker that may be finished before an earlier one
+AHEAD = 2  # pictures that a worker holds at a time, so that it never waits for the next
+TRIES = 2  # of a picture whose worker dies
+DIED = "the process that searched it was killed twice: out of memory, or a fault of a decoder"
 
 LeaveOut = Callable[[Picture, str], bool]
 
 
+class WorkersError(BatchError):
+    """A worker process ended before it could begin."""
+
+    code = "no_workers"
+    message = "one of {workers} worker processes ended before it began: is there memory enough? try fewer --workers"
+    workers: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finder:
+    """Finds and embeds the faces of one picture; it can be sent to another process.
+
+    Attributes:
+        recognizer: Detector and embedder.
+        face: The one face to take of a picture, as in `Recognizer.embed_face`; None takes every one.
+        crops: Also return the crops of the faces.
+        min_quality: The `Quality.total` that the one face must have; 0 takes every face.
+    """
+
+    recognizer: Recognizer
+    face: Choice | None = None
+    crops: bool = False
+    min_quality: float = 0
+
+    @property
+    def pipeline(self) -> str:
+        """Everything that shapes the result; results of two pipelines are never mixed."""
+        own = (self.recognizer.signature, self.face, self.crops, self.min_quality)
+        return "/".join(map(str, (*own, *self.recognizer.detector.options)))
+
+    def find(self, data: bytes, name: str) -> Outcome:
+        """Return the faces in the bytes of a picture; `name` is its name in messages."""
+        try:
+            image = read_image(data)
+            faces, crops = self.recognizer.cut_faces(image, face=self.face, name=name, min_quality=self.min_quality)
+        except ImageError as error:
+            return Failure(error.code, f"cannot read {name}: {error.reason}")
+        except FaceError as error:
+            return Failure.of(error)
+        rows = self.recognizer.embedder.embed(crops)
+        return FoundFaces(tuple(faces), rows, crops if self.crops else crops[:0])
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """What became of one picture.
+    """The result for one picture.
 
     Attributes:
         picture: The picture.
@@ -29,22 +83,22 @@ class Result:
         found: Its faces; None if it failed or was left out.
         failure: Why it failed, or None.
         same_as: The earlier picture of this run with the same content; empty if there is none.
-        new: Whether it was searched now, and not in an earlier run or as another picture.
+        new: It was searched now, not in an earlier run or as another picture.
     """
 
     picture: Picture
     sha256: str
-    found: Found | None
+    found: FoundFaces | None
     failure: Failure | None = None
     same_as: str = ""
     new: bool = False
 
     @property
-    def entry(self) -> Entry:
-        """What the journal keeps of a picture that was not left out."""
+    def entry(self) -> JournalEntry:
+        """The journal's entry for a picture that was not left out."""
         outcome = self.failure or self.found
         assert outcome is not None
-        return Entry(self.picture.name, self.sha256, outcome, self.same_as)
+        return JournalEntry(self.picture.name, self.sha256, outcome, self.same_as)
 
 
 def embed_pictures(
@@ -55,18 +109,18 @@ def embed_pictures(
     journal: Journal | None = None,
     leave_out: LeaveOut | None = None,
 ) -> Generator[Result, None, None]:
-    """Yield what becomes of each picture, in order; a content that occurs twice is searched once.
+    """Yield the result for each picture, in order; a content that occurs twice is searched once.
 
-    A picture that gives nothing is a result too. Few pictures are in memory at a time. Close the iterator to
-    stop: what it has yielded is in the journal. With worker processes the calling program must be
-    importable, so a script needs its `if __name__ == "__main__":`.
+    A picture without a usable face is a result too. Few pictures are in memory at a time. Close the iterator to
+    stop: every yielded result is in the journal. With worker processes the calling program must be importable,
+    so a script needs its `if __name__ == "__main__":`.
 
     Args:
         pictures: From `open_pictures`, any number.
-        finder: What to look for; with several workers its recognizer should be loaded with `threads=1`.
+        finder: With several workers, load its recognizer with `threads=1`.
         workers: Processes that search; 1 is this process.
-        journal: What it finds here is not done again, what is done is kept here. None keeps nothing.
-        leave_out: Told each picture and its SHA-256 before it is searched; True yields it without faces.
+        journal: Results found here are not computed again; new ones are added. None keeps nothing.
+        leave_out: Called with each picture and its SHA-256 before the search; True yields it without faces.
 
     Raises:
         JournalError: The journal cannot be written.
@@ -76,118 +130,255 @@ def embed_pictures(
         raise ValueError(f"workers must be 1 or more, got {workers}")
     with ExitStack() as opened:
         kept = opened.enter_context(Journal.open()) if journal is None else journal
-        crew: Crew = Alone(finder) if workers == 1 else Processes(finder, workers)
-        opened.enter_context(crew)
-        run = Run(crew, kept, finder.pipeline, leave_out)
+        pool = opened.enter_context(WorkerPool(finder, workers))
+        run = BatchRun(pool, kept, finder.pipeline, leave_out)
         yield from run.search(pictures, 1 if workers == 1 else WINDOW * workers)
 
 
-class Started:
-    """A picture on its way.
-
-    Attributes:
-        job: Who searches it; None where that was done before, or by an earlier picture that is on its way.
-        data: Its bytes, where the earlier picture may yet fail.
-        result: What became of it, if that is known.
-    """
+class PendingPicture:
+    """A picture whose result is not yielded yet."""
 
     def __init__(self, picture: Picture, sha256: str = "") -> None:
         self.picture = picture
         self.sha256 = sha256
-        self.job: Job | None = None
-        self.data = b""
+        self.job: SearchJob | None = None  # None if the content is known, or pending as an earlier picture
+        self.data = b""  # kept while that earlier picture may still fail
         self.result: Result | None = None
 
     @property
     def done(self) -> bool:
-        """Whether it need not be waited for."""
+        """Whether its result is there."""
         return self.job is None or self.job.outcome is not None
 
 
-class Run:
+class BatchRun:
     """One run over pictures."""
 
-    def __init__(self, crew: Crew, journal: Journal, pipeline: str, leave_out: LeaveOut | None) -> None:
-        self._crew = crew
+    def __init__(self, pool: WorkerPool, journal: Journal, pipeline: str, leave_out: LeaveOut | None) -> None:
+        self._pool = pool
         self._journal = journal
         self._pipeline = pipeline
         self._leave_out = leave_out
-        self._searching: set[str] = set()  # contents that are on their way
+        self._searching: set[str] = set()  # contents with a pending job
 
     def search(self, pictures: Iterable[Picture], window: int) -> Iterator[Result]:
-        """Yield what becomes of each picture, in order."""
+        """Yield the result for each picture, in order."""
         self._journal.begin()
-        line: deque[Started] = deque()
+        pending: deque[PendingPicture] = deque()
         for picture in pictures:
-            line.append(self._start(picture))
-            while line and (line[0].done or len(line) >= window):
-                yield self._finish(line.popleft())
-        while line:
-            yield self._finish(line.popleft())
+            pending.append(self._start(picture))
+            while pending and (pending[0].done or len(pending) >= window):
+                yield self._finish(pending.popleft())
+        while pending:
+            yield self._finish(pending.popleft())
 
-    def _start(self, picture: Picture) -> Started:
-        """Read a picture, unless its content is known, and have it searched."""
+    def _start(self, picture: Picture) -> PendingPicture:
+        """Read a picture, unless its content is known, and submit it."""
         data = None
         sha256 = self._journal.hash_of(picture.name, picture.stamp)
-        if sha256 is None or not self._is_known(picture, sha256):
+        if sha256 is None or not (self._is_left_out(picture, sha256) or self._journal.holds(self._pipeline, sha256)):
             try:
                 data = picture.read()
             except ImageError as error:
-                return failed(picture, error)
+                failed = PendingPicture(picture)
+                failed.result = Result(picture, "", None, Failure.of(error))
+                return failed
             sha256 = hashlib.sha256(data).hexdigest()
             self._journal.keep_hash(picture.name, picture.stamp, sha256)
-        started = Started(picture, sha256)
-        if self._leave_out is not None and self._leave_out(picture, sha256):
-            started.result = Result(picture, sha256, None)
+        pending = PendingPicture(picture, sha256)
+        if self._is_left_out(picture, sha256):
+            pending.result = Result(picture, sha256, None)
         elif data is not None and not self._journal.holds(self._pipeline, sha256):
-            self._submit(started, data)
-        return started
+            self._submit(pending, data)
+        return pending
 
-    def _is_known(self, picture: Picture, sha256: str) -> bool:
-        """Return whether a picture of this content need not be read."""
-        left_out = self._leave_out is not None and self._leave_out(picture, sha256)
-        return left_out or self._journal.holds(self._pipeline, sha256)
+    def _is_left_out(self, picture: Picture, sha256: str) -> bool:
+        return self._leave_out is not None and self._leave_out(picture, sha256)
 
-    def _submit(self, started: Started, data: bytes) -> None:
-        """Have a picture searched, unless one of the same content is on its way."""
-        if started.sha256 in self._searching:
-            started.data = data
+    def _submit(self, pending: PendingPicture, data: bytes) -> None:
+        """Submit a picture, unless one of the same content is pending."""
+        if pending.sha256 in self._searching:
+            pending.data = data
             return
-        self._searching.add(started.sha256)
-        started.job = Job(repr(started.picture.name), data)
-        self._crew.submit(started.job)
+        self._searching.add(pending.sha256)
+        pending.job = SearchJob(repr(pending.picture.name), data)
+        self._pool.submit(pending.job)
 
-    def _finish(self, started: Started) -> Result:
-        """Return what became of a picture, and write it down."""
-        if started.result is not None and started.result.failure is None:
-            return started.result  # left out
-        result = started.result or self._collect(started)
+    def _finish(self, pending: PendingPicture) -> Result:
+        """Return the result for a picture, and add it to the journal."""
+        if pending.result is not None and pending.result.failure is None:
+            return pending.result  # left out
+        result = pending.result or self._collect(pending)
         if result.found is not None and result.new:
             self._journal.keep(self._pipeline, result.sha256, result.found)
         self._journal.add(result.entry)
         return result
 
-    def _collect(self, started: Started) -> Result:
+    def _collect(self, pending: PendingPicture) -> Result:
         """Wait until a picture is searched."""
-        picture, sha256 = started.picture, started.sha256
-        if started.job is None:
+        picture, sha256 = pending.picture, pending.sha256
+        if pending.job is None:
             found = self._journal.find(self._pipeline, sha256)
             if found is not None:
                 return Result(picture, sha256, found, same_as=self._journal.first_of(sha256))
-            # The earlier picture of this content failed: this one must say so under its own name.
-            self._submit(started, started.data)
-        assert started.job is not None
-        while started.job.outcome is None:
-            self._crew.wait()
+            # The earlier picture of this content failed: this one must fail under its own name.
+            self._submit(pending, pending.data)
+        assert pending.job is not None
+        while pending.job.outcome is None:
+            self._pool.wait()
         self._searching.discard(sha256)
-        outcome = started.job.outcome
+        outcome = pending.job.outcome
         if isinstance(outcome, Failure):
             return Result(picture, sha256, None, outcome, new=True)
         return Result(picture, sha256, outcome, new=True)
 
 
-def failed(picture: Picture, error: ImageError) -> Started:
-    """Return a picture that cannot be read."""
-    started = Started(picture)
-    started.result = Result(picture, "", None, Failure.of(error))
-    return started
+class SearchJob:
+    """A picture to search; `outcome` is None until it is done."""
+
+    def __init__(self, name: str, data: bytes) -> None:
+        self.name = name
+        self.data = data
+        self.tries = 0
+        self.outcome: Outcome | None = None
+
+    def end(self, outcome: Outcome) -> None:
+        """Keep the outcome, and free the bytes."""
+        self.outcome = outcome
+        self.data = b""
+
+
+class WorkerPool:
+    """Worker processes, or this process if `count` is 1.
+
+    A worker that dies is replaced, and its jobs are repeated; a picture on which two die fails.
+    """
+
+    def __init__(self, finder: Finder, count: int) -> None:
+        self._finder = finder
+        self._workers = [Worker(finder) for _ in range(count)] if count > 1 else []
+
+    def submit(self, job: SearchJob) -> None:
+        """Give a job to the worker with the fewest; wait while all have enough."""
+        if not self._workers:
+            job.end(self._finder.find(job.data, job.name))
+            return
+        while all(len(worker.jobs) >= AHEAD for worker in self._workers):
+            self.wait()
+        self._give(job)
+
+    def wait(self) -> None:
+        """Receive from the workers, at least one message; a job must be pending."""
+        busy = {worker.pipe: worker for worker in self._workers if worker.jobs}
+        for pipe in connection.wait(list(busy)):
+            worker = busy[pipe]  # type: ignore[index]
+            if not worker.receive():
+                self._replace(worker)
+
+    def _give(self, job: SearchJob) -> None:
+        min(self._workers, key=lambda worker: len(worker.jobs)).send(job)
+
+    def _replace(self, worker: Worker) -> None:
+        """Start another worker in the place of a dead one."""
+        worker.close()
+        if not worker.ready:
+            raise WorkersError(len(self._workers))
+        self._workers[self._workers.index(worker)] = Worker(self._finder)
+        first = worker.jobs[0]  # the one that it worked on
+        first.tries += 1
+        if first.tries == TRIES:
+            first.end(Failure.of(ImageError(first.name, DIED)))
+        for job in worker.jobs:
+            if job.outcome is None:
+                self._give(job)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self._workers:
+            worker.process.terminate()
+        for worker in self._workers:
+            worker.close()
+
+
+class Worker:
+    """One worker process, and the pipe to it: jobs go out, outcomes come back in the same order."""
+
+    def __init__(self, finder: Finder) -> None:
+        # Spawned, not forked: the threads of ONNX Runtime do not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        self.pipe, other_end = context.Pipe()
+        self.jobs: deque[SearchJob] = deque()  # sent and not answered
+        self.ready = False
+        self.process = context.Process(target=serve_jobs, args=(finder, other_end), daemon=True)
+        with interrupts_held():
+            self.process.start()
+        other_end.close()
+
+    def send(self, job: SearchJob) -> None:
+        """Send a job; a dead worker is noticed when its answer is awaited."""
+        self.jobs.append(job)
+        with suppress(OSError):
+            self.pipe.send((job.data, job.name))
+
+    def receive(self) -> bool:
+        """Receive one message; return False if the worker is dead."""
+        try:
+            outcome: Outcome | None = self.pipe.recv()
+        except (EOFError, OSError):
+            return False
+        if outcome is None:
+            self.ready = True
+        else:
+            self.jobs.popleft().end(outcome)
+        return True
+
+    def close(self) -> None:
+        """Close the pipe, and wait for the end of the process."""
+        self.pipe.close()
+        self.process.join()
+
+
+def serve_jobs(finder: Finder, pipe: connection.Connection[Outcome | None, tuple[bytes, str]]) -> None:
+    """Do jobs in a worker process until the pipe is closed, as it is when the parent dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process: the parent handles it
+    inbox: queue.SimpleQueue[tuple[bytes, str] | None] = queue.SimpleQueue()
+    # A thread reads, so that two processes with full pipes do not wait for each other for ever.
+    threading.Thread(target=read_jobs, args=(pipe, inbox), daemon=True).start()
+    message: Outcome | None = None  # the first one says that the worker is ready
+    while True:
+        with suppress(OSError):  # the parent may be gone
+            pipe.send(message)
+        job = inbox.get()
+        if job is None:
+            return
+        message = finder.find(*job)
+
+
+def read_jobs(
+    pipe: connection.Connection[Outcome | None, tuple[bytes, str]], inbox: queue.SimpleQueue[tuple[bytes, str] | None]
+) -> None:
+    """Move jobs from the pipe into the inbox, and put None at the end."""
+    while True:
+        try:
+            inbox.put(pipe.recv())
+        except (EOFError, OSError):
+            inbox.put(None)
+            return
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Block Ctrl-C in this block, and for their whole life in the processes that it starts."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # it would unblock Ctrl-C if it started by itself
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,4 +1,4 @@
-"""What a batch has done, in one private SQLite file, so that a run that was ended goes on later."""
+"""The private SQLite file that keeps the results of a batch, so that an interrupted run can resume."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
-from sameface.batch.finder import Failure, Found, Outcome
-from sameface.errors import BatchError
+from sameface.arrays import Crops, Embeddings
+from sameface.errors import BatchError, SamefaceError
 from sameface.face import Face
 
 APPLICATION_ID = 0x5A3EEA2  # marks the file as ours
@@ -32,9 +32,7 @@ CREATE TABLE pictures (
 );
 CREATE INDEX pictures_by_content ON pictures (sha256, number) WHERE code = '';
 """
-
-
-BLOBS = "count, width, size, faces, embeddings, crops"  # what `unpack` takes
+BLOBS = "count, width, size, faces, embeddings, crops"  # the arguments of `unpack`
 
 
 class JournalError(BatchError):
@@ -47,26 +45,50 @@ class JournalError(BatchError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Entry:
-    """What became of one picture.
+class FoundFaces:
+    """The faces of one picture.
 
     Attributes:
-        picture: What it is called.
-        sha256: Of its content; empty if it could not be read.
-        outcome: Its faces, or why there are none.
-        same_as: The earlier picture that has the same content; empty if there is none.
+        faces: The highest score first.
+        rows: `(n, d) float32` their embeddings.
+        crops: `(n, size, size, 3) uint8` RGB, or `(0, size, size, 3)` where crops were not asked for.
     """
 
+    faces: tuple[Face, ...]
+    rows: Embeddings
+    crops: Crops
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a picture has no result."""
+
+    code: str  # of the error
+    reason: str  # its message, which names the picture
+
+    @classmethod
+    def of(cls, error: SamefaceError) -> Self:
+        """Return code and message of an error."""
+        return cls(error.code, str(error))
+
+
+Outcome: TypeAlias = FoundFaces | Failure
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JournalEntry:
+    """The result for one picture."""
+
     picture: str
-    sha256: str
+    sha256: str  # of its content; empty if it could not be read
     outcome: Outcome
-    same_as: str = ""
+    same_as: str = ""  # the earlier picture with the same content; empty if there is none
 
 
 class Journal:
-    """What was found, by content, and the pictures of the run that goes on, in order.
+    """The results by content, and the pictures of the current run in order.
 
-    The rows are biometric data: the file is readable by its owner only. One process has it open at a time.
+    Embeddings are biometric data: only the owner may read the file. One process has it open at a time.
     """
 
     def __init__(self, db: sqlite3.Connection, path: Path | None) -> None:
@@ -75,17 +97,17 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path | None = None) -> Self:
-        """Open the file, or make it; without a path it is one that nobody sees, gone with the process.
+        """Open the file, or create it; without a path it is temporary and ends with the process.
 
         Raises:
-            JournalError: It is something else, another process has it, or the disk is full.
+            JournalError: It is another kind of file, another process has it, or the disk is full.
         """
         if path is not None:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         db = sqlite3.connect("" if path is None else path, isolation_level=None, timeout=1)
         journal = cls(db, path)
         try:
-            with journal._told():
+            with journal._translated_errors():
                 prepare(db)
         except JournalError:
             db.close()
@@ -93,74 +115,74 @@ class Journal:
         return journal
 
     def hash_of(self, name: str, stamp: str) -> str | None:
-        """Return the SHA-256 that a picture had when its file looked like this; None if that is not known."""
+        """Return the SHA-256 of a picture whose file had this stamp; None if unknown."""
         query = "SELECT sha256 FROM hashes WHERE name = ? AND stamp = ?"
-        found = self._ask(query, to_bytes(name), stamp) if stamp else []
+        found = self._ask(query, os.fsencode(name), stamp) if stamp else []
         return found[0][0] if found else None
 
     def keep_hash(self, name: str, stamp: str, sha256: str) -> None:
-        """Remember the SHA-256 of a picture."""
+        """Keep the SHA-256 of a picture."""
         if stamp:
-            self._ask("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?)", to_bytes(name), stamp, sha256)
+            self._ask("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?)", os.fsencode(name), stamp, sha256)
 
     def holds(self, pipeline: str, sha256: str) -> bool:
-        """Return whether a content was searched by this pipeline."""
+        """Return whether this pipeline has a result for a content."""
         return bool(self._ask("SELECT 1 FROM found WHERE pipeline = ? AND sha256 = ?", pipeline, sha256))
 
-    def find(self, pipeline: str, sha256: str) -> Found | None:
-        """Return what this pipeline found in a content; None if it has not searched it."""
+    def find(self, pipeline: str, sha256: str) -> FoundFaces | None:
+        """Return the result of this pipeline for a content, or None."""
         query = f"SELECT {BLOBS} FROM found WHERE pipeline = ? AND sha256 = ?"
         found = self._ask(query, pipeline, sha256)
         return unpack(*found[0]) if found else None
 
-    def keep(self, pipeline: str, sha256: str, found: Found) -> None:
-        """Remember what was found in a content."""
+    def keep(self, pipeline: str, sha256: str, found: FoundFaces) -> None:
+        """Keep the result for a content."""
         self._ask("INSERT OR REPLACE INTO found VALUES (?, ?, ?, ?, ?, ?, ?, ?)", pipeline, sha256, *pack(found))
 
     def begin(self) -> None:
-        """Forget the order of the run before."""
+        """Clear the list of the previous run."""
         self._ask("DELETE FROM pictures")
 
-    def add(self, entry: Entry) -> None:
-        """Write the next picture down. What was found in it is kept already."""
+    def add(self, entry: JournalEntry) -> None:
+        """Add the next picture, whose faces are kept already."""
         failed = entry.outcome if isinstance(entry.outcome, Failure) else Failure("", "")
         self._ask(
             "INSERT INTO pictures (name, sha256, code, reason, same_as) VALUES (?, ?, ?, ?, ?)",
-            to_bytes(entry.picture),
+            os.fsencode(entry.picture),
             entry.sha256,
             failed.code,
             failed.reason.encode(errors="backslashreplace").decode(),
-            to_bytes(entry.same_as),
+            os.fsencode(entry.same_as),
         )
 
     def first_of(self, sha256: str) -> str:
-        """Return the first picture of this run with this content, empty if none of them gave a result."""
+        """Return the first picture of this run with this content and faces, or an empty name."""
         query = "SELECT name FROM pictures WHERE sha256 = ? AND code = '' ORDER BY number LIMIT 1"
         found = self._ask(query, sha256)
         return os.fsdecode(found[0][0]) if found else ""
 
-    def entries(self, pipeline: str) -> Iterator[Entry]:
-        """Yield what became of every picture of the run, in order; few of them are in memory at a time."""
+    def entries(self, pipeline: str) -> Iterator[JournalEntry]:
+        """Yield every picture of the run, in order; few of them are in memory at a time."""
         query = f"""SELECT name, pictures.sha256, code, reason, same_as, {BLOBS} FROM pictures
                    LEFT JOIN found ON found.pipeline = ? AND found.sha256 = pictures.sha256 ORDER BY number"""
-        with self._told():
+        with self._translated_errors():
             for name, sha256, code, reason, same_as, *packed in self._db.execute(query, (pipeline,)):
                 outcome = Failure(code, reason) if code else unpack(*packed)
-                yield Entry(os.fsdecode(name), sha256, outcome, os.fsdecode(same_as))
+                yield JournalEntry(os.fsdecode(name), sha256, outcome, os.fsdecode(same_as))
 
     def close(self, *, remove: bool = False) -> None:
-        """Close the file, and delete it if its work is done."""
+        """Close the file, and delete it if the run is complete."""
         self._db.close()
         if remove and self._path is not None:
             self._path.unlink()
 
     def _ask(self, query: str, *values: object) -> list[Any]:
-        with self._told():
+        with self._translated_errors():
             return self._db.execute(query, values).fetchall()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Turn the errors of SQLite into ours."""
+    def _translated_errors(self) -> Iterator[None]:
+        """Turn errors of SQLite into `JournalError`."""
         try:
             yield
         except sqlite3.Error as error:
@@ -176,10 +198,10 @@ class Journal:
 
 
 def prepare(db: sqlite3.Connection) -> None:
-    """Take hold of the file and make its tables, if they are not there.
+    """Lock the file, and create missing tables.
 
     Raises:
-        sqlite3.DatabaseError: It is another file, or another process holds it.
+        sqlite3.DatabaseError: It is another kind of file, or another process holds it.
     """
     db.execute("PRAGMA locking_mode = EXCLUSIVE")
     [(owner,)] = db.execute("PRAGMA application_id").fetchall()
@@ -195,33 +217,28 @@ def prepare(db: sqlite3.Connection) -> None:
 
 
 def explain(error: sqlite3.Error) -> str:
-    """Return what is wrong with the file, and the way out."""
-    told = str(error)
-    if "locked" in told:
+    """Return the fault of the file, and the way out."""
+    message = str(error)
+    if "locked" in message:
         return "another run is writing there: wait for it"
-    if "not a database" in told or "malformed" in told:
+    if "not a database" in message or "malformed" in message:
         return "not what an unfinished run leaves: move it away, or choose another output"
-    return told
+    return message
 
 
-def to_bytes(name: str) -> bytes:
-    """Return a name as the system has it: it need not be text."""
-    return os.fsencode(name)
-
-
-def pack(found: Found) -> tuple[int, int, int, bytes, bytes, bytes]:
-    """Return how many faces were found, the width of rows and of crops, and the bytes of all three."""
+def pack(found: FoundFaces) -> tuple[int, int, int, bytes, bytes, bytes]:
+    """Return the number of faces, the widths of rows and crops, and the bytes of all three."""
     faces = [(*face.box, face.score, *face.landmarks.ravel()) for face in found.faces]
     sizes = (len(faces), found.rows.shape[1], found.crops.shape[1])
     return *sizes, np.array(faces, np.float32).tobytes(), found.rows.tobytes(), found.crops.tobytes()
 
 
-def unpack(count: int, width: int, size: int, *blobs: bytes) -> Found:
-    """Return what `pack` made bytes of."""
+def unpack(count: int, width: int, size: int, *blobs: bytes) -> FoundFaces:
+    """Return the result of the bytes from `pack`."""
     faces = np.frombuffer(blobs[0], np.float32).reshape(count, 15)
     rows = np.frombuffer(blobs[1], np.float32).reshape(count, width)
     crops = np.frombuffer(blobs[2], np.uint8)
-    return Found(
+    return FoundFaces(
         tuple(Face(row[:4], row[5:].reshape(5, 2), float(row[4])) for row in faces),
         rows,
         crops.reshape(-1, size, size, 3),

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sameface.errors import ImageError, ImageTooLargeError
-from sameface.image import MAX_BYTES, SUFFIXES, find_pictures, read_bytes
+from sameface.picture_files import MAX_BYTES, SUFFIXES, find_pictures, read_bytes
 
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 TAR_ERRORS = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError)

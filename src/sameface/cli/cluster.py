@@ -26,7 +26,8 @@ from sameface.cli.embed import ARRAY_ENDINGS, Columns, check_output, join_column
 from sameface.cli.gallery_options import key_options, warn_of_others
 from sameface.cli.options import existing_file, far_option, json_option, recognizer_options
 from sameface.cli.output import count, finish, print_json, progress_bar
-from sameface.cluster import Told, cluster_embeddings, extend_clusters, same_picture_pairs
+from sameface.cluster import cluster_embeddings, extend_clusters, same_picture_pairs
+from sameface.cluster.neighbours import ProgressCallback
 from sameface.gallery import Gallery, Identification
 from sameface.gallery.keys import Keys
 from sameface.recognizer import Recognizer
@@ -212,7 +213,7 @@ def group(
     print_groups(np.concatenate([known["group"], new["group"]]), output, as_json=as_json)
 
 
-def group_faces(new: Columns, known: Columns, threshold: float, told: Told) -> NDArray[np.int64]:
+def group_faces(new: Columns, known: Columns, threshold: float, told: ProgressCallback) -> NDArray[np.int64]:
     """Return the group of each new face, `(n,) int64`."""
     rows = np.ascontiguousarray(new["embedding"])
     options: dict[str, Any] = {

@@ -17,7 +17,8 @@ from sameface.cluster import cluster_embeddings
 from sameface.draw import draw_faces, save_picture
 from sameface.face import Face
 from sameface.gallery import Gallery, Identification
-from sameface.image import find_pictures, read_image
+from sameface.image import read_image
+from sameface.picture_files import find_pictures
 from sameface.recognizer import Recognizer
 
 ENROLLED = {"Barack Obama": ("barack-obama-1", "barack-obama-2"), "Joe Biden": ("joe-biden",)}

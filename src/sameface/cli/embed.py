@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from sameface.adapter import ARCHIVE_ERRORS
 from sameface.arrays import expect_unit_rows
 from sameface.atomic import replace_file
-from sameface.batch import Finder, Found, embed_pictures
+from sameface.batch import Finder, FoundFaces, embed_pictures
 from sameface.batch.distributed import embed_on_ray
-from sameface.batch.finder import Failure
-from sameface.batch.journal import Entry
+from sameface.batch.journal import Failure, JournalEntry
 from sameface.cli import BadInputError
 from sameface.cli.batch import Tally, batch_options, check_sources, count_named, follow, open_named, unfinished
 from sameface.cli.output import count, face_record, finish
@@ -29,7 +28,7 @@ from sameface.recognizer import Recognizer
 ARRAY_ENDINGS = (".npz", ".parquet")  # of the files that hold columns
 ROW_GROUP = 4096  # faces of a Parquet file's row group: so many are in memory
 
-Entries: TypeAlias = Callable[[], Iterable[Entry]]  # every picture in order, each time it is called
+Entries: TypeAlias = Callable[[], Iterable[JournalEntry]]  # every picture in order, each time it is called
 Columns: TypeAlias = dict[str, NDArray[Any]]
 
 
@@ -126,7 +125,7 @@ def write_parquet(part: Path, groups: Iterable[Columns], signature: str, empty: 
     return rows
 
 
-def write_lines(part: Path, entries: Iterable[Entry], signature: str) -> int:
+def write_lines(part: Path, entries: Iterable[JournalEntry], signature: str) -> int:
     """Write one JSON object for each picture, skipped ones too."""
     faces = 0
     with part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
@@ -136,7 +135,7 @@ def write_lines(part: Path, entries: Iterable[Entry], signature: str) -> int:
     return faces
 
 
-def entry_record(entry: Entry, signature: str) -> dict[str, Any]:
+def entry_record(entry: JournalEntry, signature: str) -> dict[str, Any]:
     """Return a picture for JSON."""
     known = {"picture": entry.picture, "sha256": entry.sha256 or None}
     if isinstance(entry.outcome, Failure):
@@ -148,24 +147,24 @@ def entry_record(entry: Entry, signature: str) -> dict[str, Any]:
     return known | {"same_as": entry.same_as or None, "signature": signature, "faces": faces}
 
 
-def text_of(entry: Entry) -> str:
+def text_of(entry: JournalEntry) -> str:
     """Return the name of a picture as text: a file's name may hold any bytes."""
     return entry.picture.encode(errors="backslashreplace").decode()
 
 
-def faces_of(entry: Entry) -> tuple[Face, ...]:
+def faces_of(entry: JournalEntry) -> tuple[Face, ...]:
     """Return the faces of a picture; one that failed has none."""
-    return entry.outcome.faces if isinstance(entry.outcome, Found) else ()
+    return entry.outcome.faces if isinstance(entry.outcome, FoundFaces) else ()
 
 
-def rows_of(entry: Entry) -> NDArray[Any]:
+def rows_of(entry: JournalEntry) -> NDArray[Any]:
     """Return the embeddings of a picture's faces."""
-    assert isinstance(entry.outcome, Found)
+    assert isinstance(entry.outcome, FoundFaces)
     return entry.outcome.rows
 
 
 # The values of each column, for a picture that has faces.
-COLUMNS: dict[str, Callable[[Entry], NDArray[Any]]] = {
+COLUMNS: dict[str, Callable[[JournalEntry], NDArray[Any]]] = {
     "picture": lambda entry: np.array([text_of(entry)] * len(faces_of(entry)), np.str_),
     "number": lambda entry: np.arange(len(faces_of(entry)), dtype=np.int64),
     "box": lambda entry: np.array([face.box for face in faces_of(entry)], np.float32),
@@ -175,7 +174,7 @@ COLUMNS: dict[str, Callable[[Entry], NDArray[Any]]] = {
 }
 
 
-def gather_groups(entries: Iterable[Entry]) -> Iterator[Columns]:
+def gather_groups(entries: Iterable[JournalEntry]) -> Iterator[Columns]:
     """Yield the columns of a few thousand faces at a time."""
     gathered: list[Columns] = []
     faces = 0

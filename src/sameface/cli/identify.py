@@ -35,7 +35,7 @@ from sameface.gallery.records import Rule, percent
 from sameface.recognizer import Recognizer
 from sameface.video import Frame, Timeline, Track, Video, VideoSearch, Watcher, annotate_video, identify_video
 from sameface.video.annotate import FORMATS, writable
-from sameface.video.ffmpeg import import_av
+from sameface.video.source import import_av
 
 ENDINGS = "mp4 m4v mov mkv webm avi mpg mpeg ts mts m2ts wmv flv 3gp ogv"
 VIDEOS = frozenset(f".{ending}" for ending in ENDINGS.split())

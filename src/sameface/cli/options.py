@@ -11,8 +11,9 @@ import click
 
 from sameface.detect import Detector
 from sameface.embed import Embedder
+from sameface.face import Choice
 from sameface.model import DEFAULT_WEIGHTS, Model
-from sameface.recognizer import Choice, Recognizer
+from sameface.recognizer import Recognizer
 
 Command: TypeAlias = Callable[..., Any]
 Option: TypeAlias = Callable[[Command], Command]

@@ -17,7 +17,7 @@ from rich.progress import Progress, ProgressColumn, track
 
 from sameface.errors import FaceError, ImageError
 from sameface.face import Face
-from sameface.image import find_pictures
+from sameface.picture_files import find_pictures
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -14,12 +14,12 @@ from sameface.cli.output import each, face_record, finish, list_pictures, open_s
 from sameface.compare import Decision
 from sameface.detect import Detector
 from sameface.draw import draw_faces, save_picture, writable
-from sameface.face import Face
+from sameface.face import Choice, Face
 from sameface.image import read_image
 from sameface.manifest import ProbabilityCurve
 from sameface.model import DEFAULT_WEIGHTS, rule_of_weights
 from sameface.quality import Quality, measure_quality
-from sameface.recognizer import Choice, Recognizer
+from sameface.recognizer import Recognizer
 
 
 class PicturePath(click.Path):

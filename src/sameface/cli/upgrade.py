@@ -35,7 +35,8 @@ from sameface.face import overlaps
 from sameface.gallery.faces import SAME_PLACE
 from sameface.gallery.keys import Keys
 from sameface.gallery.upgrade import PendingFace, Upgrade, UpgradeProgress, confirm_upgrade, discard_upgrade
-from sameface.image import ImageSource, buffer_image, find_pictures, hash_image, read_image
+from sameface.image import read_image
+from sameface.picture_files import ImageSource, buffer_image, find_pictures, hash_image
 from sameface.recognizer import Recognizer
 
 HELD_OUT = 0.1  # of the people, to measure on

@@ -36,9 +36,9 @@ from sameface.embed import BATCH, Embedder, unit_rows
 from sameface.errors import WeightsError
 from sameface.evaluation.calibration import CalibrationResult
 from sameface.evaluation.calibration import calibrate as find_threshold
-from sameface.image import find_pictures
 from sameface.manifest import Manifest, check_manifest, read_manifest, read_table
 from sameface.model import Model, list_added, list_shipped, list_weights, open_session, weights_folder
+from sameface.picture_files import find_pictures
 from sameface.recognizer import Recognizer
 from sameface.runtime import onnxruntime
 from sameface.training.toml import to_toml

@@ -22,8 +22,8 @@ from sameface.client.records import (
     Verification,
 )
 from sameface.client.wire import Picture, Wire, fields, place, upload, uploads
+from sameface.face import Choice
 from sameface.gallery.records import EnrolledFace, Person, Receipt, Rule
-from sameface.recognizer import Choice
 
 TIMEOUT = 60.0  # seconds without a byte; the service lets a picture wait for 30
 PAGE = 200  # people, faces or entries to ask for at a time

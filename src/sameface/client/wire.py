@@ -14,7 +14,7 @@ from urllib.parse import quote
 import httpx
 
 from sameface.client.errors import RefusedError, StrangeAnswerError, UnreachableError
-from sameface.image import MAX_BYTES, name_of, read_bytes
+from sameface.picture_files import MAX_BYTES, name_of, read_bytes
 
 Picture: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO
 Answer = TypeVar("Answer")

@@ -8,18 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, expect_shape, expect_unit_rows
-from sameface.cluster.merge import Merging
-from sameface.cluster.near import Told
-from sameface.cluster.pairs import check_pairs, same_picture_pairs
-from sameface.cluster.tree import MAX_ROWS, cut_tree, link_rows, number_groups
+from sameface.cluster.agglomerate import AverageLinkage
+from sameface.cluster.linkage import MAX_ROWS, check_pairs, cut_tree, link_rows, number_groups, same_picture_pairs
+from sameface.cluster.neighbours import ProgressCallback
 
-__all__ = ["MAX_ROWS", "Told", "cluster_embeddings", "cut_tree", "extend_clusters", "link_rows", "same_picture_pairs"]
+__all__ = ["MAX_ROWS", "cluster_embeddings", "cut_tree", "extend_clusters", "link_rows", "same_picture_pairs"]
 
 FEW = 2000  # rows up to which the table of all distances is the faster way, with the same groups
 
 
 def cluster_embeddings(
-    rows: Embeddings, *, threshold: float, cannot_link: Iterable[tuple[int, int]] = (), told: Told | None = None
+    rows: Embeddings,
+    *,
+    threshold: float,
+    cannot_link: Iterable[tuple[int, int]] = (),
+    told: ProgressCallback | None = None,
 ) -> NDArray[np.int64]:
     """Group rows by average linkage: the two nearest groups merge while their mean distance allows it.
 
@@ -27,8 +30,8 @@ def cluster_embeddings(
         rows: `(n, d) float32` unit rows, any number; memory grows with it, time with its square.
         threshold: Two groups merge while the mean squared distance of their pairs is at or under this,
             0 to 4.
-        cannot_link: Pairs of row numbers that never share a group, such as two faces of one picture.
-        told: Is told which part of a long work is done, 0 to 1.
+        cannot_link: NeighbourPairs of row numbers that never share a group, such as two faces of one picture.
+        told: Called with the finished part of a long work, 0 to 1.
 
     Returns:
         `(n,) int64`: the number of each row's group, 0 for the group of the first row and so on. A row
@@ -43,7 +46,7 @@ def cluster_embeddings(
         return cut_tree(link_rows(rows, cannot_link=cannot_link), threshold, len(rows))
     expect_unit_rows("rows", rows)
     forbidden = check_pairs(cannot_link, len(rows))
-    merging = Merging(rows.copy(), np.ones(len(rows), np.int64), threshold=threshold)
+    merging = AverageLinkage(rows.copy(), np.ones(len(rows), np.int64), threshold=threshold)
     return number_groups(merging.run(forbidden, told))
 
 
@@ -54,7 +57,7 @@ def extend_clusters(
     labels: NDArray[np.int64],
     threshold: float,
     cannot_link: Iterable[tuple[int, int]] = (),
-    told: Told | None = None,
+    told: ProgressCallback | None = None,
 ) -> NDArray[np.int64]:
     """Let new rows join groups that were made before, or open new ones; those groups stay as they are.
 
@@ -66,8 +69,8 @@ def extend_clusters(
         known: `(m, d) float32` the rows that have groups.
         labels: `(m,) int64` the numbers of their groups, 0 or more.
         threshold: As in `cluster_embeddings`.
-        cannot_link: Pairs of numbers of new rows that never share a group.
-        told: Is told which part of a long work is done, 0 to 1.
+        cannot_link: NeighbourPairs of numbers of new rows that never share a group.
+        told: Called with the finished part of a long work, 0 to 1.
 
     Returns:
         `(n,) int64`: the number of each new row's group. New groups count on from the highest label.
@@ -85,7 +88,7 @@ def extend_clusters(
     names, group, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     sums = np.concatenate([sum_groups(known, group, len(names)), rows])
     sizes = np.concatenate([sizes, np.ones(len(rows), np.int64)])
-    merging = Merging(sums, sizes, threshold=threshold, fixed=len(names))
+    merging = AverageLinkage(sums, sizes, threshold=threshold, fixed=len(names))
     into = merging.run(forbidden + len(names), told)[len(names) :]
     new = into >= len(names)
     found = np.empty(len(rows), np.int64)
@@ -105,6 +108,6 @@ def sum_groups(rows: Embeddings, group: NDArray[np.int64], count: int) -> Embedd
 
 
 def check_threshold(threshold: float) -> None:
-    """Refuse a threshold that no distance has."""
+    """Raise unless a threshold lies in the range of distances."""
     if not 0 <= threshold <= 4:
         raise ValueError(f"threshold must lie between 0 and 4, got {threshold}")

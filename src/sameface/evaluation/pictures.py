@@ -18,7 +18,8 @@ from sameface.evaluation.cache import EmbeddingCache
 from sameface.evaluation.protocols import LabelledPair
 from sameface.evaluation.roc import Numbers
 from sameface.face import Face
-from sameface.image import buffer_image, find_pictures, hash_image, read_image
+from sameface.image import read_image
+from sameface.picture_files import buffer_image, find_pictures, hash_image
 from sameface.recognizer import Recognizer
 
 FacePolicy: TypeAlias = Literal["central", "largest"]
@@ -94,9 +95,7 @@ class PictureEmbedder:
         self.recognizer = recognizer
         self.policy = policy
         self._cache = cache
-        detector = recognizer.detector
-        choices = (detector.min_score, detector.min_size, detector.max_side, detector.any_rotation)
-        self.pipeline = "/".join(map(str, (recognizer.signature, policy, *choices)))
+        self.pipeline = "/".join(map(str, (recognizer.signature, policy, *recognizer.detector.options)))
 
     def embed_all(
         self, paths: Iterable[str], *, change: Change | None = None, name: str = ""

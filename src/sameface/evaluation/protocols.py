@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sameface.evaluation.errors import ProtocolError
-from sameface.image import find_pictures
+from sameface.picture_files import find_pictures
 
 SAME = {"1": True, "true": True, "same": True, "0": False, "false": False, "different": False}
 PAIR_COLUMNS = ("a", "b", "same")

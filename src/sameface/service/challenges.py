@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sameface.arrays import Embeddings
-from sameface.challenge import Frame, Judge, Pose, Verdict, draw_poses
+from sameface.challenge import ChallengeFrame, ChallengeJudge, ChallengeVerdict, Pose, draw_poses
 from sameface.service.access import ApiKey
 from sameface.service.errors import BusyError, NotFoundError
 
@@ -40,14 +40,14 @@ class CameraChallenge:
     poses: list[Pose]
     began: float
     spent: float = 0.0
-    _judge: Judge = field(init=False)
+    _judge: ChallengeJudge = field(init=False)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
-        self._judge = Judge(self.poses)
+        self._judge = ChallengeJudge(self.poses)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ChallengeVerdict:
         """How far they are."""
         return self._judge.verdict
 
@@ -56,8 +56,8 @@ class CameraChallenge:
         """What the client is to do now; None when it is over."""
         return self.poses[self.verdict.met] if self.verdict.state == "running" else None
 
-    def judge(self, at: float, frame: Frame | None, threshold: float) -> None:
-        """Judge what was seen `at` seconds after the beginning; None if no face was in the picture."""
+    def judge(self, at: float, frame: ChallengeFrame | None, threshold: float) -> None:
+        """ChallengeJudge what was seen `at` seconds after the beginning; None if no face was in the picture."""
         if frame is not None:
             self._judge.add(frame, threshold)
         self._judge.tick(at)

@@ -8,12 +8,12 @@ from datetime import datetime
 from functools import partial
 
 from sameface.errors import SamefaceError
+from sameface.face import Choice
 from sameface.gallery import Gallery
 from sameface.gallery.errors import FaceTakenError, PersonExistsError, UnknownPersonError
 from sameface.gallery.expiry import parse_moment
 from sameface.gallery.names import clean_name, clean_note
-from sameface.image import hash_image
-from sameface.recognizer import Choice
+from sameface.picture_files import hash_image
 from sameface.service.access import ApiKey
 from sameface.service.answers import EnrollAnswer
 from sameface.service.auth import check_expiry_role

@@ -14,9 +14,9 @@ import numpy as np
 
 from sameface.arrays import Crops, Embeddings
 from sameface.embed import BATCH
-from sameface.face import Face
+from sameface.face import Choice, Face
 from sameface.image import read_image
-from sameface.recognizer import Choice, Recognizer
+from sameface.recognizer import Recognizer
 from sameface.service.config import ServiceConfig
 from sameface.service.errors import BusyError
 from sameface.service.metrics import Metrics

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Image
 from sameface.errors import ImageError
-from sameface.image import SUFFIXES, BufferedPicture, ImageSource, buffer_image, find_pictures, read_image
+from sameface.image import read_image
 from sameface.manifest import CropRule
+from sameface.picture_files import SUFFIXES, BufferedPicture, ImageSource, buffer_image, find_pictures
 from sameface.training.errors import TrainingDataError
 
 RULE_FILE = "crops.toml"  # what `sameface prepare` leaves beside the crops: the rule they were cut by

@@ -16,9 +16,10 @@ from sameface.atomic import replace_file
 from sameface.detect import Detector
 from sameface.errors import FaceError, ImageError, NoFaceError
 from sameface.evaluation.pictures import FacePolicy, choose_face
-from sameface.image import hash_image, read_image
+from sameface.image import read_image
 from sameface.manifest import CropRule
 from sameface.model import rule_of_weights
+from sameface.picture_files import hash_image
 from sameface.training.augment import resize
 from sameface.training.errors import TrainingDataError
 from sameface.training.pictures import RULE_FILE, Place, open_pictures
@@ -75,7 +76,7 @@ class Cutter:
         if found is None:
             return ""
         model = found.model.manifest.sha256[:16]
-        return f"{model}/{found.min_score}/{found.min_size}/{found.max_side}/{found.any_rotation}"
+        return "/".join(map(str, (model, *found.options)))
 
     def cut(self, image: Image, name: str) -> Image:
         """Return the crop of a picture, `(size, size, 3) uint8`.

@@ -13,9 +13,8 @@ from sameface.arrays import Image
 from sameface.atomic import replace_file
 from sameface.draw import draw_faces
 from sameface.face import Face
-from sameface.video.ffmpeg import av
 from sameface.video.identify import Follow, Timeline, Track
-from sameface.video.source import Video
+from sameface.video.source import Video, av
 
 if TYPE_CHECKING:
     from av.container import OutputContainer

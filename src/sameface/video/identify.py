@@ -20,7 +20,7 @@ from sameface.quality import measure_quality
 from sameface.recognizer import Recognizer
 from sameface.thresholds import Thresholds
 from sameface.video.source import Frame, Video
-from sameface.video.tracker import FEWEST, Tracker, Trail, View
+from sameface.video.tracker import FEWEST, FaceView, OpenTrack, Tracker
 
 SAME_FAR = 1e-3  # of the distance at which two views may be of one track
 SLACK = 0.02  # of a step: times in files are rounded
@@ -191,12 +191,12 @@ class Watcher:
         self.searched += 1
         return True
 
-    def _find(self, frame: Frame) -> list[View]:
+    def _find(self, frame: Frame) -> list[FaceView]:
         """Return the faces of a frame."""
         faces, crops = self._recognizer.cut_faces(frame.image)
         rows = self._recognizer.embedder.embed(crops)
         qualities = [measure_quality(*pair).total for pair in zip(faces, crops, strict=True)]
-        return [View(frame.time, *found) for found in zip(faces, rows, qualities, strict=True)]
+        return [FaceView(frame.time, *found) for found in zip(faces, rows, qualities, strict=True)]
 
     def _changed(self) -> list[Track]:
         """Return the open tracks whose name is another than was told."""
@@ -205,7 +205,7 @@ class Watcher:
         self._told = {trail.number: answer.name for trail, answer in named}
         return [make_track(trail, answer, over=False) for trail, answer in news]
 
-    def _name(self, trails: Iterable[Trail]) -> list[tuple[Trail, Identification]]:
+    def _name(self, trails: Iterable[OpenTrack]) -> list[tuple[OpenTrack, Identification]]:
         """Return who each trail is, of those that were seen often enough to be tracks."""
         tracks = [trail for trail in trails if len(trail.times) >= min(FEWEST, self.searched)]
         if not tracks:
@@ -218,7 +218,7 @@ class Watcher:
         return list(zip(tracks, named, strict=True))
 
 
-def judge_mean(answer: Identification, trail: Trail, thresholds: Thresholds) -> Identification:
+def judge_mean(answer: Identification, trail: OpenTrack, thresholds: Thresholds) -> Identification:
     """Return who a track is, given who is near the direction of the mean of its views.
 
     That mean is nearer to everybody than a view is, to strangers too; the gallery's threshold is for single
@@ -256,7 +256,7 @@ def move_matches(answer: Identification, distances: Sequence[float]) -> Identifi
     return replace(answer, matches=matches, ambiguous=within > 1)
 
 
-def make_track(trail: Trail, answer: Identification, *, over: bool) -> Track:
+def make_track(trail: OpenTrack, answer: Identification, *, over: bool) -> Track:
     """Return what is known of a track."""
     places = np.array(trail.places, np.float32).reshape(-1, 14)
     return Track(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -9,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from sameface.arrays import Image
 from sameface.errors import VideoError
-from sameface.video.ffmpeg import av
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -31,6 +31,30 @@ CAMERA = {"video_size": "1280x720", "framerate": "30"}
 PAUSE = 0.005  # seconds until a camera without a new frame is asked again
 TIMEOUT = 20  # seconds without a word from a stream
 SHORT = 1.0  # seconds that may be missing at the end before a video counts as cut off
+
+
+class PyAV:
+    """The module `av` (FFmpeg), imported when one of its names is first used: it is an extra."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_av(), name)
+
+
+def import_av() -> Any:
+    """Return the module `av`.
+
+    Raises:
+        ModuleNotFoundError: It is not installed; the message names the extra.
+    """
+    try:
+        importlib.import_module("av.stream")
+        return importlib.import_module("av")
+    except ModuleNotFoundError as error:
+        needed = "videos need av: pip install 'sameface[video]'"
+        raise ModuleNotFoundError(needed, name="av") from error
+
+
+av = PyAV()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

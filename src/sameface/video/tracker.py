@@ -20,7 +20,7 @@ BEST = 8  # views of a track that are kept for its decision
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class View:
+class FaceView:
     """A face in one searched frame.
 
     Attributes:
@@ -37,7 +37,7 @@ class View:
 
 
 @dataclass(slots=True, eq=False)
-class Trail:
+class OpenTrack:
     """A track while it grows. A day in sight takes 60 MB.
 
     Attributes:
@@ -49,8 +49,8 @@ class Trail:
     """
 
     number: int
-    latest: View
-    best: list[View] = field(default_factory=list)
+    latest: FaceView
+    best: list[FaceView] = field(default_factory=list)
     times: array[float] = field(default_factory=lambda: array("d"))
     places: array[float] = field(default_factory=lambda: array("f"))
 
@@ -60,7 +60,7 @@ class Trail:
         row: NDArray[np.float32] = np.mean([view.row for view in self.best], axis=0, dtype=np.float32)
         return row
 
-    def add(self, view: View) -> None:
+    def add(self, view: FaceView) -> None:
         """Go on with a view."""
         self.latest = view
         self.times.append(view.time)
@@ -82,10 +82,10 @@ class Tracker:
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
-        self.trails: list[Trail] = []
+        self.trails: list[OpenTrack] = []
         self._begun = 0
 
-    def step(self, views: Sequence[View], time: float) -> list[Trail]:
+    def step(self, views: Sequence[FaceView], time: float) -> list[OpenTrack]:
         """Take the views of the frame at `time`, and return the tracks that have ended before it."""
         ended = [trail for trail in self.trails if time - trail.latest.time > PATIENCE]
         self.trails = [trail for trail in self.trails if time - trail.latest.time <= PATIENCE]
@@ -97,12 +97,12 @@ class Tracker:
             self._begin(views[place])
         return ended
 
-    def finish(self) -> list[Trail]:
+    def finish(self) -> list[OpenTrack]:
         """Return the tracks that are left at the end."""
         ended, self.trails = self.trails, []
         return ended
 
-    def costs(self, views: Sequence[View]) -> NDArray[np.float64]:
+    def costs(self, views: Sequence[FaceView]) -> NDArray[np.float64]:
         """Return what it costs to go on each track with each view, `(tracks, views)`.
 
         It is the distance as a part of the limit, and the part of the boxes that does not overlap; infinite
@@ -118,9 +118,9 @@ class Tracker:
         apart = 1 - np.stack([overlaps(trail.latest.face.box, boxes) for trail in self.trails])
         return np.where(distances <= self.limit, distances / self.limit + apart, np.inf)
 
-    def _begin(self, view: View) -> None:
+    def _begin(self, view: FaceView) -> None:
         """Begin a track."""
-        trail = Trail(self._begun, view)
+        trail = OpenTrack(self._begun, view)
         self._begun += 1
         trail.add(view)
         self.trails.append(trail)

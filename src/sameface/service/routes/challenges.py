@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
 
-from sameface.challenge import SECONDS, Frame
+from sameface.challenge import SECONDS, ChallengeFrame
 from sameface.errors import NoFaceError
 from sameface.service.answers import ChallengeAnswer, FrameAnswer
 from sameface.service.auth import Reader
@@ -50,7 +50,7 @@ async def show_challenge(
                 seen = await look_for_largest(state.inference, body.picture)
                 frame = None
                 if seen is not None:
-                    frame = Frame(at, seen.faces[0], (await state.inference.embed(seen))[0])
+                    frame = ChallengeFrame(at, seen.faces[0], (await state.inference.embed(seen))[0])
             asked.judge(at, frame, threshold)
     verdict = asked.verdict
     if verdict.state != "running":

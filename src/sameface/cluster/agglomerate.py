@@ -1,4 +1,4 @@
-"""Average linkage along the pairs of groups that are near: many merges at a time, in linear memory."""
+"""Average linkage along the pairs of near groups: many merges at a time, in linear memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings
-from sameface.cluster.near import Told, near_pairs
+from sameface.cluster.neighbours import ProgressCallback, near_pairs
 
 CHUNK = 1 << 15  # pairs measured at a time: 64 MB of float64
 
@@ -16,27 +16,21 @@ Numbers = NDArray[np.int64]
 
 
 class Links(NamedTuple):
-    """Pairs of groups that may merge, `first < second`.
+    """Pairs of groups that may merge, `first < second`."""
 
-    Attributes:
-        first: `(e,) int64`.
-        second: `(e,) int64`.
-        distance: `(e,) float64` the mean squared distance of their rows.
-    """
-
-    first: Numbers
-    second: Numbers
-    distance: NDArray[np.float64]
+    first: Numbers  # (e,)
+    second: Numbers  # (e,)
+    distance: NDArray[np.float64]  # (e,) the mean squared distance of their rows
 
 
-class Merging:
-    """Groups of rows on their way to the groups that average linkage makes.
+class AverageLinkage:
+    """Merges groups of rows by average linkage.
 
-    Two groups merge when each is the nearest of the other. Average linkage is reducible: these are the
-    merges of the way that takes the nearest pair of all first. The mean distance to a merged group lies
-    between those to its parts, so that a pair over the threshold can be forgotten, and all that is ever
-    needed comes from the pairs that are under it at the start. The mean over all pairs of rows of two groups
-    is exact without these pairs: `2 - 2 x.y / (n m)` of the sums `x` and `y` of their rows.
+    Two groups merge when each is the nearest of the other (reciprocal nearest neighbours). Average linkage is
+    reducible: these are the merges of the greedy order. The mean distance to a merged group lies between those
+    to its parts, so a pair over the threshold can be dropped for good, and the pairs under it at the start are
+    enough. The mean over all pairs of rows of two groups is `2 - 2 x.y / (n m)` of the sums `x` and `y` of
+    their rows.
 
     Args:
         sums: `(g, d) float32` the sum of each group's unit rows; it is written to.
@@ -55,17 +49,17 @@ class Merging:
         self._chosen = np.zeros(len(sums), np.int64)
         self._marked = np.zeros(len(sums), bool)
 
-    def run(self, forbidden: Numbers, told: Told | None = None) -> Numbers:
-        """Merge until nothing is near enough; return the group that each is in, `(g,)`.
+    def run(self, forbidden: Numbers, progress: ProgressCallback | None = None) -> Numbers:
+        """Merge until no pair is near enough; return the group that each is in, `(g,)`.
 
         Args:
             forbidden: `(m, 2)` pairs that never share a group.
-            told: Is told how far the search for pairs is, 0 to 1.
+            progress: Called with the finished part of the search for pairs, 0 to 1.
         """
         alive, start = np.arange(len(self._sums)), self._fixed
         while True:
             means = np.divide(self._sums[alive], self._sizes[alive, None], dtype=np.float32)
-            near = near_pairs(means, self._threshold, start=start, told=told)
+            near = near_pairs(means, self._threshold, start=start, progress=progress)
             del means
             ends = np.sort(np.column_stack([alive[near.first], alive[near.second]]), axis=1)
             self._merge(self._link(ends[:, 0], ends[:, 1], forbidden), forbidden)
@@ -73,7 +67,7 @@ class Merging:
             left = np.unique(self._into)
             if not len(near.cut) or len(left) == len(alive):
                 return self._into
-            # What these left out may still merge: the groups that they are in are compared again.
+            # Pairs that the limit left out may still merge: compare the groups that they are in again.
             again = np.unique(self._into[alive[near.cut]])
             others = np.setdiff1d(left, again, assume_unique=True)
             alive, start = np.concatenate([others, again]), len(others)
@@ -91,7 +85,7 @@ class Merging:
             links = self._contract(links, np.concatenate([kept, gone]), forbidden)
 
     def _choose(self, links: Links) -> tuple[Numbers, Numbers]:
-        """Return the pairs in which each is the nearest of the other, of equals the one that comes first."""
+        """Return the pairs of reciprocal nearest neighbours; ties go to the first pair."""
         first, second, distance = links
         self._best[first] = self._best[second] = np.inf
         np.minimum.at(self._best, first, distance)
@@ -106,7 +100,7 @@ class Merging:
         return first[chosen], second[chosen]
 
     def _contract(self, links: Links, merged: Numbers, forbidden: Numbers) -> Links:
-        """Return the links of the groups as they are after some have merged."""
+        """Return the links after some groups have merged."""
         self._marked[merged] = True
         changed = self._marked[links.first] | self._marked[links.second]
         self._marked[merged] = False
@@ -147,6 +141,6 @@ class Merging:
         return names
 
     def _flatten(self) -> None:
-        """Let every group name the one that it is in now, not one on the way there."""
+        """Point every group straight at the group that it is in now."""
         while (self._into != self._into[self._into]).any():
             self._into = self._into[self._into]

@@ -1,14 +1,14 @@
-"""Average linkage from the table of all distances: the whole tree of merges, for as many rows as fit."""
+"""Average linkage from the table of all distances, and the pairs of rows that must not share a group."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, expect_unit_rows
-from sameface.cluster.pairs import check_pairs
 from sameface.compare import unit_distances
 
 MAX_ROWS = 20_000  # the distances of every pair take 8 bytes each: 1.6 GB here
@@ -25,8 +25,8 @@ def link_rows(rows: Embeddings, *, cannot_link: Iterable[tuple[int, int]] = ()) 
         `(n - 1, 4) float64` in SciPy's form, the nearest groups first; `(0, 4)` of one row or none.
 
     Raises:
-        ValueError: Over 20,000 rows, whose distances would not fit in memory; a pair that names a row which
-            is not there, or one row twice.
+        ValueError: Over 20,000 rows, whose distances would not fit in memory; a pair with an unknown row, or
+            with one row twice.
     """
     expect_unit_rows("rows", rows)
     count = len(rows)
@@ -57,13 +57,13 @@ def pair_distances(rows: Embeddings) -> NDArray[np.float64]:
 
 
 def condensed_index(first: NDArray[np.int64], second: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Return where the pairs stand in the order of SciPy's condensed matrices; `first < second`."""
+    """Return the positions of pairs, `first < second`, in SciPy's condensed matrices."""
     place: NDArray[np.int64] = count * first - first * (first + 1) // 2 + second - first - 1
     return place
 
 
 def cut_tree(tree: NDArray[np.float64], threshold: float, count: int) -> NDArray[np.int64]:
-    """Return the groups that exist when no merge over `threshold` is made; average linkage only rises."""
+    """Return the groups after every merge at or under `threshold`; heights of average linkage never fall."""
     merges = tree[tree[:, 2] <= threshold, :2].astype(np.int64)
     groups = np.arange(count + len(merges))
     # From the root down, every member takes the name of the merge it went into.
@@ -73,6 +73,32 @@ def cut_tree(tree: NDArray[np.float64], threshold: float, count: int) -> NDArray
 
 
 def number_groups(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the groups by other numbers: 0 for that of the first row, and so on."""
+    """Renumber groups: 0 for that of the first row, and so on."""
     _, first, labels = np.unique(groups, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[labels]
+
+
+def same_picture_pairs(pictures: Sequence[str]) -> list[tuple[int, int]]:
+    """Return the pairs of rows whose faces share a picture, and so are two people.
+
+    Args:
+        pictures: The name of each row's picture.
+    """
+    members: dict[str, list[int]] = {}
+    for number, picture in enumerate(pictures):
+        members.setdefault(picture, []).append(number)
+    return [pair for group in members.values() for pair in combinations(group, 2)]
+
+
+def check_pairs(pairs: Iterable[tuple[int, int]], count: int) -> NDArray[np.int64]:
+    """Return the pairs as `(m, 2)`, the smaller number first.
+
+    Raises:
+        ValueError: A pair names an unknown row, or one row twice.
+    """
+    found = np.sort(np.array(list(pairs), np.int64).reshape(-1, 2), axis=1)
+    if len(found) and not (found[:, 0].min() >= 0 and found[:, 1].max() < count):
+        raise ValueError(f"cannot_link must name rows 0 to {count - 1}")
+    if (found[:, 0] == found[:, 1]).any():
+        raise ValueError("cannot_link must name two different rows")
+    return found

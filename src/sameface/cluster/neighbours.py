@@ -1,4 +1,4 @@
-"""Every pair of groups that are near each other: exact, in blocks, in memory that grows with the groups."""
+"""Every pair of near groups: exact, in blocks, in memory that grows with the number of groups."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings
 
-Told = Callable[[float], object]  # is told the part of a work that is done, 0 to 1
+ProgressCallback = Callable[[float], object]  # called with the finished part, 0 to 1
 
 ROWS, COLUMNS = 1024, 512  # of a block of scores, 2 MB: it should stay in the cache of the core
 THREADS = 8  # at most
@@ -22,27 +22,23 @@ MOST = 64  # pairs kept of a group with those before it
 CROWD = 0.05  # the part of a block past which its distances are all computed
 WAITING = 1 << 18  # candidates in memory before the nearest are kept
 SAMPLE = 20_000  # rows that the axes are taken from
-PROBES = 1000  # rows that tell how many axes pay
+PROBES = 1000  # rows that the best number of axes is measured on
 COST = 10_000.0  # of measuring one pair exactly: a multiply-add of a score takes 0.02 ns, a pair 200 ns
 SLACK = 1e-5  # over any rounding of a score
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pairs:
-    """Pairs of groups, `first < second`.
+class NeighbourPairs:
+    """Pairs of groups, `first < second`."""
 
-    Attributes:
-        first: `(e,) int64`.
-        second: `(e,) int64`, rising.
-        cut: `(c,) int64` the groups that had more near ones than are kept, rising.
-    """
-
-    first: NDArray[np.int64]
-    second: NDArray[np.int64]
-    cut: NDArray[np.int64]
+    first: NDArray[np.int64]  # (e,)
+    second: NDArray[np.int64]  # (e,) rising
+    cut: NDArray[np.int64]  # (c,) rising: the groups with more near ones than are kept
 
 
-def near_pairs(means: Embeddings, threshold: float, *, start: int = 0, told: Told | None = None) -> Pairs:
+def near_pairs(
+    means: Embeddings, threshold: float, *, start: int = 0, progress: ProgressCallback | None = None
+) -> NeighbourPairs:
     """Return the pairs of groups whose mean squared distance is at or under `threshold`.
 
     The mean over all pairs of rows, one of each group, is `2 - 2 x.y` of the two groups' means. A group keeps
@@ -52,15 +48,15 @@ def near_pairs(means: Embeddings, threshold: float, *, start: int = 0, told: Tol
         means: `(n, d) float32` the mean of each group's unit rows, not scaled.
         threshold: 0 to 4.
         start: Pairs of two groups before this one are left out.
-        told: Is told how far the work is.
+        progress: Called with the finished part.
     """
     none = np.zeros(0, np.int64)
     if len(means) < 2 or start >= len(means):
-        return Pairs(none, none, none)
+        return NeighbourPairs(none, none, none)
     scores = Scores(means, threshold)
     blocks = range(start, len(means), ROWS)
     found, cut = [np.zeros((0, 2), np.int64)], [none]
-    # NumPy lets go of Python's lock, so that the threads share the cores.
+    # NumPy releases Python's lock, so that the threads share the cores.
     threads = ThreadPoolExecutor(min(os.cpu_count() or 1, THREADS))
     with ExitStack() as ending:
         ending.callback(threads.shutdown, cancel_futures=True)
@@ -68,44 +64,39 @@ def near_pairs(means: Embeddings, threshold: float, *, start: int = 0, told: Tol
         for low, nearest in zip(blocks, done, strict=True):
             found.append(nearest.pairs)
             cut.append(nearest.cut)
-            if told is not None:
+            if progress is not None:
                 high = min(low + ROWS, len(means))
-                told((high**2 - start**2) / (len(means) ** 2 - start**2))
+                progress((high**2 - start**2) / (len(means) ** 2 - start**2))
     pairs = np.concatenate(found)
-    return Pairs(pairs[:, 0], pairs[:, 1], np.concatenate(cut))
+    return NeighbourPairs(pairs[:, 0], pairs[:, 1], np.concatenate(cut))
 
 
-def find_nearest(scores: Scores, low: int) -> Nearest:
+def find_nearest(scores: Scores, low: int) -> NearestFew:
     """Return the nearest few of each group of a block, of those before it."""
-    nearest = Nearest(scores)
+    nearest = NearestFew(scores)
     for candidates in scores.blocks(low):
         nearest.add(candidates)
     nearest.settle()
     return nearest
 
 
-class Nearest:
-    """The nearest few of each group of a block, out of candidates that come little by little.
-
-    Attributes:
-        pairs: `(e, 2) int64` a group before it and the group; complete once it is settled.
-        cut: `(c,) int64` the groups that had more near ones than are kept.
-    """
+class NearestFew:
+    """The nearest few of each group of a block, chosen from candidates that come in parts."""
 
     def __init__(self, scores: Scores) -> None:
-        self.pairs = np.zeros((0, 2), np.int64)
-        self.cut = np.zeros(0, np.int64)
+        self.pairs = np.zeros((0, 2), np.int64)  # an earlier group and the group; complete once settled
+        self.cut = np.zeros(0, np.int64)  # the groups with more near ones than are kept
         self._scores = scores
         self._waiting: list[NDArray[np.int64]] = []
 
     def add(self, candidates: NDArray[np.int64]) -> None:
-        """Take candidates, `(c, 2)`."""
+        """Add candidates, `(c, 2)`."""
         self._waiting.append(candidates)
         if sum(map(len, self._waiting)) > WAITING:
             self.settle()
 
     def settle(self) -> None:
-        """Keep the nearest few of each group and forget the others."""
+        """Keep the nearest few of each group and drop the others."""
         candidates = np.concatenate([self.pairs, *self._waiting])
         self._waiting = []
         distances = self._scores.distances(candidates)
@@ -119,13 +110,13 @@ class Nearest:
 
 
 class Scores:
-    """A bound on the distance of two groups from their first few axes, as one product of two tables.
+    """A lower bound on the distance of two groups from their first few principal axes, as one matrix product.
 
-    `|x - y|^2` of two means is what the first axes say plus what the others say, and that is at least the
-    square of the difference of their lengths there. The two are near if `|x - y|^2` is at most `r + s`, where
-    `r = threshold / 2 - 1 + |x|^2` is the first one's own and `s` the other's. So a score, `x.y` over the
-    first axes and the length of the rest, plus a number of each group's own, is 0 or more for every pair that
-    is near, and for few others. The axes turn about the mean of all, which changes no `|x - y|`.
+    `|x - y|^2` of two means is its part along the first axes plus the rest, and the rest is at least the square
+    of the difference of the two lengths there. The two are near if `|x - y|^2` is at most `r + s`, where
+    `r = threshold / 2 - 1 + |x|^2` belongs to the first and `s` to the other. So a score, `x.y` over the first
+    axes and the length of the rest, plus one number of each group, is 0 or more for every near pair, and for
+    few others. The axes turn about the mean of all, which changes no `|x - y|`.
     """
 
     def __init__(self, means: Embeddings, threshold: float) -> None:
@@ -133,7 +124,7 @@ class Scores:
         self._means = means
         centre, axes = find_axes(means)
         own = threshold / 2 - 1 + np.einsum("ij,ij->i", means, means)
-        count = self._choose(means, centre, axes, own)
+        count = choose_axes(means, centre, axes, own)
         table = np.empty((len(means), count + 2), np.float32)
         for low in range(0, len(means), SAMPLE):
             part = slice(low, low + SAMPLE)
@@ -144,20 +135,6 @@ class Scores:
         one = np.ones((len(means), 1), np.float32)
         self._columns = np.concatenate([table, one], axis=1)
 
-    @staticmethod
-    def _choose(means: Embeddings, centre: Embeddings, axes: Embeddings, own: NDArray[np.float32]) -> int:
-        """Return how many axes make the least work, counted on some of the groups."""
-        chosen = spread(len(means), PROBES)
-        turned = (means[chosen] - centre) @ axes
-        reach = own[chosen][:, None] + own[chosen]
-        costs: dict[int, float] = {}
-        for count in sorted({*range(8, means.shape[1], 8), means.shape[1]}):
-            seen = np.column_stack([turned[:, :count], np.linalg.norm(turned[:, count:], axis=1)])
-            lengths = (seen**2).sum(axis=1)
-            near = lengths[:, None] + lengths - 2 * seen @ seen.T <= reach + 2 * SLACK
-            costs[count] = count + COST * float(near.mean())
-        return min(costs, key=lambda count: costs[count])
-
     def distances(self, pairs: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the mean squared distance of pairs of groups, `(e,)`."""
         products: NDArray[np.float32] = np.einsum("ij,ij->i", *(self._means[side] for side in pairs.T))
@@ -167,7 +144,7 @@ class Scores:
         """Yield the pairs of a block of groups with those before them that may be near, `(c, 2)`."""
         high = min(low + ROWS, len(self._columns))
         rows = self._columns[low:high].copy()
-        rows[:, -2:] = rows[:, :-3:-1]  # each group's own number meets the other's one
+        rows[:, -2:] = rows[:, :-3:-1]  # each group's number meets the other's one
         scores = np.zeros((high - low, COLUMNS), np.float32)
         near = np.empty((high - low, COLUMNS), bool)
         for left in range(0, high, COLUMNS):
@@ -181,7 +158,7 @@ class Scores:
             yield list_true(near) + np.array([left, low])
 
     def _thin(self, near: NDArray[np.bool_], low: int, left: int) -> None:
-        """Leave the nearest few of each group in a block, and one more that tells of others left out."""
+        """Leave the nearest few of each group in a block, and one more as the sign of a cut."""
         rows, columns = self._means[low : low + ROWS], self._means[left : left + COLUMNS]
         products = np.full(near.shape, -np.inf, np.float32)
         np.matmul(rows, columns.T, out=products[:, : len(columns)])
@@ -193,21 +170,35 @@ class Scores:
 
 
 def list_true(table: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return column and row of what is true in a table of few true ones; its width is a multiple of 8."""
-    eights = np.flatnonzero(table.view(np.uint64))  # eight at a time are passed over
+    """Return column and row of the true cells of a sparse table; its width is a multiple of 8."""
+    eights = np.flatnonzero(table.view(np.uint64))  # skips eight cells at a time
     eight, place = np.nonzero(table.reshape(-1, 8)[eights])
     row, column = np.divmod(eights[eight] * 8 + place, table.shape[1])
     return np.column_stack([column, row])
 
 
 def find_axes(means: Embeddings) -> tuple[Embeddings, Embeddings]:
-    """Return the mean of the rows, and orthogonal axes `(d, d)`, the one they differ along most first."""
+    """Return the mean of the rows and their principal axes `(d, d)`, the largest variance first."""
     some = means[spread(len(means), SAMPLE)].astype(np.float64)
     centre = some.mean(axis=0)
     _, axes = np.linalg.eigh((some - centre).T @ (some - centre))
     return centre.astype(np.float32), np.ascontiguousarray(axes[:, ::-1], np.float32)
 
 
+def choose_axes(means: Embeddings, centre: Embeddings, axes: Embeddings, own: NDArray[np.float32]) -> int:
+    """Return the number of axes with the least work, measured on a sample of the groups."""
+    chosen = spread(len(means), PROBES)
+    turned = (means[chosen] - centre) @ axes
+    reach = own[chosen][:, None] + own[chosen]
+    costs: dict[int, float] = {}
+    for count in sorted({*range(8, means.shape[1], 8), means.shape[1]}):
+        seen = np.column_stack([turned[:, :count], np.linalg.norm(turned[:, count:], axis=1)])
+        lengths = (seen**2).sum(axis=1)
+        near = lengths[:, None] + lengths - 2 * seen @ seen.T <= reach + 2 * SLACK
+        costs[count] = count + COST * float(near.mean())
+    return min(costs, key=lambda count: costs[count])
+
+
 def spread(count: int, most: int) -> NDArray[np.int64]:
-    """Return so many numbers under `count`, or all of them, evenly spaced."""
+    """Return at most `most` numbers under `count`, evenly spaced."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))

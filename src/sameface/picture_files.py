@@ -1,0 +1,110 @@
+"""The bytes of picture files: found, read within a limit, hashed. Nothing is decoded here."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, TypeAlias
+
+import numpy as np
+
+from sameface.arrays import Image
+from sameface.errors import ImageError, ImageTooLargeError
+
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO | Image
+
+MAX_BYTES = 100_000_000
+ENDINGS = "jpg jpeg jpe mpo png webp bmp tif tiff gif ppm pgm avif heic heif"
+SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split())
+
+
+def name_of(source: ImageSource) -> str:
+    """Return what to call a picture in a message: its quoted path, or "the picture"."""
+    path = source if isinstance(source, os.PathLike) else getattr(source, "name", source)
+    return repr(os.fspath(path)) if isinstance(path, str | os.PathLike) else "the picture"
+
+
+def hash_image(source: ImageSource) -> str:
+    """Return the SHA-256 of a picture's content, as hexadecimal digits.
+
+    Of a file its bytes are hashed, whatever it is called; of an array its shape and pixels.
+
+    Raises:
+        ImageError: The file cannot be read.
+    """
+    if isinstance(source, np.ndarray):
+        return hashlib.sha256(repr(source.shape).encode() + source.tobytes()).hexdigest()
+    return hashlib.sha256(read_bytes(source, name_of(source), MAX_BYTES)).hexdigest()
+
+
+class BufferedPicture(io.BytesIO):
+    """The bytes of a picture's file in memory, with the name that messages call it."""
+
+    def __init__(self, data: bytes, name: object) -> None:
+        super().__init__(data)
+        self.name = name
+
+
+def buffer_image(source: ImageSource) -> ImageSource:
+    """Return a picture whose file was read, so that `hash_image` and `read_image` see the same bytes.
+
+    Args:
+        source: Whatever `read_image` takes; an array or bytes are handed back.
+
+    Raises:
+        ImageError: The file cannot be read.
+    """
+    if isinstance(source, np.ndarray | bytes):
+        return source
+    path = source if isinstance(source, str | os.PathLike) else getattr(source, "name", None)
+    return BufferedPicture(read_bytes(source, name_of(source), MAX_BYTES), path)
+
+
+def find_pictures(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield the pictures below `folder` in a fixed order, told by their names; hidden ones are left out."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                yield Path(place, name)
+
+
+def read_bytes(source: str | os.PathLike[str] | bytes | BinaryIO, name: str, limit: int) -> bytes:
+    """Return the bytes of a file of at most `limit` bytes; an open file is left where it was."""
+    if isinstance(source, bytes):
+        data = source
+    elif isinstance(source, str | os.PathLike):
+        data = read_file(Path(source), name, limit)
+    else:
+        data = read_open(source, name, limit)
+    if len(data) > limit:
+        raise ImageTooLargeError(name, "bytes", len(data), limit)
+    return data
+
+
+def read_file(path: Path, name: str, limit: int) -> bytes:
+    """Return the bytes of the file at `path`, refused by its size before it is read."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limit:
+                raise ImageTooLargeError(name, "bytes", size, limit)
+            return file.read(limit + 1)  # a device has no size, yet no end
+    except OSError as error:
+        raise ImageError(name, (error.strerror or str(error)).lower()) from error
+    except ValueError as error:
+        raise ImageError(name, f"not a path ({error})") from error
+
+
+def read_open(file: BinaryIO, name: str, limit: int) -> bytes:
+    """Return the rest of an open file, one byte past `limit` at most, and leave the file where it was."""
+    try:
+        start = file.tell()
+        data = file.read(limit + 1)
+        file.seek(start)
+    except OSError as error:
+        raise ImageError(name, f"not a file that can be read twice ({error}): give its bytes") from error
+    return data
