@@ -114,7 +114,7 @@ def judge(weights: str, detector: Detector, view1: View1, crops: PictureSet) -> 
         found.val,
         rates[0].val.value,
         rates[1].val.value,
-        float("nan") if detection is None else detection,
+        float("nan") if detection is None else detection.value,
         evaluate_holdout(small, crops.owner, fars=(1e-3,), repeats=2).rates[0].val.value,
     )
 

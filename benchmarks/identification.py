@@ -30,7 +30,7 @@ from sameface.arrays import Crops, Embeddings
 from sameface.compare import squared_distances
 from sameface.detect import Detector
 from sameface.embed import BATCH, unit_rows
-from sameface.evaluation.bootstrap import draw_people
+from sameface.evaluation.bootstrap import Estimate, draw_people
 from sameface.evaluation.degradations import quantise_rows, restore_rows
 from sameface.evaluation.holdout import evaluate_holdout
 from sameface.evaluation.identification import Detection, summarise_galleries
@@ -290,9 +290,11 @@ def sum_detections(
     return result.votes[2 if rule == "vote" else 0].detections
 
 
-def percent(value: float | None, low: float, high: float) -> str:
+def percent(estimate: Estimate | None) -> str:
     """Return a part with its interval in words."""
-    return "too few" if value is None else f"{100 * value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+    if estimate is None:
+        return "too few"
+    return f"{100 * estimate.value:.1f} ({100 * estimate.low:.1f} to {100 * estimate.high:.1f})"
 
 
 def rates(rows: Embeddings, people: NDArray[np.str_], fars: Sequence[float], repeats: int) -> list[str]:
@@ -300,7 +302,7 @@ def rates(rows: Embeddings, people: NDArray[np.str_], fars: Sequence[float], rep
     person = np.unique(people, return_inverse=True)[1]
     order = np.argsort(person, kind="stable")
     found = evaluate_holdout(rows[order], person[order], fars=fars, repeats=repeats).rates
-    return [percent(rate.val.value, rate.val.low, rate.val.high) for rate in found]
+    return [percent(rate.val) for rate in found]
 
 
 def judge_pairs(rows: Embeddings, view: Photographs, path: Path) -> float:
@@ -376,7 +378,7 @@ def list_detections(
         trial = Trial(enrolled, pictures, wrong)
         told = f"{pictures}, one wrong" if wrong else str(pictures)
         for rule, (_, *rated) in identify(rows[own], people[own], weights[own], trial, repeats).items():
-            cells = [percent(each.dir, *each.interval) for each in rated]
+            cells = [percent(each.dir) for each in rated]
             lines.append([name, str(enrolled), told, rule, *cells])
     return lines
 

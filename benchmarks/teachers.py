@@ -29,7 +29,7 @@ def judge(rows: Embeddings, crops: PictureSet) -> list[str]:
     rates = evaluate_holdout(rows, crops.owner, fars=(1e-3, 1e-4), repeats=2).rates
     found = evaluate_identification(rows, crops.owner, sizes=[ENROLLED], per_person=PICTURES)
     detection = found[0].votes[0].detections[1].dir
-    values = [*(each.val.value for each in rates), float("nan") if detection is None else detection]
+    values = [*(each.val.value for each in rates), float("nan") if detection is None else detection.value]
     return [f"{100 * value:.1f}" for value in values]
 
 

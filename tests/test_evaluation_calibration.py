@@ -10,7 +10,7 @@ from test_evaluation_holdout import all_pairs, draw_rows
 
 from sameface.evaluation.calibration import (
     bin_distances,
-    calibrate,
+    calibrate_threshold,
     check_reliability,
     estimate_fpir,
     fit_curve,
@@ -30,7 +30,7 @@ def people():
 
 @pytest.fixture(scope="module")
 def found(people):
-    return calibrate(*people, far=1e-2, words="toy rows", repeats=100)
+    return calibrate_threshold(*people, far=1e-2, words="toy rows", repeats=100)
 
 
 def test_the_threshold_accepts_the_rate_that_was_asked_for(people, found):
@@ -51,16 +51,16 @@ def test_the_table_holds_only_rates_with_thirty_accepts_behind_them(found):
 
 def test_a_rate_with_too_few_pairs_is_refused(people):
     with pytest.raises(TooFewPairsError, match=r"needs 300,000 pairs.*30 accepts.*79,200"):
-        calibrate(*people, far=1e-4, words="", repeats=2)
+        calibrate_threshold(*people, far=1e-4, words="", repeats=2)
 
 
 def test_one_person_alone_cannot_be_calibrated():
     with pytest.raises(TooFewPairsError, match="there are 0"):
-        calibrate(*draw_rows([20]), far=0.1, words="", repeats=2)
+        calibrate_threshold(*draw_rows([20]), far=0.1, words="", repeats=2)
 
 
 def test_strangers_alone_give_a_threshold_but_no_chances():
-    found = calibrate(*draw_rows([1] * 60), far=0.1, words="", repeats=2)
+    found = calibrate_threshold(*draw_rows([1] * 60), far=0.1, words="", repeats=2)
     assert found.curve is None
 
 
@@ -106,7 +106,7 @@ def test_a_small_chance_holds_for_other_people_too(wrong, stated):
     order = np.argsort(person, kind="stable")
     rows, person = rows[order], person[order]
     fitted, held_out = (
-        calibrate(rows[half], person[half] - person[half].min(), far=1e-2, words="toy rows", repeats=2)
+        calibrate_threshold(rows[half], person[half] - person[half].min(), far=1e-2, words="toy rows", repeats=2)
         for half in (person < 300, person >= 300)
     )
     said = fitted.curve.chances(bin_distances())

@@ -14,8 +14,17 @@ from hypothesis import strategies as st
 
 from sameface.cluster import cluster_embeddings
 from sameface.evaluation.bootstrap import pair_weights
-from sameface.evaluation.clusters import PrecisionRecall, best_point, evaluate_clusters, sweep_thresholds
-from sameface.evaluation.clusters_draws import NAMES, estimate_agreement, make_contingency, sum_bcubed, weigh_agreement
+from sameface.evaluation.clusters import (
+    NAMES,
+    PrecisionRecall,
+    best_point,
+    estimate_agreement,
+    evaluate_clusters,
+    make_contingency,
+    sum_bcubed,
+    sweep_thresholds,
+    weigh_agreement,
+)
 
 GROUPINGS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=40)
 

@@ -13,7 +13,7 @@ import toy
 
 from sameface.evaluation.cache import EmbeddingCache
 from sameface.evaluation.errors import ProtocolError
-from sameface.evaluation.pictures import EmbeddedPictures, PictureEmbedder, compare_pairs, embed_video
+from sameface.evaluation.pictures import EmbeddedPictures, PictureEmbedder, embed_video, pair_distances
 from sameface.evaluation.protocols import LabelledPair
 
 HUES = {"red": toy.RED, "green": toy.GREEN, "blue": toy.BLUE, "yellow": toy.YELLOW, "white": toy.WHITE}
@@ -422,7 +422,7 @@ def test_the_mean_of_two_videos_is_the_mean_over_all_pairs_of_their_first_frames
     pair = LabelledPair(str(tmp_path / "a"), str(tmp_path / "b"), False, ("a", "b"))
     first, second = colours[:3], [colours[0], colours[3], colours[2]]
     mean = np.mean([toy.distance_of(a, b) for a in first for b in second])
-    assert compare_pairs([pair], found)[0] == pytest.approx(mean, abs=1e-5)
+    assert pair_distances([pair], found)[0] == pytest.approx(mean, abs=1e-5)
 
 
 def test_a_report_is_one_page_with_its_numbers_beside_it(run, listed, people, tmp_path):

@@ -15,6 +15,9 @@ from sameface.evaluation.identification import (
     RANKS,
     VOTERS,
     detect_at_fpir,
+    draw_detections,
+    draw_limits,
+    draw_parts,
     evaluate_identification,
     make_open_curve,
     match_rates,
@@ -22,7 +25,6 @@ from sameface.evaluation.identification import (
     right_rate,
     thin_curve,
 )
-from sameface.evaluation.identification_draws import draw_detections, draw_limits, draw_parts
 from sameface.evaluation.ranking import STRANGER, GallerySplit, Ranking, count_enrollable, rank_probes, split_gallery
 
 # The corners of a cross: few different distances, so that ties are the rule.
@@ -276,10 +278,10 @@ def test_means_and_errors_are_those_of_single_galleries():
     assert (result.known, result.strangers) == (3 * 20 * 6, 3 * 20 * 8)
     for vote in result.votes:
         right = [right_rate(found, vote.voters) for found in rankings]
-        assert vote.right == pytest.approx(np.mean(right))
+        assert vote.right.value == pytest.approx(np.mean(right))
         curves = [make_open_curve([found], voters=vote.voters) for found in rankings]
         held = [detect_at_fpir(curve, 0.1) for curve in curves]
-        assert vote.detections[0].dir == pytest.approx(np.mean([rate for rate, _ in held]))
+        assert vote.detections[0].dir.value == pytest.approx(np.mean([rate for rate, _ in held]))
         assert vote.detections[0].threshold == pytest.approx(np.mean([place for _, place in held]))
         assert [found.fpir for found in vote.detections] == list(FPIRS)
         assert vote.detections[2].dir is None  # 160 strangers a gallery
@@ -320,7 +322,7 @@ def test_blocks_of_draws_change_nothing(monkeypatch):
     draws = np.random.default_rng(0).multinomial(30, np.full(30, 1 / 30), size=20)
     limits = draw_limits(found, draws, FPIRS)
     dirs = draw_detections(found, draws, limits, voters=3)
-    monkeypatch.setattr("sameface.evaluation.identification_draws.BLOCK", 300)
+    monkeypatch.setattr("sameface.evaluation.identification.BLOCK", 300)
     assert (draw_limits(found, draws, FPIRS) == limits).all()
     assert (draw_detections(found, draws, limits, voters=3) == dirs).all()
 
@@ -352,7 +354,7 @@ def test_the_counts_by_person_add_up_to_the_rates():
     for vote in result.votes:
         right, whole = result.by_person[f"DIR at FPIR 0.1, k = {vote.voters}"].sum(axis=0)
         assert whole == result.known
-        assert right / whole == pytest.approx(vote.detections[0].dir)
+        assert right / whole == pytest.approx(vote.detections[0].dir.value)
     assert "DIR at FPIR 0.001, k = 1" not in result.by_person  # 160 strangers a gallery
 
 

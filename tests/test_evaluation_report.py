@@ -15,13 +15,13 @@ import pytest
 
 from sameface.evaluation.bootstrap import Estimate
 from sameface.evaluation.charts import Chart, Line
+from sameface.evaluation.compare_report import overlay_charts
 from sameface.evaluation.errors import ProtocolError
-from sameface.evaluation.overlay import overlay_charts
 from sameface.evaluation.report import (
     THUMBNAIL,
     EvaluationReport,
     ReportTable,
-    pair_pictures,
+    make_thumbnails,
     percent,
     plain,
     read_json,
@@ -78,7 +78,7 @@ def make_evil():
         facts={EVIL: EVIL},
         tables=(ReportTable(EVIL, (EVIL, EVIL), ((EVIL, EVIL),)),),
         charts=(replace(report.charts[0], title=EVIL, caption=EVIL, x_label=EVIL, y_label=EVIL),),
-        pictures=(pair_pictures(image, image, EVIL),),
+        pictures=(make_thumbnails(image, image, EVIL),),
     )
 
 
@@ -157,7 +157,7 @@ def test_faces_are_shown_only_when_asked_for_and_with_a_warning():
     assert "image/jpeg" not in to_html(make_report())
     assert FACES_NOTE not in "".join(Page(to_html(make_report())).text)
     image = np.full((300, 200, 3), 90, np.uint8)
-    page = Page(to_html(make_report(pictures=(pair_pictures(image, image, "Anna and Eva, distance 0.3"),))))
+    page = Page(to_html(make_report(pictures=(make_thumbnails(image, image, "Anna and Eva, distance 0.3"),))))
     faces = [found for found in page.all("img") if found["src"].startswith("data:image/jpeg;base64,")]
     assert [found["alt"] for found in faces] == ["first face", "second face"]
     assert FACES_NOTE in page.text
@@ -167,7 +167,7 @@ def test_faces_are_shown_only_when_asked_for_and_with_a_warning():
 def test_a_thumbnail_is_small_and_holds_nothing_but_the_picture():
     image = np.zeros((300, 200, 3), np.uint8)
     image[:, :, 0] = 200
-    pair = pair_pictures(image, image[:20, :10], "")
+    pair = make_thumbnails(image, image[:20, :10], "")
     first, second = (PIL.Image.open(io.BytesIO(data)) for data in (pair.first, pair.second))
     assert (first.size, second.size) == ((round(THUMBNAIL * 2 / 3), THUMBNAIL), (10, 20))
     assert not first.getexif()
@@ -205,7 +205,7 @@ def test_numbers_are_read_back_to_the_last_digit(tmp_path):
 
 def test_the_json_never_holds_faces():
     image = np.zeros((8, 8, 3), np.uint8)
-    report = make_report(pictures=(pair_pictures(image, image, "whose"),))
+    report = make_report(pictures=(make_thumbnails(image, image, "whose"),))
     assert report_record(report) == report_record(make_report())
 
 

@@ -13,7 +13,7 @@ from test_evaluation_commands import paint_people
 
 from sameface.compare import Decision
 from sameface.errors import WeightsError
-from sameface.evaluation.save import save_calibrated_weights
+from sameface.evaluation.calibration import save_calibrated_weights
 from sameface.gallery import Gallery
 from sameface.manifest import ProbabilityCurve, read_manifest
 from sameface.model import DEFAULT_WEIGHTS, find_weights

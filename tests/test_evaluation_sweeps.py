@@ -36,7 +36,7 @@ from sameface.evaluation.sweeps import (
     PairedPictures,
     SweepOptions,
     pair_pictures,
-    score_pairs,
+    score_level,
     sweep_bits,
     sweep_pictures,
 )
@@ -263,7 +263,7 @@ def test_distances_are_those_of_the_rows_and_missing_where_a_face_is():
     pictures = paired(people=10)
     rows = pictures.rows.copy()
     rows[3] = 0
-    scores = score_pairs(pictures, rows)
+    scores = score_level(pictures, rows)
     every = 2 - 2 * rows @ rows.T
     wanted = {}
     for a, b in pictures.pairs.tolist():
@@ -277,8 +277,8 @@ def test_a_level_has_the_val_of_its_pairs_at_its_own_threshold_and_at_the_common
     pictures = paired(spread=0.8)
     noisy = pictures.rows + 0.15 * np.random.default_rng(5).normal(size=pictures.rows.shape)
     noisy = (noisy / np.linalg.norm(noisy, axis=1, keepdims=True)).astype(np.float32)
-    curve = sweep_pictures(DEGRADATIONS[0], pictures, embed=lambda step: noisy, plan=FEW)
-    plain, worse = (score_pairs(pictures, rows) for rows in (pictures.rows, noisy))
+    curve = sweep_pictures(DEGRADATIONS[0], pictures, embed=lambda step: noisy, options=FEW)
+    plain, worse = (score_level(pictures, rows) for rows in (pictures.rows, noisy))
     common = operate_at_far(make_roc(plain.distance, plain.same), 0.1)
     own = operate_at_far(make_roc(worse.distance, worse.same), 0.1)
     point = curve.points[0]
@@ -295,8 +295,8 @@ def test_a_level_has_the_val_of_its_pairs_at_its_own_threshold_and_at_the_common
 
 def test_the_intervals_are_those_of_a_list_of_pairs():
     pictures = paired(spread=0.8)
-    curve = sweep_bits(pictures, bits=[8], plan=FEW)
-    scores = score_pairs(pictures, pictures.rows)
+    curve = sweep_bits(pictures, bits=[8], options=FEW)
+    scores = score_level(pictures, pictures.rows)
     scores.fold[::2] = 1
     wanted = evaluate_pairs(scores, fars=[0.1], repeats=20).measures.vals[0]
     assert curve.plain.val == wanted.val
@@ -306,7 +306,7 @@ def test_a_picture_without_a_face_is_a_rejection_among_all():
     pictures = paired(people=10, spread=0.3)
     rows = pictures.rows.copy()
     rows[:5] = 0  # nobody finds the first person's face
-    curve = sweep_pictures(DEGRADATIONS[0], pictures, embed=lambda step: rows, plan=FEW)
+    curve = sweep_pictures(DEGRADATIONS[0], pictures, embed=lambda step: rows, options=FEW)
     point = curve.points[0]
     assert (curve.plain.failed, point.failed) == (0, 5)
     assert (curve.plain.genuine, point.genuine) == (100, 90)
@@ -317,7 +317,7 @@ def test_a_picture_without_a_face_is_a_rejection_among_all():
 def test_without_any_face_left_everything_is_rejected():
     pictures = paired(people=10)
     nothing = np.zeros_like(pictures.rows)
-    point = sweep_pictures(DEGRADATIONS[0], pictures, embed=lambda step: nothing, plan=FEW).points[0]
+    point = sweep_pictures(DEGRADATIONS[0], pictures, embed=lambda step: nothing, options=FEW).points[0]
     assert (point.failed, point.genuine, point.impostors) == (50, 0, 0)
     assert (point.threshold, point.val, point.val_of_all) == (None, None, None)
     assert math.isnan(point.common_val.value)
@@ -339,19 +339,19 @@ def test_no_pictures_are_refused():
 def test_all_pictures_of_different_people_have_no_val():
     rows, _ = random_rows(people=50, pictures=1)
     pictures = pair_pictures(rows, np.arange(50), rng=np.random.default_rng(0))
-    assert math.isnan(sweep_bits(pictures, bits=[8], plan=FEW).plain.val.value)
+    assert math.isnan(sweep_bits(pictures, bits=[8], options=FEW).plain.val.value)
 
 
 def test_a_distance_on_the_threshold_is_accepted_with_all_its_equals():
     rows = np.eye(3, dtype=np.float32)[[0, 0, 1, 1, 2, 2]]
     pictures = PairedPictures(rows, np.array([0, 0, 1, 2, 3, 4]), np.array([[0, 1], [2, 3], [4, 5], [0, 2], [0, 4]]))
     # Two of four pairs of different people lie at 0, with the one of one person: all in, or all out.
-    assert sweep_bits(pictures, plan=SweepOptions(far=0.25, repeats=2)).plain.val.value == 0
-    assert sweep_bits(pictures, plan=SweepOptions(far=0.5, repeats=2)).plain.val.value == 1
+    assert sweep_bits(pictures, options=SweepOptions(far=0.25, repeats=2)).plain.val.value == 0
+    assert sweep_bits(pictures, options=SweepOptions(far=0.5, repeats=2)).plain.val.value == 1
 
 
 def test_fewer_bits_are_worse_and_eight_are_as_good_as_all():
-    curve = sweep_bits(paired(spread=0.9), plan=FEW)
+    curve = sweep_bits(paired(spread=0.9), options=FEW)
     vals = [point.val.value for point in curve.points]
     assert [point.level for point in curve.points] == [2, 3, 4, 6, 8]
     assert vals[-1] == pytest.approx(curve.plain.val.value, abs=0.01)
@@ -362,7 +362,7 @@ def test_fewer_bits_are_worse_and_eight_are_as_good_as_all():
 def test_rows_of_another_number_of_pictures_are_refused():
     pictures = paired(people=10)
     with pytest.raises(ValueError, match="rows must have shape"):
-        sweep_pictures(DEGRADATIONS[0], pictures, embed=lambda step: pictures.rows[1:], plan=FEW)
+        sweep_pictures(DEGRADATIONS[0], pictures, embed=lambda step: pictures.rows[1:], options=FEW)
 
 
 def test_pictures_are_changed_found_and_embedded_again(tmp_path):
@@ -377,7 +377,7 @@ def test_pictures_are_changed_found_and_embedded_again(tmp_path):
 
         plain = EmbeddedPictures(list(enroller.embed_all(map(str, paths)))).rows
         pictures = pair_pictures(plain, [0, 1, 2, 3] * 2, rng=np.random.default_rng(0))
-        curve = sweep_pictures(brightness, pictures, embed=embed, plan=FEW)
+        curve = sweep_pictures(brightness, pictures, embed=embed, options=FEW)
     dark = {point.level: point for point in curve.points}
     assert dark[0.125].failed == 8  # squares darker than the toy detector sees
     assert dark[0.5].failed == 0

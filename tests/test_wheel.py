@@ -58,3 +58,9 @@ def test_the_notice_is_in_the_wheel_and_names_every_network(wheel):
     [place] = [name for name in wheel.namelist() if name.endswith("licenses/NOTICE")]
     notice = wheel.read(place).decode()
     assert [name for name in list_networks(wheel) if f"src/{name}" not in notice] == []
+
+
+def test_every_template_of_a_page_is_in_the_wheel(wheel):
+    templates = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src").glob("**/templates/*")}
+    assert "sameface/evaluation/templates/report.html" in templates
+    assert templates <= set(wheel.namelist())

@@ -22,8 +22,7 @@ from sameface.evaluation.charts import (
     roc_charts,
     sweep_chart,
 )
-from sameface.evaluation.clusters import best_point, sweep_thresholds
-from sameface.evaluation.clusters_report import sweep_charts
+from sameface.evaluation.clusters import best_point, sweep_charts, sweep_thresholds
 from sameface.evaluation.pairs import best_threshold
 from sameface.evaluation.plots import draw_chart
 from sameface.evaluation.roc import Flags, Numbers, make_roc, operate_at_far

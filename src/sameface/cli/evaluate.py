@@ -24,25 +24,33 @@ from sameface.cli.measure import (
 from sameface.cli.options import existing_file, existing_folder, join_options, rate
 from sameface.cli.output import progress
 from sameface.cluster import MAX_ROWS
-from sameface.evaluation.calibration import CalibrationResult, check_reliability, split_people
-from sameface.evaluation.calibration import calibrate as find_threshold
-from sameface.evaluation.calibration_report import report_calibration
-from sameface.evaluation.clusters import sweep_thresholds
-from sameface.evaluation.clusters_report import estimate_clusters, report_clusters
+from sameface.evaluation.calibration import (
+    CalibrationResult,
+    calibrate_threshold,
+    check_reliability,
+    report_calibration,
+    save_calibrated_weights,
+    split_people,
+)
+from sameface.evaluation.clusters import estimate_clusters, report_clusters, sweep_thresholds
 from sameface.evaluation.degradations import DEGRADATIONS, DegradationStep, step_cache_key
 from sameface.evaluation.errors import ProtocolError
-from sameface.evaluation.holdout import evaluate_holdout
-from sameface.evaluation.holdout_report import report_holdout
+from sameface.evaluation.holdout import evaluate_holdout, report_holdout
 from sameface.evaluation.identification import evaluate_identification
 from sameface.evaluation.identification_report import report_identification
 from sameface.evaluation.pairs import evaluate_pairs, judge_pairs
 from sameface.evaluation.pairs_report import SHOWN_ERRORS, report_pairs, score_pairs, show_errors, worst_errors
-from sameface.evaluation.people import PeopleSet
-from sameface.evaluation.pictures import FRAMES, EmbeddedPictures, compare_pairs, embed_video
-from sameface.evaluation.protocols import LabelledPair, assign_folds, read_pairs, read_slices, read_videos, slice_pairs
-from sameface.evaluation.save import save_calibrated_weights
-from sameface.evaluation.sweeps import SweepOptions, pair_pictures, sweep_bits, sweep_pictures
-from sameface.evaluation.sweeps_report import report_sweeps
+from sameface.evaluation.pictures import FRAMES, EmbeddedPictures, embed_video, pair_distances
+from sameface.evaluation.protocols import (
+    LabelledPair,
+    PeopleSet,
+    assign_folds,
+    read_pairs,
+    read_slices,
+    read_videos,
+    slice_pairs,
+)
+from sameface.evaluation.sweeps import SweepOptions, pair_pictures, report_sweeps, sweep_bits, sweep_pictures
 from sameface.gallery import Gallery
 from sameface.gallery.keys import Keys
 
@@ -129,7 +137,7 @@ def finish_pairs(
     run: EvaluationRun, kind: str, facts: dict[str, str], listed: list[LabelledPair], found: EmbeddedPictures
 ) -> None:
     """Measure the pairs and finish the report."""
-    scores = score_pairs(listed, compare_pairs(listed, found))
+    scores = score_pairs(listed, pair_distances(listed, found))
     slices = [pair.slice for pair in listed] if any(pair.slice for pair in listed) else []
     result = evaluate_pairs(scores, slices=slices, repeats=run.repeats, seed=run.seed)
     report = report_pairs(kind, facts, listed, scores=scores, result=result)
@@ -247,18 +255,18 @@ def sweep(*, run: EvaluationRun, folder: Path, only: tuple[str, ...], far: float
     """
     people, failures, facts = embed_people(run, folder)
     pictures = pair_pictures(people.rows, people.person, rng=np.random.default_rng(run.seed))
-    plan = SweepOptions(far=far, repeats=run.repeats, seed=run.seed)
+    options = SweepOptions(far=far, repeats=run.repeats, seed=run.seed)
 
     def embed(step: DegradationStep) -> Embeddings:
         rows = run.embed(people.paths, change=step.change, name=step_cache_key(step)).rows
         return rows if rows.shape[1] else np.zeros_like(people.rows)
 
     curves = [
-        sweep_pictures(degradation, pictures, embed=embed, plan=plan)
+        sweep_pictures(degradation, pictures, embed=embed, options=options)
         for degradation in DEGRADATIONS
         if not only or degradation.name in only
     ]
-    curves += [sweep_bits(pictures, plan=plan)] if not only or "bits" in only else []
+    curves += [sweep_bits(pictures, options=options)] if not only or "bits" in only else []
     run.finish(report_sweeps(facts, curves, warnings=people.warnings), failures)
 
 
@@ -286,7 +294,7 @@ def calibrate(
     """
     people, failures, facts = embed_people(run, folder)
     words = facts["pictures"]
-    found = find_threshold(people.rows, people.person, far=far, words=words, repeats=run.repeats, seed=run.seed)
+    found = calibrate_threshold(people.rows, people.person, far=far, words=words, repeats=run.repeats, seed=run.seed)
     first = split_people(people.person, seed=run.seed)
     halves = [people.pick(part) for part in (first, ~first)]
     reliability = check_reliability([(half.rows, half.person) for half in halves])

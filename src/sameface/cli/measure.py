@@ -27,9 +27,8 @@ from sameface.evaluation.bootstrap import REPEATS
 from sameface.evaluation.cache import EmbeddingCache
 from sameface.evaluation.compare_report import compare_reports
 from sameface.evaluation.errors import ProtocolError
-from sameface.evaluation.people import PeopleSet, gather_people
-from sameface.evaluation.pictures import NO_FACE, Change, EmbeddedPictures, FacePolicy, PictureEmbedder
-from sameface.evaluation.protocols import read_people, read_slices
+from sameface.evaluation.pictures import NO_FACE, Change, EmbeddedPictures, FacePolicy, PictureEmbedder, gather_people
+from sameface.evaluation.protocols import PeopleSet, read_people, read_slices
 from sameface.evaluation.report import EvaluationReport, percent, report_record, write_json
 from sameface.recognizer import Recognizer
 

@@ -27,8 +27,7 @@ from sameface.cli.options import (
 from sameface.cli.output import count, each, finish, print_json, print_table, progress
 from sameface.evaluation.cache import EmbeddingCache
 from sameface.evaluation.errors import TooFewPairsError
-from sameface.evaluation.people import gather_people
-from sameface.evaluation.pictures import NO_FACE, EmbeddedPictures, PictureEmbedder
+from sameface.evaluation.pictures import NO_FACE, EmbeddedPictures, PictureEmbedder, gather_people
 from sameface.evaluation.pipelines import PipelineComparison, compare_pipelines, sample_people
 from sameface.evaluation.protocols import read_people
 from sameface.face import overlaps

@@ -34,8 +34,7 @@ from sameface.compare import squared_distances
 from sameface.detect import Detector
 from sameface.embed import BATCH, Embedder, unit_rows
 from sameface.errors import WeightsError
-from sameface.evaluation.calibration import CalibrationResult
-from sameface.evaluation.calibration import calibrate as find_threshold
+from sameface.evaluation.calibration import CalibrationResult, calibrate_threshold
 from sameface.manifest import Manifest, check_manifest, read_manifest, read_table
 from sameface.model import Model, list_added, list_shipped, list_weights, open_session, weights_folder
 from sameface.picture_files import find_pictures
@@ -355,7 +354,7 @@ def calibrate(recognizer: Recognizer, folder: Path, far: float) -> tuple[Calibra
     with tempfile.TemporaryDirectory() as place:
         run = EvaluationRun(recognizer=recognizer, cache=str(Path(place, "cache.db")))
         people, failures, facts = embed_people(run, folder)
-    return find_threshold(people.rows, people.person, far=far, words=facts["pictures"], repeats=2), failures
+    return calibrate_threshold(people.rows, people.person, far=far, words=facts["pictures"], repeats=2), failures
 
 
 def calibration_tables(found: CalibrationResult) -> dict[str, Any]:

@@ -30,46 +30,28 @@ Numbers64 = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairSample:
-    """Pairs by distance, each standing for so many.
+    """A sample of pairs, sorted by distance."""
 
-    Attributes:
-        distance: `(k,) float32`, rising.
-        people: `(k, 2) int64` whose the two rows are.
-        every: How many pairs each stands for.
-    """
-
-    distance: Distances
-    people: Numbers64
-    every: int
+    distance: Distances  # (k,) rising
+    people: Numbers64  # (k, 2) the people of the two rows
+    every: int  # how many pairs each stands for
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NearestImpostors:
-    """The nearest pairs of different people.
+    """The nearest pairs of different people."""
 
-    Attributes:
-        limit: The distance of the first pair that is too many: a threshold must be under it.
-        accepted: How many pairs are nearer.
-        sample: The nearest pairs, well past the limit.
-    """
-
-    limit: float
-    accepted: int
-    sample: PairSample
+    limit: float  # the distance of the first pair that is too many: a threshold must be under it
+    accepted: int  # pairs that are nearer
+    sample: PairSample  # the nearest pairs, well past the limit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GenuinePairs:
-    """The pairs of one person.
+    """The pairs of one person."""
 
-    Attributes:
-        counts: `(BINS,) int64` by leading bits.
-        accepted: `(f, p) int64` how many pairs of each person are nearer than each limit.
-        sample: Some of them.
-    """
-
-    counts: Numbers64
-    accepted: Numbers64
+    counts: Numbers64  # (BINS,) by leading bits
+    accepted: Numbers64  # (f, p) pairs of each person that are nearer than each limit
     sample: PairSample
 
 
@@ -80,7 +62,7 @@ def impostor_blocks(rows: Embeddings, person: Numbers64) -> Iterator[tuple[int, 
 
     Args:
         rows: `(n, d) float32` unit rows.
-        person: `(n,) int64` whose each is, rising.
+        person: `(n,) int64` the person of each row, rising.
     """
     start = 0
     while start < len(rows):
@@ -100,8 +82,18 @@ def bins_of(distances: Distances) -> NDArray[np.uint32]:
     return bits >> np.uint32(SHIFT)
 
 
+def bin_edges() -> NDArray[np.float64]:
+    """Return the distances between which the bins lie, `(BINS + 1,)`."""
+    return (np.arange(BINS + 1, dtype=np.uint32) << np.uint32(SHIFT)).view(np.float32).astype(np.float64)
+
+
+def threshold_below(limit: float) -> float:
+    """Return the largest 32-bit number under a limit."""
+    return float(np.nextafter(np.float32(limit), np.float32(-1)))
+
+
 def count_impostors(rows: Embeddings, person: Numbers64) -> Numbers64:
-    """Return how many pairs of different people have each leading bits, `(BINS,) int64`."""
+    """Return how many pairs of different people lie in each bin, `(BINS,) int64`."""
     counts = np.zeros(BINS, np.int64)
     for _, distances in impostor_blocks(rows, person):
         counts += np.bincount(bins_of(distances), minlength=BINS + 1)[:BINS]
@@ -109,7 +101,7 @@ def count_impostors(rows: Embeddings, person: Numbers64) -> Numbers64:
 
 
 class NearestFinder:
-    """Collects what one tail needs, block by block.
+    """Collects the nearest pairs of different people, block by block.
 
     Args:
         counts: From `count_impostors`.
@@ -128,7 +120,7 @@ class NearestFinder:
         self._near: list[tuple[Distances, Numbers64, Numbers64]] = []
 
     def add(self, distances: Distances, bins: NDArray[np.uint32], near: Numbers64, start: int) -> None:
-        """Look at a block; `near` are the flat places with small bins, up to the largest cut of all tails."""
+        """Look at a block; `near` are the flat places with small bins, up to the largest cut of all finders."""
         flat, found = distances.ravel(), bins[near]
         self._inside.append(flat[near[found == self.bin]])
         places = near[found <= self.cut]
@@ -138,7 +130,7 @@ class NearestFinder:
         self._near.append((flat[taken], first + start, second + start))
 
     def finish(self, person: Numbers64) -> NearestImpostors:
-        """Return the tail."""
+        """Return the pairs that were collected."""
         inside = np.sort(np.concatenate(self._inside))
         place = self.accepts - self.before
         limit = float(inside[place]) if place < len(inside) else BEYOND

@@ -1,6 +1,6 @@
-"""How sure is a measure? People are drawn again and again, with replacement: never pairs.
+"""Confidence intervals by the bootstrap: people are drawn again and again with replacement, never pairs.
 
-Pairs that share a person are not independent, so that drawing pairs would promise more than the data hold.
+Pairs that share a person are not independent, so drawing pairs would give intervals that are too narrow.
 Drawing people keeps all pairs of a person together (the subset bootstrap of biometric testing).
 """
 
@@ -20,17 +20,14 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A measure with its interval.
-
-    Attributes:
-        value: On the data as they are; NaN where the measure is not defined.
-        low: The lower end of the 95 % interval over people.
-        high: The upper end.
-    """
+    """A measure with the ends of its 95 % interval over people; NaN where it is not defined."""
 
     value: float
     low: float
     high: float
+
+
+UNDEFINED = Estimate(float("nan"), float("nan"), float("nan"))
 
 
 def draw_people(people: int, *, repeats: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -45,7 +42,7 @@ def pair_weights(draws: NDArray[np.int64], people: NDArray[np.int64]) -> Numbers
 
     Args:
         draws: `(p,) int64` how often each person was drawn.
-        people: `(n, 2) int64` whose the two pictures of each pair are.
+        people: `(n, 2) int64` the two people of each pair.
     """
     first, second = draws[people[:, 0]], draws[people[:, 1]]
     # Two copies of one person are not a pair of different people, so a genuine pair counts once a copy.
@@ -72,7 +69,7 @@ def estimate_all(
 
 
 def interval(drawn: Numbers) -> tuple[float, float]:
-    """Return the middle 95 % of what was drawn; draws in which the measure is not defined are left out."""
+    """Return the middle 95 % of the drawn values; draws in which the measure is not defined are left out."""
     defined = drawn[~np.isnan(drawn)]
     if not len(defined):
         return float("nan"), float("nan")

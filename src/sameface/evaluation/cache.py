@@ -39,7 +39,7 @@ class EmbeddingCache:
         """Open the file, or make it.
 
         Raises:
-            ProtocolError: It is something else.
+            ProtocolError: The file is something else.
         """
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = sqlite3.connect(Path(path))
@@ -62,9 +62,7 @@ class EmbeddingCache:
         """Return `(d,)` row and `(4,)` box of a picture, both empty if it has no face; None if unknown."""
         query = "SELECT embedding, box FROM rows WHERE pipeline = ? AND picture = ?"
         found = self._db.execute(query, (pipeline, picture)).fetchone()
-        if found is None:
-            return None
-        return np.frombuffer(found[0], np.float32), np.frombuffer(found[1], np.float32)
+        return None if found is None else (np.frombuffer(found[0], np.float32), np.frombuffer(found[1], np.float32))
 
     def put(self, pipeline: str, picture: str, row: NDArray[np.float32], box: NDArray[np.float32]) -> None:
         """Keep row and box of a picture."""
@@ -75,7 +73,7 @@ class EmbeddingCache:
             self.save()
 
     def forget(self, pictures: Collection[str]) -> int:
-        """Delete the rows of pictures by SHA-256, changed ones too, and overwrite them; return how many."""
+        """Delete and overwrite the rows of pictures by SHA-256, those of degraded ones too; return how many."""
         self.save()
         self._db.execute("PRAGMA secure_delete = ON")
         query = "DELETE FROM rows WHERE substr(picture, 1, 64) = ?"
@@ -86,7 +84,7 @@ class EmbeddingCache:
         return gone
 
     def save(self) -> None:
-        """Write what was put."""
+        """Write the rows that were put."""
         self._db.commit()
         self._unsaved = 0
 

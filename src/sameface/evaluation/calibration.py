@@ -1,23 +1,33 @@
-"""A threshold for your own cameras and people, how sure it is, and the chance that a pair is one person."""
+"""Calibrate the threshold and the chance of one person on your own pictures, report it and save it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import shutil
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import tomli_w
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings
-from sameface.evaluation.allpairs import BINS, SHIFT
+from sameface.atomic import replace_file
+from sameface.errors import WeightsError
+from sameface.evaluation.allpairs import bin_edges
 from sameface.evaluation.bootstrap import REPEATS, Estimate
+from sameface.evaluation.charts import reliability_chart
 from sameface.evaluation.errors import TooFewPairsError
-from sameface.evaluation.holdout import HoldoutRate, HoldoutResult, evaluate_holdout
+from sameface.evaluation.holdout import HoldoutRate, counts_chart, evaluate_holdout, format_threshold
+from sameface.evaluation.protocols import PeopleSet
+from sameface.evaluation.report import EvaluationReport, ReportTable, percent, with_interval
 from sameface.evaluation.roc import Numbers
-from sameface.manifest import ProbabilityCurve
+from sameface.manifest import ProbabilityCurve, read_manifest
+from sameface.model import find_weights
 from sameface.thresholds import Thresholds, over
 
 # Enough accepted pairs for a rate to be known to within a third (the rule of 30, ISO/IEC 19795-1).
@@ -26,66 +36,46 @@ RATES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6)
 Z = 1.959963984540054  # of 95 %
 KNOTS = 64  # of the curve of chances
 
-Pool: TypeAlias = tuple[float, float, float]  # a distance, pairs of one person, pairs of different people
-
 RELIABILITY_BINS = 10
+
+Pool: TypeAlias = tuple[float, float, float]  # a distance, pairs of one person, pairs of different people
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CalibrationResult:
-    """What the pairs of a folder of people say.
+    """The calibration on a folder of people."""
 
-    Attributes:
-        far: The false-accept rate that was asked for.
-        rate: Threshold and VAL at this rate.
-        far_interval: Of the rate itself, if the pairs were independent of each other (Wilson, 1927).
-        impostors: Pairs of different people.
-        genuine: Pairs of one person.
-        thresholds: For every rate that the pairs support.
-        curve: From a distance to the chance that it is one person; None where one of the two kinds is
-            missing.
-        counts: `(2, BINS) int64` pairs of one person and of different people, by distance.
-    """
-
-    far: float
-    rate: HoldoutRate
-    far_interval: tuple[float, float]
-    impostors: int
-    genuine: int
-    thresholds: Thresholds
-    curve: ProbabilityCurve | None
-    counts: NDArray[np.int64]
+    far: float  # the false-accept rate that was asked for
+    rate: HoldoutRate  # threshold and VAL at this rate
+    far_interval: tuple[float, float]  # of the rate, if pairs were independent of each other (Wilson, 1927)
+    impostors: int  # pairs of different people
+    genuine: int  # pairs of one person
+    thresholds: Thresholds  # for every rate that the pairs support
+    curve: ProbabilityCurve | None  # the chance of one person at a distance; None where one of the kinds is missing
+    counts: NDArray[np.int64]  # (2, BINS) pairs of one person and of different people, by distance
 
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """Pairs that were given about the same chance.
+    """Pairs that were given about the same chance."""
 
-    Attributes:
-        stated: Their mean chance.
-        true: The part of them that is one person, both kinds weighted alike.
-        low: The lower end of its 95 % interval, if pairs were independent.
-        high: The upper end.
-        pairs: How many there are.
-    """
-
-    stated: float
-    true: float
-    low: float
-    high: float
+    stated: float  # their mean chance
+    true: float  # the part of them that is one person, both kinds weighted alike
+    low: float  # the lower end of its 95 % interval, if pairs were independent
+    high: float  # the upper end
     pairs: int
 
 
-def calibrate(
+def calibrate_threshold(
     rows: Embeddings, person: NDArray[np.int64], *, far: float, words: str, repeats: int = REPEATS, seed: int = 0
 ) -> CalibrationResult:
     """Find the threshold for a false-accept rate.
 
     Args:
         rows: `(n, d) float32` unit rows.
-        person: `(n,) int64` whose each is, 0 and up, in order.
+        person: `(n,) int64` the person of each row, 0 and up, rising.
         far: The rate of one comparison.
-        words: What the pictures are.
+        words: A description of the pictures.
         repeats: How often people are drawn for the intervals.
         seed: Draws them.
 
@@ -103,20 +93,15 @@ def calibrate(
         far_interval=wilson(rate.accepted, result.impostors),
         impostors=result.impostors,
         genuine=result.genuine,
-        thresholds=make_thresholds(result, words),
+        thresholds=Thresholds(
+            far=tuple(rate.far for rate in result.rates),
+            distance=tuple(rate.threshold.value for rate in result.rates),
+            pairs=tuple(rate.accepted for rate in result.rates),
+            impostor_pairs=result.impostors,
+            calibrated_on=words,
+        ),
         curve=fit_curve(result.counts) if result.genuine else None,
         counts=result.counts,
-    )
-
-
-def make_thresholds(result: HoldoutResult, words: str) -> Thresholds:
-    """Return the table that a manifest or a gallery keeps."""
-    return Thresholds(
-        far=tuple(rate.far for rate in result.rates),
-        distance=tuple(rate.threshold.value for rate in result.rates),
-        pairs=tuple(rate.accepted for rate in result.rates),
-        impostor_pairs=result.impostors,
-        calibrated_on=words,
     )
 
 
@@ -142,7 +127,7 @@ def estimate_fpir(calibration: CalibrationResult, size: int) -> Estimate:
 
 def bin_distances() -> Numbers:
     """Return the distance in the middle of each bin of `CalibrationResult.counts`."""
-    edges = (np.arange(BINS + 1, dtype=np.uint32) << np.uint32(SHIFT)).view(np.float32).astype(np.float64)
+    edges = bin_edges()
     return (edges[1:] + edges[:-1]) / 2
 
 
@@ -176,25 +161,15 @@ def fit_curve(counts: NDArray[np.int64]) -> ProbabilityCurve:
 def pool_adjacent(distance: Numbers, counts: Numbers) -> list[Pool]:
     """Return the pools of neighbouring distances in which the part of one person falls with the distance.
 
-    Args:
-        distance: `(k,)` rising.
-        counts: `(2, k)` pairs of one person and of different people at each.
-
-    Returns:
-        For each pool its mean distance and its pairs of both kinds.
+    `counts` are the pairs of one person and of different people at each distance, `(2, k)`.
     """
     pools: list[Pool] = []
     for place, own, others in zip(distance.tolist(), *counts.tolist(), strict=True):
         pool = (place, own, others)
-        while pools and rises(pools[-1], pool):
+        while pools and pool[1] * pools[-1][2] >= pools[-1][1] * pool[2]:  # the part of one person does not fall
             pool = join_pools(pools.pop(), pool)
         pools.append(pool)
     return pools
-
-
-def rises(near: Pool, far: Pool) -> bool:
-    """Return whether the part of one person does not fall from one pool to the next."""
-    return far[1] * near[2] >= near[1] * far[2]
 
 
 def join_pools(near: Pool, far: Pool) -> Pool:
@@ -205,7 +180,7 @@ def join_pools(near: Pool, far: Pool) -> Pool:
 
 
 def thin_pools(pools: Numbers, most: int) -> Numbers:
-    """Return so few pools: neighbours are joined, in order, `(k, 3)`."""
+    """Return at most so many pools, `(k, 3)`, by joining neighbours."""
     parts = np.array_split(pools, min(most, len(pools)))
     return np.array([reduce(join_pools, map(tuple, part.tolist())) for part in parts])
 
@@ -215,10 +190,7 @@ def measure_reliability(
 ) -> tuple[ReliabilityBin, ...]:
     """Return how often pairs that are given a chance really are one person; both kinds weigh alike.
 
-    Args:
-        counts: `(2, BINS) int64` pairs of people that the curve was not fitted to.
-        curve: What gives the chances.
-        bins: How many equal ranges of the chance.
+    `counts` are pairs of people that the curve was not fitted to, `(2, BINS) int64`.
     """
     chance = curve.chances(bin_distances())
     place = np.minimum((chance * bins).astype(int), bins - 1)
@@ -249,19 +221,125 @@ def odds_interval(counts: tuple[int, int], totals: tuple[int, int]) -> tuple[flo
 
 
 def split_people(person: NDArray[np.int64], *, seed: int) -> NDArray[np.bool_]:
-    """Return which people the curve is fitted to when its reliability is measured on the others, `(p,)`."""
+    """Return a random half of the people, `(p,) bool`: the curve is fitted to these and measured on the others."""
     people = int(person[-1]) + 1 if len(person) else 0
     first: NDArray[np.bool_] = np.random.default_rng(seed).permutation(people) % 2 == 0
     return first
 
 
 def check_reliability(parts: Sequence[tuple[Embeddings, NDArray[np.int64]]]) -> tuple[ReliabilityBin, ...]:
-    """Fit the curve to the first part and measure it on the second; empty if one of them is too small.
+    """Fit the curve to the first set of rows and people, and measure it on the second.
 
-    Args:
-        parts: Two sets of rows and their owners; nobody is in both.
+    No person is in both. The result is empty if one of the sets is too small.
     """
     fitted, tested = (evaluate_holdout(*part, fars=(), repeats=1).counts for part in parts)
     if not fitted.sum(axis=1).all() or not tested.sum(axis=1).all():
         return ()
     return measure_reliability(tested, fit_curve(fitted))
+
+
+def report_calibration(
+    facts: Mapping[str, str],
+    people: PeopleSet,
+    found: CalibrationResult,
+    *,
+    reliability: Sequence[ReliabilityBin],
+    gallery_size: int | None,
+) -> EvaluationReport:
+    """Return the report.
+
+    Args:
+        facts: The model, the pictures and the options.
+        people: The rows.
+        found: The calibration.
+        reliability: Of the chances, on people that they were not fitted to.
+        gallery_size: Also state the FPIR in a gallery of so many faces.
+    """
+    tables = [summary_table(found, gallery_size), threshold_table(found.thresholds)]
+    charts = [counts_chart(found.counts, threshold=found.rate.threshold.value)]
+    if reliability:
+        tables.append(reliability_table(reliability))
+        stated, true, low, high = np.array([(one.stated, one.true, one.low, one.high) for one in reliability]).T
+        charts.append(reliability_chart({"measured": (stated, true, low, high)}))
+    curve = found.curve
+    data = {
+        "far": found.far,
+        "threshold": found.rate.threshold,
+        "far_interval": list(found.far_interval),
+        "impostors": found.impostors,
+        "genuine": found.genuine,
+        "measures": {f"VAL at FAR {found.far:g}": found.rate.val},
+        "thresholds": dict(zip(map("{:g}".format, found.thresholds.far), found.thresholds.distance, strict=True)),
+        "fpir": None if gallery_size is None else estimate_fpir(found, gallery_size),
+        "curve": None if curve is None else list(zip(curve.distance, curve.chance, strict=True)),
+        "reliability": [[one.stated, one.true, one.pairs] for one in reliability],
+    }
+    return EvaluationReport("calibration", facts, tuple(tables), tuple(charts), data, warnings=people.warnings)
+
+
+def summary_table(found: CalibrationResult, gallery_size: int | None) -> ReportTable:
+    """Return the threshold and the numbers behind it."""
+    low, high = found.far_interval
+    rows = [
+        ("threshold", format_threshold(found.rate.threshold)),
+        ("pairs of different people / accepted", f"{found.impostors:,} / {found.rate.accepted:,}"),
+        ("false-accept rate, if pairs were independent", f"{low:.3g} to {high:.3g}"),
+        ("VAL", with_interval(found.rate.val)),
+    ]
+    if gallery_size is not None:
+        fpir = estimate_fpir(found, gallery_size)
+        told = f"{fpir.value:.3g} ({fpir.low:.3g} to {fpir.high:.3g})"
+        rows.append((f"FPIR in a gallery of {gallery_size:,} faces, if comparisons were independent", told))
+    if found.curve is not None:
+        near, far = found.curve.distance[0], found.curve.distance[-1]
+        rows.append(("chances are calibrated for distances", f"{near:.4f} to {far:.4f}"))
+    return ReportTable(f"Threshold for a false-accept rate of {found.far:g}", ("", ""), tuple(rows))
+
+
+def threshold_table(table: Thresholds) -> ReportTable:
+    """Return the threshold of every rate that the pairs support."""
+    rows = tuple(
+        (f"{far:g}", f"{distance:.4f}", f"{pairs:,}")
+        for far, distance, pairs in zip(table.far, table.distance, table.pairs, strict=True)
+    )
+    return ReportTable("Thresholds that can be saved", ("FAR", "threshold", "false accepts behind it"), rows)
+
+
+def reliability_table(bins: Sequence[ReliabilityBin]) -> ReportTable:
+    """Return stated and true chances."""
+    rows = tuple((percent(one.stated, 1), percent(one.true, 1), f"{one.pairs:,}") for one in bins)
+    title = "Reliability of the chances, on people they were not fitted to (both kinds weighted alike)"
+    return ReportTable(title, ("stated chance of one person", "true", "pairs"), rows)
+
+
+def save_calibrated_weights(source: str, target: Path, thresholds: Thresholds, curve: ProbabilityCurve | None) -> None:
+    """Copy weights with a manifest that has other thresholds, and another curve of chances or none.
+
+    Args:
+        source: The weights that were calibrated: a shipped name, or a path.
+        target: The `.onnx` file to make; its manifest is written beside it, last.
+        thresholds: The new ones.
+        curve: The new one.
+
+    Raises:
+        WeightsError: The target is the source: the original thresholds would be lost.
+    """
+    weights = find_weights(source)
+    if target.exists() and target.samefile(weights):
+        raise WeightsError(source, "its own manifest would be overwritten: choose another file")
+    facts = tomllib.loads(weights.with_suffix(".toml").read_text("utf-8"))
+    facts.pop("probability", None)
+    columns = zip(thresholds.far, thresholds.distance, thresholds.pairs, strict=True)
+    facts["thresholds"] = {
+        "calibrated_on": thresholds.calibrated_on,
+        "impostor_pairs": thresholds.impostor_pairs,
+        "rows": [{"far": far, "distance": distance, "pairs": pairs} for far, distance, pairs in columns],
+    }
+    if curve is not None:
+        knots = {"distance": list(curve.distance), "chance": list(curve.chance)}
+        facts["probability"] = {**knots, "pairs": curve.pairs}
+    with replace_file(target) as part:
+        shutil.copyfile(weights, part)
+    with replace_file(target.with_suffix(".toml")) as part:
+        part.write_text(tomli_w.dumps(facts), "utf-8")
+        read_manifest(part)

@@ -1,4 +1,4 @@
-"""The curves of a report as plain numbers: how they are drawn is the business of `plots`."""
+"""The curves of a report as plain numbers; `plots` draws them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from typing import Literal
 import numpy as np
 
 from sameface.evaluation.bootstrap import Estimate
-from sameface.evaluation.roc import Flags, Numbers, Roc
-
-Style = Literal["line", "steps", "filled", "points"]
+from sameface.evaluation.roc import Flags, Numbers, Roc, last_of_equal
 
 BINS = 60
 GRID = 300  # cells along each side of a plot; a curve needs one point in each that it crosses
@@ -19,21 +17,13 @@ GRID = 300  # cells along each side of a plot; a curve needs one point in each t
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Line:
-    """A curve, with its interval where there is one.
+    """A curve, with its interval where there is one."""
 
-    Attributes:
-        name: For the legend.
-        x: `(k,) float64`.
-        y: `(k,) float64`; NaN where it is not defined.
-        low: `(k,) float64` the lower end of the interval, or None.
-        high: `(k,) float64` the upper end, or None.
-    """
-
-    name: str
-    x: Numbers
-    y: Numbers
-    low: Numbers | None = None
-    high: Numbers | None = None
+    name: str  # for the legend
+    x: Numbers  # (k,)
+    y: Numbers  # (k,) NaN where it is not defined
+    low: Numbers | None = None  # (k,) the lower end of the interval
+    high: Numbers | None = None  # (k,) the upper end
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,30 +38,20 @@ class Mark:
 class Chart:
     """Curves over one pair of axes.
 
-    Attributes:
-        title: What it shows.
-        x_label: The x axis and its unit.
-        y_label: The y axis and its unit.
-        lines: One for each model, slice or kind of pair.
-        caption: How to read it, in plain words.
-        log_x: Whether each step along x is a factor of ten; what is not above 0 has no place there.
-        log_y: The same along y.
-        style: `line`, `steps` (y holds until the next x), `filled` (steps with the area below) or `points`.
-        diagonal: Whether to draw where y equals x.
-        marks: Places along x that are drawn as vertical lines.
-        y_range: What the y axis shows; None for what the curves need.
+    `steps` holds y until the next x, and `filled` also colours the area below. A logarithmic axis has no
+    place for what is not above 0. `y_range` is what the y axis shows; None for what the curves need.
     """
 
     title: str
     x_label: str
     y_label: str
-    lines: tuple[Line, ...]
-    caption: str = ""
+    lines: tuple[Line, ...]  # one for each model, slice or kind of pair
+    caption: str = ""  # how to read it, in plain words
     log_x: bool = False
     log_y: bool = False
-    style: Style = "line"
-    diagonal: bool = False
-    marks: tuple[Mark, ...] = ()
+    style: Literal["line", "steps", "filled", "points"] = "line"
+    diagonal: bool = False  # draw where y equals x
+    marks: tuple[Mark, ...] = ()  # drawn as vertical lines
     y_range: tuple[float, float] | None = None
 
 
@@ -90,7 +70,7 @@ def roc_charts(curves: Mapping[str, Roc]) -> tuple[Chart, ...]:
             "false-accept rate (FAR)",
             "validation rate (VAL)",
             tuple(roc),
-            caption="How many pairs of one person are accepted (up) when so many pairs of different people "
+            "How many pairs of one person are accepted (up) when so many pairs of different people "
             "are (to the right). Higher and further left is better.",
             log_x=True,
             style="steps",
@@ -100,7 +80,7 @@ def roc_charts(curves: Mapping[str, Roc]) -> tuple[Chart, ...]:
             "false-accept rate (FAR)",
             "missed pairs of one person (1 − VAL)",
             tuple(det),
-            caption="The two kinds of errors against each other. Lower and further left is better.",
+            "The two kinds of errors against each other. Lower and further left is better.",
             log_x=True,
             log_y=True,
             style="steps",
@@ -109,28 +89,40 @@ def roc_charts(curves: Mapping[str, Roc]) -> tuple[Chart, ...]:
 
 
 def histogram_chart(distance: Numbers, same: Flags, *, thresholds: Mapping[str, float] | None = None) -> Chart:
-    """Return how the distances of both kinds of pairs are spread.
+    """Return the spread of the distances of both kinds of pairs.
 
     Args:
         distance: `(n,) float64` squared distances, none of them NaN.
         same: `(n,) bool` whether each pair shows one person.
         thresholds: Distances to draw, by name.
     """
-    edges = np.linspace(0, max(float(distance.max(initial=0.0)), 1e-6), BINS + 1)
-    lines = []
-    for name, part in (("one person", distance[same]), ("different people", distance[~same])):
-        counts, _ = np.histogram(part, edges)
-        lines.append(Line(name, edges, np.append(counts, 0) / max(len(part), 1)))
-    return Chart(
-        "Distances",
-        "squared distance",
-        "part of the pairs",
-        tuple(lines),
-        caption="How far apart the two faces of a pair are. A pair at or under the threshold is taken for "
-        "one person: what lies on the wrong side of it is an error.",
-        style="filled",
-        marks=tuple(Mark(name, threshold) for name, threshold in (thresholds or {}).items()),
+    caption = (
+        "How far apart the two faces of a pair are. A pair at or under the threshold is taken for "
+        "one person: what lies on the wrong side of it is an error."
     )
+    kinds = [(part, np.ones(len(part))) for part in (distance[same], distance[~same])]
+    return distance_chart(kinds, max(float(distance.max(initial=0.0)), 1e-6), caption, thresholds or {})
+
+
+def distance_chart(
+    kinds: Sequence[tuple[Numbers, Numbers]], end: float, caption: str, thresholds: Mapping[str, float]
+) -> Chart:
+    """Return the spread of distances from 0 to `end`.
+
+    Args:
+        kinds: `(k,)` distances and how many pairs have each, of one person and of different people.
+        end: The largest distance that is shown.
+        caption: How to read it.
+        thresholds: Distances to draw, by name.
+    """
+    edges = np.linspace(0, end, BINS + 1)
+    lines = []
+    for name, (distance, pairs) in zip(("one person", "different people"), kinds, strict=True):
+        spread, _ = np.histogram(distance, edges, weights=pairs)
+        lines.append(Line(name, edges, np.append(spread, 0) / max(int(pairs.sum()), 1)))
+    marks = tuple(Mark(name, threshold) for name, threshold in thresholds.items())
+    labels = ("Distances", "squared distance", "part of the pairs")
+    return Chart(*labels, tuple(lines), caption, style="filled", marks=marks)
 
 
 def cmc_chart(rates: Mapping[str, Numbers], intervals: Mapping[str, Numbers] | None = None) -> Chart:
@@ -144,15 +136,10 @@ def cmc_chart(rates: Mapping[str, Numbers], intervals: Mapping[str, Numbers] | N
     for name, rate in rates.items():
         low, high = (None, None) if intervals is None else intervals[name].T
         lines.append(Line(name, np.arange(1.0, len(rate) + 1), rate, low, high))
-    return Chart(
-        "CMC",
-        "rank",
-        "own person among the nearest",
-        tuple(lines),
-        caption="Everybody is enrolled: how often the right person is among the nearest 1, 2, 3, … people of "
-        "the gallery.",
-        style="points",
+    caption = (
+        "Everybody is enrolled: how often the right person is among the nearest 1, 2, 3, … people of the gallery."
     )
+    return Chart("CMC", "rank", "own person among the nearest", tuple(lines), caption, style="points")
 
 
 def open_set_chart(curves: Mapping[str, tuple[Numbers, Numbers]]) -> Chart:
@@ -170,7 +157,7 @@ def open_set_chart(curves: Mapping[str, tuple[Numbers, Numbers]]) -> Chart:
         "strangers who are given a name (FPIR)",
         "enrolled not given their own (FNIR)",
         tuple(lines),
-        caption="Some probes are strangers. Lower and further left is better; the threshold moves along the curve.",
+        "Some probes are strangers. Lower and further left is better; the threshold moves along the curve.",
         log_x=True,
         log_y=True,
         style="steps",
@@ -178,22 +165,13 @@ def open_set_chart(curves: Mapping[str, tuple[Numbers, Numbers]]) -> Chart:
 
 
 def sweep_chart(title: str, unit: str, levels: Sequence[float], vals: Mapping[str, Sequence[Estimate]]) -> Chart:
-    """Return VAL at each level of something that is varied.
-
-    Args:
-        title: What is varied, and the false-accept rate.
-        unit: What the levels are.
-        levels: In that unit.
-        vals: For each curve, one for each level; NaN where it is not defined.
-    """
-    return Chart(
-        title,
-        unit,
-        "validation rate (VAL)",
-        tuple(estimate_line(name, levels, estimates) for name, estimates in vals.items()),
-        caption="The bars are 95 % intervals over people. A gap: in too few pairs both faces were found.",
-        style="points",
-    )
+    """Return VAL at each of some levels in a unit; `vals` holds one estimate for each level of each curve."""
+    lines = []
+    for name, estimates in vals.items():
+        y, low, high = np.array([(one.value, one.low, one.high) for one in estimates], np.float64).reshape(-1, 3).T
+        lines.append(Line(name, np.array(levels, np.float64), y, low, high))
+    caption = "The bars are 95 % intervals over people. A gap: in too few pairs both faces were found."
+    return Chart(title, unit, "validation rate (VAL)", tuple(lines), caption, style="points")
 
 
 def reliability_chart(curves: Mapping[str, tuple[Numbers, Numbers, Numbers, Numbers]]) -> Chart:
@@ -208,27 +186,11 @@ def reliability_chart(curves: Mapping[str, tuple[Numbers, Numbers, Numbers, Numb
         "probability that was told",
         "part that is one person",
         tuple(Line(name, *values) for name, values in curves.items()),
-        caption="Of the pairs that are told to be one person with 0.8, 0.8 should be. On the dashed line the "
+        "Of the pairs that are told to be one person with 0.8, 0.8 should be. On the dashed line the "
         "probability is right; under it, it promises too much.",
         style="points",
         diagonal=True,
         y_range=(0.0, 1.0),
-    )
-
-
-def last_of_equal(rates: Numbers) -> Flags:
-    """Return which rates are the last of a run of equal ones: the largest threshold that keeps the rate."""
-    return np.append(rates[1:] != rates[:-1], np.ones(min(len(rates), 1), bool))
-
-
-def estimate_line(name: str, x: Sequence[float], estimates: Sequence[Estimate]) -> Line:
-    """Return a curve of estimates with their intervals."""
-    return Line(
-        name,
-        np.array(x, np.float64),
-        np.array([estimate.value for estimate in estimates], np.float64),
-        np.array([estimate.low for estimate in estimates], np.float64),
-        np.array([estimate.high for estimate in estimates], np.float64),
     )
 
 
@@ -237,8 +199,7 @@ def thin_line(line: Line, *, log_x: bool = False, log_y: bool = False) -> Line:
     if len(line.x) <= 2:
         return line
     cells = np.column_stack([to_cells(line.x, log=log_x), to_cells(line.y, log=log_y)])
-    moved = (cells[1:] != cells[:-1]).any(axis=1)
-    kept = np.append(True, moved)
+    kept = np.append(True, (cells[1:] != cells[:-1]).any(axis=1))
     kept[-1] = True
     return Line(line.name, line.x[kept], line.y[kept])
 

@@ -1,125 +1,182 @@
-"""How well do groups of pictures agree with people? BCubed and pairwise measures, over thresholds.
+"""Agreement of groups of pictures with people: BCubed and pairwise measures, over thresholds, and the report.
 
 Everything follows from how many pictures each group shares with each person: no table of all pairs is made.
+Intervals come from drawing the people again; the groups stay as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings
-from sameface.cluster import cut_tree, link_rows
+from sameface.cluster import cluster_embeddings, cut_tree, link_rows
+from sameface.evaluation.bootstrap import REPEATS, Estimate, estimate_all
+from sameface.evaluation.charts import Chart, Line, Mark
+from sameface.evaluation.protocols import PeopleSet
 from sameface.evaluation.ranking import Labels
+from sameface.evaluation.report import EvaluationReport, ReportTable, gap_table, with_interval
 from sameface.evaluation.roc import Numbers
 
 STEPS = 50  # thresholds of a sweep
+NAMES = ("BCubed precision", "BCubed recall", "BCubed F", "pairwise precision", "pairwise recall", "pairwise F")
+COLUMNS = ("threshold", "groups (people)", "BCubed precision", "recall", "F", "pairs: precision", "recall ", "F ")
 
 
 @dataclass(frozen=True, slots=True)
 class PrecisionRecall:
-    """How far groups and people agree.
+    """Agreement of groups and people; NaN where it is not defined."""
 
-    Attributes:
-        precision: How pure the groups are; NaN where it is not defined.
-        recall: How whole the people are; NaN likewise.
-        f: The harmonic mean of both; NaN likewise.
-    """
-
-    precision: float
-    recall: float
-    f: float
+    precision: float  # how pure the groups are
+    recall: float  # how whole the people are
+    f: float  # the harmonic mean of both
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterResult:
-    """Groups of pictures, measured against whom they show.
+    """Groups of pictures, measured against the people.
 
-    Attributes:
-        pictures: How many there are.
-        people: How many they show.
-        clusters: How many groups.
-        singles: Groups of one picture.
-        bcubed: For the mean picture: which part of its group shows its person, and which part of its person
-            is in its group. The picture itself counts.
-        pairwise: Of the pairs in one group the part that shows one person, and of the pairs of one person
-            the part in one group. NaN without such pairs.
+    BCubed is over the mean picture: the part of its group that shows its person, and the part of its person that
+    is in its group (Bagga and Baldwin, 1998); the picture itself counts. Pairwise is over pairs: the part of
+    those in one group that shows one person, and the part of those of one person that is in one group.
     """
 
     pictures: int
     people: int
     clusters: int
-    singles: int
+    singles: int  # groups of one picture
     bcubed: PrecisionRecall
-    pairwise: PrecisionRecall
+    pairwise: PrecisionRecall  # NaN without such pairs
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterPoint:
-    """The groups at one threshold.
-
-    Attributes:
-        threshold: The mean squared distance at and under which groups merge.
-        result: What they are worth.
-    """
+    """The groups at one threshold: the mean squared distance at and under which groups merge."""
 
     threshold: float
     result: ClusterResult
 
 
-def evaluate_clusters(labels: Labels, people: Labels) -> ClusterResult:
-    """Measure groups against people.
+@dataclass(frozen=True, slots=True, eq=False)
+class ContingencyTable:
+    """The numbers of pictures that groups and people share, for each group and person that share any."""
+
+    group: NDArray[np.int64]  # (c,) the number of the group, rising
+    person: NDArray[np.int64]  # (c,) the number of the person
+    shared: NDArray[np.int64]  # (c,) pictures
+
+    @property
+    def people(self) -> int:
+        """How many people there are."""
+        return int(self.person.max(initial=-1)) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterEstimates:
+    """The groups at one threshold, with the interval of every measure by its name."""
+
+    point: ClusterPoint
+    cells: ContingencyTable
+    estimates: Mapping[str, Estimate]
+
+
+def make_contingency(labels: Labels, people: Labels) -> ContingencyTable:
+    """Return how many pictures groups and people share.
 
     Args:
         labels: `(n,)` the group of each picture.
-        people: `(n,)` whom it shows.
+        people: `(n,)` the person of each picture.
 
     Raises:
         ValueError: The two differ in length.
     """
     if len(labels) != len(people):
         raise ValueError(f"labels and people must be equally many, got {len(labels)} and {len(people)}")
-    _, group_of, group_sizes = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
-    _, person_of, person_sizes = np.unique(np.asarray(people), return_inverse=True, return_counts=True)
-    cells, shared = np.unique(group_of * max(len(person_sizes), 1) + person_of, return_counts=True)
-    groups, persons = np.divmod(cells, max(len(person_sizes), 1))
-    return ClusterResult(
-        pictures=len(labels),
-        people=len(person_sizes),
-        clusters=len(group_sizes),
-        singles=int((group_sizes == 1).sum()),
-        bcubed=measure_bcubed(shared, group_sizes[groups], person_sizes[persons]),
-        pairwise=measure_pairs(shared, group_sizes, person_sizes),
-    )
+    _, groups = np.unique(np.asarray(labels), return_inverse=True)
+    names, persons = np.unique(np.asarray(people), return_inverse=True)
+    cells, shared = np.unique(groups * max(len(names), 1) + persons, return_counts=True)
+    return ContingencyTable(*np.divmod(cells, max(len(names), 1)), shared)
 
 
-def measure_bcubed(shared: NDArray[np.int64], group: NDArray[np.int64], person: NDArray[np.int64]) -> PrecisionRecall:
-    """Return the mean over pictures of purity and wholeness (Bagga and Baldwin, 1998).
+def sum_bcubed(cells: ContingencyTable) -> Numbers:
+    """Return sums over the pictures of each person, `(p, 3)`: of BCubed precision, of recall, and of 1."""
+    purity = cells.shared / np.bincount(cells.group, cells.shared)[cells.group]
+    wholeness = cells.shared / np.bincount(cells.person, cells.shared)[cells.person]
+    columns = (cells.shared * purity, cells.shared * wholeness, cells.shared)
+    return np.column_stack([np.bincount(cells.person, part, minlength=cells.people) for part in columns])
+
+
+def weigh_agreement(cells: ContingencyTable, sums: Numbers, draw: NDArray[np.int64]) -> Numbers:
+    """Return the measures of `NAMES`, `(6,)`, with each person as often as it was drawn; NaN where undefined.
+
+    Each picture keeps its own BCubed precision and recall; pairs count as in `pair_weights`.
 
     Args:
-        shared: `(c,) int64` pictures that a group and a person share, over all that share any.
-        group: `(c,) int64` the size of that group.
-        person: `(c,) int64` how many pictures that person has.
+        cells: The pictures.
+        sums: `(p, 3) float64` from `sum_bcubed`.
+        draw: `(p,) int64` how often each person was drawn.
     """
-    pictures = int(shared.sum())
-    # Each of the `shared` pictures of a cell sees `shared` of its group, and of its person.
-    precision = ratio(float((shared * (shared / group)).sum()), pictures)
-    recall = ratio(float((shared * (shared / person)).sum()), pictures)
-    return PrecisionRecall(precision, recall, ratio(2 * precision * recall, precision + recall))
-
-
-def measure_pairs(shared: NDArray[np.int64], groups: NDArray[np.int64], persons: NDArray[np.int64]) -> PrecisionRecall:
-    """Return precision and recall of the pairs; F is 2 x right / (grouped + wanted)."""
-    right, grouped, wanted = (int((sizes * (sizes - 1) // 2).sum()) for sizes in (shared, groups, persons))
-    return PrecisionRecall(ratio(right, grouped), ratio(right, wanted), ratio(2 * right, grouped + wanted))
+    pure, whole, pictures = (float(part) for part in draw @ sums)
+    precision, recall = ratio(pure, pictures), ratio(whole, pictures)
+    right = int((draw[cells.person] * (cells.shared * (cells.shared - 1) // 2)).sum())
+    sizes = np.bincount(cells.person, cells.shared, minlength=cells.people)
+    wanted = float((draw * (sizes * (sizes - 1) / 2)).sum())
+    drawn = draw[cells.person] * cells.shared
+    mixed = (np.bincount(cells.group, drawn) ** 2 - np.bincount(cells.group, drawn**2)).sum() / 2
+    grouped = right + float(mixed)
+    f = ratio(2 * precision * recall, precision + recall)
+    pairwise = (ratio(right, grouped), ratio(right, wanted), ratio(2 * right, grouped + wanted))
+    return np.array([precision, recall, f, *pairwise])
 
 
 def ratio(part: float, whole: float) -> float:
     """Return a part of a whole; NaN of nothing."""
     return part / whole if whole else float("nan")
+
+
+def measure_cells(cells: ContingencyTable) -> ClusterResult:
+    """Measure groups against people."""
+    sizes = np.bincount(cells.group, cells.shared)
+    values = weigh_agreement(cells, sum_bcubed(cells), np.ones(cells.people, np.int64)).tolist()
+    return ClusterResult(
+        pictures=int(cells.shared.sum()),
+        people=cells.people,
+        clusters=len(sizes),
+        singles=int((sizes == 1).sum()),
+        bcubed=PrecisionRecall(*values[:3]),
+        pairwise=PrecisionRecall(*values[3:]),
+    )
+
+
+def evaluate_clusters(labels: Labels, people: Labels) -> ClusterResult:
+    """Measure groups against people, from the group and the person of each picture, `(n,)` both.
+
+    Raises:
+        ValueError: The two differ in length.
+    """
+    return measure_cells(make_contingency(labels, people))
+
+
+def estimate_agreement(cells: ContingencyTable, *, repeats: int = REPEATS, seed: int = 0) -> dict[str, Estimate]:
+    """Return every measure with its interval over people, by name."""
+    sums = sum_bcubed(cells)
+
+    def measure(draw: NDArray[np.int64]) -> Numbers:
+        return weigh_agreement(cells, sums, draw)
+
+    found = estimate_all(measure, cells.people, repeats=repeats, rng=np.random.default_rng(seed))
+    return dict(zip(NAMES, found, strict=True))
+
+
+def estimate_clusters(people: PeopleSet, threshold: float, *, repeats: int, seed: int) -> ClusterEstimates:
+    """Group the rows of people at one threshold, and measure the groups with their intervals."""
+    cells = make_contingency(cluster_embeddings(people.rows, threshold=threshold), people.person)
+    estimates = estimate_agreement(cells, repeats=repeats, seed=seed)
+    return ClusterEstimates(ClusterPoint(threshold, measure_cells(cells)), cells, estimates)
 
 
 def sweep_thresholds(
@@ -133,27 +190,20 @@ def sweep_thresholds(
 
     Args:
         rows: `(n, d) float32` unit rows.
-        people: `(n,)` whom each shows.
-        thresholds: Where to cut; None takes 50 from 0 to where nothing is left to merge.
+        people: `(n,)` the person of each row.
+        thresholds: Where to cut; None takes 50 from 0 to the last merge, or to 4 if some rows never merge.
         cannot_link: As in `cluster_embeddings`.
 
     Raises:
         ValueError: As `cluster_embeddings`; rows and people differ in number.
     """
     tree = link_rows(rows, cannot_link=cannot_link)
-    chosen = spread_thresholds(tree) if thresholds is None else np.array(thresholds, np.float64)
-    points = []
-    for threshold in chosen.tolist():
-        labels = cut_tree(tree, threshold, len(rows))
-        points.append(ClusterPoint(threshold, evaluate_clusters(labels, people)))
-    return tuple(points)
-
-
-def spread_thresholds(tree: NDArray[np.float64], steps: int = STEPS) -> Numbers:
-    """Return evenly spaced thresholds from 0 to the last merge, or to 4 if some rows never merge."""
-    highest = min(float(tree[:, 2].max(initial=0)), 4.0)
-    thresholds: Numbers = np.linspace(0, highest, steps)
-    return thresholds
+    if thresholds is None:
+        thresholds = np.linspace(0, min(float(tree[:, 2].max(initial=0)), 4.0), STEPS).tolist()
+    return tuple(
+        ClusterPoint(float(threshold), evaluate_clusters(cut_tree(tree, threshold, len(rows)), people))
+        for threshold in thresholds
+    )
 
 
 def best_point(points: Sequence[ClusterPoint]) -> ClusterPoint:
@@ -163,3 +213,97 @@ def best_point(points: Sequence[ClusterPoint]) -> ClusterPoint:
         ValueError: There are no points.
     """
     return max(points, key=lambda point: (point.result.bcubed.f, -point.threshold))
+
+
+def report_clusters(
+    facts: Mapping[str, str],
+    people: PeopleSet,
+    chosen: ClusterEstimates,
+    sweep: Sequence[ClusterPoint],
+    *,
+    slices: Mapping[str, ClusterEstimates],
+) -> EvaluationReport:
+    """Return the report.
+
+    Args:
+        facts: The model, the pictures and the options.
+        people: The rows.
+        chosen: The groups at the threshold of `sameface cluster`.
+        sweep: The groups at many thresholds.
+        slices: The groups at the chosen threshold among the people of each slice only.
+    """
+    named = {"all": chosen} | dict(slices)
+    best, sums = best_point(sweep), sum_bcubed(chosen.cells)
+    tables = [
+        ReportTable(f"Groups at {chosen.point.threshold:.4f}", ("", *named), group_rows(named)),
+        ReportTable("The threshold with the best BCubed F here", COLUMNS, (point_row(best),)),
+    ]
+    if slices:
+        tables.append(gap_table({name: groups.estimates for name, groups in slices.items()}))
+    tables.append(ReportTable("Threshold sweep", COLUMNS, tuple(point_row(point) for point in sweep)))
+    data = {
+        "chosen": groups_data(chosen),
+        "best": point_data(best),
+        "sweep": [point_data(point) for point in sweep],
+        "slices": {name: groups_data(groups) for name, groups in slices.items()},
+        "by_person": {
+            name: {person: [float(row[place]), int(row[2])] for person, row in zip(people.names, sums, strict=True)}
+            for place, name in enumerate(NAMES[:2])
+        },
+    }
+    charts = sweep_charts(chosen.point, sweep)
+    return EvaluationReport("clusters", facts, tuple(tables), charts, data, warnings=people.warnings)
+
+
+def group_rows(named: Mapping[str, ClusterEstimates]) -> tuple[tuple[str, ...], ...]:
+    """Return every measure of the people of each slice."""
+    results = [groups.point.result for groups in named.values()]
+    return (
+        ("groups (people)", *(f"{result.clusters:,} ({result.people:,})" for result in results)),
+        ("groups of one picture", *(f"{result.singles:,}" for result in results)),
+        *((name, *(with_interval(one.estimates[name]) for one in named.values())) for name in NAMES),
+    )
+
+
+def point_row(point: ClusterPoint) -> tuple[str, ...]:
+    """Return the row of one threshold."""
+    result = point.result
+    values = [*asdict(result.bcubed).values(), *asdict(result.pairwise).values()]
+    told = ["not defined" if np.isnan(value) else f"{value:.4f}" for value in values]
+    return (f"{point.threshold:.4f}", f"{result.clusters:,} ({result.people:,})", *told)
+
+
+def point_data(point: ClusterPoint) -> dict[str, Any]:
+    """Return the numbers of one threshold."""
+    result = point.result
+    counts = {name: getattr(result, name) for name in ("clusters", "people", "pictures")}
+    bcubed = {f"bcubed_{name}": value for name, value in asdict(result.bcubed).items()}
+    pairwise = {f"pairwise_{name}": value for name, value in asdict(result.pairwise).items()}
+    return {"threshold": point.threshold} | counts | bcubed | pairwise
+
+
+def groups_data(groups: ClusterEstimates) -> dict[str, Any]:
+    """Return the numbers of the groups, with their intervals."""
+    return point_data(groups.point) | {"measures": dict(groups.estimates)}
+
+
+def sweep_charts(chosen: ClusterPoint, sweep: Sequence[ClusterPoint]) -> tuple[Chart, ...]:
+    """Return agreement and number of groups against the threshold."""
+    threshold = np.array([point.threshold for point in sweep])
+    agreements = {
+        "BCubed precision": [point.result.bcubed.precision for point in sweep],
+        "BCubed recall": [point.result.bcubed.recall for point in sweep],
+        "BCubed F": [point.result.bcubed.f for point in sweep],
+        "pairwise F": [point.result.pairwise.f for point in sweep],
+    }
+    lines = tuple(Line(name, threshold, np.array(values)) for name, values in agreements.items())
+    counts = np.array([float(point.result.clusters) for point in sweep])
+    people = np.full(len(sweep), float(chosen.result.people))
+    label, marks = "threshold (mean squared distance)", (Mark("chosen", chosen.threshold),)
+    caption = "Precision: how pure the groups are. Recall: how whole the people are."
+    counted = (Line("groups", threshold, counts), Line("people", threshold, people))
+    meet = "Where the two meet there are as many groups as people."
+    return (
+        Chart("Groups against people", label, "agreement", lines, caption, marks=marks),
+        Chart("Number of groups", label, "groups", counted, meet, log_y=True, marks=marks),
+    )

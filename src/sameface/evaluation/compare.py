@@ -1,4 +1,4 @@
-"""Two models side by side: which of their differences are real?"""
+"""Differences between two models, with paired intervals and McNemar's test."""
 
 from __future__ import annotations
 
@@ -21,23 +21,13 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One measure of two models.
+    """One measure of two models."""
 
-    Attributes:
-        name: The measure.
-        ours: Of this model.
-        theirs: Of the other.
-        gain: Ours less theirs, with its interval over people; both models see the same draws. Its ends are
-            NaN where there is no test.
-        chance: How likely so uneven a split is between equally good models, if pairs were independent
-            (McNemar); None for other measures.
-    """
-
-    name: str
-    ours: float
-    theirs: float
-    gain: Estimate
-    chance: float | None = None
+    name: str  # the measure
+    ours: float  # of this model
+    theirs: float  # of the other
+    gain: Estimate  # ours less theirs, from the same draws of people; its ends are NaN where there is no test
+    chance: float | None = None  # p of McNemar's test, if pairs were independent; None for other measures
 
     @property
     def tested(self) -> bool:
@@ -52,19 +42,12 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SharedPairs:
-    """The pairs that two models both judged; ours first, theirs second.
+    """The pairs that two models both judged; ours first, theirs second."""
 
-    Attributes:
-        same: `(n,) bool` whether each shows one person.
-        people: `(n, 2) int64` whom.
-        distance: `(2, n) float64`; NaN without a face.
-        right: `(2, n) bool` whether each model judged it rightly; a pair without a distance is not.
-    """
-
-    same: Flags
-    people: NDArray[np.int64]
-    distance: Numbers
-    right: Flags
+    same: Flags  # (n,) whether each shows one person
+    people: NDArray[np.int64]  # (n, 2)
+    distance: Numbers  # (2, n) NaN without a face
+    right: Flags  # (2, n) judged rightly; False without a distance
 
 
 def mcnemar(ours: Flags, theirs: Flags) -> float:
@@ -83,11 +66,8 @@ def mcnemar(ours: Flags, theirs: Flags) -> float:
 def join_pairs(ours: Sequence[Sequence[Any]], theirs: Sequence[Sequence[Any]]) -> SharedPairs | None:
     """Return the pairs that both lists hold; None if they share none.
 
-    Paths that differ only by the folder that holds all pictures are the same.
-
-    Args:
-        ours: For each pair a, b, same, person a, person b, distance, right.
-        theirs: The other list.
+    Each pair is a, b, same, person a, person b, distance, right. Paths that differ only by the folder that holds
+    all pictures are the same.
     """
     first, second = index_pairs(ours), index_pairs(theirs)
     both = [(pair, second[key]) for key, pair in first.items() if key in second]
@@ -103,7 +83,7 @@ def join_pairs(ours: Sequence[Sequence[Any]], theirs: Sequence[Sequence[Any]]) -
 
 
 def index_pairs(pairs: Sequence[Sequence[Any]]) -> dict[tuple[str, str], Sequence[Any]]:
-    """Return each pair by its two paths, seen from the folder that holds them all."""
+    """Return each pair by its two paths, relative to the folder that holds them all."""
     prefix = os.path.commonprefix([path for pair in pairs for path in pair[:2]])  # noqa: RUF071, cut below
     folder = prefix[: max(prefix.rfind("/"), prefix.rfind("\\")) + 1]
     return {(pair[0].removeprefix(folder), pair[1].removeprefix(folder)): pair for pair in pairs}
@@ -112,17 +92,19 @@ def index_pairs(pairs: Sequence[Sequence[Any]]) -> dict[tuple[str, str], Sequenc
 def compare_pairs(twins: SharedPairs, *, repeats: int, seed: int) -> list[Difference]:
     """Return accuracy with McNemar's test, AUC, EER, VAL at every rate; a draw of people counts for both.
 
-    Args:
-        twins: The pairs. All but accuracy is over those for which both models have a distance.
-        repeats: How often people are drawn.
-        seed: Draws them.
+    All but accuracy is over the pairs for which both models have a distance.
     """
     found: Flags = ~np.isnan(twins.distance.sum(axis=0))
     impostors = int((~twins.same[found]).sum())
     fars = [far for far in FARS if allowed_accepts(far, impostors)]
-    people = int(twins.people.max()) + 1
+    names = [
+        "accuracy, pairs without a face counted as errors",
+        "AUC",
+        "EER",
+        *(f"VAL at FAR {far:g}" for far in fars),
+    ]
 
-    def values(draw: NDArray[np.int64]) -> Numbers:
+    def measure(draw: NDArray[np.int64]) -> Numbers:
         weight = pair_weights(draw, twins.people)
         columns = []
         for distance, right in zip(twins.distance, twins.right, strict=True):
@@ -132,31 +114,20 @@ def compare_pairs(twins: SharedPairs, *, repeats: int, seed: int) -> list[Differ
         ours, theirs = np.array(columns)
         return np.concatenate([ours, theirs, ours - theirs])
 
-    estimates = estimate_all(values, people, repeats=repeats, rng=np.random.default_rng(seed))
-    names = ["accuracy, pairs without a face counted as errors", "AUC", "EER"]
-    names += [f"VAL at FAR {far:g}" for far in fars]
-    count = len(names)
-    chance = mcnemar(twins.right[0], twins.right[1])
+    people = int(twins.people.max()) + 1
+    estimates = estimate_all(measure, people, repeats=repeats, rng=np.random.default_rng(seed))
+    ours, theirs, gains = (estimates[start : start + len(names)] for start in range(0, len(estimates), len(names)))
+    chances = [mcnemar(twins.right[0], twins.right[1]), *[None] * (len(names) - 1)]
     return [
-        Difference(
-            name,
-            estimates[place].value,
-            estimates[count + place].value,
-            estimates[2 * count + place],
-            chance if place == 0 else None,
-        )
-        for place, name in enumerate(names)
+        Difference(name, own.value, other.value, gain, chance)
+        for name, own, other, gain, chance in zip(names, ours, theirs, gains, chances, strict=True)
     ]
 
 
 def compare_people(ours: Record, theirs: Record, *, repeats: int, seed: int) -> list[Difference]:
     """Return measures that are sums over people, with a paired bootstrap; the thresholds stay as they are.
 
-    Args:
-        ours: For each measure and person how many pairs were right, and how many there are.
-        theirs: The same of the other model.
-        repeats: How often people are drawn.
-        seed: Draws them.
+    `ours` and `theirs` hold right and all pairs of each person, by measure.
     """
     found = []
     for name, own in ours.items():
@@ -174,9 +145,7 @@ def compare_people(ours: Record, theirs: Record, *, repeats: int, seed: int) -> 
 def part_both(counts: Numbers, draw: NDArray[np.int64]) -> Numbers:
     """Return the part that is right of both models, and ours less theirs, `(3,)`.
 
-    Args:
-        counts: `(p, 2, 2)` right and all pairs of each person, of ours and theirs.
-        draw: `(p,)` how often each person counts.
+    `counts` are right and all pairs of each person, of ours and theirs, `(p, 2, 2)`.
     """
     sums = np.tensordot(draw.astype(np.float64), counts, axes=1)  # (2, 2)
     parts = np.divide(sums[:, 0], sums[:, 1], out=np.full(2, np.nan), where=sums[:, 1] > 0)
@@ -184,7 +153,7 @@ def part_both(counts: Numbers, draw: NDArray[np.int64]) -> Numbers:
 
 
 def compare_numbers(ours: Any, theirs: Any, name: str = "") -> Iterator[Difference]:
-    """Yield every real number that both hold at the same place, without a test; of an estimate its value."""
+    """Yield every float that both records hold at the same place, without a test; of an estimate its value."""
     if is_estimate(ours) and is_estimate(theirs):
         yield from compare_numbers(ours["value"], theirs["value"], name)
     elif isinstance(ours, Mapping) and isinstance(theirs, Mapping):

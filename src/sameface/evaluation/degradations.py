@@ -1,13 +1,13 @@
-"""Make pictures worse in measured steps, and rows smaller: what the paper's tables 4 and 5 vary."""
+"""Make pictures worse in measured steps, and rows smaller, as in the paper's tables 4 and 5."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import PIL.Image
@@ -24,54 +24,35 @@ Box: TypeAlias = NDArray[np.float32]
 GREY = 128  # of the bar that covers a face
 
 
-class DegradeFunction(Protocol):
-    """Makes a picture worse by so much; `box` is the face in it."""
-
-    def __call__(self, image: Image, box: Box, /, *, level: float) -> Image:
-        """Return the picture made worse by `level`."""
-
-
 @dataclass(frozen=True, slots=True)
 class DegradationStep:
-    """One level of a degradation.
+    """One level of a degradation."""
 
-    Attributes:
-        name: Unique among all steps, such as `jpeg=10`.
-        level: In the degradation's unit.
-        change: Makes a picture so bad, given the box of its face.
-    """
-
-    name: str
-    level: float
-    change: Change
+    name: str  # unique among all steps, such as `jpeg=10`
+    level: float  # in the degradation's unit
+    change: Change  # degrades a picture, given the box of its face
 
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
-    """One way in which pictures can be bad, from low levels to high.
-
-    Attributes:
-        name: What it is called.
-        unit: What the levels are.
-        steps: One for each level.
-    """
+    """One way to make pictures worse, from low levels to high."""
 
     name: str
-    unit: str
+    unit: str  # of the levels
     steps: tuple[DegradationStep, ...]
 
 
-def make_degradation(name: str, unit: str, *, levels: Sequence[float], worsen: DegradeFunction) -> Degradation:
+def make_degradation(name: str, unit: str, *, levels: Sequence[float], degrade: Callable[..., Image]) -> Degradation:
     """Return a degradation with a step for each level."""
-    steps = tuple(DegradationStep(f"{name}={level:g}", level, partial(worsen, level=level)) for level in levels)
+    steps = tuple(DegradationStep(f"{name}={level:g}", level, partial(degrade, level=level)) for level in levels)
     return Degradation(name, unit, steps)
 
 
 def step_cache_key(step: DegradationStep) -> str:
-    """Return what rows of pictures that were changed so are remembered by.
+    """Return the key of a step in the cache of embeddings.
 
-    It holds the step's name and a hash of what the step makes of one picture, so that another way to do it,
-    or another version of Pillow that does it otherwise, is another key.
+    It holds a hash of what the step makes of one picture, so that another implementation, here or in Pillow, has
+    another key.
     """
     made = step.change(draw_pattern(), np.array([32, 16, 160, 176], np.float32))
     return f"{step.name}/{hashlib.sha256(made.tobytes()).hexdigest()[:16]}"
@@ -140,27 +121,20 @@ def side_of(box: Box) -> float:
 
 
 DEGRADATIONS = (
-    make_degradation("jpeg", "JPEG quality", levels=(10, 20, 30, 50, 70, 90), worsen=compress),
-    make_degradation("size", "longer side of the face in pixels", levels=(12, 16, 24, 32, 48, 64, 96), worsen=shrink),
-    make_degradation("blur", "deviation in percent of the face", levels=(1, 2, 3, 5, 8), worsen=blur),
-    make_degradation("brightness", "times as bright", levels=(0.125, 0.25, 0.5, 0.75, 1.5, 2, 3), worsen=brighten),
-    make_degradation("rotation", "degrees to the left", levels=(-45, -30, -15, 15, 30, 45), worsen=rotate),
-    make_degradation("occlusion", "percent of the face, from below", levels=(10, 20, 30, 40, 50), worsen=cover),
+    make_degradation("jpeg", "JPEG quality", levels=(10, 20, 30, 50, 70, 90), degrade=compress),
+    make_degradation("size", "longer side of the face in pixels", levels=(12, 16, 24, 32, 48, 64, 96), degrade=shrink),
+    make_degradation("blur", "deviation in percent of the face", levels=(1, 2, 3, 5, 8), degrade=blur),
+    make_degradation("brightness", "times as bright", levels=(0.125, 0.25, 0.5, 0.75, 1.5, 2, 3), degrade=brighten),
+    make_degradation("rotation", "degrees to the left", levels=(-45, -30, -15, 15, 30, 45), degrade=rotate),
+    make_degradation("occlusion", "percent of the face, from below", levels=(10, 20, 30, 40, 50), degrade=cover),
 )
 
 
 def quantise_rows(rows: Embeddings, *, bits: int = 8) -> NDArray[np.int8]:
-    """Return rows as small whole numbers: with 8 bits, 128 numbers take 128 bytes.
+    """Quantise unit rows, `(n, d) float32`, to `(n, d) int8` numbers of 2 to 8 bits.
 
-    The largest number of a row becomes the largest that fits. That scale need not be kept, since every row
-    has length 1: `restore_rows` finds it again.
-
-    Args:
-        rows: `(n, d) float32` unit rows; a row of zeros stays.
-        bits: What a number may take, 2 to 8.
-
-    Returns:
-        `(n, d) int8`.
+    The largest number of a row becomes the largest that fits. That scale is not kept, since every row has length
+    1: `restore_rows` finds it again. A row of zeros stays.
     """
     expect_shape("rows", rows, ("n", "d"), np.float32)
     if not 2 <= bits <= 8:

@@ -1,8 +1,8 @@
-"""VAL at FAR over all pairs of many people (FaceNet, section 4.1)."""
+"""VAL at FAR over all pairs of many people (FaceNet, section 4.1), and the report on it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,59 +10,44 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, expect_unit_rows
 from sameface.evaluation.allpairs import (
-    BINS,
-    SHIFT,
     GenuinePairs,
     NearestImpostors,
+    bin_edges,
     count_impostors,
     find_genuine,
     find_nearest,
+    threshold_below,
 )
 from sameface.evaluation.bootstrap import REPEATS, Estimate, draw_people, interval
+from sameface.evaluation.charts import Chart, distance_chart, roc_charts
 from sameface.evaluation.pairs import FARS
-from sameface.evaluation.roc import Numbers, Roc, allowed_accepts
+from sameface.evaluation.protocols import PeopleSet
+from sameface.evaluation.report import EvaluationReport, ReportTable, gap_table, refused_rows, with_interval
+from sameface.evaluation.roc import Numbers, Roc, allowed_accepts, running_part
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HoldoutRate:
-    """VAL at one false-accept rate.
+    """VAL at one false-accept rate."""
 
-    Attributes:
-        far: The rate that is allowed.
-        threshold: The largest squared distance that keeps it, with its interval.
-        accepted: How many pairs of different people it accepts.
-        val: The part of the pairs of one person that it accepts, with its interval.
-        by_person: `(p,) int64` how many pairs of each person it accepts.
-    """
-
-    far: float
-    threshold: Estimate
-    accepted: int
-    val: Estimate
-    by_person: NDArray[np.int64]
+    far: float  # the rate that is allowed
+    threshold: Estimate  # the largest squared distance that keeps it
+    accepted: int  # pairs of different people that it accepts
+    val: Estimate  # the part of the pairs of one person that it accepts
+    by_person: NDArray[np.int64]  # (p,) pairs of each person that it accepts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HoldoutResult:
-    """All pairs of many people.
+    """All pairs of many people."""
 
-    Attributes:
-        genuine: Pairs of one person.
-        impostors: Pairs of different people.
-        by_person: `(p,) int64` how many pairs of its own each person has.
-        rates: One for each false-accept rate that the pairs support.
-        refused: The others.
-        roc: VAL and FAR at thresholds that lie 0.05 % apart.
-        counts: `(2, BINS) int64` pairs of one person and of different people between those thresholds.
-    """
-
-    genuine: int
-    impostors: int
-    by_person: NDArray[np.int64]
-    rates: tuple[HoldoutRate, ...]
-    refused: tuple[float, ...]
-    roc: Roc
-    counts: NDArray[np.int64]
+    genuine: int  # pairs of one person
+    impostors: int  # pairs of different people
+    by_person: NDArray[np.int64]  # (p,) genuine pairs of each person
+    rates: tuple[HoldoutRate, ...]  # one for each false-accept rate that the pairs support
+    refused: tuple[float, ...]  # the other rates
+    roc: Roc  # at thresholds that lie 0.05 % apart
+    counts: NDArray[np.int64]  # (2, BINS) pairs of one person and of different people between those thresholds
 
 
 def evaluate_holdout(
@@ -78,7 +63,7 @@ def evaluate_holdout(
 
     Args:
         rows: `(n, d) float32` unit rows.
-        person: `(n,) int64` whose each is, 0 and up, those of one person together and in order.
+        person: `(n,) int64` the person of each row, 0 and up, rising.
         fars: The false-accept rates of interest.
         fewest: How many accepted pairs of different people must stand behind a rate.
         repeats: How often people are drawn for the intervals.
@@ -93,17 +78,20 @@ def evaluate_holdout(
     counts = count_impostors(rows, person)
     impostors = int(counts.sum())
     supported = [far for far in fars if allowed_accepts(far, impostors) >= max(fewest, 1)]
-    tails = find_nearest(rows, person, counts, [allowed_accepts(far, impostors) for far in supported])
-    own = find_genuine(rows, person, [tail.limit for tail in tails])
+    nearest = find_nearest(rows, person, counts, [allowed_accepts(far, impostors) for far in supported])
+    own = find_genuine(rows, person, [found.limit for found in nearest])
     sizes = np.bincount(person)
     draws = draw_people(len(sizes), repeats=repeats, rng=np.random.default_rng(seed))
-    drawn = np.array([draw_rates(draw, sizes, tails, own, supported) for draw in draws])  # (r, f, 2)
-    rates = [
-        make_rate(far, tail, own.accepted[place], own, drawn[:, place])
-        for place, (far, tail) in enumerate(zip(supported, tails, strict=True))
-    ]
+    drawn = np.array([draw_rates(draw, sizes, nearest, own, supported) for draw in draws])  # (r, f, 2)
+    genuine = int(own.counts.sum())
+    rates = []
+    for place, (far, found) in enumerate(zip(supported, nearest, strict=True)):
+        by_person = own.accepted[place]
+        threshold = Estimate(threshold_below(found.limit), *interval(drawn[:, place, 0]))
+        val = Estimate(float(by_person.sum() / genuine if genuine else np.nan), *interval(drawn[:, place, 1]))
+        rates.append(HoldoutRate(far, threshold, found.accepted, val, by_person))
     return HoldoutResult(
-        genuine=int(own.counts.sum()),
+        genuine=genuine,
         impostors=impostors,
         by_person=sizes * (sizes - 1) // 2,
         rates=tuple(rates),
@@ -113,30 +101,10 @@ def evaluate_holdout(
     )
 
 
-def make_rate(
-    far: float, tail: NearestImpostors, by_person: NDArray[np.int64], own: GenuinePairs, drawn: Numbers
-) -> HoldoutRate:
-    """Return VAL at one rate; `drawn` are thresholds and VALs of the draws, `(r, 2)`."""
-    genuine = int(own.counts.sum())
-    val = by_person.sum() / genuine if genuine else np.nan
-    return HoldoutRate(
-        far,
-        Estimate(under(tail.limit), *interval(drawn[:, 0])),
-        tail.accepted,
-        Estimate(float(val), *interval(drawn[:, 1])),
-        by_person,
-    )
-
-
-def under(limit: float) -> float:
-    """Return the largest 32-bit number under a limit."""
-    return float(np.nextafter(np.float32(limit), np.float32(-1)))
-
-
 def draw_rates(
     draw: NDArray[np.int64],
     sizes: NDArray[np.int64],
-    tails: Sequence[NearestImpostors],
+    nearest: Sequence[NearestImpostors],
     own: GenuinePairs,
     fars: Sequence[float],
 ) -> Numbers:
@@ -145,7 +113,7 @@ def draw_rates(
     Args:
         draw: `(p,) int64` how often each person was drawn.
         sizes: `(p,) int64` how many rows each has.
-        tails: The nearest pairs of different people, for each rate.
+        nearest: The nearest pairs of different people, for each rate.
         own: The pairs of one person.
         fars: The rates.
     """
@@ -153,13 +121,13 @@ def draw_rates(
     impostors = (rows.sum() ** 2 - (rows**2).sum()) / 2
     genuine = np.append(0, np.cumsum(draw[own.sample.people[:, 0]]))
     values = np.full((len(fars), 2), np.nan)
-    for place, (far, tail) in enumerate(zip(fars, tails, strict=True)):
-        near = tail.sample
+    for place, (far, found) in enumerate(zip(fars, nearest, strict=True)):
+        near = found.sample
         running = np.cumsum(draw[near.people[:, 0]] * draw[near.people[:, 1]]) * near.every
         too_many = int(np.searchsorted(running, far * impostors * (1 + 1e-12), side="right"))
         limit = near.distance[min(too_many, len(near.distance) - 1)]
         if impostors:
-            values[place, 0] = under(float(limit))
+            values[place, 0] = threshold_below(float(limit))
         if impostors and genuine[-1]:
             values[place, 1] = genuine[np.searchsorted(own.sample.distance, limit)] / genuine[-1]
     return values
@@ -168,11 +136,67 @@ def draw_rates(
 def binned_roc(genuine: NDArray[np.int64], impostors: NDArray[np.int64]) -> Roc:
     """Return VAL and FAR at the upper edges of the bins that hold a pair."""
     used = np.flatnonzero(genuine + impostors)
-    edges = ((np.arange(BINS, dtype=np.uint32) + 1) << SHIFT).view(np.float32).astype(np.float64)
-    parts = []
-    for counts in (genuine, impostors):
-        total = int(counts.sum())
-        running = np.append(0, np.cumsum(counts)[used])
-        parts.append(running / total if total else np.full(len(running), np.nan))
-    threshold = np.append(-1.0, edges[used])
-    return Roc(threshold, parts[0], parts[1], int(genuine.sum()), int(impostors.sum()))
+    threshold = np.append(-1.0, bin_edges()[1:][used])
+    parts = (running_part(genuine, used), running_part(impostors, used))
+    return Roc(threshold, *parts, genuine=int(genuine.sum()), impostors=int(impostors.sum()))
+
+
+def report_holdout(
+    facts: Mapping[str, str], people: PeopleSet, result: HoldoutResult, slices: Mapping[str, HoldoutResult]
+) -> EvaluationReport:
+    """Return the report on all people and on those of each slice."""
+    tables = [rate_table("VAL at FAR, all pairs", result)]
+    tables += [rate_table(f"VAL at FAR, {name}", part) for name, part in slices.items()]
+    by_slice = {name: rate_estimates(part) for name, part in slices.items()}
+    if slices:
+        tables.append(gap_table(by_slice))
+    rocs = {"all": result.roc} | {name: part.roc for name, part in slices.items()}
+    data = {
+        "genuine": result.genuine,
+        "impostors": result.impostors,
+        "measures": rate_estimates(result),
+        "thresholds": {f"{rate.far:g}": rate.threshold for rate in result.rates},
+        "not_supported": list(result.refused),
+        "slices": by_slice,
+        "by_person": {
+            f"VAL at FAR {rate.far:g}": {
+                name: [int(part), int(whole)]
+                for name, part, whole in zip(people.names, rate.by_person, result.by_person, strict=True)
+                if whole
+            }
+            for rate in result.rates
+        },
+    }
+    charts = (*roc_charts(rocs), counts_chart(result.counts))
+    return EvaluationReport("holdout", facts, tuple(tables), charts, data, warnings=people.warnings)
+
+
+def rate_estimates(result: HoldoutResult) -> dict[str, Estimate]:
+    """Return VAL at every rate by name."""
+    return {f"VAL at FAR {rate.far:g}": rate.val for rate in result.rates}
+
+
+def rate_table(title: str, result: HoldoutResult) -> ReportTable:
+    """Return VAL and threshold at every rate, and the rates that the pairs do not support."""
+    rows = [
+        (f"{rate.far:g}", with_interval(rate.val), format_threshold(rate.threshold), f"{rate.accepted:,}")
+        for rate in result.rates
+    ]
+    counted = f"{result.genuine:,} of one person, {result.impostors:,} of different people"
+    columns = ("FAR", "VAL", "threshold", "false accepts behind it")
+    return ReportTable(f"{title} ({counted})", columns, (*rows, *refused_rows(result.refused)))
+
+
+def format_threshold(threshold: Estimate) -> str:
+    """Return a threshold with its interval."""
+    return f"{threshold.value:.4f} ({threshold.low:.4f} to {threshold.high:.4f})"
+
+
+def counts_chart(counts: NDArray[np.int64], *, threshold: float | None = None) -> Chart:
+    """Return the spread of the distances of both kinds, from `HoldoutResult.counts`, with a threshold or without."""
+    used = np.flatnonzero(counts.sum(axis=0))
+    lower = bin_edges()[used]
+    kinds = [(lower, part[used]) for part in counts]
+    end = max(float(lower[-1]), 1e-6) if len(used) else 4.0
+    caption = "How far apart the two faces of a pair are, over all pairs."
+    return distance_chart(kinds, end, caption, {} if threshold is None else {"threshold": threshold})

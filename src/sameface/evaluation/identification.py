@@ -1,122 +1,84 @@
-"""Identification: who is this, if anyone? Closed and open set, over random galleries of several sizes.
+"""Identification: the name of a face, or none. Closed and open set, over random galleries of several sizes.
 
 A *probe* is compared with everyone in the gallery. In the closed set every probe is enrolled, and the rank of
 its own person counts (CMC). In the open set some probes are strangers. With a threshold t
 
 - **FPIR(t)** is the part of the strangers that are given any name,
 - **FNIR(t)** is the part of the enrolled that are not given their own: DIR(t) = 1 - FNIR(t).
+
+Intervals come from drawing the people of the probes; the galleries stay. The standard error over the galleries
+says how much the choice of the enrolled matters, not how much other people would: the galleries share pictures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings
-from sameface.evaluation.bootstrap import REPEATS, draw_people, interval
-from sameface.evaluation.identification_draws import Draws, count_by_person, draw_detections, draw_limits, draw_parts
+from sameface.evaluation.bootstrap import REPEATS, Estimate, draw_people, interval
 from sameface.evaluation.pairs import mean_and_error
-from sameface.evaluation.ranking import Labels, Ranking, rank_probes, split_gallery
+from sameface.evaluation.ranking import Labels, Ranking, blocks, rank_probes, split_gallery
 from sameface.evaluation.roc import ROUNDING, Flags, Numbers, allowed_accepts
 
 FPIRS = (1e-1, 1e-2, 1e-3)
 VOTERS = (1, 3, 5)  # how many nearest faces vote
 RANKS = 20
 POINTS = 400  # of a curve over thresholds
+BLOCK = 1 << 22  # weights of draws at a time
+
+Draws = NDArray[np.int64]  # (r, p) how often each person was drawn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenCurve:
-    """FPIR and FNIR at every threshold at which one of them changes.
+    """FPIR and FNIR at every threshold at which one of them changes."""
 
-    Attributes:
-        threshold: `(k,) float64`, rising. The first is -1 and names nobody.
-        fpir: `(k,) float64`; NaN without strangers.
-        fnir: `(k,) float64`; NaN without enrolled probes. With several votes it may rise again.
-        known: How many probes are enrolled.
-        strangers: How many are not.
-    """
-
-    threshold: Numbers
-    fpir: Numbers
-    fnir: Numbers
-    known: int
-    strangers: int
+    threshold: Numbers  # (k,) rising; the first is -1 and names nobody
+    fpir: Numbers  # (k,) NaN without strangers
+    fnir: Numbers  # (k,) NaN without enrolled probes; with several votes it may rise again
+    known: int  # probes that are enrolled
+    strangers: int  # the other probes
 
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """How well the enrolled are found while few strangers are named.
+    """DIR at a false-positive rate: means over the galleries, None where one has too few strangers for the rate."""
 
-    Attributes:
-        fpir: The part of the strangers that may be named.
-        dir: The part of the enrolled that are given their own name, the mean over the repeats; None where a
-            repeat has too few strangers for this rate.
-        interval: Of that mean, over the people of the probes and the strangers; the galleries stay.
-        standard_error: Over the repeats; NaN with one. They share pictures, so that it says how much the
-            choice of the gallery matters, and not how much other people would.
-        threshold: The mean of the thresholds; None likewise.
-    """
-
-    fpir: float
-    dir: float | None
-    interval: tuple[float, float]
-    standard_error: float
+    fpir: float  # the part of the strangers that may be named
+    dir: Estimate | None  # the part of the enrolled that are given their own name
+    standard_error: float  # of DIR over the galleries; NaN with one
     threshold: float | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VoteResult:
-    """Identification by the votes of so many nearest faces.
-
-    Attributes:
-        voters: How many vote.
-        right: Closed set: the part of the enrolled probes that are given their own name, the mean over the
-            repeats.
-        interval: Of that mean, over the people of the probes; the galleries stay.
-        standard_error: Over the repeats, as in `Detection`.
-        detections: One for each false-positive rate.
-        curve: Over all repeats together, at evenly spaced thresholds.
-    """
+    """Identification by the votes of so many nearest faces."""
 
     voters: int
-    right: float
-    interval: tuple[float, float]
-    standard_error: float
-    detections: tuple[Detection, ...]
-    curve: OpenCurve
+    right: Estimate  # closed set: the part of the enrolled probes that are given their own name
+    standard_error: float  # of that part over the galleries
+    detections: tuple[Detection, ...]  # one for each false-positive rate
+    curve: OpenCurve  # over all galleries together, at evenly spaced thresholds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GalleryResult:
-    """Identification in galleries of one size.
+    """Identification in galleries of one size."""
 
-    Attributes:
-        enrolled: How many people.
-        faces: How many pictures of each.
-        known: Enrolled probes, all repeats together.
-        strangers: The others.
-        cmc: `(r,) float64` closed set: the part of the enrolled probes whose person is among the nearest 1,
-            2, ... r; the mean over the repeats.
-        cmc_interval: `(r, 2) float64` of that mean, over the people of the probes; the galleries stay.
-        cmc_error: `(r,) float64` its standard error over the repeats, as in `Detection`.
-        votes: One for each number of voters.
-        by_person: For each measure `(p, 2) int64`: how many of the enrolled probes of each person are right,
-            and how many there are, all repeats together.
-    """
-
-    enrolled: int
-    faces: int
-    known: int
-    strangers: int
-    cmc: Numbers
-    cmc_interval: Numbers
-    cmc_error: Numbers
-    votes: tuple[VoteResult, ...]
-    by_person: Mapping[str, NDArray[np.int64]]
+    enrolled: int  # people
+    faces: int  # pictures of each
+    known: int  # enrolled probes, all galleries together
+    strangers: int  # the other probes
+    cmc: Numbers  # (r,) the part of the enrolled probes whose person is among the nearest 1, 2, ... r
+    cmc_interval: Numbers  # (r, 2) of that mean over the galleries
+    cmc_error: Numbers  # (r,) its standard error over the galleries
+    votes: tuple[VoteResult, ...]  # one for each number of voters
+    by_person: Mapping[str, NDArray[np.int64]]  # by measure: (p, 2) right and all enrolled probes of each person
 
 
 def match_rates(ranking: Ranking, ranks: int = RANKS) -> Numbers:
@@ -144,28 +106,39 @@ def right_at(ranking: Ranking, voters: int, threshold: float) -> Flags:
 
 
 def make_open_curve(rankings: Sequence[Ranking], *, voters: int) -> OpenCurve:
-    """Return FPIR and FNIR over all thresholds; with several rankings, over all their probes together.
+    """Return FPIR and FNIR over all thresholds, over the probes of all rankings together.
 
     Only faces at or under the threshold vote. So a probe's answer can change only at the distances of its
     nearest faces, and each change is one step of the curve.
     """
-    known = np.concatenate([ranking.known for ranking in rankings])
-    truth = np.concatenate([ranking.truth for ranking in rankings])
-    distance = np.concatenate([ranking.distance[:, :voters] for ranking in rankings])
-    named = np.concatenate([ranking.named[:, :voters] for ranking in rankings])
-    right = (named == truth[:, None])[known].astype(np.int64)
-    steps = np.diff(right, axis=1, prepend=0).ravel()
-    places = distance[known].ravel()
-    false = distance[~known, 0]
-    finite = np.isfinite(places)
-    threshold = np.unique(np.concatenate([[-1.0], places[finite], false[np.isfinite(false)]]))
+    changes = [answer_changes(ranking, voters) for ranking in rankings]
+    places, steps = (np.concatenate([change[part] for change in changes]) for part in (0, 1))
+    false = np.concatenate([ranking.distance[~ranking.known, 0] for ranking in rankings])
+    known = sum(int(ranking.known.sum()) for ranking in rankings)
+    distances = np.concatenate([ranking.distance[ranking.known, :voters].ravel() for ranking in rankings])
+    threshold = np.unique(np.concatenate([[-1.0], distances[np.isfinite(distances)], false[np.isfinite(false)]]))
     return OpenCurve(
         threshold=threshold,
         fpir=running_rate(false, np.ones(len(false)), threshold, len(false)),
-        fnir=1 - running_rate(places, steps, threshold, len(right)),
-        known=len(right),
+        fnir=1 - running_rate(places, steps, threshold, known),
+        known=known,
         strangers=len(false),
     )
+
+
+def answer_changes(ranking: Ranking, voters: int) -> tuple[Numbers, NDArray[np.int64], NDArray[np.int64]]:
+    """Return the distances at which answers to enrolled probes become right (1) or wrong again (-1), and the people.
+
+    All three are `(k,)`, in the order of the distance.
+    """
+    known = ranking.known
+    right = (ranking.named[known, :voters] == ranking.truth[known, None]).astype(np.int64)
+    steps = np.diff(right, axis=1, prepend=0).ravel()
+    places = ranking.distance[known, :voters].ravel()
+    people = np.repeat(ranking.person[known], voters)
+    used = np.flatnonzero((steps != 0) & np.isfinite(places))
+    used = used[np.argsort(places[used], kind="stable")]
+    return places[used], steps[used], people[used]
 
 
 def running_rate(places: Numbers, steps: NDArray[np.int64] | Numbers, threshold: Numbers, total: int) -> Numbers:
@@ -190,7 +163,7 @@ def thin_curve(curve: OpenCurve, points: int = POINTS) -> OpenCurve:
 def detect_at_fpir(curve: OpenCurve, fpir: float) -> tuple[float, float] | None:
     """Return DIR and the largest threshold whose FPIR is at or under `fpir`.
 
-    None if not even one stranger more is allowed by this rate: nothing is extrapolated.
+    None if the rate does not allow even one stranger: nothing is extrapolated.
     """
     if not allowed_accepts(fpir, curve.strangers):
         return None
@@ -211,7 +184,7 @@ def evaluate_identification(
 
     Args:
         rows: `(n, d) float32` unit rows.
-        people: `(n,)` whom each shows.
+        people: `(n,)` the person of each row.
         sizes: How many people are enrolled; the others are strangers.
         per_person: With how many pictures each.
         seeds: One gallery of each size is drawn for each of them; the first also draws the people.
@@ -238,10 +211,11 @@ def evaluate_identification(
 def summarise_galleries(rankings: Sequence[Ranking], draws: Draws, *, enrolled: int, per_person: int) -> GalleryResult:
     """Return the measures of several galleries of one size, with the people as often as they were drawn."""
     rates = np.array([match_rates(ranking) for ranking in rankings])  # (seeds, ranks)
-    spread = [mean_and_error(column) for column in rates.T]
+    cmc, cmc_error = np.array([mean_and_error(column) for column in rates.T]).T
     known = sum(int(ranking.known.sum()) for ranking in rankings)
-    ranks = [[ranking.rank <= rank for rank in range(1, RANKS + 1)] for ranking in rankings]
-    drawn = [draw_parts(*pair, draws) for pair in zip(rankings, ranks, strict=True)]
+    drawn = [
+        draw_parts(ranking, [ranking.rank <= rank for rank in range(1, RANKS + 1)], draws) for ranking in rankings
+    ]
     limits = [draw_limits(ranking, draws, FPIRS) for ranking in rankings]
     curves = {voters: [make_open_curve([one], voters=voters) for one in rankings] for voters in VOTERS}
     return GalleryResult(
@@ -249,9 +223,9 @@ def summarise_galleries(rankings: Sequence[Ranking], draws: Draws, *, enrolled: 
         faces=per_person,
         known=known,
         strangers=sum(len(ranking.truth) for ranking in rankings) - known,
-        cmc=np.array([mean for mean, _ in spread]),
-        cmc_interval=draw_intervals(drawn),
-        cmc_error=np.array([error for _, error in spread]),
+        cmc=cmc,
+        cmc_interval=np.array(draw_intervals(drawn)),
+        cmc_error=cmc_error,
         votes=tuple(
             summarise_votes(rankings, curves[voters], draws=draws, limits=limits, voters=voters) for voters in VOTERS
         ),
@@ -259,45 +233,33 @@ def summarise_galleries(rankings: Sequence[Ranking], draws: Draws, *, enrolled: 
     )
 
 
-def draw_intervals(drawn: Sequence[Numbers]) -> Numbers:
-    """Return the intervals of means over galleries, `(k, 2)`; `drawn` has the `(r, k)` draws of each."""
-    return np.array([interval(column) for column in np.mean(drawn, axis=0).T])
-
-
 def summarise_votes(
     rankings: Sequence[Ranking], curves: Sequence[OpenCurve], *, draws: Draws, limits: Sequence[Numbers], voters: int
 ) -> VoteResult:
-    """Return what so many voters reach in several galleries.
-
-    Args:
-        rankings: One for each gallery.
-        curves: Likewise, with so many voters.
-        draws: `(r, p) int64` how often each person was drawn.
-        limits: `(r, f) float64` for each gallery, from `draw_limits`.
-        voters: How many vote.
-    """
+    """Return the measures of so many voters in several galleries; `curves` and `limits` are one for each gallery."""
     mean, error = mean_and_error(np.array([right_rate(ranking, voters) for ranking in rankings]))
     right = [draw_parts(ranking, [right_at(ranking, voters, np.inf)], draws) for ranking in rankings]
     drawn = [
         draw_detections(ranking, draws, limit, voters=voters) for ranking, limit in zip(rankings, limits, strict=True)
     ]
-    detections = tuple(
-        summarise_detections(curves, fpir, (float(low), float(high)))
-        for fpir, (low, high) in zip(FPIRS, draw_intervals(drawn), strict=True)
-    )
+    detections = tuple(map(partial(summarise_detections, curves), FPIRS, draw_intervals(drawn)))
     curve = thin_curve(make_open_curve(rankings, voters=voters))
-    low, high = draw_intervals(right)[0]
-    return VoteResult(voters, mean, (float(low), float(high)), error, detections, curve)
+    return VoteResult(voters, Estimate(mean, *draw_intervals(right)[0]), error, detections, curve)
+
+
+def draw_intervals(drawn: Sequence[Numbers]) -> list[tuple[float, float]]:
+    """Return `k` intervals of means over galleries; `drawn` has the `(r, k)` draws of each."""
+    return [interval(column) for column in np.mean(drawn, axis=0).T]
 
 
 def summarise_detections(curves: Sequence[OpenCurve], fpir: float, drawn: tuple[float, float]) -> Detection:
     """Return DIR at one rate over several galleries, with the interval that was drawn."""
-    found = [detect_at_fpir(curve, fpir) for curve in curves]
-    held = np.array([pair for pair in found if pair is not None])
+    held = [pair for curve in curves if (pair := detect_at_fpir(curve, fpir)) is not None]
     if len(held) < len(curves):
-        return Detection(fpir, None, (float("nan"), float("nan")), float("nan"), None)
-    mean, error = mean_and_error(held[:, 0])
-    return Detection(fpir, mean, drawn, error, float(held[:, 1].mean()))
+        return Detection(fpir, None, float("nan"), None)
+    rates, thresholds = np.array(held).T
+    mean, error = mean_and_error(rates)
+    return Detection(fpir, Estimate(mean, *drawn), error, float(thresholds.mean()))
 
 
 def sum_by_person(
@@ -305,18 +267,58 @@ def sum_by_person(
 ) -> dict[str, NDArray[np.int64]]:
     """Return right and all enrolled probes of each person, by measure; each gallery has its own threshold.
 
-    Args:
-        rankings: One for each gallery.
-        people: How many there are.
-        curves: Of each gallery, by the number of voters.
+    `curves` holds those of each gallery, by the number of voters.
     """
     counts = {"rank 1": [count_by_person(one, one.rank == 1, people) for one in rankings]}
     for voters, own in curves.items():
         for fpir in FPIRS:
-            found = [detect_at_fpir(curve, fpir) for curve in own]
             counts[f"DIR at FPIR {fpir:g}, k = {voters}"] = [
                 count_by_person(ranking, right_at(ranking, voters, held[1]), people)
-                for ranking, held in zip(rankings, found, strict=True)
-                if held is not None
+                for ranking, curve in zip(rankings, own, strict=True)
+                if (held := detect_at_fpir(curve, fpir)) is not None
             ]
     return {name: np.sum(parts, axis=0) for name, parts in counts.items() if len(parts) == len(rankings)}
+
+
+def count_by_person(ranking: Ranking, flags: Flags, people: int) -> NDArray[np.int64]:
+    """Return how many enrolled probes of each person are flagged, and how many there are, `(p, 2)`."""
+    known = ranking.known
+    flagged = np.bincount(ranking.person[known & flags], minlength=people)
+    return np.column_stack([flagged, np.bincount(ranking.person[known], minlength=people)])
+
+
+def draw_parts(ranking: Ranking, flags: Sequence[Flags], draws: Draws) -> Numbers:
+    """Return which part of the enrolled probes each of `k` flags holds for in each draw, `(r, k)`; NaN of nothing."""
+    counts = [count_by_person(ranking, one, draws.shape[1]) for one in flags]
+    columns = np.column_stack([counts[0][:, 1], *(count[:, 0] for count in counts)]).astype(np.float64)
+    sums: Numbers = draws.astype(np.float64) @ columns  # (r, 1 + k)
+    whole = np.where(sums[:, :1] > 0, sums[:, :1], np.nan)
+    return sums[:, 1:] / whole
+
+
+def draw_limits(ranking: Ranking, draws: Draws, fpirs: Sequence[float]) -> Numbers:
+    """Return the distance of the first stranger who is too many for each rate, `(r, f)`; NaN without strangers."""
+    strangers = np.flatnonzero(~ranking.known)
+    order = strangers[np.argsort(ranking.distance[strangers, 0], kind="stable")]
+    places = np.append(ranking.distance[order, 0], np.inf)
+    limits = np.full((len(draws), len(fpirs)), np.nan)
+    for part in blocks(len(draws), len(order), BLOCK):
+        running = np.cumsum(draws[part][:, ranking.person[order]], axis=1)
+        for row, sums in zip(limits[part], running, strict=True):
+            if len(sums) and sums[-1]:
+                allowed = np.array(fpirs) * float(sums[-1]) * (1 + 1e-12)
+                row[:] = places[np.searchsorted(sums, allowed, side="right")]
+    return limits
+
+
+def draw_detections(ranking: Ranking, draws: Draws, limits: Numbers, *, voters: int) -> Numbers:
+    """Return DIR in each draw with a threshold just under each limit, `(r, f)`; NaN without enrolled probes."""
+    whole = draws @ np.bincount(ranking.person[ranking.known], minlength=draws.shape[1])
+    places, steps, people = answer_changes(ranking, voters)
+    right = np.zeros(limits.shape)
+    for part in blocks(len(draws), len(people), BLOCK):
+        running = np.cumsum(draws[part][:, people] * steps, axis=1)
+        running = np.column_stack([np.zeros(len(running), np.int64), running])
+        right[part] = np.take_along_axis(running, np.searchsorted(places, limits[part]), axis=1)
+    defined = (whole[:, None] > 0) & ~np.isnan(limits)
+    return np.where(defined, right / np.maximum(whole[:, None], 1), np.nan)

@@ -27,19 +27,12 @@ FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairScores:
-    """A list of pairs with their distances.
+    """A list of pairs with their distances."""
 
-    Attributes:
-        distance: `(n,) float64` squared distance; NaN where a face is missing on one side.
-        same: `(n,) bool` whether the pair shows one person.
-        fold: `(n,) int64` the part of the list it belongs to.
-        people: `(n, 2) int64` the numbers of the two people, 0 and up.
-    """
-
-    distance: Numbers
-    same: Flags
-    fold: NDArray[np.int64]
-    people: NDArray[np.int64]
+    distance: Numbers  # (n,) squared distance; NaN where a face is missing on one side
+    same: Flags  # (n,) whether the pair shows one person
+    fold: NDArray[np.int64]  # (n,) the part of the list it belongs to
+    people: NDArray[np.int64]  # (n, 2) the numbers of the two people, 0 and up
 
     @property
     def found(self) -> Flags:
@@ -53,89 +46,57 @@ class PairScores:
 
 @dataclass(frozen=True, slots=True)
 class FoldResult:
-    """One part of the list, judged with the threshold that was best on all others.
+    """One part of the list, judged with the threshold that was best on all others."""
 
-    Attributes:
-        pairs: How many pairs have a distance.
-        threshold: From the other folds.
-        accuracy: The part of the pairs that it judges rightly; NaN without a pair.
-    """
-
-    pairs: int
-    threshold: float
-    accuracy: float
+    pairs: int  # with a distance
+    threshold: float  # from the other folds
+    accuracy: float  # the part of the pairs that it judges rightly; NaN without a pair
 
 
 @dataclass(frozen=True, slots=True)
 class ValAtFar:
-    """VAL at a false-accept rate, and how one threshold for everybody works here.
+    """VAL at a false-accept rate, with a threshold from these very pairs and with the threshold of all pairs.
 
-    Attributes:
-        far: The rate that is allowed.
-        val: VAL with the threshold that these very pairs give; None where they are too few for this rate.
-        operating: That threshold, and what it does; None likewise.
-        common_val: VAL with the threshold that all pairs together give.
-        common_far: The false-accept rate with that threshold.
+    `val` and `operating` are None where these pairs are too few for the rate.
     """
 
-    far: float
+    far: float  # the rate that is allowed
     val: Estimate | None
     operating: OperatingPoint | None
-    common_val: Estimate
-    common_far: Estimate
+    common_val: Estimate  # VAL with the threshold that all pairs together give
+    common_far: Estimate  # the false-accept rate with that threshold
 
 
 @dataclass(frozen=True, slots=True)
 class PairMeasures:
-    """What is measured on a list of pairs, or on a slice of it.
+    """The measures of a list of pairs, or of a slice of it."""
 
-    Attributes:
-        genuine: Pairs of one person that have a distance.
-        impostors: Pairs of different people that have one.
-        failed: Pairs without a distance: no face was found in one of the two pictures.
-        accuracy: The part of the pairs with a distance that is judged rightly.
-        accuracy_of_all: The same, where each pair without a distance counts as an error.
-        auc: The area under VAL against FAR.
-        eer: The equal error rate.
-        vals: For each rate that all pairs together support.
-    """
-
-    genuine: int
-    impostors: int
-    failed: int
-    accuracy: Estimate
-    accuracy_of_all: Estimate
-    auc: Estimate
-    eer: Estimate
-    vals: tuple[ValAtFar, ...]
+    genuine: int  # pairs of one person that have a distance
+    impostors: int  # pairs of different people that have one
+    failed: int  # pairs without a distance: one of the two pictures has no face
+    accuracy: Estimate  # the part of the pairs with a distance that is judged rightly
+    accuracy_of_all: Estimate  # likewise, and each pair without a distance counts as an error
+    auc: Estimate  # the area under VAL against FAR
+    eer: Estimate  # the equal error rate
+    vals: tuple[ValAtFar, ...]  # one for each rate that all pairs together support
 
 
 @dataclass(frozen=True, slots=True)
 class PairsResult:
-    """The evaluation of a list of pairs.
-
-    Attributes:
-        folds: One for each part of the list.
-        accuracy: The mean of the folds' accuracies.
-        standard_error: Of that mean; NaN with a single fold that has pairs.
-        measures: Over all pairs.
-        refused: The rates that the pairs of different people are too few for.
-        slices: The same measures by slice.
-    """
+    """The evaluation of a list of pairs."""
 
     folds: tuple[FoldResult, ...]
-    accuracy: float
-    standard_error: float
-    measures: PairMeasures
-    refused: tuple[float, ...]
+    accuracy: float  # the mean of the folds' accuracies
+    standard_error: float  # of that mean; NaN with a single fold that has pairs
+    measures: PairMeasures  # over all pairs
+    refused: tuple[float, ...]  # rates that the pairs of different people are too few for
     slices: Mapping[str, PairMeasures]
 
 
 def best_threshold(distance: Numbers, same: Flags) -> float:
-    """Return the threshold that judges most pairs rightly.
+    """Return the threshold that judges most pairs rightly; -1 rejects everything.
 
     It lies in the middle between two neighbouring distances, and of equally good ones it is the middle one.
-    -1 rejects everything.
     """
     order = np.argsort(distance, kind="stable")
     ranked = distance[order]
@@ -144,9 +105,7 @@ def best_threshold(distance: Numbers, same: Flags) -> float:
     places = np.flatnonzero(apart)  # a run of equal distances is accepted whole or not at all
     best = places[gain[places] == gain[places].max()]
     place = int(best[len(best) // 2])
-    if place == 0:
-        return -1.0
-    return float(ranked[place - 1 : place + 1].mean())
+    return -1.0 if place == 0 else float(ranked[place - 1 : place + 1].mean())
 
 
 def cross_validate(scores: PairScores) -> tuple[FoldResult, ...]:
@@ -212,44 +171,39 @@ def evaluate_pairs(
     roc = make_roc(found.distance, found.same)
     supported = [far for far in fars if allowed_accepts(far, roc.impostors)]
     common = {far: operate_at_far(roc, far).threshold for far in supported}
-    parts = {"": np.ones(len(right), bool)}
-    parts |= {name: np.array(slices) == name for name in sorted(set(slices))}
     measured = {
-        name: measure(scores.pick(part), right[part], common, repeats=repeats, seed=seed)
-        for name, part in parts.items()
+        name: measure_slice(scores.pick(part), right[part], common, repeats=repeats, seed=seed)
+        for name, part in ((name, np.array(slices) == name) for name in sorted(set(slices)))
     }
     return PairsResult(
         folds=folds,
         accuracy=mean,
         standard_error=error,
-        measures=measured.pop(""),
+        measures=measure_slice(scores, right, common, repeats=repeats, seed=seed),
         refused=tuple(far for far in fars if far not in supported),
         slices=measured,
     )
 
 
-def measure(
+def measure_slice(
     scores: PairScores, right: Flags, common: Mapping[float, float], *, repeats: int, seed: int
 ) -> PairMeasures:
-    """Return every measure with its interval.
-
-    Args:
-        scores: The pairs.
-        right: Whether each was judged rightly.
-        common: The threshold that all pairs together give for each rate.
-        repeats: How often people are drawn.
-        seed: Draws them.
-    """
+    """Return every measure of some pairs; `common` is the threshold of all pairs for each rate."""
+    found = scores.found
     names, numbers = np.unique(scores.people, return_inverse=True)
     people = numbers.reshape(-1, 2)
 
-    def values(draws: NDArray[np.int64]) -> Numbers:
-        return measure_once(scores, right, common, pair_weights(draws, people))
+    def measure(draws: NDArray[np.int64]) -> Numbers:
+        weight = pair_weights(draws, people)
+        roc = make_roc(scores.distance[found], scores.same[found], weight[found])
+        values = [part_of(right, weight * found), part_of(right, weight), area_under(roc), equal_error_rate(roc)]
+        for far, threshold in common.items():
+            held = operate_at(roc, threshold)
+            values += [val_under(roc, far), held.val, held.far]
+        return np.array(values)
 
-    rng = np.random.default_rng(seed)
-    estimates = estimate_all(values, len(names), repeats=repeats, rng=rng)
-    found = scores.pick(scores.found)
-    roc = make_roc(found.distance, found.same)
+    estimates = estimate_all(measure, len(names), repeats=repeats, rng=np.random.default_rng(seed))
+    roc = make_roc(scores.distance[found], scores.same[found])
     vals = []
     for place, far in enumerate(common):
         own, val, rate = estimates[4 + 3 * place : 7 + 3 * place]
@@ -257,21 +211,8 @@ def measure(
         operating = operate_at_far(roc, far) if enough else None
         vals.append(ValAtFar(far, own if enough else None, operating, val, rate))
     accuracy, accuracy_of_all, auc, eer = estimates[:4]
-    failed = int((~scores.found).sum())
-    return PairMeasures(
-        roc.genuine, roc.impostors, failed, accuracy, accuracy_of_all, auc=auc, eer=eer, vals=tuple(vals)
-    )
-
-
-def measure_once(scores: PairScores, right: Flags, common: Mapping[float, float], weight: Numbers) -> Numbers:
-    """Return accuracy, accuracy of all, AUC, EER, and for each rate VAL, common VAL and common FAR."""
-    found = scores.found
-    roc = make_roc(scores.distance[found], scores.same[found], weight[found])
-    values = [part_of(right, weight * found), part_of(right, weight), area_under(roc), equal_error_rate(roc)]
-    for far, threshold in common.items():
-        held = operate_at(roc, threshold)
-        values += [val_under(roc, far), held.val, held.far]
-    return np.array(values)
+    failed = int((~found).sum())
+    return PairMeasures(roc.genuine, roc.impostors, failed, accuracy, accuracy_of_all, auc, eer, tuple(vals))
 
 
 def part_of(flags: Flags, weight: Numbers) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Image
-from sameface.evaluation.bootstrap import Estimate
+from sameface.evaluation.bootstrap import UNDEFINED, Estimate
 from sameface.evaluation.charts import histogram_chart, roc_charts
 from sameface.evaluation.pairs import PairMeasures, PairScores, PairsResult, judge_pairs
 from sameface.evaluation.pictures import EmbeddedPictures
@@ -20,17 +20,19 @@ from sameface.evaluation.report import (
     PairThumbnails,
     ReportTable,
     gap_table,
-    pair_pictures,
+    make_thumbnails,
     percent,
+    refused_rows,
     with_interval,
 )
-from sameface.evaluation.roc import Flags, make_roc
+from sameface.evaluation.roc import Flags, Numbers, make_roc
 from sameface.image import read_image
 
 SHOWN_ERRORS = 50
+KINDS = {True: "one person", False: "different people"}
 
 
-def score_pairs(pairs: Sequence[LabelledPair], distance: np.ndarray[Any, np.dtype[np.float64]]) -> PairScores:
+def score_pairs(pairs: Sequence[LabelledPair], distance: Numbers) -> PairScores:
     """Return the pairs as arrays; the distance is NaN where a face is missing."""
     names = sorted({person for pair in pairs for person in pair.people})
     number = {name: place for place, name in enumerate(names)}
@@ -45,15 +47,7 @@ def score_pairs(pairs: Sequence[LabelledPair], distance: np.ndarray[Any, np.dtyp
 def report_pairs(
     kind: str, facts: Mapping[str, str], pairs: Sequence[LabelledPair], *, scores: PairScores, result: PairsResult
 ) -> EvaluationReport:
-    """Return the report.
-
-    Args:
-        kind: `pairs` or `ytf`.
-        facts: What was measured.
-        pairs: The list.
-        scores: The same list with its distances.
-        result: What was measured.
-    """
+    """Return the report of kind `pairs` or `ytf`; `scores` are the pairs with their distances."""
     right = judge_pairs(scores, result.folds)
     found = scores.pick(scores.found)
     rocs = {"all": make_roc(found.distance, found.same)}
@@ -64,7 +58,7 @@ def report_pairs(
     tables = [summary_table(result), fold_table(result), val_table(result)]
     if result.slices:
         by_slice = {name: slice_estimates(measured) for name, measured in result.slices.items()}
-        tables += [slice_table(result), gap_table(by_slice)]
+        tables += [slice_table(result, by_slice), gap_table(by_slice)]
     tables.append(error_table(pairs, scores, right))
     return EvaluationReport(kind, facts, tuple(tables), charts, pairs_data(pairs, scores, right, result))
 
@@ -72,48 +66,38 @@ def report_pairs(
 def summary_table(result: PairsResult) -> ReportTable:
     """Return the measures over all pairs."""
     measured = result.measures
-    rows = [
+    mean = f"{percent(result.accuracy)} ± {percent(result.standard_error)}"
+    rows = (
         ("pairs of one person / of different people", f"{measured.genuine:,} / {measured.impostors:,}"),
         ("pairs without a face on one side", f"{measured.failed:,}"),
-        (
-            "accuracy, mean of the folds ± its standard error",
-            f"{percent(result.accuracy)} ± {percent(result.standard_error)}",
-        ),
+        ("accuracy, mean of the folds ± its standard error", mean),
         ("accuracy of the pairs with both faces", with_interval(measured.accuracy)),
         ("accuracy, pairs without a face counted as errors", with_interval(measured.accuracy_of_all)),
         ("AUC", with_interval(measured.auc)),
         ("EER", with_interval(measured.eer)),
-    ]
-    return ReportTable("Measures (with 95 % intervals over people)", ("measure", "value"), tuple(rows))
+    )
+    return ReportTable("Measures (with 95 % intervals over people)", ("measure", "value"), rows)
 
 
 def fold_table(result: PairsResult) -> ReportTable:
     """Return threshold and accuracy of each fold."""
-    rows = [
+    rows = tuple(
         (str(number), f"{fold.pairs:,}", f"{fold.threshold:.4f}", percent(fold.accuracy))
         for number, fold in enumerate(result.folds, start=1)
-    ]
-    columns = ("fold", "pairs", "threshold from the others", "accuracy")
-    return ReportTable("Folds", columns, tuple(rows))
+    )
+    return ReportTable("Folds", ("fold", "pairs", "threshold from the others", "accuracy"), rows)
 
 
 def val_table(result: PairsResult) -> ReportTable:
-    """Return VAL at every rate, and which rates the pairs do not support."""
-    impostors = result.measures.impostors
-    rows = [
-        (
-            f"{val.far:g}",
-            with_interval(val.val or Estimate(np.nan, np.nan, np.nan)),
-            "" if val.operating is None else f"{val.operating.threshold:.4f}",
-            "" if val.operating is None else f"{val.operating.accepted:,} of {impostors:,}",
-        )
-        for val in result.measures.vals
-    ]
-    rows += [
-        (f"{far:g}", f"not supported: needs {round(1 / far):,} pairs of different people", "", "")
-        for far in result.refused
-    ]
-    return ReportTable("VAL at FAR", ("FAR", "VAL", "threshold", "false accepts behind it"), tuple(rows))
+    """Return VAL at every rate, and the rates that the pairs do not support."""
+    rows = []
+    for val in result.measures.vals:
+        held = val.operating
+        accepted = "" if held is None else f"{held.accepted:,} of {result.measures.impostors:,}"
+        threshold = "" if held is None else f"{held.threshold:.4f}"
+        rows.append((f"{val.far:g}", with_interval(val.val or UNDEFINED), threshold, accepted))
+    columns = ("FAR", "VAL", "threshold", "false accepts behind it")
+    return ReportTable("VAL at FAR", columns, (*rows, *refused_rows(result.refused)))
 
 
 def slice_estimates(measured: PairMeasures) -> dict[str, Estimate]:
@@ -127,27 +111,23 @@ def slice_estimates(measured: PairMeasures) -> dict[str, Estimate]:
     return found
 
 
-def slice_table(result: PairsResult) -> ReportTable:
+def slice_table(result: PairsResult, by_slice: Mapping[str, Mapping[str, Estimate]]) -> ReportTable:
     """Return every measure of every slice."""
-    names = list(slice_estimates(result.measures))
-    by_slice = {name: slice_estimates(measured) for name, measured in result.slices.items()}
     rows = [("pairs", *(f"{one.genuine:,} / {one.impostors:,}" for one in result.slices.values()))]
-    undefined = Estimate(np.nan, np.nan, np.nan)
-    rows += [
-        (name, *(with_interval(estimates.get(name, undefined)) for estimates in by_slice.values())) for name in names
-    ]
+    for name in slice_estimates(result.measures):
+        rows.append((name, *(with_interval(estimates.get(name, UNDEFINED)) for estimates in by_slice.values())))
     return ReportTable("Slices", ("measure", *by_slice), tuple(rows))
 
 
 def error_table(pairs: Sequence[LabelledPair], scores: PairScores, right: Flags) -> ReportTable:
     """Return the pairs that are judged wrongly, the worst first."""
     wrong = worst_errors(scores, right)
-    rows = [
-        (pairs[place].a, pairs[place].b, name_kind(pairs[place].same), f"{scores.distance[place]:.4f}")
+    rows = tuple(
+        (pairs[place].a, pairs[place].b, KINDS[pairs[place].same], f"{scores.distance[place]:.4f}")
         for place in wrong[:SHOWN_ERRORS]
-    ]
+    )
     title = f"Pairs judged wrongly: {len(wrong):,}" + (f", the worst {len(rows)}" if len(wrong) > len(rows) else "")
-    return ReportTable(title, ("a", "b", "are", "distance"), tuple(rows))
+    return ReportTable(title, ("a", "b", "are", "distance"), rows)
 
 
 def worst_errors(scores: PairScores, right: Flags) -> list[int]:
@@ -162,14 +142,7 @@ def worst_errors(scores: PairScores, right: Flags) -> list[int]:
 def show_errors(
     pairs: Sequence[LabelledPair], scores: PairScores, places: Sequence[int], found: EmbeddedPictures
 ) -> tuple[PairThumbnails, ...]:
-    """Return some pairs as pictures of their faces; of videos nothing is shown.
-
-    Args:
-        pairs: The list.
-        scores: The same list with its distances.
-        places: Which pairs.
-        found: Where the faces are.
-    """
+    """Return some pairs as pictures of their faces, which stand in `found`; of videos nothing is shown."""
     boxes = {one.path: one.box for one in found.enrolled if len(one.box)}
     shown = []
     for place in places:
@@ -177,8 +150,8 @@ def show_errors(
         if pair.a in boxes and pair.b in boxes:
             faces = [cut_face(read_image(path), boxes[path]) for path in (pair.a, pair.b)]
             names = " and ".join(Path(path).name for path in (pair.a, pair.b))
-            caption = f"{name_kind(pair.same)} at {scores.distance[place]:.4f}: {names}"
-            shown.append(pair_pictures(faces[0], faces[1], caption))
+            caption = f"{KINDS[pair.same]} at {scores.distance[place]:.4f}: {names}"
+            shown.append(make_thumbnails(faces[0], faces[1], caption))
     return tuple(shown)
 
 
@@ -191,19 +164,14 @@ def cut_face(image: Image, box: NDArray[np.float32]) -> Image:
     return image[low[1] : high[1], low[0] : high[0]]
 
 
-def name_kind(same: bool) -> str:  # noqa: FBT001, the value that is named
-    """Return what a pair shows, in words."""
-    return "one person" if same else "different people"
-
-
 def pairs_data(pairs: Sequence[LabelledPair], scores: PairScores, right: Flags, result: PairsResult) -> dict[str, Any]:
     """Return the numbers."""
     measured = result.measures
+    of_all = {"accuracy, pairs without a face counted as errors": measured.accuracy_of_all}
     return {
         "accuracy": result.accuracy,
         "standard_error": result.standard_error,
-        "measures": slice_estimates(measured)
-        | {"accuracy, pairs without a face counted as errors": measured.accuracy_of_all},
+        "measures": slice_estimates(measured) | of_all,
         "genuine": measured.genuine,
         "impostors": measured.impostors,
         "failed": measured.failed,

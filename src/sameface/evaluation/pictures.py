@@ -1,4 +1,4 @@
-"""Pictures to embeddings, one face each, remembered from run to run."""
+"""Embed pictures, videos and folders of people, one face each; a cache keeps the embeddings from run to run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from sameface.align import align_faces
 from sameface.arrays import Embeddings, Image
 from sameface.errors import ImageError
 from sameface.evaluation.cache import EmbeddingCache
-from sameface.evaluation.protocols import LabelledPair
+from sameface.evaluation.errors import ProtocolError
+from sameface.evaluation.protocols import LabelledPair, LabelledPicture, PeopleSet
 from sameface.evaluation.roc import Numbers
 from sameface.face import Face
 from sameface.image import read_image
@@ -33,34 +34,21 @@ NOTHING = np.zeros(0, np.float32)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddedPicture:
-    """What became of one picture.
-
-    Attributes:
-        path: The picture.
-        sha256: Of its content; empty if it cannot be read.
-        row: `(d,) float32` unit row, or `(0,)` if it failed.
-        box: `(4,) float32` the face, or `(0,)`.
-        reason: Why there is no row; empty if there is one.
-        computed: Whether it was worked out now, and not remembered.
-    """
+    """The embedding of one picture, or the reason why there is none."""
 
     path: str
-    sha256: str
-    row: Row
-    box: Row
-    reason: str
-    computed: bool
+    sha256: str  # of its content; empty if it cannot be read
+    row: Row  # (d,) unit row, or (0,) if it failed
+    box: Row  # (4,) the face, or (0,)
+    reason: str  # why there is no row; empty if there is one
+    computed: bool  # now, and not found in the cache
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddedPictures:
-    """The rows of many pictures.
+    """The embeddings of many pictures."""
 
-    Attributes:
-        enrolled: One for each picture.
-    """
-
-    enrolled: Sequence[EmbeddedPicture]
+    enrolled: Sequence[EmbeddedPicture]  # one for each picture
 
     @property
     def found(self) -> NDArray[np.bool_]:
@@ -78,17 +66,17 @@ class EmbeddedPictures:
 
     @property
     def failures(self) -> list[str]:
-        """Why pictures have no row, each with its path."""
+        """The pictures without a row, each with its path and the reason."""
         return [f"{one.path}: {one.reason}" for one in self.enrolled if one.reason]
 
 
 class PictureEmbedder:
-    """Finds the one face that counts in a picture and embeds it.
+    """Finds the one face that counts in a picture and embeds it, or takes it from the cache.
 
     Args:
-        recognizer: Does the work.
-        cache: Remembers it.
-        policy: The face nearest to the middle of the picture, as LFW has it, or the largest.
+        recognizer: Detector and embedder.
+        cache: Keeps the embeddings from run to run.
+        policy: The face nearest to the middle of the picture, as in LFW, or the largest.
     """
 
     def __init__(self, recognizer: Recognizer, cache: EmbeddingCache, policy: FacePolicy = "central") -> None:
@@ -100,18 +88,18 @@ class PictureEmbedder:
     def embed_all(
         self, paths: Iterable[str], *, change: Change | None = None, name: str = ""
     ) -> Iterator[EmbeddedPicture]:
-        """Yield what became of each picture, in order.
+        """Yield the embedding of each picture, in order.
 
         Args:
             paths: The pictures.
-            change: What is done to a picture before it is searched: from `(h, w, 3) uint8` RGB and the
-                `(4,)` box of its face as it is to a picture.
-            name: What its rows are remembered by: another change must have another name.
+            change: Degrades a picture before detection: from `(h, w, 3) uint8` RGB and the `(4,)` box of its
+                face as it is to a picture.
+            name: The key of the change in the cache: another change must have another name.
         """
         for path in paths:
-            yield self._enroll(path, change, name)
+            yield self._embed_picture(path, change, name)
 
-    def _enroll(self, path: str, change: Change | None, name: str) -> EmbeddedPicture:
+    def _embed_picture(self, path: str, change: Change | None, name: str) -> EmbeddedPicture:
         try:
             picture = buffer_image(path)
         except ImageError as error:
@@ -120,21 +108,21 @@ class PictureEmbedder:
         key = f"{sha256}/{name}" if name else sha256
         known = self._cache.get(self.pipeline, key)
         if known is not None:
-            return made(path, sha256, *known, computed=False)
+            return EmbeddedPicture(path, sha256, *known, "" if len(known[0]) else NO_FACE, computed=False)
         try:
             image = read_image(picture)
         except ImageError as error:
             return EmbeddedPicture(path, sha256, NOTHING, NOTHING, error.reason, computed=True)
         if change is not None:
-            whole = self._enroll(path, None, "")
+            whole = self._embed_picture(path, None, "")
             if whole.reason:
                 return whole
             image = change(image, whole.box)
-        row, box = self._embed(image)
+        row, box = self._embed_face(image)
         self._cache.put(self.pipeline, key, row, box)
-        return made(path, sha256, row, box, computed=True)
+        return EmbeddedPicture(path, sha256, row, box, "" if len(row) else NO_FACE, computed=True)
 
-    def _embed(self, image: Image) -> tuple[Row, Row]:
+    def _embed_face(self, image: Image) -> tuple[Row, Row]:
         """Return row and box of the face that counts, both empty without one."""
         faces = self.recognizer.detector.find(image)
         if not faces:
@@ -144,27 +132,23 @@ class PictureEmbedder:
         return embedder.embed(align_faces(image, [face], embedder.spec.crop))[0], face.box
 
 
-def embed_video(enroller: PictureEmbedder, folder: str, *, frames: int = FRAMES) -> EmbeddedPicture:
+def embed_video(embedder: PictureEmbedder, folder: str, *, frames: int = FRAMES) -> EmbeddedPicture:
     """Return the mean row of the first frames of a video in which a face is found.
 
     The mean similarity of all pairs of frames of two videos is the product of their mean rows, so that the
-    mean squared distance is `2 - 2 x . y` (FaceNet, section 5.7).
-
-    Args:
-        enroller: Embeds the frames.
-        folder: The frames; numbers in their names count as numbers.
-        frames: How many with a face to take.
+    mean squared distance is `2 - 2 x . y` (FaceNet, section 5.7). Numbers in the names of frames count as
+    numbers.
     """
     rows: list[Row] = []
     computed = False
-    for one in enroller.embed_all(map(str, sorted(find_pictures(folder), key=natural_order))):
+    for one in embedder.embed_all(map(str, sorted(find_pictures(folder), key=natural_order))):
         computed |= one.computed
         if one.reason == "":
             rows.append(one.row)
         if len(rows) == frames:
             break
     if not rows:
-        reason = "no face found" if Path(folder).is_dir() else "no such folder"
+        reason = NO_FACE if Path(folder).is_dir() else "no such folder"
         return EmbeddedPicture(folder, "", NOTHING, NOTHING, reason, computed=computed)
     mean: Row = np.array(rows, np.float64).mean(axis=0).astype(np.float32)
     return EmbeddedPicture(folder, "", mean, NOTHING, "", computed=computed)
@@ -176,20 +160,15 @@ def natural_order(path: Path) -> list[tuple[int, str]]:
     return [(int(word), "") if word.isdecimal() else (0, word) for word in words]
 
 
-def made(path: str, sha256: str, row: Row, box: Row, *, computed: bool) -> EmbeddedPicture:
-    """Return what became of a picture that could be read."""
-    return EmbeddedPicture(path, sha256, row, box, "" if len(row) else NO_FACE, computed=computed)
-
-
 def choose_face(faces: Sequence[Face], image: Image, policy: FacePolicy) -> Face:
-    """Return the face that counts."""
+    """Return the face that counts in a picture."""
     if policy == "largest":
         return max(faces, key=lambda face: face.area)
     middle = np.array([image.shape[1], image.shape[0]]) / 2
     return min(faces, key=lambda face: float(np.hypot(*((face.box[:2] + face.box[2:]) / 2 - middle))))
 
 
-def compare_pairs(pairs: Sequence[LabelledPair], found: EmbeddedPictures) -> Numbers:
+def pair_distances(pairs: Sequence[LabelledPair], found: EmbeddedPictures) -> Numbers:
     """Return the squared distance of each pair, NaN where a face is missing."""
     place = {one.path: number for number, one in enumerate(found.enrolled)}
     a = np.array([place[pair.a] for pair in pairs], np.int64)
@@ -197,3 +176,43 @@ def compare_pairs(pairs: Sequence[LabelledPair], found: EmbeddedPictures) -> Num
     rows = found.rows.astype(np.float64)
     distance = np.clip(2 - 2 * (rows[a] * rows[b]).sum(axis=1), 0, 4)
     return np.where(found.found[a] & found.found[b], distance, np.nan)
+
+
+def gather_people(photos: Sequence[LabelledPicture], found: EmbeddedPictures) -> PeopleSet:
+    """Return the rows of a folder of people, each file once.
+
+    The same file twice for one person would be a pair at distance 0 that proves nothing: it is kept once. A
+    file of two people has a wrong name under one of them: it is left out.
+
+    Raises:
+        ProtocolError: No picture is left.
+    """
+    owners: dict[str, set[str]] = {}
+    for photo, one in zip(photos, found.enrolled, strict=True):
+        owners.setdefault(one.sha256, set()).add(photo.person)
+    kept: list[int] = []
+    seen: set[str] = set()
+    repeated = disputed = 0
+    for number, one in enumerate(found.enrolled):
+        if one.reason:
+            continue
+        disputed += len(owners[one.sha256]) > 1
+        repeated += one.sha256 in seen and len(owners[one.sha256]) == 1
+        if one.sha256 not in seen and len(owners[one.sha256]) == 1:
+            kept.append(number)
+        seen.add(one.sha256)
+    if not kept:
+        raise ProtocolError(photos[0].path, "no picture of the folder has a face that can be used")
+    names, person = np.unique([photos[number].person for number in kept], return_inverse=True)
+    order = np.argsort(person, kind="stable")
+    left_out = (
+        (repeated, "are in their person's folder twice: counted once"),
+        (disputed, "stand under two people, one of the names is wrong: left out"),
+    )
+    return PeopleSet(
+        found.rows[kept][order],
+        person[order].astype(np.int64),
+        tuple(map(str, names)),
+        tuple(photos[kept[number]].path for number in order),
+        tuple(f"{count} pictures {reason}" for count, reason in left_out if count),
+    )

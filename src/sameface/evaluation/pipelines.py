@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, expect_shape, expect_unit_rows
 from sameface.compare import unit_distances
-from sameface.evaluation.allpairs import BINS, BLOCK, SHIFT, bins_of
+from sameface.evaluation.allpairs import BINS, BLOCK, bin_edges, bins_of, threshold_below
 from sameface.evaluation.calibration import FEWEST, RATES
 from sameface.evaluation.errors import TooFewPairsError
 from sameface.evaluation.roc import allowed_accepts
@@ -18,13 +18,9 @@ from sameface.thresholds import Thresholds
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PipelineComparison:
-    """All pairs of a probe and an enrolled face of two different pictures.
+    """All pairs of a probe and an enrolled face of two different pictures."""
 
-    Attributes:
-        counts: `(2, BINS) int64` pairs of one person and of different people, by distance.
-    """
-
-    counts: NDArray[np.int64]
+    counts: NDArray[np.int64]  # (2, BINS) pairs of one person and of different people, by distance
 
     @property
     def genuine(self) -> int:
@@ -40,7 +36,7 @@ class PipelineComparison:
         """Return the part of the pairs of one person that a false-accept rate lets through.
 
         Raises:
-            TooFewPairsError: Fewer than 30 false accepts would stand behind the rate, or nobody has two
+            TooFewPairsError: Fewer than 30 false accepts would stand behind the rate, or no person has two
                 pictures.
         """
         place = self._place(far)
@@ -60,7 +56,7 @@ class PipelineComparison:
         places = [self._place(far) for far in fars]
         return Thresholds(
             far=tuple(fars),
-            distance=tuple(float(np.nextafter(edge_of(place), np.float32(-1))) for place in places),
+            distance=tuple(threshold_below(float(bin_edges()[place])) for place in places),
             pairs=tuple(int(self.counts[1, :place].sum()) for place in places),
             impostor_pairs=self.impostors,
             calibrated_on=words,
@@ -74,18 +70,13 @@ class PipelineComparison:
         return int(np.searchsorted(np.cumsum(self.counts[1]), allowed, side="right"))
 
 
-def edge_of(place: int) -> np.float32:
-    """Return the distance at which a bin begins."""
-    return np.float32(np.array([place << SHIFT], np.uint32).view(np.float32)[0])
-
-
 def compare_pipelines(probes: Embeddings, enrolled: Embeddings, person: NDArray[np.int64]) -> PipelineComparison:
     """Compare every probe with every enrolled face but that of its own picture.
 
     Args:
         probes: `(n, d) float32` unit rows by the one pipeline.
         enrolled: `(n, d) float32` unit rows of the same pictures by the other, moved to the same width.
-        person: `(n,) int64` whose each is.
+        person: `(n,) int64` the person of each picture.
     """
     expect_shape("person", person, (len(probes),), np.int64)
     expect_unit_rows("probes", probes)
@@ -104,7 +95,7 @@ def compare_pipelines(probes: Embeddings, enrolled: Embeddings, person: NDArray[
 
 
 def sample_people(person: NDArray[np.int64], *, part: float, seed: int) -> NDArray[np.bool_]:
-    """Return which rows belong to a drawn part of the people, two of them at least, `(n,) bool`."""
+    """Return the rows of a random part of the people, two of them at least, `(n,) bool`."""
     numbers = np.unique(person)
     held = max(round(part * len(numbers)), 2)
     drawn = np.random.default_rng(seed).permutation(numbers)[:held]

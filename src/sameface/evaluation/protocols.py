@@ -1,4 +1,4 @@
-"""Read what is to be measured: lists of pairs, folders of people, slices."""
+"""Read the input of an evaluation: lists of pairs, folders of people, slices."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import csv
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sameface.arrays import Embeddings
 from sameface.evaluation.errors import ProtocolError
 from sameface.picture_files import find_pictures
 
@@ -20,45 +23,54 @@ NO_SLICE = "(none)"
 
 @dataclass(frozen=True, slots=True)
 class LabelledPair:
-    """Two pictures, or two folders of frames.
+    """Two pictures, or two folders of frames."""
 
-    Attributes:
-        a: The path of one.
-        b: The path of the other.
-        same: Whether both show one person.
-        people: Whom they show; an unknown person is called by the path.
-        fold: The part of the list it belongs to, 0 and up.
-        slice: The group it is counted in; empty without slices.
-    """
-
-    a: str
-    b: str
-    same: bool
-    people: tuple[str, str]
-    fold: int = 0
-    slice: str = ""
+    a: str  # the path of one
+    b: str  # the path of the other
+    same: bool  # both show one person
+    people: tuple[str, str]  # an unknown person is called by the path
+    fold: int = 0  # the part of the list it belongs to, 0 and up
+    slice: str = ""  # the group it is counted in; empty without slices
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledPicture:
-    """A picture in a folder of people.
-
-    Attributes:
-        person: Whom it shows.
-        path: Where it is.
-    """
+    """A picture in a folder of people."""
 
     person: str
     path: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PeopleSet:
+    """Embeddings with their people, those of one person together."""
+
+    rows: Embeddings  # (n, d) unit rows
+    person: NDArray[np.int64]  # (n,) the number of each row's person, rising
+    names: tuple[str, ...]  # of the people
+    paths: tuple[str, ...]  # of the picture of each row
+    warnings: tuple[str, ...] = ()  # pictures that were left out, and why
+
+    def pick(self, people: NDArray[np.bool_]) -> PeopleSet:
+        """Return the rows of some people, `(p,) bool`."""
+        chosen = people[self.person]
+        number = np.cumsum(people) - 1
+        names, paths = tuple(compress(self.names, people)), tuple(compress(self.paths, chosen))
+        return PeopleSet(self.rows[chosen], number[self.person[chosen]], names, paths)
+
+    def split(self, slices: Mapping[str, str]) -> dict[str, PeopleSet]:
+        """Return the people of each slice."""
+        groups = np.array([slices.get(name, NO_SLICE) for name in self.names])
+        return {str(group): self.pick(groups == group) for group in np.unique(groups)}
 
 
 def read_pairs(lists: Sequence[Path], pictures: Path | None, *, slice_column: str | None = None) -> list[LabelledPair]:
     """Read lists of pairs; each of several lists is a fold of its own.
 
     Args:
-        lists: Files in LFW's format, or `.csv` files with a header and the columns `a`, `b` and `same`, and
-            if wanted `fold`, `person_a`, `person_b` and a column to slice by.
-        pictures: Where the pictures are; None for the folder of each list.
+        lists: Files in LFW's format, or `.csv` files with the columns `a`, `b` and `same`, and perhaps
+            `fold`, `person_a`, `person_b` and a column to slice by.
+        pictures: The folder of the pictures; None for the folder of each list.
         slice_column: A column of the `.csv` files.
 
     Raises:
@@ -93,23 +105,15 @@ def read_lfw(path: Path, pictures: Path) -> list[LabelledPair]:
     The first line holds the number of folds, if there are several, and how many pairs of each kind a fold
     has. Then come `person, number, number` and `person, number, person, number`, set apart by tabs.
     """
-    lines = read_text(path).splitlines() or [""]
-    size = 2 * read_header(path, lines[0])[1]
-    folds = read_header(path, lines[0])[0]
-    pairs = [
-        read_lfw_line(path, line, number, pictures) for number, line in enumerate(lines[1:], start=2) if line.strip()
-    ]
+    header, *lines = read_text(path).splitlines() or [""]
+    words = header.split()
+    if not 1 <= len(words) <= 2 or not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise ProtocolError(str(path), f"wanted one or two numbers, got {header!r}", 1)
+    folds, size = int(words[0]) if len(words) == 2 else 1, 2 * int(words[-1])
+    pairs = [read_lfw_line(path, line, number, pictures) for number, line in enumerate(lines, start=2) if line.strip()]
     if len(pairs) != folds * size:
         raise ProtocolError(str(path), f"line 1 announces {folds * size:,} pairs, there are {len(pairs):,}")
     return [replace(pair, fold=number // size) for number, pair in enumerate(pairs)]
-
-
-def read_header(path: Path, line: str) -> tuple[int, int]:
-    """Return the number of folds and of pairs of each kind in a fold."""
-    words = line.split()
-    if not 1 <= len(words) <= 2 or not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise ProtocolError(str(path), f"wanted one or two numbers, got {line!r}", 1)
-    return (int(words[0]) if len(words) == 2 else 1), int(words[-1])
 
 
 def read_lfw_line(path: Path, line: str, number: int, pictures: Path) -> LabelledPair:
@@ -128,14 +132,14 @@ def read_lfw_line(path: Path, line: str, number: int, pictures: Path) -> Labelle
 
 
 def lfw_picture(pictures: Path, person: str, number: str) -> str:
-    """Return where LFW keeps a picture: `Person/Person_0001.jpg`, or another ending if that one is there."""
+    """Return the path of a picture in LFW: `Person/Person_0001.jpg`, or another ending if that file exists."""
     plain = pictures / person / f"{person}_{int(number):04d}.jpg"
     others = (plain.with_suffix(ending) for ending in (".png", ".jpeg", ".webp"))
     return str(plain if is_file(plain) else next(filter(is_file, others), plain))
 
 
 def is_file(path: Path) -> bool:
-    """Return whether there is a file; there is none of a name that no file can have."""
+    """Return whether a file exists; a name that no file can have is False."""
     try:
         return path.is_file()
     except OSError:

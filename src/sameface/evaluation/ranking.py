@@ -1,4 +1,4 @@
-"""Search random galleries: who is enrolled, who comes by, and what the gallery says of each of them."""
+"""Search random galleries: choose enrolled people and probes, and rank the people of the gallery for each probe."""
 
 from __future__ import annotations
 
@@ -21,37 +21,26 @@ STRANGER = -1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GallerySplit:
-    """Who is enrolled and who comes by.
+    """The pictures of a gallery and those that are searched for."""
 
-    Attributes:
-        gallery: `(m,) int64` pictures that are enrolled, those of one person together.
-        probes: `(n,) int64` pictures that are searched for.
-    """
-
-    gallery: NDArray[np.int64]
-    probes: NDArray[np.int64]
+    gallery: NDArray[np.int64]  # (m,) pictures that are enrolled, those of one person together
+    probes: NDArray[np.int64]  # (n,) pictures that are searched for
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranking:
-    """What the gallery says of each probe.
+    """The answer of a gallery to each probe.
 
-    Attributes:
-        person: `(n,) int64` number of the probe's person.
-        truth: `(n,) int64` the same, but -1 for a stranger.
-        rank: `(n,) int64` place of that person among the people of the gallery by their nearest faces, 1 and
-            up; who is equally near stands before. 0 for a stranger.
-        distance: `(n, k) float64` distances of the nearest faces, rising; infinite where the gallery has no
-            more.
-        named: `(n, k) int64` whom the nearest 1, 2, ... k faces name by their votes, among equals the
-            nearest; -1 in an empty gallery.
+    `rank` is the place of the probe's person among the people of the gallery by their nearest faces, 1 and up,
+    after all that are equally near; 0 for a stranger. `named` is the person whom the nearest 1, 2, ... k faces
+    name by their votes, among equals the nearest; -1 in an empty gallery.
     """
 
-    person: NDArray[np.int64]
-    truth: NDArray[np.int64]
-    rank: NDArray[np.int64]
-    distance: Numbers
-    named: NDArray[np.int64]
+    person: NDArray[np.int64]  # (n,) number of the probe's person
+    truth: NDArray[np.int64]  # (n,) the same, but -1 for a stranger
+    rank: NDArray[np.int64]  # (n,)
+    distance: Numbers  # (n, k) of the nearest faces, rising; infinite where the gallery has no more
+    named: NDArray[np.int64]  # (n, k)
 
     @property
     def known(self) -> Flags:
@@ -67,13 +56,13 @@ def count_enrollable(people: Labels, *, per_person: int) -> int:
 
 
 def split_gallery(people: Labels, *, enrolled: int, per_person: int, rng: np.random.Generator) -> GallerySplit:
-    """Choose whom to enroll with which pictures; everything else is searched for, strangers too.
+    """Choose people to enroll; all other pictures are searched for, strangers too.
 
     Args:
-        people: `(n,)` whom each picture shows.
+        people: `(n,)` the person of each picture.
         enrolled: How many people are enrolled; the others are strangers.
         per_person: How many pictures of each; only people with more than that can be chosen.
-        rng: Chooses.
+        rng: Chooses people and pictures.
 
     Raises:
         ValueError: Fewer people have that many pictures.
@@ -95,11 +84,11 @@ def split_gallery(people: Labels, *, enrolled: int, per_person: int, rng: np.ran
 
 
 def rank_probes(rows: Embeddings, people: Labels, split: GallerySplit, *, faces: int) -> Ranking:
-    """Search the gallery for every probe, in blocks.
+    """Search the gallery for every probe, in blocks, and keep so many nearest faces.
 
     Args:
         rows: `(n, d) float32` unit rows.
-        people: `(n,)` whom each row shows.
+        people: `(n,)` the person of each row.
         split: Which rows are enrolled and which are searched for.
         faces: How many nearest faces are kept.
 
@@ -111,13 +100,13 @@ def rank_probes(rows: Embeddings, people: Labels, split: GallerySplit, *, faces:
     owners = numbers[split.gallery]
     person = numbers[split.probes]
     truth = np.where(np.isin(person, owners), person, STRANGER)
-    starts = np.flatnonzero(np.append(np.ones(min(len(owners), 1), bool), owners[1:] != owners[:-1]))
-    if len(starts) != len(np.unique(owners)):
+    starts = np.sort(np.unique(owners, return_index=True)[1])
+    if np.count_nonzero(np.diff(owners)) >= max(len(starts), 1):
         raise ValueError("the pictures of a person must stand together in the gallery")
     rank = np.zeros(len(truth), np.int64)
     distance = np.full((len(truth), faces), np.inf)
     named = np.full((len(truth), faces), STRANGER)
-    for part in blocks(len(truth), len(owners)):
+    for part in blocks(len(truth) if len(owners) else 0, len(owners), BLOCK):
         block = unit_distances(rows[split.probes[part]], rows[split.gallery])  # (b, m)
         rank[part] = rank_own(block, owners[starts], starts, truth[part])
         distance[part], nearest = pick_nearest(block, faces)
@@ -125,10 +114,10 @@ def rank_probes(rows: Embeddings, people: Labels, split: GallerySplit, *, faces:
     return Ranking(person, truth, rank, distance, named)
 
 
-def blocks(probes: int, gallery: int) -> Iterator[slice]:
-    """Yield parts of the probes whose distances fit in memory; none for an empty gallery."""
-    size = max(1, BLOCK // max(gallery, 1))
-    for start in range(0, probes if gallery else 0, size):
+def blocks(rows: int, columns: int, most: int) -> Iterator[slice]:
+    """Yield parts of the rows of a table with at most so many cells."""
+    size = max(1, most // max(columns, 1))
+    for start in range(0, rows, size):
         yield slice(start, start + size)
 
 
@@ -140,8 +129,8 @@ def rank_own(
     Args:
         distances: `(b, m) float32`.
         owners: `(p,) int64` the people of the gallery.
-        starts: `(p,) int64` where the faces of each begin.
-        truth: `(b,) int64` whom the probes show.
+        starts: `(p,) int64` the first face of each.
+        truth: `(b,) int64` the people of the probes.
     """
     nearest = np.minimum.reduceat(distances, starts, axis=1)  # (b, p)
     own = np.where(truth[:, None] == owners, nearest, -1).max(axis=1)  # -1 for a stranger: below all
@@ -157,8 +146,7 @@ def pick_nearest(distances: NDArray[np.float32], faces: int) -> tuple[Numbers, N
         faces: How many.
 
     Returns:
-        `(b, faces) float64`, infinite where there are no more, and `(b, k) int64` with `k` the number that
-        there are.
+        `(b, faces) float64`, infinite where there are no more, and `(b, k) int64`, as many as there are.
     """
     count = min(faces, distances.shape[1])
     near = np.full((len(distances), faces), np.inf)
@@ -172,17 +160,15 @@ def pick_nearest(distances: NDArray[np.float32], faces: int) -> tuple[Numbers, N
 
 
 def count_votes(voters: NDArray[np.int64], faces: int) -> NDArray[np.int64]:
-    """Return whom the nearest 1, 2, ... `faces` faces name; of equals the one whose face is the nearest.
+    """Return the person whom the nearest 1, 2, ... `faces` faces name, among equals the nearest.
 
-    Args:
-        voters: `(b, k) int64` whose the nearest faces are, in order; `k` from 1 to `faces`.
-        faces: How many columns to return; where the gallery has no more faces the last answer stays.
+    `voters` are the people of the nearest faces, `(b, k) int64`, `k` from 1 to `faces`; where the gallery has no
+    more faces the last answer stays.
     """
-    count = voters.shape[1]
     votes = np.zeros(voters.shape, np.int64)
     named = np.zeros(voters.shape, np.int64)
     every = np.arange(len(voters))
-    for step in range(count):
+    for step in range(voters.shape[1]):
         votes += voters == voters[:, step : step + 1]  # each face that agrees has one vote more
         named[:, step] = voters[every, votes[:, : step + 1].argmax(axis=1)]
-    return named[:, np.minimum(np.arange(faces), count - 1)]
+    return named[:, np.minimum(np.arange(faces), voters.shape[1] - 1)]

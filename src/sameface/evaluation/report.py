@@ -1,11 +1,11 @@
-"""What an evaluation hands back: facts, tables and charts for people, numbers for programs."""
+"""The result of an evaluation: facts, tables and charts for people, numbers for programs."""
 
 from __future__ import annotations
 
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,57 +34,34 @@ class ReportTable:
 
 @dataclass(frozen=True, slots=True)
 class PairThumbnails:
-    """Two faces side by side. They are shown only when somebody asks for them.
+    """Two faces side by side, shown only on request."""
 
-    Attributes:
-        first: A JPEG.
-        second: A JPEG.
-        caption: Whose they are, and what is wrong.
-    """
-
-    first: bytes
-    second: bytes
-    caption: str
+    first: bytes  # a JPEG
+    second: bytes  # a JPEG
+    caption: str  # the names of the pictures and the error
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationReport:
-    """The result of one evaluation.
+    """The result of one evaluation."""
 
-    Attributes:
-        kind: Which evaluation: `pairs`, `holdout` and so on.
-        facts: What was measured, with what.
-        tables: The measures.
-        charts: The curves.
-        data: The measures as numbers, and what `compare_reports` needs. JSON can hold all of it.
-        failures: Pictures without an embedding, and why.
-        warnings: What a reader must know before the numbers.
-        pictures: Pairs that were judged wrongly, for the page; never in the JSON.
-    """
-
-    kind: str
-    facts: Mapping[str, str]
+    kind: str  # `pairs`, `holdout` and so on
+    facts: Mapping[str, str]  # the model, the pictures and the options
     tables: tuple[ReportTable, ...]
     charts: tuple[Chart, ...]
-    data: Mapping[str, Any]
-    failures: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    pictures: tuple[PairThumbnails, ...] = ()
+    data: Mapping[str, Any]  # the measures as numbers that JSON can hold, and the input of `compare_reports`
+    failures: tuple[str, ...] = ()  # pictures without an embedding, and why
+    warnings: tuple[str, ...] = ()  # to be read before the numbers
+    pictures: tuple[PairThumbnails, ...] = ()  # pairs judged wrongly, for the page; never in the JSON
 
 
-def pair_pictures(a: Image, b: Image, caption: str) -> PairThumbnails:
-    """Return two faces for the page.
-
-    Args:
-        a: `(h, w, 3) uint8` RGB.
-        b: `(h, w, 3) uint8` RGB.
-        caption: Whose they are, and what is wrong.
-    """
-    return PairThumbnails(to_thumbnail(a), to_thumbnail(b), caption)
+def make_thumbnails(a: Image, b: Image, caption: str) -> PairThumbnails:
+    """Return two faces, `(h, w, 3) uint8` RGB, as small JPEGs that hold nothing but the pictures."""
+    return PairThumbnails(to_jpeg(a), to_jpeg(b), caption)
 
 
-def to_thumbnail(image: Image) -> bytes:
-    """Return a picture as a small JPEG that holds nothing but the picture."""
+def to_jpeg(image: Image) -> bytes:
+    """Return a picture as a small JPEG."""
     small = PIL.Image.fromarray(image)
     small.thumbnail((THUMBNAIL, THUMBNAIL), PIL.Image.Resampling.LANCZOS)
     file = io.BytesIO()
@@ -93,7 +70,7 @@ def to_thumbnail(image: Image) -> bytes:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON holds it; what is not defined becomes null."""
+    """Return a value as JSON holds it; undefined numbers become null."""
     if isinstance(value, Estimate):
         return {"value": plain(value.value), "low": plain(value.low), "high": plain(value.high)}
     if isinstance(value, Mapping):
@@ -108,7 +85,7 @@ def plain(value: Any) -> Any:
 
 
 def report_record(report: EvaluationReport) -> dict[str, Any]:
-    """Return a report as one JSON object."""
+    """Return everything but tables and pictures of faces as a JSON object; its curves serve a later comparison."""
     return {
         "format": FORMAT,
         "kind": report.kind,
@@ -116,17 +93,17 @@ def report_record(report: EvaluationReport) -> dict[str, Any]:
         "warnings": list(report.warnings),
         "failures": list(report.failures),
         "data": plain(report.data),
-        "charts": [chart_record(chart) for chart in report.charts],
+        "charts": [
+            {
+                "title": chart.title,
+                "lines": [
+                    plain({"name": line.name, "x": line.x, "y": line.y, "low": line.low, "high": line.high})
+                    for line in chart.lines
+                ],
+            }
+            for chart in report.charts
+        ],
     }
-
-
-def chart_record(chart: Chart) -> dict[str, Any]:
-    """Return the curves of a chart as a JSON object, for a later comparison."""
-    lines = [
-        plain({"name": line.name, "x": line.x, "y": line.y, "low": line.low, "high": line.high})
-        for line in chart.lines
-    ]
-    return {"title": chart.title, "lines": lines}
 
 
 def write_json(report: EvaluationReport, path: Path) -> None:
@@ -140,7 +117,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the object that `write_json` wrote.
 
     Raises:
-        ProtocolError: It is something else.
+        ProtocolError: The file holds something else.
     """
     try:
         record = json.loads(path.read_text("utf-8"))
@@ -163,23 +140,21 @@ def with_interval(estimate: Estimate) -> str:
     return f"{percent(estimate.value)} ({100 * estimate.low:.2f} to {100 * estimate.high:.2f})"
 
 
+def refused_rows(fars: Iterable[float]) -> list[tuple[str, ...]]:
+    """Return the rows of a table of VAL at FAR for the rates that the pairs do not support."""
+    return [(f"{far:g}", f"not supported: needs {round(1 / far):,} pairs of different people", "", "") for far in fars]
+
+
 def gap_table(by_slice: Mapping[str, Mapping[str, Estimate]]) -> ReportTable:
     """Return the largest gap between two slices in every measure; `by_slice` has the measures of each."""
     rows = []
     for name in dict.fromkeys(name for found in by_slice.values() for name in found):
-        gap = largest_gap({group: found[name] for group, found in by_slice.items() if name in found})
-        if gap is not None:
-            rows.append((name, percent(gap[2]), gap[0], gap[1], gap[3]))
+        defined = [(found[name], group) for group, found in by_slice.items() if name in found]
+        defined = [(estimate, group) for estimate, group in defined if not math.isnan(estimate.value)]
+        if len(defined) >= 2:
+            lowest, low = min(defined, key=lambda one: one[0].value)
+            highest, high = max(defined, key=lambda one: one[0].value)
+            overlap = "apart" if lowest.high < highest.low else "overlap"
+            rows.append((name, percent(highest.value - lowest.value), low, high, overlap))
     columns = ("measure", "gap", "lowest", "highest", "intervals")
     return ReportTable("Largest gap between slices", columns, tuple(rows))
-
-
-def largest_gap(estimates: Mapping[str, Estimate]) -> tuple[str, str, float, str] | None:
-    """Return the lowest and the highest slice, their difference, and whether their intervals overlap."""
-    defined = {name: one for name, one in estimates.items() if not np.isnan(one.value)}
-    if len(defined) < 2:
-        return None
-    low = min(defined, key=lambda name: defined[name].value)
-    high = max(defined, key=lambda name: defined[name].value)
-    apart = defined[low].high < defined[high].low
-    return low, high, defined[high].value - defined[low].value, "apart" if apart else "overlap"

@@ -21,38 +21,23 @@ ROUNDING = 1e-9  # so that 0.3 of 10 pairs is three pairs, and not two
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Roc:
-    """VAL and FAR at every threshold at which one of them changes.
+    """VAL and FAR at every threshold at which one of them changes."""
 
-    Attributes:
-        threshold: `(k,) float64`, rising. The first is -1 and accepts nothing.
-        val: `(k,) float64`, from 0 to 1; NaN without a pair of one person.
-        far: `(k,) float64`, from 0 to 1; NaN without a pair of different people.
-        genuine: How many pairs of one person there are.
-        impostors: How many pairs of different people.
-    """
-
-    threshold: Numbers
-    val: Numbers
-    far: Numbers
-    genuine: int
-    impostors: int
+    threshold: Numbers  # (k,) rising; the first is -1 and accepts nothing
+    val: Numbers  # (k,) from 0 to 1; NaN without a pair of one person
+    far: Numbers  # (k,) from 0 to 1; NaN without a pair of different people
+    genuine: int  # pairs of one person
+    impostors: int  # pairs of different people
 
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """What a threshold does.
+    """VAL and FAR at one threshold."""
 
-    Attributes:
-        threshold: The squared distance at and under which a pair is accepted.
-        val: The part of the pairs of one person that it accepts.
-        far: The part of the pairs of different people that it accepts.
-        accepted: How many pairs of different people that is.
-    """
-
-    threshold: float
+    threshold: float  # squared distance; at and under it a pair is accepted
     val: float
     far: float
-    accepted: int
+    accepted: int  # pairs of different people
 
 
 def make_roc(distance: Numbers, same: Flags, weight: Numbers | None = None) -> Roc:
@@ -66,8 +51,7 @@ def make_roc(distance: Numbers, same: Flags, weight: Numbers | None = None) -> R
     order = np.argsort(distance, kind="stable")
     sorted_distance, sorted_same = distance[order], same[order]
     counts = np.ones(len(order)) if weight is None else weight[order]
-    ends = np.append(sorted_distance[1:] != sorted_distance[:-1], np.ones(min(len(order), 1), bool))
-    last = np.flatnonzero(ends)  # of each run of equal distances
+    last = np.flatnonzero(last_of_equal(sorted_distance))
     return Roc(
         threshold=np.append(-1.0, sorted_distance[last]),
         val=running_part(np.where(sorted_same, counts, 0.0), last),
@@ -77,7 +61,12 @@ def make_roc(distance: Numbers, same: Flags, weight: Numbers | None = None) -> R
     )
 
 
-def running_part(counts: Numbers, last: NDArray[np.int64]) -> Numbers:
+def last_of_equal(values: Numbers) -> Flags:
+    """Return which of some sorted values are the last of a run of equal ones."""
+    return np.append(values[1:] != values[:-1], np.ones(min(len(values), 1), bool))
+
+
+def running_part(counts: Numbers | NDArray[np.int64], last: NDArray[np.int64]) -> Numbers:
     """Return which part of all counts lies at or before each place, with a 0 in front; NaN of nothing."""
     total = counts.sum()
     running = np.append(0.0, np.cumsum(counts)[last])
@@ -92,13 +81,8 @@ def allowed_accepts(far: float, impostors: int) -> int:
 def operate_at_far(roc: Roc, far: float, *, fewest: int = 1) -> OperatingPoint:
     """Return the largest threshold whose false-accept rate is at or under `far`.
 
-    Args:
-        roc: From `make_roc`.
-        far: The rate that is allowed.
-        fewest: How many pairs of different people must stand behind the rate.
-
     Raises:
-        TooFewPairsError: They are fewer; nothing is extrapolated.
+        TooFewPairsError: The rate allows less than `fewest` false accepts; nothing is extrapolated.
     """
     if allowed_accepts(far, roc.impostors) < fewest:
         raise TooFewPairsError(far, roc.impostors, fewest)
@@ -119,7 +103,7 @@ def val_under(roc: Roc, far: float) -> float:
 
 
 def operate_at(roc: Roc, threshold: float) -> OperatingPoint:
-    """Return what a given threshold does."""
+    """Return VAL and FAR at a given threshold."""
     place = int(np.searchsorted(roc.threshold, threshold, side="right")) - 1
     far = float(roc.far[place])
     accepted = 0 if np.isnan(far) else round(far * roc.impostors)
@@ -136,10 +120,9 @@ def area_under(roc: Roc) -> float:
 
 
 def equal_error_rate(roc: Roc) -> float:
-    """Return the rate at which as many strangers are accepted as own pairs are rejected (EER).
+    """Return the rate at which FAR equals 1 - VAL (EER), between the points of the curve by straight lines.
 
-    It is where the straight lines between the points of the curve meet FAR = 1 - VAL. NaN where one of the
-    two kinds is missing.
+    NaN where one of the two kinds is missing.
     """
     gap = roc.far + roc.val - 1  # rises from -1 to 1
     if np.isnan(gap).any():
