@@ -25,7 +25,7 @@ from sameface.embed import Embedder
 from sameface.gallery import Gallery
 from sameface.gallery.address import PostgresAddress
 from sameface.gallery.postgres.connections import connect
-from sameface.gallery.postgres.rows import encode_row
+from sameface.gallery.postgres.database import format_vector
 from sameface.gallery.postgres.schema import Connection
 from sameface.model import Model
 from sameface.training.pictures import open_pictures
@@ -36,7 +36,7 @@ def ask(connection: Connection, probes: Embeddings, kind: str, *, index: bool) -
     connection.execute(f"SET enable_seqscan = {'off' if index else 'on'}".encode())
     connection.execute(f"SET enable_indexscan = {'on' if index else 'off'}".encode())
     query = f"SELECT id FROM faces ORDER BY embedding::{kind} <#> %s::{kind} LIMIT {TOP}".encode()
-    found = [connection.execute(query, (encode_row(probe),)).fetchall() for probe in probes]
+    found = [connection.execute(query, (format_vector(probe),)).fetchall() for probe in probes]
     return np.array(found)[:, :, 0]
 
 

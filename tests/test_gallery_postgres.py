@@ -24,7 +24,7 @@ from sameface.gallery import Gallery, Person
 from sameface.gallery.address import PostgresAddress
 from sameface.gallery.errors import GalleryBusyError, GalleryFileError, GalleryUnreachableError, UpgradeError
 from sameface.gallery.postgres import connections, schema
-from sameface.gallery.postgres.nearest import NEAREST
+from sameface.gallery.postgres.database import NEAREST
 from sameface.gallery.upgrade import Upgrade, confirm_upgrade, discard_upgrade
 from sameface.recognizer import Recognizer
 from sameface.service.app import create_app

@@ -1,10 +1,10 @@
-"""Connections to PostgreSQL: lent from a pool, replaced when lost, their errors told as ours."""
+"""Connections to PostgreSQL: a pool that replaces lost ones, and the driver's errors as errors of the gallery."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import psycopg
@@ -19,7 +19,7 @@ from sameface.gallery.postgres.schema import Connection, use_schema
 
 WAIT_SECONDS = 30.0  # for another program's write to end
 CONNECT_SECONDS = 10.0
-IDLE_SECONDS = 60  # then a transaction of a program that hangs is ended, so that others can write
+IDLE_SECONDS = 60  # then the server ends an idle transaction, so that others can write
 MOST = 16  # connections at once
 CANDIDATES = 200  # faces that a search takes from the index
 
@@ -31,15 +31,16 @@ class Connections:
 
     def __init__(self, address: PostgresAddress) -> None:
         self.address = address
-        logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())  # what it logs, our errors tell
+        logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())  # our errors say the same
         self._pool: ConnectionPool[Connection] = ConnectionPool(
-            kwargs=facts_of(address),
+            kwargs=connection_parameters(address),
             min_size=0,
             max_size=MOST,
             timeout=CONNECT_SECONDS,
-            reconnect_timeout=CONNECT_SECONDS / 2,  # so that whoever waits sees an attempt begun anew
+            reconnect_timeout=CONNECT_SECONDS / 2,  # so that a waiting caller sees a second attempt
             num_workers=1,
             configure=self._configure,
+            check=self._check,
             open=True,
         )
 
@@ -47,53 +48,33 @@ class Connections:
         """Close every connection."""
         self._pool.close()
 
+    @contextmanager
+    def lend(self) -> Iterator[Connection]:
+        """Lend a connection that works; roll back a transaction that an error leaves open."""
+        with ExitStack() as stack:
+            try:
+                connection = stack.enter_context(self._pool.connection())
+            except PoolClosed as error:
+                raise ValueError(f"gallery {self.address.shown!r}: it is a closed database") from error
+            except PoolTimeout as error:
+                reason = f"no connection within {CONNECT_SECONDS:.0f} s"
+                raise GalleryUnreachableError(self.address.shown, reason) from error
+            yield connection
+
     def run(self, work: Callable[[Connection], Result]) -> Result:
-        """Call something that changes nothing; once more with another connection if the first is lost."""
-        connection, result = self.take(work)
-        self.give(connection)
-        return result
+        """Return the result of a function that changes nothing."""
+        with self.lend() as connection, translated(self.address, connection):
+            return work(connection)
 
-    def take(self, first: Callable[[Connection], Result]) -> tuple[Connection, Result]:
-        """Take a connection, and call what is to be done with it first, as in `run`."""
-        connection = self._lend()
-        if (found := self._attempt(connection, first)) is None:
-            self._pool.check()  # the others are lost too where the server was started again
-            connection = self._lend()
-            found = self._attempt(connection, first, last=True)
-        assert found is not None
-        return connection, found[0]
-
-    def give(self, connection: Connection) -> None:
-        """Give a connection back; a transaction that is open is rolled back."""
-        with suppress(psycopg.Error):  # it may be lost just now
-            if not connection.closed and connection.info.transaction_status:
-                connection.rollback()
-        self._pool.putconn(connection)
-
-    def _lend(self) -> Connection:
+    def _check(self, connection: Connection) -> None:
+        """Raise if a connection was lost: then the pool replaces it, and others that a restart has closed."""
         try:
-            return self._pool.getconn()
-        except PoolClosed as error:
-            raise ValueError(f"gallery {self.address.shown!r}: it is a closed database") from error
-        except PoolTimeout as error:
-            reason = f"no connection within {CONNECT_SECONDS:.0f} s"
-            raise GalleryUnreachableError(self.address.shown, reason) from error
-
-    def _attempt(
-        self, connection: Connection, work: Callable[[Connection], Result], *, last: bool = False
-    ) -> tuple[Result] | None:
-        """Return what `work` returns, or None if the connection was lost and this is not the last try."""
-        try:
-            with translated(self.address, connection):
-                return (work(connection),)
-        except BaseException as error:
-            self.give(connection)
-            if isinstance(error, GalleryUnreachableError) and not last:
-                return None
+            self._pool.check_connection(connection)
+        except psycopg.Error:
+            self._pool.check()
             raise
 
     def _configure(self, connection: Connection) -> None:
-        """Prepare a new connection."""
         use_schema(connection, self.address.schema)
         settings = {"lock_timeout": f"{WAIT_SECONDS}s", "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s"}
         if self.address.indexed:
@@ -102,49 +83,49 @@ class Connections:
             connection.execute("SELECT set_config(%s, %s, false)", setting)
 
 
+def connect(address: PostgresAddress) -> Connection:
+    """Return a connection outside any pool.
+
+    Raises:
+        GalleryUnreachableError: The server does not answer, or refuses the login.
+    """
+    try:
+        parameters = connection_parameters(address)
+    except psycopg.ProgrammingError as error:
+        raise GalleryFileError(address.shown, format_error(error, address)) from error
+    try:
+        return psycopg.connect(**parameters)
+    except psycopg.Error as error:
+        raise GalleryUnreachableError(address.shown, format_error(error, address)) from error
+
+
+def connection_parameters(address: PostgresAddress) -> dict[str, Any]:
+    """Return the arguments of `psycopg.connect`."""
+    defaults = {"connect_timeout": int(CONNECT_SECONDS), "application_name": "sameface"}
+    return defaults | conninfo_to_dict(address.conninfo) | address.secrets | {"autocommit": True}
+
+
 @contextmanager
 def translated(address: PostgresAddress, connection: Connection, lost: str = "") -> Iterator[None]:
-    """Turn the errors of a connection into ours; `lost` is what to add if it is lost."""
+    """Raise the driver's errors as errors of the gallery; `lost` precedes the reason of a lost connection."""
     try:
         yield
     except psycopg.Error as error:
         raise translate(error, address, lost=lost if connection.closed else None) from error
 
 
-def connect(address: PostgresAddress) -> Connection:
-    """Return a connection outside any pool, or the reason why there is none.
-
-    Raises:
-        GalleryUnreachableError: The server does not answer, or lets us not in.
-    """
-    try:
-        facts = facts_of(address)
-    except psycopg.ProgrammingError as error:
-        raise GalleryFileError(address.shown, words_of(error, address)) from error
-    try:
-        return psycopg.connect(**facts)
-    except psycopg.Error as error:
-        raise GalleryUnreachableError(address.shown, words_of(error, address)) from error
-
-
-def facts_of(address: PostgresAddress) -> dict[str, Any]:
-    """Return what `psycopg.connect` takes."""
-    defaults = {"connect_timeout": int(CONNECT_SECONDS), "application_name": "sameface"}
-    return defaults | conninfo_to_dict(address.conninfo) | address.secrets | {"autocommit": True}
-
-
 def translate(error: psycopg.Error, address: PostgresAddress, *, lost: str | None) -> SamefaceError:
-    """Return the error of ours that says the same; `lost` is None if the connection still stands."""
+    """Return the gallery's error for one of the driver; `lost` is None while the connection stands."""
     if isinstance(error, (errors.LockNotAvailable, errors.DeadlockDetected, errors.SerializationFailure)):
         return GalleryBusyError(address.shown, f"waited {WAIT_SECONDS:.0f} s for another program")
-    words = words_of(error, address)
+    words = format_error(error, address)
     if lost is not None:
         return GalleryUnreachableError(address.shown, f"{lost}{words}")
     return GalleryFileError(address.shown, words)
 
 
-def words_of(error: psycopg.Error, address: PostgresAddress) -> str:
-    """Return what an error says, in one line and without a password."""
+def format_error(error: psycopg.Error, address: PostgresAddress) -> str:
+    """Return the message of an error in one line, without passwords."""
     words = " ".join(str(error).split())
     for secret in address.secrets.values():
         words = words.replace(secret, "***") if secret else words
