@@ -44,7 +44,7 @@ from sameface.cluster import cluster_embeddings, cut_tree, extend_clusters, link
 from sameface.compare import squared_distances
 from sameface.evaluation.clusters import ClusterResult, evaluate_clusters
 from sameface.recognizer import Recognizer
-from sameface.training.pictures import open_pictures
+from sameface.training.dataset import open_pictures
 
 Rows = NDArray[np.float32]
 Owners = NDArray[np.int64]
@@ -99,7 +99,7 @@ def read_crops(recognizer: Recognizer, folder: Path) -> People:
         keep(
             f"{recognizer.signature}-{folder.name}-{low:06d}",
             lambda low=low: embed_crops(  # type: ignore[misc]
-                recognizer.embedder, replace(crops, places=crops.places[low : low + CHUNK])
+                recognizer.embedder, replace(crops, files=crops.files[low : low + CHUNK])
             ),
         )
         for low in range(0, len(crops), CHUNK)

@@ -32,9 +32,9 @@ from sameface.evaluation.identification import evaluate_identification
 from sameface.face import Face
 from sameface.model import DEFAULT_WEIGHTS, Model, find_weights, open_session
 from sameface.recognizer import Recognizer
-from sameface.training.pictures import PictureSet, open_pictures
+from sameface.training.dataset import PictureSet, open_pictures
+from sameface.training.distillation import recut
 from sameface.training.quantize import quantize
-from sameface.training.teacher import recut
 from timing import alternate
 
 ENROLLED, PICTURES = 500, 2
@@ -122,7 +122,7 @@ def judge(weights: str, detector: Detector, view1: View1, crops: PictureSet) -> 
 def embed_crops(embedder: Embedder, crops: PictureSet) -> NDArray[np.float32]:
     """Return the rows of all crops, each cut again as the embedder wants it."""
     rule = embedder.spec.crop
-    return embedder.embed(np.stack([recut(place.read(), crops.rule, rule) for place in crops.places]))
+    return embedder.embed(np.stack([recut(place.read(), crops.rule, rule) for place in crops.files]))
 
 
 def widen(path: Path) -> onnx.ModelProto:

@@ -25,7 +25,7 @@ from sameface.compare import squared_distances
 from sameface.embed import Embedder
 from sameface.evaluation.pipelines import compare_pipelines
 from sameface.model import Model
-from sameface.training.pictures import open_pictures
+from sameface.training.dataset import open_pictures
 
 FARS = (1e-3, 1e-4)
 DRAWS = 2_000

@@ -31,7 +31,7 @@ from sameface.gallery.address import MilvusAddress
 from sameface.gallery.milvus import vectors as milvus_vectors
 from sameface.gallery.milvus.vectors import Vectors
 from sameface.model import Model
-from sameface.training.pictures import open_pictures
+from sameface.training.dataset import open_pictures
 
 AT_ONCE = 100  # faces of one made-up person, and probes of a search
 

@@ -28,7 +28,7 @@ from sameface.gallery.postgres.connections import connect
 from sameface.gallery.postgres.database import format_vector
 from sameface.gallery.postgres.schema import Connection
 from sameface.model import Model
-from sameface.training.pictures import open_pictures
+from sameface.training.dataset import open_pictures
 
 
 def ask(connection: Connection, probes: Embeddings, kind: str, *, index: bool) -> NDArray[np.int64]:

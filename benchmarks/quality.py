@@ -28,7 +28,7 @@ from sameface.embed import Embedder
 from sameface.evaluation.pictures import choose_face
 from sameface.model import DEFAULT_WEIGHTS, Model
 from sameface.quality import measure_quality
-from sameface.training.pictures import PictureSet, open_pictures
+from sameface.training.dataset import PictureSet, open_pictures
 
 DRAWS = 10
 FPIR = 1e-2
@@ -42,7 +42,7 @@ def rate_crops(embedder: Embedder, crops: PictureSet) -> Qualities:
     """Return the quality of each crop, 0 where no face is found again."""
     detector = Detector(Model.load("centerface"))
     found = np.zeros(len(crops))
-    for number, place in enumerate(crops.places):
+    for number, place in enumerate(crops.files):
         image = place.read()
         faces = detector.find(image)
         if faces:

@@ -43,7 +43,7 @@ from sameface.gallery.search import Candidates, Limits, SearchIndex, SearchOptio
 from sameface.model import Model
 from sameface.template import Template
 from sameface.thresholds import GalleryThreshold, Thresholds
-from sameface.training.pictures import open_pictures
+from sameface.training.dataset import open_pictures
 from timing import alternate
 
 TOP, SURE = 10, 1000

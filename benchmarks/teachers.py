@@ -17,8 +17,8 @@ from sameface.arrays import Embeddings
 from sameface.evaluation.holdout import evaluate_holdout
 from sameface.evaluation.identification import evaluate_identification
 from sameface.training.config import TrainConfig
-from sameface.training.pictures import PictureSet, open_pictures
-from sameface.training.teacher import teach
+from sameface.training.dataset import PictureSet, open_pictures
+from sameface.training.distillation import teacher_targets
 
 WIDTH = 128
 ENROLLED, PICTURES = 500, 2  # people, and pictures of each
@@ -44,9 +44,9 @@ def main() -> None:
     table = []
     for teacher in arguments.teachers:
         config = TrainConfig(teacher=teacher, dimension=WIDTH)
-        table.append([teacher, *judge(teach(crops, config), crops)])
+        table.append([teacher, *judge(teacher_targets(crops, config), crops)])
         if arguments.toward:
-            moved = teach(crops, config, arguments.toward)
+            moved = teacher_targets(crops, config, arguments.toward)
             table.append([f"  moved toward {arguments.toward}", *judge(moved, crops)])
     print_table(["rows", "VAL 1e-3", "1e-4", "DIR 1e-2"], table)
 

@@ -27,7 +27,7 @@ from sameface.embed import unit_rows
 from sameface.model import DEFAULT_WEIGHTS
 from sameface.recognizer import Recognizer
 from sameface.thresholds import Thresholds
-from sameface.training.pictures import open_pictures
+from sameface.training.dataset import open_pictures
 
 Rows = NDArray[np.float32]
 ENROLLED, DRAWS = 200, 30

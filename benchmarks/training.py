@@ -28,15 +28,15 @@ from torch.nn import functional
 
 from report import Target, print_targets
 from sameface.training.config import TrainConfig
-from sameface.training.count import count_table, totals
+from sameface.training.dataset import PictureSet, open_pictures
 from sameface.training.errors import TrainingDataError
 from sameface.training.gradients import backpropagate
-from sameface.training.networks import Network
-from sameface.training.objective import combined_loss
-from sameface.training.pictures import PictureSet, open_pictures
-from sameface.training.tables import TABLES
+from sameface.training.losses import combined_loss, triplet_loss
+from sameface.training.mining import Rule, choose_negatives, sort_negatives, squared_distances
+from sameface.training.networks.costs import count_table, totals
+from sameface.training.networks.inception import Network
+from sameface.training.networks.tables import TABLES
 from sameface.training.train import train
-from sameface.training.triplets import Rule, choose_negatives, sort_negatives, squared_distances, triplet_loss
 
 MARGIN = 0.2
 ROUNDS = 5
@@ -185,7 +185,7 @@ def show_growth() -> None:
 
 def time_loader(pictures: PictureSet) -> Target:
     """Print which part of its time NNS2 waits for pictures, 128 in a batch."""
-    side = 0 if pictures.rule is not None else len(pictures.places[0].read())
+    side = 0 if pictures.rule is not None else len(pictures.files[0].read())
     config = TrainConfig(steps=LOADER_STEPS, people=32, pictures=4, workers=2, save_every=10**6, as_is=side)
     with tempfile.TemporaryDirectory() as folder:
         # The first steps start the workers; the last saves.

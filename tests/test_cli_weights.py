@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import tomli_w
 from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 
@@ -17,7 +18,6 @@ from sameface.cli import main
 from sameface.errors import WeightsError
 from sameface.manifest import read_manifest
 from sameface.model import Model, find_weights, list_shipped
-from sameface.training.toml import to_toml
 
 RESNET29 = list_shipped()["resnet29"]
 Call = Callable[..., Result]
@@ -58,7 +58,7 @@ def tiny_draft(**changes: object) -> dict[str, object]:
 
 def write_draft(table: dict[str, object]) -> Path:
     path = Path("draft.toml")
-    path.write_text(to_toml(table))
+    path.write_text(tomli_w.dumps(table))
     return path
 
 

@@ -8,9 +8,9 @@ import PIL.Image
 import pytest
 
 from sameface.image import read_image
-from sameface.training.augment import OFF, USUAL, Changes, augment, resize, weaken
+from sameface.training.augment import OFF, STANDARD, Augmentation, augment, resize, scale_augmentation
 
-NAMES = [each.name for each in fields(Changes)]
+NAMES = [each.name for each in fields(Augmentation)]
 CHANCES = ("flip", "grey", "blur", "jpeg", "cover")
 SAMPLES = Path(__file__).parent.parent / "samples"
 
@@ -61,7 +61,7 @@ def test_each_change_alone_changes_something(crop: np.ndarray, name: str) -> Non
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_usual_changes_hold_each_of_them(crop: np.ndarray, name: str) -> None:
-    fewer = replace(USUAL, **{name: 0.0})
+    fewer = replace(STANDARD, **{name: 0.0})
     seeds = range(60)
     assert any(
         not np.array_equal(augment(crop, 128, rng(seed)), augment(crop, 128, rng(seed), fewer)) for seed in seeds
@@ -69,10 +69,10 @@ def test_the_usual_changes_hold_each_of_them(crop: np.ndarray, name: str) -> Non
 
 
 def test_weaker_changes_are_smaller_and_rarer_and_mirror_as_often() -> None:
-    half = weaken(USUAL, 0.5)
-    assert (half.turn, half.jpeg, half.flip) == (USUAL.turn / 2, USUAL.jpeg / 2, USUAL.flip)
-    assert weaken(USUAL, 1.0) == USUAL
-    assert weaken(USUAL, 0.0) == replace(OFF, flip=USUAL.flip)
+    half = scale_augmentation(STANDARD, 0.5)
+    assert (half.turn, half.jpeg, half.flip) == (STANDARD.turn / 2, STANDARD.jpeg / 2, STANDARD.flip)
+    assert scale_augmentation(STANDARD, 1.0) == STANDARD
+    assert scale_augmentation(STANDARD, 0.0) == replace(OFF, flip=STANDARD.flip)
 
 
 def test_a_certain_flip_is_the_exact_mirror_image(crop: np.ndarray) -> None:
@@ -172,11 +172,11 @@ def test_the_same_generator_gives_the_same_crop_and_another_one_another(crop: np
 def test_the_crop_that_goes_in_is_left_alone(crop: np.ndarray) -> None:
     before = crop.copy()
     for seed in range(20):
-        augment(crop, 128, rng(seed), replace(USUAL, cover=1.0, blur=1.0, jpeg=1.0))
+        augment(crop, 128, rng(seed), replace(STANDARD, cover=1.0, blur=1.0, jpeg=1.0))
     assert np.array_equal(before, crop)
 
 
 @pytest.mark.parametrize(("name", "value"), [("flip", 1.1), ("shift", -0.1), ("turn", 181.0), ("blur", 2.0)])
 def test_an_impossible_strength_is_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name} must be 0 to"):
-        replace(USUAL, **{name: value})
+        replace(STANDARD, **{name: value})

@@ -14,8 +14,8 @@ import toy
 from sameface.errors import ImageError
 from sameface.manifest import CropRule
 from sameface.training.augment import OFF
+from sameface.training.dataset import PictureFile, PictureSet, open_pictures, read_rule, split_people
 from sameface.training.errors import TrainingDataError
-from sameface.training.pictures import PictureSet, Place, open_pictures, read_rule, split_people
 from sameface.training.sampler import Stage, draw_batches
 
 CELEBA = Path(__file__).parent.parent.parent / "shared" / "data" / "celeba-train.tar"
@@ -46,14 +46,16 @@ def pack(folder: Path, target: Path, *people: str) -> Path:
 
 
 def pixels(pictures: PictureSet) -> list[np.ndarray]:
-    return [place.read() for place in pictures.places]
+    return [place.read() for place in pictures.files]
 
 
 def make_set(counts: dict[str, int]) -> PictureSet:
     """Return a set of people with so many pictures, none of which exists."""
     names = sorted(counts)
     owner = np.repeat(np.arange(len(names)), [counts[name] for name in names])
-    places = tuple(Place(f"{names[person]}/{n}.jpg", f"{names[person]}/{n}.jpg") for n, person in enumerate(owner))
+    places = tuple(
+        PictureFile(f"{names[person]}/{n}.jpg", f"{names[person]}/{n}.jpg") for n, person in enumerate(owner)
+    )
     return PictureSet(tuple(names), owner, places)
 
 
@@ -62,7 +64,7 @@ def test_people_are_sorted_and_every_picture_has_its_owner(folder: Path) -> None
     assert pictures.people == ("blue", "green", "red", "yellow")
     assert pictures.counts.tolist() == [2, 3, 4, 1]
     assert pictures.owner.tolist() == [0, 0, 1, 1, 1, 2, 2, 2, 2, 3]
-    for place, person in zip(pictures.places, pictures.owner, strict=True):
+    for place, person in zip(pictures.files, pictures.owner, strict=True):
         assert place.name.startswith(f"{pictures.people[person]}/")
         assert tuple(place.read()[16, 16]) == COLOURS[pictures.people[person]]
 
@@ -71,7 +73,7 @@ def test_a_tar_file_is_the_same_as_its_folder(folder: Path, tmp_path: Path) -> N
     plain, packed = open_pictures([folder]), open_pictures([pack(folder, tmp_path / "crops.tar")])
     assert plain.people == packed.people
     assert np.array_equal(plain.owner, packed.owner)
-    assert sorted(place.name for place in plain.places) == sorted(place.name for place in packed.places)
+    assert sorted(place.name for place in plain.files) == sorted(place.name for place in packed.files)
     assert all(np.array_equal(a, b) for a, b in zip(pixels(plain), pixels(packed), strict=True))
 
 
@@ -99,7 +101,7 @@ def test_a_picture_in_a_tar_file_that_cannot_be_read_is_called_by_its_name(tmp_p
         entry = tarfile.TarInfo("crops/red/bad.jpg")
         entry.size = 5
         tar.addfile(entry, io.BytesIO(b"hello"))
-    (place,) = open_pictures([tmp_path / "crops.tar"]).places
+    (place,) = open_pictures([tmp_path / "crops.tar"]).files
     with pytest.raises(ImageError, match=r"crops\.tar:red/bad\.jpg.*not a picture"):
         place.read()
     (tmp_path / "crops.tar").unlink()
@@ -150,7 +152,7 @@ def test_a_part_of_the_people_keeps_their_pictures_only(folder: Path) -> None:
     part = pictures.of_people([3, 1])
     assert part.people == ("green", "yellow")
     assert part.owner.tolist() == [0, 0, 0, 1]
-    assert {place.name.partition("/")[0] for place in part.places} == {"green", "yellow"}
+    assert {place.name.partition("/")[0] for place in part.files} == {"green", "yellow"}
     assert len(pictures.of_people([])) == 0
     assert len(pictures.of_people(range(4))) == len(pictures)
 
@@ -160,7 +162,7 @@ def test_the_two_sides_of_a_split_share_nobody_and_lose_nobody() -> None:
     kept, held = split_people(pictures, 0.25)
     assert set(kept.people) | set(held.people) == set(pictures.people)
     assert not set(kept.people) & set(held.people)
-    assert {place.path for place in (*kept.places, *held.places)} == {place.path for place in pictures.places}
+    assert {place.path for place in (*kept.files, *held.files)} == {place.path for place in pictures.files}
     assert held.counts.min() >= 2
 
 
@@ -189,10 +191,10 @@ class TestLoader:
         pytest.importorskip("torch")
 
     def load(self, pictures: PictureSet, count: int, **choices):
-        from sameface.training.loader import Feed, load_batches
+        from sameface.training.loader import LoaderConfig, load_batches
 
-        feed = Feed(**{"size": 24, "seed": 1, "workers": 0, **choices})
-        batches = load_batches(pictures.places, pictures.owner, STAGES, feed)
+        feed = LoaderConfig(**{"size": 24, "seed": 1, "workers": 0, **choices})
+        batches = load_batches(pictures.files, pictures.owner, STAGES, feed)
         return [
             (crops.numpy(), numbers.numpy(), faults) for crops, numbers, faults in itertools.islice(batches, count)
         ]
@@ -200,7 +202,7 @@ class TestLoader:
     def test_each_crop_is_that_of_its_number(self, folder: Path) -> None:
         pictures = open_pictures([folder])
         wanted = draw_batches(pictures.owner, STAGES, seed=1)
-        for crops, numbers, faults in self.load(pictures, 6, changes=OFF):
+        for crops, numbers, faults in self.load(pictures, 6, augmentation=OFF):
             assert np.array_equal(numbers, next(wanted))
             assert crops.shape == (len(numbers), 24, 24, 3)
             assert faults == []
@@ -238,8 +240,8 @@ class TestLoader:
     def test_a_picture_that_cannot_be_read_is_told_and_has_no_number(self, folder: Path) -> None:
         pictures = open_pictures([folder])
         (folder / "red" / "2.png").write_bytes(b"broken")
-        seen = self.load(pictures, 10, workers=1, changes=OFF)
-        bad = [number for number, place in enumerate(pictures.places) if place.name == "red/2.png"]
+        seen = self.load(pictures, 10, workers=1, augmentation=OFF)
+        bad = [number for number, place in enumerate(pictures.files) if place.name == "red/2.png"]
         wanted = list(itertools.islice(draw_batches(pictures.owner, STAGES, seed=1), 10))
         assert any(faults for *_, faults in seen)
         for (crops, numbers, faults), batch in zip(seen, wanted, strict=True):
@@ -255,6 +257,6 @@ def test_the_celeba_tar_file_is_read_in_place() -> None:
     pictures = open_pictures([CELEBA])
     assert (len(pictures), len(pictures.people)) == (35_615, 6_548)
     assert pictures.counts.min() >= 1
-    assert all(pictures.places[number].read().shape == (128, 128, 3) for number in (0, 20_000, 35_614))
+    assert all(pictures.files[number].read().shape == (128, 128, 3) for number in (0, 20_000, 35_614))
     held = split_people(pictures, 0.05)[1]
     assert len(held.people) == pytest.approx(327, abs=60)

@@ -20,18 +20,17 @@ from sameface.embed import Embedder
 from sameface.manifest import CropRule
 from sameface.model import Model
 from sameface.training.augment import resize
-from sameface.training.build import build_network
-from sameface.training.checkpoint import LAST, save_checkpoint
+from sameface.training.checkpoint import LAST, TrainedNetwork, load_trained, save_checkpoint
+from sameface.training.context import make_state
+from sameface.training.dataset import open_pictures
 from sameface.training.errors import ExportError
-from sameface.training.export import Terms, Trained, blend, export_weights, open_trained, scale_rule
+from sameface.training.export import Terms, blend, export_weights, scale_rule
 from sameface.training.graph import Graph, store_float16, to_bytes, write_network
 from sameface.training.loader import to_planes
-from sameface.training.networks import Network
-from sameface.training.pictures import open_pictures
-from sameface.training.resnet29 import load_resnet29
-from sameface.training.run import make_run
-from sameface.training.tables import TABLES
-from sameface.training.toml import to_toml
+from sameface.training.networks.build import build_network
+from sameface.training.networks.inception import Network
+from sameface.training.networks.resnet29 import load_resnet29
+from sameface.training.networks.tables import TABLES
 
 TERMS = Terms("CC0-1.0", "coloured squares")
 
@@ -94,7 +93,7 @@ def trained(monkeypatch):
     monkeypatch.setitem(TABLES, "nns2", TINY)
     config = small_config()
     network = warm(Network(TINY, dimension=64, seed=4), 24)
-    return Trained("last", network, config, 7)
+    return TrainedNetwork("last", network, config, 7)
 
 
 @pytest.mark.parametrize("store", ["float32", "float16", "int8"])
@@ -106,7 +105,7 @@ def test_exported_weights_load_like_the_shipped_ones(trained, held_out, tmp_path
     embedder = Embedder(Model.load(target))
     assert embedder.spec.crop == scale_rule(held_out.rule, 24)
     assert embedder.spec.dimension == 64
-    crops = np.stack([place.read() for place in held_out.places])[:, ::2, ::2].copy()
+    crops = np.stack([place.read() for place in held_out.files])[:, ::2, ::2].copy()
     rows = embedder.embed(crops)
     planes = to_planes(torch.from_numpy(crops), (127.5,) * 3, 1 / 128, torch.device("cpu"))
     with torch.no_grad():
@@ -120,7 +119,7 @@ def test_thresholds_hold_the_rates_they_are_named_for(trained, held_out, tmp_pat
     target = tmp_path / "mine.onnx"
     list(export_weights(trained, target, held_out, terms=TERMS))
     model = Model.load(target)
-    crops = np.stack([resize(place.read(), 24) for place in held_out.places])
+    crops = np.stack([resize(place.read(), 24) for place in held_out.files])
     rows = Embedder(model).embed(crops)
     distance = ((rows[:, None] - rows[None]) ** 2).sum(axis=2)
     upper = np.triu(held_out.owner[:, None] != held_out.owner[None], 1)
@@ -176,14 +175,6 @@ def test_a_rule_cuts_the_same_part_at_another_size():
     assert scale_rule(rule, 50) == CropRule("similarity", 50, ((5.0, 10.0),) * 5, (1.0,) * 5)
 
 
-@pytest.mark.parametrize(
-    "value", ["plain", 'quo"te\\ \n', 1, 2.5, True, [1, 2], [[1.0, 2.0], [3.0, 4.0]], [{"a": 1, "b": "x"}]]
-)
-def test_a_table_written_as_toml_reads_back(value):
-    table = {"top": value, "section": {"inner": value, 'VAL at 1e-3, "unseen"': value}}
-    assert tomllib.loads(to_toml(table)) == table
-
-
 @pytest.mark.slow
 def test_from_crops_to_verify_on_the_command_line(tmp_path, samples, monkeypatch):
     monkeypatch.setitem(TABLES, "nns2", TINY)
@@ -236,10 +227,10 @@ def test_export_insists_on_a_licence(tmp_path):
 
 
 def test_a_checkpoint_opens_as_the_network_that_was_saved(trained, tmp_path):
-    run = make_run(trained.config, 3, torch.device("cpu"))
-    state = {**run.state(), "config": json.dumps(dataclasses.asdict(trained.config))}
+    run = make_state(trained.config, 3, torch.device("cpu"))
+    state = {**run.to_dict(), "config": json.dumps(dataclasses.asdict(trained.config))}
     save_checkpoint(tmp_path / "a.pt", state)
-    opened = open_trained(tmp_path / "a.pt")
+    opened = load_trained(tmp_path / "a.pt")
     planes = torch.randn(2, 3, 24, 24)
     with torch.no_grad():
         torch.testing.assert_close(opened.network(planes), run.network.eval()(planes))
@@ -291,7 +282,7 @@ def test_a_blend_lies_between_the_weights_a_run_began_with_and_those_it_came_to(
     begun = network.fc.weight.detach().clone()
     with torch.no_grad():
         network.fc.weight += 1
-    trained = Trained("run", network, config, 1)
+    trained = TrainedNetwork("run", network, config, 1)
     assert torch.allclose(blend(trained, 0.25).network.fc.weight, begun + 0.25)
     assert blend(trained, 1).network is network
 
@@ -300,6 +291,6 @@ def test_a_blend_lies_between_the_weights_a_run_began_with_and_those_it_came_to(
 def test_a_network_that_began_from_nothing_or_a_part_cannot_be_blended(name):
     config = small_config(network=name, dimension=128)
     with pytest.raises(ExportError, match="leave out --blend"):
-        blend(Trained("run", build_network(config), config, 1), 0.5)
+        blend(TrainedNetwork("run", build_network(config), config, 1), 0.5)
     with pytest.raises(ValueError, match="blend must be"):
-        blend(Trained("run", build_network(config), config, 1), 0)
+        blend(TrainedNetwork("run", build_network(config), config, 1), 0)

@@ -13,12 +13,12 @@ from torch import nn
 from training_world import small_config
 
 from sameface.training.gradients import backpropagate
-from sameface.training.networks import Network
-from sameface.training.objective import Head, combined_loss
-from sameface.training.resnet29 import load_resnet29
-from sameface.training.tables import Average, Conv, Embed, Inception, Pool, Table
+from sameface.training.losses import ClassifierHead, combined_loss
+from sameface.training.networks.inception import Network
+from sameface.training.networks.resnet29 import load_resnet29
+from sameface.training.networks.tables import Average, Conv, Embed, Inception, NetworkTable, Pool
 
-TINY = Table(
+TINY = NetworkTable(
     "tiny",
     24,
     24,
@@ -116,7 +116,7 @@ def toward_targets(rows):
 @pytest.mark.parametrize("kind", ["softmax", "cosface"])
 def test_a_head_learns_the_directions_of_the_people(kind):
     rows = torch.nn.functional.normalize(planes(n=12).flatten(1)[:, :64], dim=1).requires_grad_()
-    head = Head(4, 64, kind=kind, seed=0)
+    head = ClassifierHead(4, 64, kind=kind, seed=0)
     optimizer = torch.optim.Adam(head.parameters(), lr=0.1)
     before = head(rows, LABELS).item()
     for _ in range(30):
@@ -129,7 +129,7 @@ def test_a_head_learns_the_directions_of_the_people(kind):
 
 def test_after_its_steps_the_head_is_out():
     rows = nn.functional.normalize(planes().flatten(1)[:, :64], dim=1)
-    head = Head(4, 64, kind="softmax", seed=0)
+    head = ClassifierHead(4, 64, kind="softmax", seed=0)
     config = small_config(head="softmax", head_steps=5)
     plain, _ = combined_loss(rows, LABELS, config, step=5)
     late, _ = combined_loss(rows, LABELS, config, step=5, head=head)
@@ -138,12 +138,12 @@ def test_after_its_steps_the_head_is_out():
 
 
 def test_imitation_is_the_squared_distance_to_the_teacher_and_mixes_with_triplets():
-    rows, taught = (nn.functional.normalize(planes(seed).flatten(1)[:, :64], dim=1) for seed in (1, 2))
+    rows, targets = (nn.functional.normalize(planes(seed).flatten(1)[:, :64], dim=1) for seed in (1, 2))
     triplets, _ = combined_loss(rows, LABELS, small_config(), step=0)
-    wanted = ((rows - taught) ** 2).sum(dim=1).mean()
+    wanted = ((rows - targets) ** 2).sum(dim=1).mean()
     for weight in (1.0, 0.3):
         config = small_config(teacher="resnet29", teacher_weight=weight, dimension=128)
-        loss, _ = combined_loss(rows, LABELS, config, step=0, taught=taught)
+        loss, _ = combined_loss(rows, LABELS, config, step=0, targets=targets)
         torch.testing.assert_close(loss, weight * wanted + (1 - weight) * triplets)
 
 
@@ -164,17 +164,17 @@ PROCESS = """
     sys.path.insert(0, {tests!r})
     from test_training_gradients import network, objective, planes, gradients
     from sameface.training.gradients import backpropagate
-    from sameface.training.parallel import Peers, pick_device
+    from sameface.training.gradients import ProcessGroup, pick_device
     from sameface.training.sampler import share
 
     torch.set_num_threads(1)
     device = pick_device("cpu")
-    peers = Peers.join(device)
-    mine = share(torch.arange(12).numpy(), peers.rank, peers.world)
+    group = ProcessGroup.join(device)
+    mine = share(torch.arange(12).numpy(), group.rank, group.world)
     net = network({norm!r})
-    loss, stats = backpropagate(net, planes()[mine], objective, chunk={chunk}, peers=peers)
-    stop = peers.any(flag=peers.rank == 1, device=device)
-    if peers.rank == 0:
+    loss, stats = backpropagate(net, planes()[mine], objective, chunk={chunk}, group=group)
+    stop = group.any(flag=group.rank == 1, device=device)
+    if group.rank == 0:
         torch.save([loss, gradients(net), stats.triplets, stop], {target!r})
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()

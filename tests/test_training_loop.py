@@ -1,6 +1,7 @@
 """The loop: it learns, resumes exactly, keeps the best, stops when asked, and says what went wrong."""
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import multiprocessing
@@ -9,7 +10,6 @@ import pickle
 import resource
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import tarfile
@@ -20,22 +20,20 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_training_gradients import TINY
 from training_world import small_config, write_people
 
-from sameface.training.build import check_crops
 from sameface.training.checkpoint import BEST, LAST, PREVIOUS, load_checkpoint, save_checkpoint
 from sameface.training.config import TrainConfig
+from sameface.training.dataset import open_pictures, split_people
 from sameface.training.errors import CheckpointError, CollapseError, DivergedError, TrainingDataError
-from sameface.training.events import EventFile, checksum
-from sameface.training.finish import report_run
-from sameface.training.pictures import open_pictures, split_people
-from sameface.training.rate import rate_at
-from sameface.training.tables import TABLES
+from sameface.training.losses import TripletStats
+from sameface.training.monitor import CollapseMonitor
+from sameface.training.networks.build import check_crops
+from sameface.training.networks.tables import TABLES
 from sameface.training.train import train
-from sameface.training.triplets import Stats
-from sameface.training.validate import find_doubts, roc_of, val_at_far
-from sameface.training.watch import Watch
+from sameface.training.validate import find_suspects, report_run, roc_of, val_at_far
 
 
 @pytest.fixture(autouse=True)
@@ -324,7 +322,7 @@ def test_a_recovering_run_goes_back_with_a_lower_rate_until_it_gives_up(noise, t
 
 
 def stats(spread, active=1.0):
-    return Stats(10, 10, 10, active, spread, spread, spread)
+    return TripletStats(10, 10, 10, active, spread, spread, spread)
 
 
 @pytest.mark.parametrize(
@@ -338,18 +336,19 @@ def stats(spread, active=1.0):
     ],
 )
 def test_the_alarm_goes_off_only_when_nothing_gets_better_for_long(losses, spreads, alarm):
-    watch = Watch(small_config(patience=4))
+    monitor = CollapseMonitor(small_config(patience=4))
     causes = [
-        watch.see(step, loss, stats(spread)) for step, (loss, spread) in enumerate(zip(losses, spreads, strict=True))
+        monitor.update(step, loss, stats(spread))
+        for step, (loss, spread) in enumerate(zip(losses, spreads, strict=True))
     ]
     assert any(causes) == alarm
 
 
 def test_a_classifier_may_draw_all_faces_together_for_long_and_triplets_may_not():
-    watch = Watch(small_config(patience=4, head="softmax", head_steps=9))
-    assert not any(watch.see(step, 9.0, stats(0.01)) for step in range(9))
-    assert not any(watch.see(step, 0.1, stats(0.01)) for step in range(9, 12))
-    assert "mean squared distance" in watch.see(12, 0.1, stats(0.01))
+    monitor = CollapseMonitor(small_config(patience=4, head="softmax", head_steps=9))
+    assert not any(monitor.update(step, 9.0, stats(0.01)) for step in range(9))
+    assert not any(monitor.update(step, 0.1, stats(0.01)) for step in range(9, 12))
+    assert "mean squared distance" in monitor.update(12, 0.1, stats(0.01))
 
 
 @pytest.mark.parametrize(
@@ -364,8 +363,8 @@ def test_a_classifier_may_draw_all_faces_together_for_long_and_triplets_may_not(
     ],
 )
 def test_the_alarm_names_the_cause_that_it_sees(choices, cause):
-    watch = Watch(small_config(patience=1, **choices))
-    assert cause in watch.see(0, 0.2, stats(0.01))
+    monitor = CollapseMonitor(small_config(patience=1, **choices))
+    assert cause in monitor.update(0, 0.2, stats(0.01))
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one_intact(tmp_path):
@@ -476,7 +475,7 @@ def test_a_missing_or_damaged_checkpoint_is_named(tmp_path, damage):
 def test_the_rate_rises_in_a_line_and_falls_as_the_schedule_says():
     rates = {
         name: [
-            rate_at(small_config(steps=110, warm_up=10, learning_rate=1.0, schedule=name), step) for step in range(110)
+            small_config(steps=110, warm_up=10, learning_rate=1.0, schedule=name).rate_at(step) for step in range(110)
         ]
         for name in ("constant", "cosine", "step")
     }
@@ -505,37 +504,17 @@ def test_an_impossible_choice_is_refused(choices, reason):
         small_config(**choices)
 
 
-def read_events(data):
-    """Read the records of an event file and check their sums."""
-    while data:
-        (length,) = struct.unpack("<Q", data[:8])
-        assert checksum(data[:8]) == data[8:12]
-        record, sums = data[12 : 12 + length], data[12 + length : 16 + length]
-        assert checksum(record) == sums
-        yield record
-        data = data[16 + length :]
-
-
-def test_the_checksum_is_crc_32c():
-    # The check value of CRC-32C is 0xE3069283 for "123456789"; TensorFlow turns it and adds a constant.
-    crc = 0xE3069283
-    masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-    assert checksum(b"123456789") == struct.pack("<I", masked)
-
-
-def test_an_event_file_holds_each_number_under_its_name(tmp_path):
-    events = EventFile(tmp_path)
-    events.add(300, {"loss": 0.25})
-    first, second = read_events(events.path.read_bytes())
-    assert b"brain.Event:2" in first
-    assert b"\x10\xac\x02" in second  # field 2, the step, as seven-bit groups
-    assert b"\x0a\x04loss\x15" + struct.pack("<f", 0.25) in second
-
-
-def test_a_run_leaves_an_event_for_each_step(data, tmp_path):
-    run(data, small_config(), tmp_path)
+def test_a_run_leaves_an_event_with_each_number_under_its_name_for_each_step(data, tmp_path):
+    steps = run(data, small_config(validate_every=4), tmp_path)
     (path,) = tmp_path.glob("events.out.tfevents.*")
-    assert len(list(read_events(path.read_bytes()))) == 1 + 4
+    events = EventAccumulator(str(path)).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [
+        (done.step, pytest.approx(done.loss)) for done in steps
+    ]
+    assert [event.step for event in events.Scalars("val_at_far_1e-2")] == [4]
+    names = {"loss", "rate", "waiting", "pictures_per_second", "val_at_far_1e-2"}
+    names |= {f"triplets/{each.name}" for each in dataclasses.fields(TripletStats)}
+    assert set(events.Tags()["scalars"]) == names
 
 
 def test_val_is_the_part_of_the_pairs_of_one_person_under_the_threshold():
@@ -549,9 +528,9 @@ def test_a_picture_in_the_wrong_folder_is_found(data):
     pictures = data[0].of_people([0, 1, 2])
     rows = np.eye(3, dtype=np.float32)[pictures.owner]
     rows[5] = rows[0]
-    doubts = find_doubts(rows, np.arange(len(rows)), pictures)
-    assert [doubt.picture for doubt in doubts] == [pictures.places[5].path]
-    assert (doubts[0].person, doubts[0].name) == (pictures.people[1], pictures.people[0])
+    suspects = find_suspects(rows, np.arange(len(rows)), pictures)
+    assert [suspect.picture for suspect in suspects] == [pictures.files[5].path]
+    assert (suspects[0].person, suspects[0].name) == (pictures.people[1], pictures.people[0])
 
 
 def test_the_end_of_a_run_tells_val_and_doubts(data, tmp_path):

@@ -9,10 +9,10 @@ from torch import nn
 
 from sameface.errors import WeightsError
 from sameface.model import Model
-from sameface.training.count import count_residual, count_table, totals
-from sameface.training.networks import L2Pool, Network
-from sameface.training.resnet29 import load_resnet29
-from sameface.training.tables import RESIDUALS, TABLES
+from sameface.training.networks.costs import count_residual, count_table, totals
+from sameface.training.networks.inception import L2Pool, Network
+from sameface.training.networks.resnet29 import load_resnet29
+from sameface.training.networks.tables import RESIDUALS, TABLES
 
 # FaceNet, tables 1 and 2: what comes out, parameters and multiply-adds as printed there.
 NN1 = {
@@ -138,7 +138,7 @@ def test_the_small_networks_keep_their_budgets(name, size, weights, macs):
 
 
 def count_module(network: Network) -> dict[str, tuple[int, int]]:
-    """Count the weights and multiply-adds of each line by running one picture through the module."""
+    """LayerCost the weights and multiply-adds of each line by running one picture through the module."""
     counted = dict.fromkeys(dict(network.layers.named_children()), (0, 0))
     line_of = {module: line for line, layer in network.layers.named_children() for module in layer.modules()}
 

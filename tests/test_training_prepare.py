@@ -24,8 +24,8 @@ from sameface.errors import WeightsError
 from sameface.image import read_image
 from sameface.manifest import CropRule
 from sameface.model import rule_of_weights
+from sameface.training.dataset import open_pictures, read_rule
 from sameface.training.errors import TrainingDataError
-from sameface.training.pictures import open_pictures, read_rule
 from sameface.training.prepare import Cutter, cut_middle, make_rule, prepare_pictures
 
 Run = Callable[..., Result]

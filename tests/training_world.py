@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import tomli_w
 import torch
 
 from sameface.training.config import TrainConfig
-from sameface.training.pictures import RULE_FILE
+from sameface.training.dataset import RULE_FILE
 from sameface.training.prepare import make_rule
-from sameface.training.toml import to_toml
 
 torch.set_num_threads(1)
 
@@ -32,7 +32,7 @@ def write_people(folder: Path, counts: list[int], *, first: int = 0, size: int =
         for picture in range(count):
             PIL.Image.fromarray(make_crop(number, picture, size)).save(place / f"{picture}.png")
     if rule:
-        (folder / RULE_FILE).write_text(to_toml(asdict(make_rule("similarity", size))))
+        (folder / RULE_FILE).write_text(tomli_w.dumps(asdict(make_rule("similarity", size))))
     return folder
 
 

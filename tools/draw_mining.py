@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sameface.training.triplets import RULES, Order, choose_negatives, sort_negatives, weigh_band
+from sameface.training.losses import weigh_band
+from sameface.training.mining import RULES, SortedNegatives, choose_negatives, sort_negatives
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "mining.svg"
 MARGIN = 0.2
@@ -29,7 +30,7 @@ NOTES = {
 }
 
 
-def make_order() -> Order:
+def make_order() -> SortedNegatives:
     """Return one anchor, one positive and the negatives, at the distances that are drawn."""
     angles = [0.0, *(float(np.arccos(1 - d / 2)) for d in (POSITIVE, *NEGATIVES))]
     rows = torch.tensor([[np.cos(angle), np.sin(angle)] for angle in angles], dtype=torch.float32)
@@ -37,7 +38,7 @@ def make_order() -> Order:
     return sort_negatives(rows, labels)
 
 
-def count_choices(order: Order, rule: str) -> Tensor:
+def count_choices(order: SortedNegatives, rule: str) -> Tensor:
     """Return how often, 0 to 1, each negative is chosen for the anchor and its positive."""
     if rule in ("semi-hard-all", "batch-all"):
         return -weigh_band(order, MARGIN, beyond=rule == "semi-hard-all").weights[0, 2:]
@@ -60,7 +61,7 @@ def text(x: float, y: float, words: str, *, size: int = 13, anchor: str = "start
     return f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}">{words}</text>'
 
 
-def draw_rule(order: Order, rule: str, y: float) -> list[str]:
+def draw_rule(order: SortedNegatives, rule: str, y: float) -> list[str]:
     """Return one line of the picture."""
     parts = [text(10, y + 4, rule), text(LEFT, y + 21, NOTES[rule], size=11)]
     parts.append(f'<line x1="{LEFT}" x2="{LEFT + WIDTH}" y1="{y}" y2="{y}" stroke="#999"/>')

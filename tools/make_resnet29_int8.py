@@ -16,8 +16,8 @@ from sameface.manifest import read_manifest
 from sameface.picture_files import find_pictures
 from sameface.recognizer import Recognizer
 from sameface.training.graph import write_network
+from sameface.training.networks.resnet29 import load_resnet29
 from sameface.training.quantize import quantize
-from sameface.training.resnet29 import load_resnet29
 
 SAMPLES = WEIGHTS.parents[2] / "samples"
 

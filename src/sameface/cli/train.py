@@ -19,15 +19,15 @@ from sameface.cli.output import finish, print_table, progress_bar
 from sameface.detect import Detector
 from sameface.model import rule_of_weights
 from sameface.training.config import TrainConfig
-from sameface.training.count import count_residual, count_table, totals
-from sameface.training.pictures import PictureSet, open_pictures, split_people
-from sameface.training.prepare import MARGIN, REPORT, Cutter, Prepared, check_names, make_rule, prepare_pictures
-from sameface.training.tables import RESIDUALS, TABLES
+from sameface.training.dataset import PictureSet, open_pictures, split_people
+from sameface.training.networks.costs import count_residual, count_table, totals
+from sameface.training.networks.tables import RESIDUALS, TABLES
+from sameface.training.prepare import MARGIN, REPORT, Cutter, PreparedPicture, check_names, make_rule, prepare_pictures
 
 if TYPE_CHECKING:
     from sameface.evaluation.pictures import FacePolicy
     from sameface.manifest import CropRule
-    from sameface.training.train import Progress as TrainingStep
+    from sameface.training.train import StepReport
 
 SIZE = 160  # pixels of a crop
 EVERY = 20  # steps between two lines without a terminal
@@ -100,7 +100,7 @@ def choose_rule(weights: str | None, rule: str | None, size: int | None, margin:
     return rule_of_weights(weights)
 
 
-def prepare_all(photographs: tuple[Path, ...], output: Path, cutter: Cutter) -> Iterator[Prepared]:
+def prepare_all(photographs: tuple[Path, ...], output: Path, cutter: Cutter) -> Iterator[PreparedPicture]:
     """Yield the result for each picture, with a progress bar on a terminal."""
     check_names(photographs)
     columns = ("{task.description}", BarColumn(), "{task.completed} of {task.total}", TimeRemainingColumn())
@@ -113,16 +113,17 @@ def prepare_all(photographs: tuple[Path, ...], output: Path, cutter: Cutter) -> 
 
 
 def import_training() -> Any:
-    """Import what needs torch, or say how to get it."""
+    """Import what needs torch, or say how to get it; return the package."""
     try:
-        import sameface.training.export as export_module
-        import sameface.training.finish as finish_module
-        import sameface.training.train as train_module
+        import sameface.training.checkpoint
+        import sameface.training.export
+        import sameface.training.train
+        import sameface.training.validate
     except ModuleNotFoundError as error:
-        if error.name in ("torch", "onnx"):
+        if error.name in ("torch", "onnx", "onnxscript", "tensorboard"):
             raise click.UsageError(f"this needs {error.name}: pip install 'sameface[train]'") from error
         raise
-    return train_module, finish_module, export_module
+    return sameface.training
 
 
 def config_options(command: Command) -> Command:
@@ -159,15 +160,15 @@ def train(*, crops: tuple[Path, ...], output: Path | None, list_networks: bool, 
         config = TrainConfig(**config_fields)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    train_module, finish_module, _ = import_training()
+    training = import_training()
     pictures, held_out = split(open_pictures(crops), config.held_out)
     console = Console(stderr=True, quiet=not is_leader())
     others = f"{len(held_out)} of {len(held_out.people)} others held out"
     print_line(console, f"{len(pictures)} pictures of {len(pictures.people)} people, {others}")
     with catch_signals() as stop, show_bar(console, config.steps) as bar:
         last = config.steps  # of a run that has no step left
-        for step in train_module.train(
-            pictures, held_out, config, output, stop=lambda: bool(stop.signals), told=bar.show_teacher
+        for step in training.train.train(
+            pictures, held_out, config, output, stop=lambda: bool(stop.signals), on_progress=bar.show_teacher
         ):
             stop.begun = True
             last = step.step
@@ -176,7 +177,7 @@ def train(*, crops: tuple[Path, ...], output: Path | None, list_networks: bool, 
         print_line(console, f"ended after step {last}; the same command goes on from there")
         click.get_current_context().exit(130 if stop.signals else 0)
     if is_leader():
-        for line in finish_module.report_run(output, config, pictures, held_out):
+        for line in training.validate.report_run(output, config, pictures, held_out):
             click.echo(line)
 
 
@@ -245,7 +246,7 @@ class TrainingBar:
             print_line(self._console, f"{text}: {tenth * 10} %")
         self._tenth = tenth
 
-    def show_step(self, step: TrainingStep) -> None:
+    def show_step(self, step: StepReport) -> None:
         """Show a step."""
         line = format_step(step)
         self._bar.update(self._task, completed=step.step, total=self._total, description=line)
@@ -261,7 +262,7 @@ def show_bar(console: Console, total: int) -> Iterator[TrainingBar]:
         yield TrainingBar(bar, console, total)
 
 
-def format_step(step: TrainingStep) -> str:
+def format_step(step: StepReport) -> str:
     """Return a step in one line."""
     stats = step.stats
     if step.step == 0 and step.val is not None:
@@ -320,10 +321,10 @@ def export(
         raise click.UsageError(f"{str(output)!r} must end in .onnx")
     if float16 and int8:
         raise click.UsageError("--float16 and --int8 exclude each other")
-    _, _, module = import_training()
+    training = import_training()
     store = "float16" if float16 else "int8" if int8 else "float32"
-    trained = module.blend(module.open_trained(checkpoint), blend)
+    trained = training.export.blend(training.checkpoint.load_trained(checkpoint), blend)
     _, held_out = split(open_pictures(crops), trained.config.held_out)
-    terms = module.Terms(licence, training_data)
-    for line in module.export_weights(trained, output, held_out, terms=terms, store=store):
+    terms = training.export.Terms(licence, training_data)
+    for line in training.export.export_weights(trained, output, held_out, terms=terms, store=store):
         click.echo(line, err=True)

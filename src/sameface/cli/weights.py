@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 import numpy as np
+import tomli_w
 from numpy.typing import NDArray
 
 from sameface.atomic import replace_file
@@ -40,7 +41,6 @@ from sameface.model import Model, list_added, list_shipped, list_weights, open_s
 from sameface.picture_files import find_pictures
 from sameface.recognizer import Recognizer
 from sameface.runtime import onnxruntime
-from sameface.training.toml import to_toml
 
 COLUMNS = ("name", "numbers", "input", "MB", "ms per face", "smallest FAR", "licence", "provenance")
 ENTRIES = {
@@ -373,7 +373,7 @@ def save_weights(data: bytes, table: dict[str, Any], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{table['name']}.onnx"
     with replace_file(target.with_name(f"{table['name']}.toml")) as manifest:
-        manifest.write_text(to_toml(table), "utf-8")
+        manifest.write_text(tomli_w.dumps(table), "utf-8")
         read_manifest(manifest)
         with replace_file(target) as weights:
             weights.write_bytes(data)

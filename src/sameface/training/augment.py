@@ -18,7 +18,7 @@ MIDDLE = 127.5
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class Augmentation:
     """How strong each change is, and how often it comes; 0 turns it off.
 
     Attributes:
@@ -55,7 +55,7 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class CropView:
     """The square part of a crop that a network looks at; what lies round it comes in by shifts and turns.
 
     Attributes:
@@ -69,18 +69,20 @@ class View:
     side: float = 1.0
 
 
-WHOLE = View()
-USUAL = Changes()
-OFF = Changes(**dict.fromkeys((each.name for each in fields(Changes)), 0.0))
+WHOLE = CropView()
+STANDARD = Augmentation()
+OFF = Augmentation(**dict.fromkeys((each.name for each in fields(Augmentation)), 0.0))
 
 
-def weaken(changes: Changes, strength: float) -> Changes:
+def scale_augmentation(changes: Augmentation, strength: float) -> Augmentation:
     """Return the same changes, each smaller and rarer by this factor; the mirror image stays as it is."""
     others = [each.name for each in fields(changes) if each.name != "flip"]
     return replace(changes, **{name: strength * getattr(changes, name) for name in others})
 
 
-def augment(crop: Image, size: int, rng: np.random.Generator, changes: Changes = USUAL, view: View = WHOLE) -> Image:
+def augment(
+    crop: Image, size: int, rng: np.random.Generator, changes: Augmentation = STANDARD, view: CropView = WHOLE
+) -> Image:
     """Return a changed copy at the size that the network takes.
 
     Args:
@@ -100,7 +102,7 @@ def augment(crop: Image, size: int, rng: np.random.Generator, changes: Changes =
     return cover(np.asarray(picture), rng, changes.cover)
 
 
-def resize(crop: Image, size: int, view: View = WHOLE) -> Image:
+def resize(crop: Image, size: int, view: CropView = WHOLE) -> Image:
     """Return what the network looks at, at the size that it takes, otherwise as it is."""
     if view != WHOLE:
         sides = np.array(crop.shape[1::-1])
@@ -111,7 +113,7 @@ def resize(crop: Image, size: int, view: View = WHOLE) -> Image:
     return np.asarray(PIL.Image.fromarray(crop).resize((size, size), BILINEAR, reducing_gap=2.0))
 
 
-def move(crop: Image, size: int, rng: np.random.Generator, changes: Changes, view: View) -> PIL.Image.Image:
+def move(crop: Image, size: int, rng: np.random.Generator, changes: Augmentation, view: CropView) -> PIL.Image.Image:
     """Mirror, turn, scale and shift in one step; what lies outside the crop is black."""
     turn = np.deg2rad(changes.turn * rng.uniform(-1, 1))
     zoom = 1 + changes.scale * rng.uniform(-1, 1)
@@ -132,7 +134,7 @@ def move(crop: Image, size: int, rng: np.random.Generator, changes: Changes, vie
     return picture.transform((size, size), PIL.Image.Transform.AFFINE, data, BILINEAR)
 
 
-def recolour(picture: PIL.Image.Image, rng: np.random.Generator, changes: Changes) -> PIL.Image.Image:
+def recolour(picture: PIL.Image.Image, rng: np.random.Generator, changes: Augmentation) -> PIL.Image.Image:
     """Change brightness, contrast and saturation, all in one step, or take all colour away."""
     saturation = 1 + changes.saturation * rng.uniform(-1, 1)
     contrast = 1 + changes.contrast * rng.uniform(-1, 1)

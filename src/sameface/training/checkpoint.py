@@ -7,34 +7,59 @@ import io
 import json
 import pickle
 import struct
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from sameface.atomic import replace_file
 from sameface.training.config import TrainConfig
+from sameface.training.dataset import PictureSet
 from sameface.training.errors import CheckpointError
-from sameface.training.pictures import PictureSet
+from sameface.training.networks.build import build_network
 
 LAST, PREVIOUS, BEST, CONFIG = "last.pt", "previous.pt", "best.pt", "config.json"
 HASHED = b"sha256:"  # begins the comment of the zip file that a checkpoint is
 COMMENT = len(HASHED) + 64
-# What torch.load raises for a file that is cut or is none; a fault of ours is none of these.
+# Raised by torch.load for a damaged file; errors of ours are none of these.
 DAMAGE = (EOFError, LookupError, OSError, RuntimeError, ValueError, pickle.UnpicklingError, struct.error)
 
 
-def save_checkpoint(path: Path, state: dict[str, Any], previous: Path | None = None) -> None:
-    """Write tensors, numbers and text; the file that was there stays until the new one is complete.
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainedNetwork:
+    """The network of a checkpoint, and the options of its run."""
 
-    Args:
-        path: Where to write.
-        state: What to write.
-        previous: Where to keep the file that was there, unless that is damaged.
+    name: str
+    network: nn.Module
+    config: TrainConfig
+    step: int
+
+
+def load_trained(checkpoint: Path) -> TrainedNetwork:
+    """Return the network of a checkpoint, ready to embed.
 
     Raises:
-        CheckpointError: It cannot be written; the old one is as it was.
+        CheckpointError: The file is missing or damaged.
+    """
+    state = load_checkpoint(checkpoint)
+    config = TrainConfig(**json.loads(state["config"]))
+    network = build_network(config)
+    network.load_state_dict(state["network"])
+    return TrainedNetwork(checkpoint.stem, network.eval(), config, state["numbers"][0])
+
+
+def save_checkpoint(path: Path, state: dict[str, Any], previous: Path | None = None) -> None:
+    """Write tensors, numbers and text; the old file stays until the new one is complete.
+
+    Args:
+        path: The file.
+        state: Its content.
+        previous: Where the old file goes, unless it is damaged.
+
+    Raises:
+        CheckpointError: The file cannot be written; the old one is unchanged.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -49,10 +74,10 @@ def save_checkpoint(path: Path, state: dict[str, Any], previous: Path | None = N
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint. Nothing in it is ever run as code: only tensors, numbers and text are accepted.
+    """Read a checkpoint; only tensors, numbers and text are accepted, never code.
 
     Raises:
-        CheckpointError: It is missing or damaged, or holds anything else.
+        CheckpointError: The file is missing or damaged, or holds anything else.
     """
     try:
         data = path.read_bytes()
@@ -70,19 +95,19 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def add_hash(data: bytes) -> bytes:
-    """Return a zip file with the SHA-256 of all that is before its comment as that comment."""
+    """Return a zip file with the SHA-256 of the bytes before its comment as the comment."""
     body = data[:-2] + COMMENT.to_bytes(2, "little")
     return body + HASHED + hashlib.sha256(body).hexdigest().encode()
 
 
 def is_whole(data: bytes) -> bool:
-    """Return whether a checkpoint's hash is that of its bytes; one without a comment, of before, has none."""
+    """Return whether a checkpoint's hash is right; early checkpoints have no comment and pass."""
     body, comment = data[:-COMMENT], data[-COMMENT:]
     return data.endswith(b"\0\0") or comment == HASHED + hashlib.sha256(body).hexdigest().encode()
 
 
 def load_last(folder: Path) -> tuple[dict[str, Any], str]:
-    """Return the last checkpoint of a run, or the one before where that is damaged, and what to tell of it.
+    """Return the last checkpoint of a run, or the previous one if it is damaged, and a warning.
 
     Raises:
         CheckpointError: Both are missing or damaged.
@@ -101,16 +126,16 @@ def load_last(folder: Path) -> tuple[dict[str, Any], str]:
 def open_run(
     folder: Path, config: TrainConfig, pictures: PictureSet, content: str
 ) -> tuple[dict[str, Any], str] | None:
-    """Return the checkpoint to resume from and a warning or nothing; None where the folder holds none.
+    """Write the options; return the checkpoint to resume from with a warning, None if the folder has none.
 
     Args:
-        folder: Of the run; the choices are written there.
-        config: Every choice.
-        pictures: Whom to train on.
+        folder: Folder of the run.
+        config: Options.
+        pictures: Training pictures.
         content: Their `content_hash`.
 
     Raises:
-        CheckpointError: The folder holds a run with other choices or other pictures.
+        CheckpointError: The folder holds a run with other options or other pictures.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LAST
@@ -124,30 +149,30 @@ def open_run(
     if state.get("content", content) != content:
         differences.append("the pictures are not the same")
     if differences:
-        told = "; ".join(differences)
-        raise CheckpointError(str(path), f"another run: {told}: give the same options or another --output")
+        reason = f"another run: {'; '.join(differences)}: give the same options or another --output"
+        raise CheckpointError(str(path), reason)
     config.save(folder / CONFIG)
     return state, warning
 
 
 def names_hash(pictures: PictureSet) -> str:
-    """Return what checkpoints kept of their pictures before `content_hash`: who is on how many."""
-    told = json.dumps([pictures.people, pictures.counts.tolist()])
-    return hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()
+    """Return the hash that early checkpoints have: of the people and their numbers of pictures."""
+    text = json.dumps([pictures.people, pictures.counts.tolist()])
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def content_hash(pictures: PictureSet) -> str:
-    """Return the SHA-256 of the people, the crop rule and the bytes of every picture; not of file names."""
+    """Return the SHA-256 of people, crop rule and the bytes of every picture; file names do not count."""
     rule = None if pictures.rule is None else asdict(pictures.rule)
-    told = json.dumps([pictures.people, pictures.counts.tolist(), rule])
-    whole = hashlib.sha256(told.encode("utf-8", "surrogateescape"))
-    for place in pictures.places:
-        whole.update(place.digest())
+    text = json.dumps([pictures.people, pictures.counts.tolist(), rule])
+    whole = hashlib.sha256(text.encode("utf-8", "surrogateescape"))
+    for file in pictures.files:
+        whole.update(file.digest())
     return whole.hexdigest()
 
 
-def describe_run(config: TrainConfig, pictures: PictureSet, content: str) -> dict[str, Any]:
-    """Return what a checkpoint tells of the run it belongs to."""
+def run_facts(config: TrainConfig, pictures: PictureSet, content: str) -> dict[str, Any]:
+    """Return the facts that tie a checkpoint to its run."""
     return {
         "config": json.dumps(asdict(config)),
         "content": content,

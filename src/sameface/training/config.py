@@ -1,14 +1,15 @@
-"""Every choice of one training run, in one flat record."""
+"""The options of a training run, in one flat record."""
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from sameface.training.networks.tables import RESIDUALS, TABLES
 from sameface.training.sampler import Stage
-from sameface.training.tables import RESIDUALS, TABLES
 
 RATES = {"adagrad": 0.05, "adamw": 1e-3}  # the paper's, and one that suits small runs
 
@@ -30,18 +31,22 @@ FEWEST = {
     "minutes": 0,
 }
 
-# Options that change how a run is carried out and watched, not what it computes.
-FREE = frozenset({"workers", "validate_every", "save_every", "on_collapse", "patience", "minutes", "device", "as_is"})
+STEPS_DOWN = ((0.6, 0.1), (0.85, 0.01))  # the schedule `step`: after this part of the run, this part of the rate
+
+# Options that change how a run is executed and monitored, not what it computes.
+RUNTIME_OPTIONS = frozenset(
+    {"workers", "validate_every", "save_every", "on_collapse", "patience", "minutes", "device", "as_is"}
+)
 
 
 def choice(value: Any, text: str, *, among: tuple[str, ...] = ()) -> Any:
-    """Return a field with its default, the text of its option and the values that it may have."""
+    """Return a field with its default, the help text of its option and the allowed values."""
     return field(default=value, metadata={"help": text, "among": among})
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Every choice of one training run. The command line has an option for each field, of the same name."""
+    """The options of a training run. The command line has an option of the same name for each field."""
 
     network: str = choice("nns2", "what to train", among=(*TABLES, *RESIDUALS))
     dimension: int = choice(128, "width of an embedding, 64 to 512")
@@ -113,7 +118,7 @@ class TrainConfig:
         self.teachers()
 
     def _check_residual(self) -> None:
-        """Raise for what only a resnet has, and for a width that it has not."""
+        """Raise for options that need a resnet, and for a width that a resnet cannot have."""
         if self.network in RESIDUALS and self.dimension != 128:
             raise ValueError(f"dimension must be resnet29's 128, got {self.dimension}")
         if (self.start or self.frozen) and self.network not in RESIDUALS:
@@ -125,8 +130,19 @@ class TrainConfig:
         """The peak learning rate."""
         return self.learning_rate or RATES[self.optimizer]
 
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate of a step: a linear warm-up, then the schedule."""
+        if step < self.warm_up:
+            return self.rate * (step + 1) / self.warm_up
+        part = (step - self.warm_up) / max(self.steps - self.warm_up, 1)
+        if self.schedule == "cosine":
+            return self.rate * 0.5 * (1 + math.cos(math.pi * min(part, 1)))
+        if self.schedule == "step":
+            return self.rate * min([factor for after, factor in STEPS_DOWN if part >= after], default=1.0)
+        return self.rate
+
     def stages(self) -> tuple[Stage, ...]:
-        """Return how P, K and the margin grow."""
+        """Return the stages of P, K and the margin."""
         stages = [Stage(0, self.people, self.pictures, self.margin)]
         for text in filter(None, self.grow.split(",")):
             stages.append(parse_stage(text, stages[-1].margin))
@@ -135,7 +151,7 @@ class TrainConfig:
         return tuple(stages)
 
     def teachers(self) -> tuple[tuple[str, float], ...]:
-        """Return whom to imitate, and how much each counts."""
+        """Return the weights and the factor of each teacher."""
         if self.teacher == "none":
             return ()
         found = []
@@ -148,11 +164,11 @@ class TrainConfig:
         return tuple(found)
 
     def seed_of(self, step: int) -> int:
-        """Return what decides the draws of one step."""
+        """Return the random seed of a step."""
         return self.seed * 1_000_003 + step
 
-    def halves(self, device: str) -> bool:
-        """Return whether networks compute in bfloat16 on this type of device."""
+    def uses_bfloat16(self, device: str) -> bool:
+        """Return whether networks compute in bfloat16 on this device type."""
         return self.precision == "bfloat16" or (self.precision == "auto" and device == "cuda")
 
     def stage(self, step: int) -> Stage:
@@ -160,21 +176,21 @@ class TrainConfig:
         return [stage for stage in self.stages() if stage.start <= step][-1]
 
     def differences(self, other: dict[str, Any]) -> list[str]:
-        """Return in words what another run's choices have that ours have not; `FREE` ones do not count."""
-        defaults = {each.name: each.default for each in fields(self)}  # of choices that came later
+        """Return in words how another run's options differ, but for `RUNTIME_OPTIONS`."""
+        defaults = {each.name: each.default for each in fields(self)}  # of options added since
         return [
             f"{name} was {other.get(name, defaults[name])!r} and is {value!r}"
             for name, value in asdict(self).items()
-            if name not in FREE and other.get(name, defaults[name]) != value
+            if name not in RUNTIME_OPTIONS and other.get(name, defaults[name]) != value
         ]
 
     def save(self, path: Path) -> None:
-        """Write every choice as JSON."""
+        """Write the options as JSON."""
         path.write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
 
 
 def parse_stage(text: str, margin: float) -> Stage:
-    """Return the stage that `STEP:PxK` or `STEP:PxK:MARGIN` describes."""
+    """Parse `STEP:PxK` or `STEP:PxK:MARGIN`."""
     parts = text.split(":")
     try:
         people, pictures = map(int, parts[1].split("x"))

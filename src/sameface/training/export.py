@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import tomli_w
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -21,16 +21,14 @@ from sameface.errors import ImageError
 from sameface.evaluation.roc import Numbers, Roc, allowed_accepts, operate_at_far
 from sameface.manifest import CropRule, Manifest
 from sameface.model import Model, open_session
-from sameface.training.augment import WHOLE, View, resize
-from sameface.training.build import Pixels, begun_from, build_network, pixels_of
-from sameface.training.checkpoint import load_checkpoint
-from sameface.training.config import TrainConfig
+from sameface.training.augment import WHOLE, CropView, resize
+from sameface.training.checkpoint import TrainedNetwork
+from sameface.training.dataset import PictureSet
 from sameface.training.errors import ExportError
 from sameface.training.graph import store_float16, to_bytes, write_network
 from sameface.training.loader import to_planes
-from sameface.training.pictures import PictureSet
+from sameface.training.networks.build import InputSpec, build_network, make_input_spec, start_weights
 from sameface.training.quantize import quantize
-from sameface.training.toml import to_toml
 from sameface.training.validate import FAR, roc_of, val_at_far
 
 RATES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
@@ -55,30 +53,7 @@ class Terms:
             raise ValueError("licence and training_data must be said in words")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Trained:
-    """A network from a checkpoint, and the choices of its run."""
-
-    name: str
-    network: nn.Module
-    config: TrainConfig
-    step: int
-
-
-def open_trained(checkpoint: Path) -> Trained:
-    """Return the network of a checkpoint, ready to embed.
-
-    Raises:
-        CheckpointError: It is missing or damaged.
-    """
-    state = load_checkpoint(checkpoint)
-    config = TrainConfig(**json.loads(state["config"]))
-    network = build_network(config)
-    network.load_state_dict(state["network"])
-    return Trained(checkpoint.stem, network.eval(), config, state["numbers"][0])
-
-
-def blend(trained: Trained, part: float) -> Trained:
+def blend(trained: TrainedNetwork, part: float) -> TrainedNetwork:
     """Return a network a part of the way from the weights that its run began with to those it came to.
 
     Such a mean forgets less of what the first ones knew, and is often better at both (Wortsman et al., 2022).
@@ -92,7 +67,7 @@ def blend(trained: Trained, part: float) -> Trained:
     config = trained.config
     if part == 1:
         return trained
-    if not begun_from(config):
+    if not start_weights(config):
         raise ExportError(trained.name, f"{config.network} began with nothing worth keeping: leave out --blend")
     network = build_network(config)
     begun, ended = network.state_dict(), trained.network.state_dict()
@@ -101,12 +76,12 @@ def blend(trained: Trained, part: float) -> Trained:
 
 
 def export_weights(
-    trained: Trained, target: Path, held_out: PictureSet, *, terms: Terms, store: Store = "float32"
+    trained: TrainedNetwork, target: Path, held_out: PictureSet, *, terms: Terms, store: Store = "float32"
 ) -> Iterator[str]:
     """Write the `.onnx` file and, last, the `.toml` beside it; yield what was measured, in words.
 
     Args:
-        trained: From `open_trained`.
+        trained: From `load_trained`.
         target: A path that ends in `.onnx`.
         held_out: Crops of people that the network has not seen; the thresholds come from them.
         terms: Licence and training data.
@@ -118,21 +93,21 @@ def export_weights(
     """
     if held_out.rule is None:
         raise ExportError(str(target), "the crops come without crops.toml: cut them with `sameface prepare`")
-    pixels = pixels_of(trained.config, held_out.rule)
-    crops, owner = read_crops(held_out, pixels)
+    spec = make_input_spec(trained.config, held_out.rule)
+    crops, owner = read_crops(held_out, spec)
     model = write_network(trained.network)
     data = to_bytes(model)
-    plain = manifest_of(target, data, pixels, terms)
+    plain = manifest_of(target, data, spec, terms)
     rows = embed(plain, data, crops)
-    difference = compare(trained.network, rows, crops, pixels)
+    difference = compare(trained.network, rows, crops, spec)
     if difference > TOLERANCE:
         raise ExportError(str(target), f"ONNX Runtime and torch differ by {difference:.1e} in {target.name}")
     yield f"equal to torch within {difference:.1e} on {min(len(crops), CHECKED)} crops"
     roc = roc_of(rows, owner)
     if store != "float32":
-        planes = to_planes(torch.from_numpy(crops[:CALIBRATED]), pixels.mean, pixels.scale, torch.device("cpu"))
+        planes = to_planes(torch.from_numpy(crops[:CALIBRATED]), spec.mean, spec.scale, torch.device("cpu"))
         data = to_bytes(store_float16(model)) if store == "float16" else quantize(model, planes.numpy())
-        small = embed(manifest_of(target, data, pixels, terms), data, crops)
+        small = embed(manifest_of(target, data, spec, terms), data, crops)
         smaller = roc_of(small, owner)
         moved = float(((small - rows) ** 2).sum(axis=1).mean())
         yield (
@@ -140,26 +115,26 @@ def export_weights(
             f"from {val_at_far(roc):.2%} to {val_at_far(smaller):.2%}"
         )
         roc = smaller
-    table = describe(trained, target, data, held_out, terms=terms)
+    table = manifest_table(trained, target, data, held_out, terms=terms)
     table["thresholds"] = calibrate(roc, target, len(crops), len(held_out.people))
     write(target, data, table)
     yield f"written: {target} ({len(data):,} bytes), VAL {val_at_far(roc):.1%} at FAR {FAR:g} held out"
 
 
-def read_crops(pictures: PictureSet, pixels: Pixels) -> tuple[Crops, Numbers]:
+def read_crops(pictures: PictureSet, spec: InputSpec) -> tuple[Crops, Numbers]:
     """Return the crops that can be read, as the network sees them, and whose they are."""
     crops, owner = [], []
-    for place, person in zip(pictures.places, pictures.owner, strict=True):
+    for place, person in zip(pictures.files, pictures.owner, strict=True):
         try:
-            crops.append(resize(place.read(), pixels.size, pixels.view))
+            crops.append(resize(place.read(), spec.size, spec.view))
         except ImageError:
             continue
         owner.append(person)
-    empty = np.zeros((0, pixels.size, pixels.size, 3), np.uint8)
+    empty = np.zeros((0, spec.size, spec.size, 3), np.uint8)
     return np.stack(crops) if crops else empty, np.array(owner, np.int64)
 
 
-def manifest_of(target: Path, data: bytes, pixels: Pixels, terms: Terms) -> Manifest:
+def manifest_of(target: Path, data: bytes, spec: InputSpec, terms: Terms) -> Manifest:
     """Return the manifest as far as it can be said before the thresholds are known."""
     return Manifest(
         name=target.stem,
@@ -167,8 +142,8 @@ def manifest_of(target: Path, data: bytes, pixels: Pixels, terms: Terms) -> Mani
         licence=terms.licence,
         training_data=terms.training_data,
         source={},
-        mean=pixels.mean,
-        scale=pixels.scale,
+        mean=spec.mean,
+        scale=spec.scale,
         embedding=None,
         detection=None,
     )
@@ -184,9 +159,9 @@ def embed(manifest: Manifest, data: bytes, crops: Crops) -> Embeddings:
     return unit_rows(np.concatenate(rows)) if rows else np.zeros((0, 1), np.float32)
 
 
-def compare(network: nn.Module, rows: Embeddings, crops: Crops, pixels: Pixels) -> float:
+def compare(network: nn.Module, rows: Embeddings, crops: Crops, spec: InputSpec) -> float:
     """Return the largest difference between the file's rows and torch's."""
-    planes = to_planes(torch.from_numpy(crops[:CHECKED]), pixels.mean, pixels.scale, torch.device("cpu"))
+    planes = to_planes(torch.from_numpy(crops[:CHECKED]), spec.mean, spec.scale, torch.device("cpu"))
     with torch.no_grad():
         both = network(planes) + network(planes.flip(-1))
     theirs: NDArray[np.float32] = unit_rows(both.numpy())
@@ -208,11 +183,13 @@ def calibrate(roc: Roc, target: Path, pictures: int, people: int) -> dict[str, o
     return {"calibrated_on": told, "impostor_pairs": roc.impostors, "rows": rows}
 
 
-def describe(trained: Trained, target: Path, data: bytes, held_out: PictureSet, *, terms: Terms) -> dict[str, object]:
+def manifest_table(
+    trained: TrainedNetwork, target: Path, data: bytes, held_out: PictureSet, *, terms: Terms
+) -> dict[str, object]:
     """Return the manifest without its thresholds."""
     assert held_out.rule is not None
-    pixels = pixels_of(trained.config, held_out.rule)
-    rule = asdict(scale_rule(held_out.rule, pixels.size, pixels.view))
+    spec = make_input_spec(trained.config, held_out.rule)
+    rule = asdict(scale_rule(held_out.rule, spec.size, spec.view))
     del rule["size"]
     if rule["kind"] == "box":
         del rule["template"], rule["point_weights"]
@@ -223,13 +200,13 @@ def describe(trained: Trained, target: Path, data: bytes, held_out: PictureSet, 
         "licence": terms.licence,
         "training_data": terms.training_data,
         "dimension": trained.config.dimension,
-        "input": {"size": pixels.size, "mean": list(pixels.mean), "scale": pixels.scale},
+        "input": {"size": spec.size, "mean": list(spec.mean), "scale": spec.scale},
         "crop": rule,
         "source": {"checkpoint": trained.name, "network": trained.config.network, "steps": str(trained.step)},
     }
 
 
-def scale_rule(rule: CropRule, size: int, view: View = WHOLE) -> CropRule:
+def scale_rule(rule: CropRule, size: int, view: CropView = WHOLE) -> CropRule:
     """Return the rule that cuts what a network looks at, at another size."""
     factor = size / rule.size / view.side
     left, top = view.left * rule.size, view.top * rule.size
@@ -244,4 +221,4 @@ def write(target: Path, data: bytes, table: dict[str, object]) -> None:
     with replace_file(target) as part:
         part.write_bytes(data)
     with replace_file(target.with_suffix(".toml")) as part:
-        part.write_text(to_toml(table), "utf-8")
+        part.write_text(tomli_w.dumps(table), "utf-8")

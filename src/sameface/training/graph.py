@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from sameface.training.networks import L2_EPSILON, InceptionModule, L2Pool, MaxoutLayer, Network
-from sameface.training.resnet29 import Block, ResNet29
-from sameface.training.tables import RESIDUALS
+from sameface.training.networks.inception import L2_EPSILON, InceptionModule, L2Pool, MaxoutLayer, Network
+from sameface.training.networks.resnet29 import ResidualBlock, ResNet29
+from sameface.training.networks.tables import RESIDUALS
 
 OPSET, IR_VERSION = 17, 8
 
@@ -168,7 +168,7 @@ def write_residual(graph: Graph, network: ResNet29) -> str:
     x = graph.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2])
     side, channels = ((RESIDUALS[network.name].size - 7) // 2 - 2) // 2 + 1, 32
     for number, block in network.blocks.items():
-        assert isinstance(block, Block)
+        assert isinstance(block, ResidualBlock)
         name = f"block{int(number) + 1}_conv"
         y = graph.node("Relu", conv(block.conv1, block.norm1, x, f"{name}1"))
         y = conv(block.conv2, block.norm2, y, f"{name}2")

@@ -1,4 +1,4 @@
-"""Feed the loop: crops are decoded and changed by worker processes while the network computes."""
+"""Load batches: worker processes decode and augment crops while the network computes."""
 
 from __future__ import annotations
 
@@ -18,106 +18,90 @@ from torch.utils.data import DataLoader, Dataset
 
 from sameface.arrays import Crops
 from sameface.errors import ImageError
-from sameface.training.augment import USUAL, WHOLE, Changes, View, augment
-from sameface.training.pictures import Place
+from sameface.training.augment import STANDARD, WHOLE, Augmentation, CropView, augment
+from sameface.training.dataset import PictureFile
 from sameface.training.sampler import Stage, draw_batches, share
 
-Order = tuple[int, list[tuple[int, int]]]  # the step, and each picture with its place in the whole batch
+BatchRequest = tuple[int, list[tuple[int, int]]]  # the step, and each picture with its place in the whole batch
 Part = tuple[Crops, NDArray[np.int64], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
-    """What to load, and where in the run and among several processes this one stands.
+class LoaderConfig:
+    """The batches that one process loads."""
 
-    Attributes:
-        size: The side of the crops.
-        view: The part of the stored ones that the network looks at.
-        seed: Decides the order and the changes.
-        changes: How crops are changed at random.
-        start: The first step.
-        rank: Which process this is, of `world`.
-        world: How many there are.
-        workers: Processes that decode; 0 decodes in this one.
-    """
-
-    size: int
-    seed: int
-    view: View = WHOLE
-    changes: Changes = USUAL
-    start: int = 0
-    rank: int = 0
+    size: int  # side of the crops
+    seed: int  # decides the order and the augmentation
+    view: CropView = WHOLE
+    augmentation: Augmentation = STANDARD
+    start: int = 0  # the first step
+    rank: int = 0  # of this process among `world`
     world: int = 1
-    workers: int = 2
+    workers: int = 2  # processes that decode; 0 decodes in this one
 
 
-class Steps(Dataset[Part]):
-    """The batches of a run, each asked for with the pictures that are in it."""
+class StepDataset(Dataset[Part]):
+    """The batches of a run, indexed by the request of a step."""
 
-    def __init__(self, places: Sequence[Place], feed: Feed) -> None:
-        self.places = places
-        self.feed = feed
+    def __init__(self, files: Sequence[PictureFile], config: LoaderConfig) -> None:
+        self.files = files
+        self.config = config
 
-    def __getitem__(self, order: Order) -> Part:
-        """Return the crops of one batch, the numbers of those that could be read, and the faults."""
-        step, wanted = order
+    def __getitem__(self, request: BatchRequest) -> Part:
+        """Return the crops of a batch, the picture numbers and the faults; an unreadable picture is black, -1."""
+        step, wanted = request
         crops, numbers, faults = [], [], []
         for number, place in wanted:
             try:
-                crop = self.places[number].read()
+                crop = self.files[number].read()
             except ImageError as error:
                 faults.append(str(error))
-                # A picture that cannot be read is replaced by black so that every process has its share.
-                crop, number = np.zeros((self.feed.size, self.feed.size, 3), np.uint8), -1
-            crops.append(self.fit(crop, step, place))
+                crop, number = np.zeros((self.config.size, self.config.size, 3), np.uint8), -1
+            rng = np.random.default_rng([self.config.seed, step, place])
+            crops.append(augment(crop, self.config.size, rng, self.config.augmentation, self.config.view))
             numbers.append(number)
-        empty = np.zeros((0, self.feed.size, self.feed.size, 3), np.uint8)
+        empty = np.zeros((0, self.config.size, self.config.size, 3), np.uint8)
         return np.stack(crops) if crops else empty, np.array(numbers, np.int64), faults
 
-    def fit(self, crop: Crops, step: int, place: int) -> Crops:
-        """Return the crop as the network gets it; the step and the place in its batch decide the change."""
-        rng = np.random.default_rng([self.feed.seed, step, place])
-        return augment(crop, self.feed.size, rng, self.feed.changes, self.feed.view)
 
+class StepSampler:
+    """The endless sequence of batch requests, as torch's loader takes it."""
 
-class Orders:
-    """The endless list of what each step needs, as torch's loader wants it."""
+    def __init__(self, owner: NDArray[np.int64], stages: Sequence[Stage], config: LoaderConfig) -> None:
+        self.owner, self.stages, self.config = owner, stages, config
 
-    def __init__(self, owner: NDArray[np.int64], stages: Sequence[Stage], feed: Feed) -> None:
-        self.owner, self.stages, self.feed = owner, stages, feed
-
-    def __iter__(self) -> Iterator[Order]:
-        feed = self.feed
-        batches = draw_batches(self.owner, self.stages, seed=feed.seed, start=feed.start)
-        for step, batch in enumerate(batches, start=feed.start):
-            places = share(np.arange(len(batch)), feed.rank, feed.world)
+    def __iter__(self) -> Iterator[BatchRequest]:
+        config = self.config
+        batches = draw_batches(self.owner, self.stages, seed=config.seed, start=config.start)
+        for step, batch in enumerate(batches, start=config.start):
+            places = share(np.arange(len(batch)), config.rank, config.world)
             yield step, [(int(batch[place]), int(place)) for place in places]
 
 
 def load_batches(
-    places: Sequence[Place], owner: NDArray[np.int64], stages: Sequence[Stage], feed: Feed
+    files: Sequence[PictureFile], owner: NDArray[np.int64], stages: Sequence[Stage], config: LoaderConfig
 ) -> Generator[tuple[Tensor, Tensor, list[str]]]:
-    """Yield crops `(n, size, size, 3) uint8`, picture numbers (-1: it cannot be read) and the faults."""
+    """Yield crops `(n, size, size, 3) uint8`, picture numbers `(n,)` (-1: unreadable) and the faults."""
     loader = DataLoader(
-        Steps(places, feed),
+        StepDataset(files, config),
         batch_size=None,
-        sampler=Orders(owner, stages, feed),
-        num_workers=feed.workers,
+        sampler=StepSampler(owner, stages, config),
+        num_workers=config.workers,
         worker_init_fn=prepare_worker,
-        prefetch_factor=4 if feed.workers else None,
-        collate_fn=as_it_is,
+        prefetch_factor=4 if config.workers else None,
+        collate_fn=keep_arrays,
     )
     for crops, numbers, faults in loader:
         yield torch.as_tensor(crops), torch.as_tensor(numbers), faults
 
 
-def as_it_is(part: Any) -> Any:
-    """Return a batch unchanged: arrays go from process to process faster than torch's own tensors."""
+def keep_arrays(part: Any) -> Any:
+    """Return a batch unchanged: between processes, arrays are faster than torch's own tensors."""
     return part
 
 
 def prepare_worker(_number: int) -> None:
-    """Leave signals to the main process, which saves first, and the cores to the network; end with it."""
+    """Ignore signals, which the main process handles; leave the cores to the network; end with the main process."""
     threading.Thread(target=end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -125,9 +109,9 @@ def prepare_worker(_number: int) -> None:
 
 
 def end_with_parent() -> None:
-    """End this process as soon as the main one is gone, however that was killed.
+    """End this process when the main one ends, even by SIGKILL.
 
-    torch looks for its parent only while it waits for an order. A worker whose results nobody takes waits for
+    torch checks its parent only while it waits for a request. A worker whose results nobody takes would wait for
     ever, because it holds the other end of that pipe itself.
     """
     parent = multiprocessing.parent_process()
@@ -137,9 +121,9 @@ def end_with_parent() -> None:
 
 
 def to_planes(crops: Tensor, mean: Sequence[float], scale: float, device: torch.device) -> Tensor:
-    """Return `(n, 3, size, size) float32`, mean taken and scaled, on the device.
+    """Return `(n, 3, size, size) float32`, mean subtracted and scaled, on the device.
 
-    In memory the channels of a pixel stay together: convolution and pooling are faster so.
+    The memory layout stays channels-last, which makes convolution and pooling faster.
     """
     pixels = crops.to(device, non_blocking=True).float()
     return ((pixels - torch.tensor(mean, device=device)) * scale).permute(0, 3, 1, 2)

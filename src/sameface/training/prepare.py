@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 import PIL.Image
+import tomli_w
 
 from sameface.align import align_faces
 from sameface.arrays import Image
@@ -21,9 +22,8 @@ from sameface.manifest import CropRule
 from sameface.model import rule_of_weights
 from sameface.picture_files import hash_image
 from sameface.training.augment import resize
+from sameface.training.dataset import RULE_FILE, PictureFile, open_pictures
 from sameface.training.errors import TrainingDataError
-from sameface.training.pictures import RULE_FILE, Place, open_pictures
-from sameface.training.toml import to_toml
 
 QUALITY = 95  # of the JPEG files
 REPORT = "left-out.jsonl"  # the pictures that gave no crop, one JSON object on a line
@@ -31,7 +31,7 @@ MARGIN = 0.3  # round a box, unless told otherwise
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedPicture:
     """What became of one picture.
 
     Attributes:
@@ -93,7 +93,7 @@ class Cutter:
         return crop
 
 
-def prepare_pictures(source: Path, target: Path, cutter: Cutter) -> Iterator[Prepared]:
+def prepare_pictures(source: Path, target: Path, cutter: Cutter) -> Iterator[PreparedPicture]:
     """Write the crop of every picture in a person's folder, and yield what became of each.
 
     A crop keeps the SHA-256 of its photograph as its JPEG comment. A second call goes on where the first was
@@ -112,15 +112,15 @@ def prepare_pictures(source: Path, target: Path, cutter: Cutter) -> Iterator[Pre
         raise TrainingDataError(str(target), "it lies inside the photographs: choose another --output")
     pictures = open_pictures([source])
     write_facts(target, cutter.facts)
-    known = keep_failures(target / REPORT, cutter.search, pictures.places)
-    for place in pictures.places:
+    known = keep_failures(target / REPORT, cutter.search, pictures.files)
+    for place in pictures.files:
         crop, reason, new = target / crop_name(place), known.get(place.name, ""), False
         if not reason and not (crop.exists() and read_comment(crop) == place.digest().hex()):
             reason, new = prepare_picture(place, crop, cutter, target / REPORT), True
-        yield Prepared(str(place), None if reason else crop, reason, new, len(pictures))
+        yield PreparedPicture(str(place), None if reason else crop, reason, new, len(pictures))
 
 
-def prepare_picture(place: Place, crop: Path, cutter: Cutter, report: Path) -> str:
+def prepare_picture(place: PictureFile, crop: Path, cutter: Cutter, report: Path) -> str:
     """Write one crop; or remove an older one, note why there is none, and return it."""
     sha256 = ""
     try:
@@ -162,14 +162,14 @@ def check_names(sources: Sequence[Path]) -> None:
     """
     seen: dict[PurePosixPath, str] = {}
     for source in sources:
-        names = {crop_name(place): place.name for place in open_pictures([source]).places}
+        names = {crop_name(place): place.name for place in open_pictures([source]).files}
         for name in names.keys() & seen.keys():
             reason = f"both hold {names[name]!r}: rename one, or give each an --output of its own"
             raise TrainingDataError(f"{seen[name]} and {source}", reason)
         seen |= dict.fromkeys(names, str(source))
 
 
-def crop_name(place: Place) -> PurePosixPath:
+def crop_name(place: PictureFile) -> PurePosixPath:
     """Return where in the folder of crops that of a picture stands: `a.png` and `a.jpg` are two."""
     name = PurePosixPath(place.name)
     return name if name.suffix == ".jpg" else name.with_name(f"{name.name}.jpg")
@@ -206,7 +206,7 @@ def make_rule(kind: str, size: int, *, margin: float | None = None) -> CropRule:
 
 def write_facts(target: Path, facts: dict[str, object]) -> None:
     """Write beside the crops how they are cut, or see that those there were cut the same way."""
-    text = to_toml(facts)
+    text = tomli_w.dumps(facts)
     path = target / RULE_FILE
     if path.exists():
         if same_facts(path, text):
@@ -227,7 +227,7 @@ def same_facts(path: Path, text: str) -> bool:
         return False
 
 
-def keep_failures(path: Path, search: str, places: Sequence[Place]) -> dict[str, str]:
+def keep_failures(path: Path, search: str, places: Sequence[PictureFile]) -> dict[str, str]:
     """Return the pictures in which this search found no face, and why; take the others off the report.
 
     A picture that could not be read is tried again, as is one that was replaced or whose line was cut off.

@@ -17,7 +17,7 @@ BATCH = 16
 KINDS = ["Conv", "Gemm", "MatMul", "Add", "MaxPool", "AveragePool", "GlobalAveragePool", "Pad", "Relu"]
 
 
-class Planes:
+class CalibrationReader:
     """Hands out planes batch by batch, as ONNX Runtime's calibration asks for them."""
 
     def __init__(self, name: str, planes: NDArray[np.float32]) -> None:
@@ -44,7 +44,7 @@ def quantize(model: ModelProto, planes: NDArray[np.float32]) -> bytes:
         source.write_bytes(model.SerializeToString())
         # With the shapes of all layers in the file; without them ONNX Runtime warns.
         quant_pre_process(str(source), str(source), skip_symbolic_shape=True)
-        reader: Any = Planes(model.graph.input[0].name, planes)
+        reader: Any = CalibrationReader(model.graph.input[0].name, planes)
         quantization.quantize_static(
             str(source),
             str(target),

@@ -1,8 +1,10 @@
-"""Test a network on people it has not seen, and find people whose pictures disagree."""
+"""Validate a network on held-out people, find mislabelled pictures, and report a finished run."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,39 +16,32 @@ from sameface.embed import unit_rows
 from sameface.errors import ImageError
 from sameface.evaluation.roc import Numbers, Roc, allowed_accepts, make_roc, operate_at_far
 from sameface.training.augment import resize
-from sameface.training.build import Pixels
+from sameface.training.checkpoint import BEST, LAST, load_trained
+from sameface.training.config import TrainConfig
+from sameface.training.dataset import PictureSet
 from sameface.training.errors import TrainingDataError
 from sameface.training.loader import to_planes
-from sameface.training.pictures import PictureSet
+from sameface.training.networks.build import InputSpec, make_input_spec
 
 FAR = 1e-2  # small enough to mean something, large enough for the pairs of 50 people
 BATCH = 64
+SUSPECTS = "label-noise.tsv"
+MOST = 5_000  # pictures that are searched for wrong labels
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
-    """A picture that lies nearer to another person than to the rest of its own.
+class SuspectLabel:
+    """A picture that is nearer to another person than to the rest of its own."""
 
-    Attributes:
-        person: Whose folder it is in.
-        picture: Its path.
-        own: Squared distance to the mean of that person's other pictures.
-        other: Squared distance to the mean of the nearest other person.
-        name: Who that is.
-    """
-
-    person: str
-    picture: str
-    own: float
-    other: float
-    name: str
+    person: str  # its folder
+    picture: str  # its path
+    own: float  # squared distance to the mean of the person's other pictures
+    other: float  # squared distance to the mean of the nearest other person
+    name: str  # of that person
 
 
-def embed_pictures(network: nn.Module, pictures: PictureSet, pixels: Pixels) -> tuple[Embeddings, Numbers]:
-    """Return `(n, d)` unit rows, mirror image averaged in, and the numbers of the pictures they are of.
-
-    A picture that cannot be read is left out.
-    """
+def embed_pictures(network: nn.Module, pictures: PictureSet, spec: InputSpec) -> tuple[Embeddings, Numbers]:
+    """Return `(n, d)` unit rows, averaged with the mirror images, and `(n,)` the numbers of the readable pictures."""
     device = next(network.parameters()).device
     rows, numbers = [], []
     training = network.training
@@ -55,12 +50,12 @@ def embed_pictures(network: nn.Module, pictures: PictureSet, pixels: Pixels) -> 
         crops = []
         for number in range(start, min(start + BATCH, len(pictures))):
             try:
-                crops.append(resize(pictures.places[number].read(), pixels.size, pixels.view))
+                crops.append(resize(pictures.files[number].read(), spec.size, spec.view))
                 numbers.append(number)
             except ImageError:
                 continue
         if crops:
-            planes = to_planes(torch.from_numpy(np.stack(crops)), pixels.mean, pixels.scale, device)
+            planes = to_planes(torch.from_numpy(np.stack(crops)), spec.mean, spec.scale, device)
             with torch.no_grad():
                 both = network(planes) + network(planes.flip(-1))
             rows.append(both.float().cpu().numpy())
@@ -70,7 +65,7 @@ def embed_pictures(network: nn.Module, pictures: PictureSet, pixels: Pixels) -> 
 
 
 def roc_of(rows: Embeddings, owner: Numbers) -> Roc:
-    """Return VAL and FAR over all pairs of pictures."""
+    """Return VAL and FAR over all pairs of rows."""
     upper = np.triu_indices(len(rows), 1)
     distance = squared_distances(rows, rows)[upper].astype(np.float64)
     return make_roc(distance, (owner[:, None] == owner[None, :])[upper])
@@ -80,18 +75,17 @@ def val_at_far(roc: Roc, far: float = FAR) -> float:
     """Return VAL at a false-accept rate.
 
     Raises:
-        TrainingDataError: There are not pairs enough of one kind or the other.
+        TrainingDataError: There are too few pairs of one kind.
     """
     if roc.genuine == 0 or allowed_accepts(far, roc.impostors) < 1:
-        told = f"{roc.genuine} pairs of one person and {roc.impostors} of different people"
-        raise TrainingDataError(
-            "these people", f"{told} are too few to test at FAR {far:g}: hold out more people (--held-out)"
-        )
+        pairs = f"{roc.genuine} pairs of one person and {roc.impostors} of different people"
+        reason = f"{pairs} are too few to test at FAR {far:g}: hold out more people (--held-out)"
+        raise TrainingDataError("these people", reason)
     return operate_at_far(roc, far).val
 
 
-def find_doubts(rows: Embeddings, numbers: Numbers, pictures: PictureSet) -> list[Doubt]:
-    """Return the pictures that lie nearer to another person than to their own, the worst first."""
+def find_suspects(rows: Embeddings, numbers: Numbers, pictures: PictureSet) -> list[SuspectLabel]:
+    """Return the pictures that are nearer to another person than to their own, the worst first."""
     owner = pictures.owner[numbers]
     sums = np.zeros((len(pictures.people), rows.shape[1]), np.float32)
     np.add.at(sums, owner, rows)
@@ -106,12 +100,40 @@ def find_doubts(rows: Embeddings, numbers: Numbers, pictures: PictureSet) -> lis
     other = distance[places, nearest]
     doubtful = np.flatnonzero((counts[owner] > 1) & (other < own) & np.isfinite(other))
     return [
-        Doubt(
+        SuspectLabel(
             pictures.people[owner[place]],
-            pictures.places[numbers[place]].path,
+            pictures.files[numbers[place]].path,
             float(own[place]),
             float(other[place]),
             pictures.people[nearest[place]],
         )
         for place in doubtful[np.argsort((other - own)[doubtful])]
     ]
+
+
+def report_run(folder: Path, config: TrainConfig, pictures: PictureSet, held_out: PictureSet) -> Iterator[str]:
+    """Yield a report of the run in `folder`; write the suspect labels to `label-noise.tsv` there."""
+    path = folder / BEST if (folder / BEST).exists() else folder / LAST
+    trained = load_trained(path)
+    spec = make_input_spec(config, pictures.rule)
+    if len(held_out):
+        rows, numbers = embed_pictures(trained.network, held_out, spec)
+        val = val_at_far(roc_of(rows, held_out.owner[numbers]))
+        people = len(held_out.people)
+        yield f"{path}: step {trained.step}, VAL {val:.1%} at FAR {FAR:g} on {people} held-out people"
+    reached = pictures.counts.cumsum()
+    some = pictures.of_people([number for number, total in enumerate(reached) if total <= MOST])
+    suspects = find_suspects(*embed_pictures(trained.network, some, spec), some)
+    write_suspects(folder / SUSPECTS, suspects)
+    people = len({suspect.person for suspect in suspects})
+    yield (
+        f"{folder / SUSPECTS}: {len(suspects)} of {len(some)} pictures, of {people} people, "
+        "are nearer to another person"
+    )
+
+
+def write_suspects(path: Path, suspects: list[SuspectLabel]) -> None:
+    """Write the suspect labels as a table."""
+    lines = ["person\tpicture\town distance\tother distance\tother person"]
+    lines += [f"{d.person}\t{d.picture}\t{d.own:.3f}\t{d.other:.3f}\t{d.name}" for d in suspects]
+    path.write_text("\n".join(lines) + "\n", "utf-8", "surrogateescape")

@@ -6,14 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sameface.training.triplets import (
+from sameface.training.losses import triplet_loss
+from sameface.training.mining import (
     FARTHEST,
     NEAREST,
     choose_negatives,
     distance_weights,
     sort_negatives,
     squared_distances,
-    triplet_loss,
 )
 
 torch.set_num_threads(1)

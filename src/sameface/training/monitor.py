@@ -1,39 +1,33 @@
-"""Watch a run: notice a collapse, and say what caused it."""
+"""Detect a collapse of the embeddings during a run, and name its likeliest cause."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from sameface.training.config import RATES, TrainConfig
-from sameface.training.triplets import Stats
+from sameface.training.losses import TripletStats
 
-TOO_NEAR = 0.05  # mean squared distance of all pairs: under it all faces look the same
-RECOVERING = 1.2  # a spread that has grown by this factor is a run that starts, not one that falls
+TOO_NEAR = 0.05  # mean squared distance of all pairs, below which all faces look the same
+RECOVERING = 1.2  # a spread that has grown by this factor belongs to a run that starts, not to one that fails
 SMALL_BATCH = 32
 
 
 @dataclass(slots=True)
-class Watch:
-    """Counts the steps that look like a collapse.
+class CollapseMonitor:
+    """Counts the steps in a row that look like a collapse.
 
-    A run that has just begun looks like one too (near embeddings, a loss near the margin); so the alarm goes
-    off only when for `patience` steps on end nothing has become better. A classifier of thousands of people
-    draws all faces together for hundreds of steps before it tells them apart, so that it is left alone.
-
-    Attributes:
-        config: The run's choices.
-        suspicious: How many steps on end.
-        start: The spread when that began.
-        widest: The largest spread so far.
+    A run that has just begun looks like one, too (near embeddings, a loss near the margin). So the alarm goes off
+    only after `patience` such steps without improvement. A classifier of thousands of people draws all faces
+    together for hundreds of steps before it separates them, and is left alone.
     """
 
     config: TrainConfig
-    suspicious: int = 0
-    start: float = 0.0
-    widest: float = 0.0
+    suspicious: int = 0  # such steps in a row
+    start: float = 0.0  # the spread at the first of them
+    widest: float = 0.0  # the largest spread so far
 
-    def see(self, step: int, loss: float, stats: Stats) -> str:
-        """Take in a step; return the cause of a collapse, or nothing."""
+    def update(self, step: int, loss: float, stats: TripletStats) -> str:
+        """Count a step; return the cause of a collapse, or an empty text."""
         self.widest = max(self.widest, stats.spread)
         classifying = self.config.head != "none" and step < self.config.head_steps
         near = stats.spread < TOO_NEAR and not classifying
@@ -48,12 +42,12 @@ class Watch:
         self.suspicious += 1
         if self.suspicious < self.config.patience:
             return ""
-        told = f"mean squared distance of all pairs {stats.spread:.4f} (at most {self.widest:.3f} before)"
-        return f"{told}, loss {loss:.4f} at margin {margin:g}; {name_cause(self.config)}"
+        spread = f"mean squared distance of all pairs {stats.spread:.4f} (at most {self.widest:.3f} before)"
+        return f"{spread}, loss {loss:.4f} at margin {margin:g}; {find_cause(self.config)}"
 
 
-def name_cause(config: TrainConfig) -> str:
-    """Return the likeliest cause among the run's choices, and the way out."""
+def find_cause(config: TrainConfig) -> str:
+    """Return the likeliest cause among the options, and the way out."""
     if config.rule == "hardest" or config.otherwise == "hardest-below":
         return (
             "the hardest negatives pull all faces together: "

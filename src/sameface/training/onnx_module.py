@@ -17,7 +17,7 @@ from sameface.errors import WeightsError
 Numbers = dict[str, Any]  # the attributes of a node
 
 
-class Foreign(nn.Module):
+class OnnxModule(nn.Module):
     """What an ONNX file computes, with weights that stay as they are; a picture's row depends on no other's.
 
     Args:

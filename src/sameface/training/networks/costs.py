@@ -1,11 +1,11 @@
-"""Count parameters and multiply-adds (the paper's "FLOPS"), from a table and from a module."""
+"""LayerCost parameters and multiply-adds (the paper's "FLOPS"), from a table and from a module."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sameface.training.tables import (
+from sameface.training.networks.tables import (
     DOWN,
     WIDTHS,
     Average,
@@ -13,18 +13,18 @@ from sameface.training.tables import (
     Embed,
     Inception,
     Maxout,
+    NetworkTable,
     Norm,
     Pool,
-    Residual,
-    Row,
-    Table,
+    ResidualTable,
+    TableRow,
 )
 
 Shape: TypeAlias = tuple[int, int, int]  # channels, height, width
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
+class LayerCost:
     """One line of a network.
 
     Attributes:
@@ -40,7 +40,7 @@ class Count:
     macs: int
 
 
-def count_table(table: Table, dimension: int = 128) -> list[Count]:
+def count_table(table: NetworkTable, dimension: int = 128) -> list[LayerCost]:
     """Return the counts of every line, from the table alone."""
     shape: Shape = (3, table.size, table.width)
     counts = []
@@ -51,7 +51,7 @@ def count_table(table: Table, dimension: int = 128) -> list[Count]:
     return counts
 
 
-def count_residual(table: Residual) -> list[Count]:
+def count_residual(table: ResidualTable) -> list[LayerCost]:
     """Return the counts of each convolution of a network of dlib's kind, and of its last layer."""
     side = (table.size - 7) // 2 + 1
     counts = [count_square("conv0", (3, 32, 7), side)]
@@ -67,19 +67,19 @@ def count_residual(table: Residual) -> list[Count]:
     return [*counts, count_square("fc", (channels, 128, 1), 1)]
 
 
-def count_square(name: str, conv: tuple[int, int, int], side: int) -> Count:
+def count_square(name: str, conv: tuple[int, int, int], side: int) -> LayerCost:
     """Return the counts of a convolution given as channels, output channels and kernel, by what comes out."""
     channels, out, kernel = conv
     weights = channels * out * kernel**2
-    return Count(name, (out, side, side), weights, weights * side**2)
+    return LayerCost(name, (out, side, side), weights, weights * side**2)
 
 
-def totals(counts: list[Count]) -> tuple[int, int]:
+def totals(counts: list[LayerCost]) -> tuple[int, int]:
     """Return all weights and all multiply-adds."""
     return sum(count.weights for count in counts), sum(count.macs for count in counts)
 
 
-def count_row(row: Row, shape: Shape, dimension: int) -> Count:
+def count_row(row: TableRow, shape: Shape, dimension: int) -> LayerCost:
     """Return the counts of one line that is fed with `shape`."""
     channels, height, width = shape
     match row:
@@ -88,30 +88,30 @@ def count_row(row: Row, shape: Shape, dimension: int) -> Count:
         case Inception():
             return count_inception(row, shape)
         case Pool(name):
-            return Count(name, (channels, halve(height), halve(width)), 0, 0)
+            return LayerCost(name, (channels, halve(height), halve(width)), 0, 0)
         case Norm(name):
-            return Count(name, shape, 0, 0)
+            return LayerCost(name, shape, 0, 0)
         case Average(name):
-            return Count(name, (channels, 1, 1), 0, 0)
+            return LayerCost(name, (channels, 1, 1), 0, 0)
         case Maxout(name, out, pieces):
             weights = channels * height * width * out * pieces
-            return Count(name, (out, 1, 1), weights, weights)
+            return LayerCost(name, (out, 1, 1), weights, weights)
         case Embed(name):
             weights = channels * height * width * dimension
-            return Count(name, (dimension, 1, 1), weights, weights)
+            return LayerCost(name, (dimension, 1, 1), weights, weights)
 
 
-def count_conv(name: str, shape: Shape, conv: tuple[int, int, int]) -> Count:
+def count_conv(name: str, shape: Shape, conv: tuple[int, int, int]) -> LayerCost:
     """Return the counts of a convolution given as output channels, kernel and stride."""
     channels, height, width = shape
     out, kernel, stride = conv
     if stride == 2:
         height, width = halve(height), halve(width)
     weights = channels * out * kernel**2
-    return Count(name, (out, height, width), weights, weights * height * width)
+    return LayerCost(name, (out, height, width), weights, weights * height * width)
 
 
-def count_inception(row: Inception, shape: Shape) -> Count:
+def count_inception(row: Inception, shape: Shape) -> LayerCost:
     """Return the counts of a module of several roads."""
     convs = []
     if row.one:
@@ -128,7 +128,7 @@ def count_inception(row: Inception, shape: Shape) -> Count:
         convs.append(count_conv("pool", (shape[0], height, width), (projection, 1, 1)))
     channels = sum(end.shape[0] for end in ends) + (projection or shape[0])
     weights, macs = totals(convs)
-    return Count(row.name, (channels, height, width), weights, macs)
+    return LayerCost(row.name, (channels, height, width), weights, macs)
 
 
 def halve(side: int) -> int:

@@ -23,7 +23,7 @@ RULE_FILE = "crops.toml"  # what `sameface prepare` leaves beside the crops: the
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PictureFile:
     """Where a picture's bytes are.
 
     Attributes:
@@ -92,11 +92,11 @@ class PictureSet:
 
     people: tuple[str, ...]
     owner: NDArray[np.int64]
-    places: tuple[Place, ...]
+    files: tuple[PictureFile, ...]
     rule: CropRule | None = None
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.files)
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -108,7 +108,7 @@ class PictureSet:
         keep = np.isin(self.owner, chosen)
         people = [self.people[number] for number in sorted(chosen)]
         owner = np.searchsorted(np.array(sorted(chosen), np.int64), self.owner[keep])
-        places = tuple(place for place, kept in zip(self.places, keep, strict=True) if kept)
+        places = tuple(place for place, kept in zip(self.files, keep, strict=True) if kept)
         return PictureSet(tuple(people), owner, places, self.rule)
 
 
@@ -119,11 +119,11 @@ def open_pictures(sources: Sequence[str | Path]) -> PictureSet:
         TrainingDataError: A source is missing or holds no picture in a person's folder, or two sources were
             cut by different rules.
     """
-    found: dict[str, list[Place]] = {}
+    found: dict[str, list[PictureFile]] = {}
     rules: dict[CropRule | None, str] = {}
     for source in map(Path, sources):
         before = sum(map(len, found.values()))
-        for name, place in list_places(source):
+        for name, place in list_files(source):
             found.setdefault(name, []).append(place)
         if sum(map(len, found.values())) == before:
             raise TrainingDataError(str(source), "no pictures: wanted a folder per person, with pictures in it")
@@ -138,20 +138,20 @@ def open_pictures(sources: Sequence[str | Path]) -> PictureSet:
     return PictureSet(people, owner, places, next(iter(rules), None))
 
 
-def list_places(source: Path) -> Iterator[tuple[str, Place]]:
+def list_files(source: Path) -> Iterator[tuple[str, PictureFile]]:
     """Yield the person and the place of every picture of a folder or tar file, in a fixed order."""
     if source.is_dir():
         for path in find_pictures(source):
             if path.parent != source:
                 name = path.relative_to(source).as_posix()
-                yield name.partition("/")[0], Place(str(path), name)
+                yield name.partition("/")[0], PictureFile(str(path), name)
     elif source.is_file() and tarfile.is_tarfile(source):
         yield from sorted(list_members(source), key=lambda item: (item[0], item[1].start))
     else:
         raise TrainingDataError(str(source), "neither a folder nor a tar file")
 
 
-def list_members(source: Path) -> Iterator[tuple[str, Place]]:
+def list_members(source: Path) -> Iterator[tuple[str, PictureFile]]:
     """Yield the person (the last folder of the path) and the place of every picture in a tar file."""
     try:
         with tarfile.open(source, "r:") as tar:
@@ -160,7 +160,7 @@ def list_members(source: Path) -> Iterator[tuple[str, Place]]:
                 person = path.parent.name
                 if member.isfile() and is_picture(path.name) and person and not person.startswith("."):
                     name = f"{person}/{path.name}"
-                    yield person, Place(str(source), name, member.offset_data, member.size)
+                    yield person, PictureFile(str(source), name, member.offset_data, member.size)
     except tarfile.TarError as error:
         raise TrainingDataError(str(source), f"not a plain tar file ({error}): unpack it") from error
 
@@ -196,12 +196,12 @@ def split_people(pictures: PictureSet, part: float) -> tuple[PictureSet, Picture
     people every time, whoever else is added.
     """
     several = np.flatnonzero(pictures.counts > 1).tolist()
-    held = [number for number in several if place_by_name(pictures.people[number]) < part]
+    held = [number for number in several if hash_name(pictures.people[number]) < part]
     rest = sorted(set(range(len(pictures.people))) - set(held))
     return pictures.of_people(rest), pictures.of_people(held)
 
 
-def place_by_name(name: str) -> float:
+def hash_name(name: str) -> float:
     """Return a number from 0 to under 1 that a name alone decides."""
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:6]) / 2**48

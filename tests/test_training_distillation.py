@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import PIL.Image
 import pytest
+import tomli_w
 import torch
 from training_world import make_crop, small_config, write_people
 
@@ -16,17 +17,24 @@ from sameface.image import read_image
 from sameface.manifest import CropRule
 from sameface.model import Model, open_session, rule_of_weights
 from sameface.recognizer import Recognizer
-from sameface.training.augment import OFF, WHOLE, View, augment, resize
-from sameface.training.build import build_network, face_of, pixels_of, view_of
-from sameface.training.course import make_course
+from sameface.training.augment import OFF, WHOLE, CropView, augment, resize
+from sameface.training.context import make_context
+from sameface.training.dataset import RULE_FILE, open_pictures
+from sameface.training.distillation import (
+    TargetSpace,
+    embed_all,
+    fit_last_layer,
+    fit_space,
+    ignore_progress,
+    recut,
+    teacher_targets,
+)
 from sameface.training.errors import TrainingDataError
 from sameface.training.export import scale_rule
 from sameface.training.graph import store_float16, to_bytes, write_network
-from sameface.training.pictures import RULE_FILE, open_pictures
+from sameface.training.networks.build import build_network, make_input_spec, template_face, view_of_rule
+from sameface.training.networks.resnet29 import is_shortened, load_resnet29
 from sameface.training.prepare import make_rule
-from sameface.training.resnet29 import is_shortened, load_resnet29
-from sameface.training.teacher import Space, embed_all, fit_last_layer, fit_space, ignore, recut, teach
-from sameface.training.toml import to_toml
 
 SAMPLES = ["barack-obama-1", "barack-obama-2", "eileen-collins", "joe-biden"]
 
@@ -42,7 +50,7 @@ def loose(tmp_path_factory):
         crop = align_faces(image, detector.find(image)[:1], rule)[0]
         (folder / name).mkdir()
         PIL.Image.fromarray(crop).save(folder / name / "1.png")
-    (folder / RULE_FILE).write_text(to_toml(asdict(rule)))
+    (folder / RULE_FILE).write_text(tomli_w.dumps(asdict(rule)))
     return open_pictures([folder])
 
 
@@ -56,19 +64,19 @@ def taught_by(teacher, dimension=128):
 
 
 def test_a_crop_cut_again_is_the_same_person_as_the_photograph(loose, shipped):
-    rows = teach(loose, taught_by("resnet29"))
+    rows = teacher_targets(loose, taught_by("resnet29"))
     faces = [Recognizer.load("resnet29").embed(f"samples/{name}.jpg")[1][0] for name in SAMPLES]
     assert ((rows - np.stack(faces)) ** 2).sum(axis=1).max() < 0.03  # a crop of a crop is a little softer
 
 
 def test_one_teacher_of_the_width_is_taken_as_it_is(loose, shipped):
-    crops = [recut(place.read(), loose.rule, shipped.spec.crop) for place in loose.places]
-    assert np.allclose(teach(loose, taught_by("resnet29")), shipped.embed(np.stack(crops)), atol=1e-5)
+    crops = [recut(place.read(), loose.rule, shipped.spec.crop) for place in loose.files]
+    assert np.allclose(teacher_targets(loose, taught_by("resnet29")), shipped.embed(np.stack(crops)), atol=1e-5)
 
 
 def test_several_teachers_are_centred_and_joined(loose):
-    rows = teach(loose, taught_by("resnet29,resnet29:0.5"))
-    alone = teach(loose, taught_by("resnet29"))
+    rows = teacher_targets(loose, taught_by("resnet29,resnet29:0.5"))
+    alone = teacher_targets(loose, taught_by("resnet29"))
     centred = alone - alone.mean(axis=0)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
     assert np.allclose(rows @ rows.T, centred @ centred.T, atol=1e-4)  # the same directions twice
@@ -86,20 +94,20 @@ def test_rows_on_a_plane_keep_their_distances_when_projected():
 
 def test_teachers_narrower_than_the_network_are_refused(loose):
     with pytest.raises(TrainingDataError, match="128 numbers cannot teach 256: lower --dimension"):
-        teach(loose, taught_by("resnet29", 256))
+        teacher_targets(loose, taught_by("resnet29", 256))
 
 
 def test_crops_that_do_not_say_how_they_were_cut_cannot_be_shown_to_a_teacher(loose):
     with pytest.raises(TrainingDataError, match=r"crops\.toml"):
-        teach(replace(loose, rule=None), taught_by("resnet29"))
+        teacher_targets(replace(loose, rule=None), taught_by("resnet29"))
     with pytest.raises(TrainingDataError, match=r"crops\.toml"):
-        teach(replace(loose, rule=CropRule("box", 192)), taught_by("resnet29"))
+        teacher_targets(replace(loose, rule=CropRule("box", 192)), taught_by("resnet29"))
 
 
 def test_a_picture_that_cannot_be_read_has_no_row(tmp_path):
     folder = write_people(tmp_path / "people", [2, 2])
     (folder / "person-000" / "0.png").write_bytes(b"no picture")
-    rows = teach(open_pictures([folder]), taught_by("resnet29", 64))
+    rows = teacher_targets(open_pictures([folder]), taught_by("resnet29", 64))
     assert rows.shape == (4, 64)
     assert rows.any(axis=1).tolist() == [False, True, True, True]
 
@@ -134,21 +142,21 @@ def test_an_impossible_teacher_view_or_start_is_refused(choices, reason):
 
 def test_the_view_of_a_loose_crop_is_what_the_tight_rule_cuts():
     tight = rule_of_weights("resnet29")
-    view = view_of(make_rule("similarity", 200, margin=0.25), tight)
+    view = view_of_rule(make_rule("similarity", 200, margin=0.25), tight)
     assert (view.left, view.top, view.side) == pytest.approx((0.1, 0.1, 0.8), abs=1e-4)
-    assert view_of(tight, tight) == WHOLE
-    assert view_of(CropRule("box", 200), tight) == WHOLE
+    assert view_of_rule(tight, tight) == WHOLE
+    assert view_of_rule(CropRule("box", 200), tight) == WHOLE
 
 
 def test_a_network_of_the_papers_looks_at_the_middle():
-    pixels = pixels_of(small_config(network="nns2", view=0.5), make_rule("similarity", 48))
-    assert pixels.view == View(0.25, 0.25, 0.5)
+    pixels = make_input_spec(small_config(network="nns2", view=0.5), make_rule("similarity", 48))
+    assert pixels.view == CropView(0.25, 0.25, 0.5)
 
 
 def test_what_a_view_leaves_out_is_not_seen():
     crop = np.zeros((40, 40, 3), np.uint8)
     crop[10:30, 10:30] = 200
-    middle = View(0.25, 0.25, 0.5)
+    middle = CropView(0.25, 0.25, 0.5)
     assert (resize(crop, 20, middle) == 200).all()
     assert (augment(crop, 20, np.random.default_rng(0), OFF, middle) == 200).all()
     assert (augment(crop, 10, np.random.default_rng(0), replace(OFF, flip=1.0), middle) == 200).all()
@@ -156,35 +164,35 @@ def test_what_a_view_leaves_out_is_not_seen():
 
 
 def test_an_exported_rule_cuts_what_the_network_saw(loose):
-    view = view_of(loose.rule, rule_of_weights("resnet29"))
+    view = view_of_rule(loose.rule, rule_of_weights("resnet29"))
     rule = scale_rule(loose.rule, 102, view)
-    crop = loose.places[0].read()
+    crop = loose.files[0].read()
     seen = resize(crop, 102, view).astype(int)
     assert np.abs(seen - recut(crop, loose.rule, rule)).max() <= 2
-    assert scale_rule(CropRule("box", 100, margin=0.5), 50, View(0.1, 0.1, 0.8)).margin == pytest.approx(0.2)
+    assert scale_rule(CropRule("box", 100, margin=0.5), 50, CropView(0.1, 0.1, 0.8)).margin == pytest.approx(0.2)
 
 
 def test_the_face_of_a_crop_scales_with_it():
     rule = make_rule("similarity", 48)
-    assert np.allclose(face_of(rule, 96).landmarks, 2 * face_of(rule, 48).landmarks)
+    assert np.allclose(template_face(rule, 96).landmarks, 2 * template_face(rule, 48).landmarks)
 
 
 def test_the_last_layer_is_fitted_to_the_teachers(loose):
-    taught = torch.nn.functional.normalize(torch.randn(4, 128, generator=torch.Generator().manual_seed(0)))
+    targets = torch.nn.functional.normalize(torch.randn(4, 128, generator=torch.Generator().manual_seed(0)))
     network = load_resnet29(name="resnet15")
-    pixels = pixels_of(small_config(network="resnet15", dimension=128), loose.rule)
-    fit_last_layer(network, loose, pixels, taught)
-    crops = np.stack([resize(place.read(), pixels.size, pixels.view) for place in loose.places])
+    pixels = make_input_spec(small_config(network="resnet15", dimension=128), loose.rule)
+    fit_last_layer(network, loose, pixels, targets)
+    crops = np.stack([resize(place.read(), pixels.size, pixels.view) for place in loose.files])
     planes = (torch.from_numpy(crops).float() - torch.tensor(pixels.mean)) * pixels.scale
     with torch.no_grad():
         rows = network(planes.permute(0, 3, 1, 2))
-    assert ((rows - taught) ** 2).sum(dim=1).max() < 0.1  # four pictures, 256 weights for each number
+    assert ((rows - targets) ** 2).sum(dim=1).max() < 0.1  # four pictures, 256 weights for each number
 
 
 @pytest.mark.parametrize("name", ["resnet29", "resnet15"])
 def test_the_file_of_a_network_of_dlibs_kind_equals_torch(name):
     network = load_resnet29(name=name).eval()
-    size = pixels_of(small_config(network=name, dimension=128)).size
+    size = make_input_spec(small_config(network=name, dimension=128)).size
     planes = np.random.default_rng(0).normal(size=(3, 3, size, size)).astype(np.float32)
     session = open_session(to_bytes(write_network(network)), name, 1)
     with torch.no_grad():
@@ -206,14 +214,14 @@ def test_turned_and_shrunk_rows_come_back_to_where_an_embedder_has_them(loose):
     own = embed_all(loose, "resnet29")
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(128, 128)))[0]
     told = ((own - own.mean(axis=0)) @ turn * 3 + 1).astype(np.float32)
-    assert np.allclose(Space((1.0,)).toward(told, own).join([told]), own, atol=1e-5)
+    assert np.allclose(TargetSpace((1.0,)).align_to(told, own).join([told]), own, atol=1e-5)
 
 
 def test_rows_are_turned_to_where_the_weights_that_a_run_begins_with_have_them(loose):
     config = taught_by("resnet29,resnet29-int8")
     own = embed_all(loose, "resnet29")
-    assert ((teach(loose, config, "resnet29") - own) ** 2).sum(axis=1).max() < 0.02
-    assert ((teach(loose, config) - own) ** 2).sum(axis=1).min() > 0.5
+    assert ((teacher_targets(loose, config, "resnet29") - own) ** 2).sum(axis=1).max() < 0.02
+    assert ((teacher_targets(loose, config) - own) ** 2).sum(axis=1).min() > 0.5
 
 
 def test_only_a_network_that_leaves_blocks_out_is_shortened(tmp_path):
@@ -239,7 +247,7 @@ def test_teachers_are_asked_again_about_other_pixels_of_the_same_names(tmp_path)
     pictures = open_pictures([crops])
 
     def rows():
-        return make_course(pictures, pictures.of_people([]), config, tmp_path / "run", ignore).taught
+        return make_context(pictures, pictures.of_people([]), config, tmp_path / "run", ignore_progress).targets
 
     first = rows()
     assert torch.equal(rows(), first)

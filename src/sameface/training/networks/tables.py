@@ -47,7 +47,7 @@ class Inception:
         five: The same of the 5x5 convolution; `(0, 0)` for none.
         pool: `max` or `L2` (the local 2-norm) over 3x3, and the channels of the 1x1 projection behind it;
             0 passes the pooled channels through.
-        stride: 2 halves the picture, in the 3x3, the 5x5 and the pool.
+        stride: 2 uses_bfloat16 the picture, in the 3x3, the 5x5 and the pool.
     """
 
     name: str
@@ -81,11 +81,11 @@ class Embed:
     name: str
 
 
-Row: TypeAlias = Conv | Pool | Norm | Inception | Maxout | Average | Embed
+TableRow: TypeAlias = Conv | Pool | Norm | Inception | Maxout | Average | Embed
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class NetworkTable:
     """A network.
 
     Attributes:
@@ -99,7 +99,7 @@ class Table:
     name: str
     size: int
     width: int
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
 
 
 NN1 = (
@@ -209,12 +209,12 @@ NNS2 = (
 TABLES = {
     table.name: table
     for table in (
-        Table("nn1", 220, 220, NN1),
-        Table("nn2", 224, 224, NN2),
-        Table("nn3", 160, 160, NN2),
-        Table("nn4", 96, 96, NN4),
-        Table("nns1", 165, 165, NNS1),
-        Table("nns2", 140, 116, NNS2),
+        NetworkTable("nn1", 220, 220, NN1),
+        NetworkTable("nn2", 224, 224, NN2),
+        NetworkTable("nn3", 160, 160, NN2),
+        NetworkTable("nn4", 96, 96, NN4),
+        NetworkTable("nns1", 165, 165, NNS1),
+        NetworkTable("nns2", 140, 116, NNS2),
     )
 }
 
@@ -224,7 +224,7 @@ DOWN = (3, 7, 10, 13)  # the blocks that halve the picture
 
 
 @dataclass(frozen=True, slots=True)
-class Residual:
+class ResidualTable:
     """A network of dlib's kind.
 
     Attributes:
@@ -237,9 +237,9 @@ class Residual:
 
 
 RESIDUALS = {
-    "resnet29": Residual(150, tuple(range(14))),
+    "resnet29": ResidualTable(150, tuple(range(14))),
     # All blocks, on a picture of half the pixels: it begins near what it should be.
-    "resnet29-104": Residual(104, tuple(range(14))),
+    "resnet29-104": ResidualTable(104, tuple(range(14))),
     # Half the blocks and a smaller picture, of which 2 x 2 places are left at the end.
-    "resnet15": Residual(102, (3, 4, 7, 8, 10, 11, 12)),
+    "resnet15": ResidualTable(102, (3, 4, 7, 8, 10, 11, 12)),
 }

@@ -8,7 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sameface.training.tables import Average, Conv, Embed, Inception, Maxout, Norm, Pool, Row, Table
+from sameface.training.networks.tables import (
+    Average,
+    Conv,
+    Embed,
+    Inception,
+    Maxout,
+    NetworkTable,
+    Norm,
+    Pool,
+    TableRow,
+)
 
 NormKind: TypeAlias = Literal["batch", "response"]
 
@@ -27,7 +37,7 @@ class Network(nn.Module):
         seed: Where the first weights come from; the same seed gives the same weights.
     """
 
-    def __init__(self, table: Table, *, dimension: int = 128, norm: NormKind = "batch", seed: int = 0) -> None:
+    def __init__(self, table: NetworkTable, *, dimension: int = 128, norm: NormKind = "batch", seed: int = 0) -> None:
         super().__init__()
         if not SMALLEST <= dimension <= LARGEST:
             raise ValueError(f"dimension must be {SMALLEST} to {LARGEST}, got {dimension}")
@@ -51,7 +61,7 @@ class Network(nn.Module):
 
 
 def make_layer(
-    row: Row, shape: tuple[int, int, int], dimension: int, norm: NormKind
+    row: TableRow, shape: tuple[int, int, int], dimension: int, norm: NormKind
 ) -> tuple[nn.Module, tuple[int, int, int]]:
     """Return the module of one line, and the shape that comes out; `shape` is channels, height, width."""
     channels, height, width = shape

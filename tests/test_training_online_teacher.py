@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import PIL.Image
 import pytest
+import tomli_w
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
@@ -23,20 +24,26 @@ from sameface.image import read_image
 from sameface.manifest import CropRule
 from sameface.model import find_weights, open_session
 from sameface.recognizer import Recognizer
-from sameface.training import tutor
+from sameface.training import distillation
 from sameface.training.augment import resize
-from sameface.training.build import pixels_of
 from sameface.training.checkpoint import LAST
 from sameface.training.config import TrainConfig
+from sameface.training.dataset import RULE_FILE, open_pictures
+from sameface.training.distillation import (
+    CropFrame,
+    OnlineTeacher,
+    TargetSpace,
+    TeacherNetwork,
+    embed_all,
+    mix_faces,
+    teacher_targets,
+)
 from sameface.training.errors import TrainingDataError
-from sameface.training.foreign import Foreign
-from sameface.training.pictures import RULE_FILE, open_pictures
+from sameface.training.networks.build import make_input_spec
+from sameface.training.networks.resnet29 import load_resnet29
+from sameface.training.onnx_module import OnnxModule
 from sameface.training.prepare import make_rule
-from sameface.training.resnet29 import load_resnet29
-from sameface.training.teacher import Space, embed_all, teach
-from sameface.training.toml import to_toml
 from sameface.training.train import train
-from sameface.training.tutor import Teacher, Tutor, frame_of, mix
 
 SAMPLES = ["barack-obama-1", "barack-obama-2", "eileen-collins", "joe-biden"]
 CPU = torch.device("cpu")
@@ -54,7 +61,7 @@ def loose(tmp_path_factory):
         person = folder / f"person {number // 2}"
         person.mkdir(exist_ok=True)
         PIL.Image.fromarray(crop).save(person / f"{number}.png")
-    (folder / RULE_FILE).write_text(to_toml(asdict(rule)))
+    (folder / RULE_FILE).write_text(tomli_w.dumps(asdict(rule)))
     return open_pictures([folder])
 
 
@@ -80,73 +87,73 @@ def other(tmp_path):
     return path
 
 
-def tutor_of(pictures, config, start=""):
-    tutor = Tutor(pictures.rule, pixels_of(config, pictures.rule), config, CPU)
-    tutor.space = tutor.fit(pictures, start)
-    return tutor
+def make_teacher(pictures, config, start=""):
+    teacher = OnlineTeacher(pictures.rule, make_input_spec(config, pictures.rule), config, CPU)
+    teacher.space = teacher.fit(pictures, start)
+    return teacher
 
 
 def frames_of(pictures, size):
-    return torch.from_numpy(np.stack([resize(place.read(), size) for place in pictures.places]))
+    return torch.from_numpy(np.stack([resize(place.read(), size) for place in pictures.files]))
 
 
-def test_a_tutor_says_of_clean_crops_what_the_teacher_says_once(loose):
+def test_an_online_teacher_gives_clean_crops_the_targets_that_are_computed_once(loose):
     config = config_of()
-    tutor = tutor_of(loose, config)
-    rows = tutor(frames_of(loose, tutor.frame.size)).numpy()
+    teacher = make_teacher(loose, config)
+    rows = teacher(frames_of(loose, teacher.frame.size)).numpy()
     # Once: the mirror image averaged in, and cut from the crop in one step.
-    assert ((rows - teach(loose, config)) ** 2).sum(axis=1).max() < 0.03
+    assert ((rows - teacher_targets(loose, config)) ** 2).sum(axis=1).max() < 0.03
     assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
 
 
 def test_several_teachers_come_to_where_the_pupil_begins(loose, other):
     config = config_of(teacher=f"resnet29,{other}:0.6")
     own = embed_all(loose, "resnet29")
-    there = tutor_of(loose, config, "resnet29")
+    there = make_teacher(loose, config, "resnet29")
     rows = there(frames_of(loose, there.frame.size)).numpy()
     assert ((rows - own) ** 2).sum(axis=1).max() < 0.02
-    elsewhere = tutor_of(loose, config)(frames_of(loose, there.frame.size)).numpy()
+    elsewhere = make_teacher(loose, config)(frames_of(loose, there.frame.size)).numpy()
     assert ((elsewhere - own) ** 2).sum(axis=1).min() > 0.5
 
 
 def test_the_pupil_sees_its_part_of_the_frame(loose):
-    pixels = pixels_of(config_of(), loose.rule)
-    frame = frame_of(pixels)
+    spec = make_input_spec(config_of(), loose.rule)
+    frame = CropFrame.around(spec)
     cut = frame.cut(frames_of(loose, frame.size)).numpy()
-    wanted = np.stack([resize(place.read(), pixels.size, pixels.view) for place in loose.places])
+    wanted = np.stack([resize(place.read(), spec.size, spec.view) for place in loose.files])
     assert cut.shape == wanted.shape == (4, 150, 150, 3)
     assert np.abs(cut.astype(int) - wanted).mean() < 3  # a pixel's place is rounded
 
 
 def test_a_teacher_must_be_an_embedder_and_know_where_the_face_is(loose):
     with pytest.raises(WeightsError, match="a detector's"):
-        Teacher("centerface", loose.rule)
+        TeacherNetwork("centerface", loose.rule)
     for rule in (None, CropRule("box", 192)):
         with pytest.raises(TrainingDataError, match=r"crops\.toml"):
-            Teacher("resnet29", rule)
+            TeacherNetwork("resnet29", rule)
 
 
 def test_what_torch_cannot_compute_is_named_with_the_way_out(loose):
     with pytest.raises(WeightsError, match=r"DequantizeLinear.*--teacher-sees clean"):
-        Teacher("resnet29-int8", loose.rule)
+        TeacherNetwork("resnet29-int8", loose.rule)
 
 
 def test_a_teacher_that_torch_computes_otherwise_is_refused(loose, monkeypatch):
     network = load_resnet29()
     with torch.no_grad():
         network.fc.weight[:, 0] += 1
-    monkeypatch.setattr(tutor, "load_foreign", lambda path: network)
+    monkeypatch.setattr(distillation, "load_teacher_network", lambda path: network)
     with pytest.raises(WeightsError, match=r"other rows than ONNX Runtime.*--teacher-sees clean"):
-        Teacher("resnet29", loose.rule)
+        TeacherNetwork("resnet29", loose.rule)
 
 
 def test_mixed_crops_are_the_last_ones_and_lie_between_two_of_the_batch():
     frames = torch.stack([torch.full((20, 20, 3), value, dtype=torch.uint8) for value in (0, 50, 100, 250)])
-    mixed = mix(frames, 2, torch.Generator().manual_seed(1))
+    mixed = mix_faces(frames, 2, torch.Generator().manual_seed(1))
     assert torch.equal(mixed[:2], frames[:2])
-    assert torch.equal(mixed, mix(frames, 2, torch.Generator().manual_seed(1)))
-    assert not torch.equal(mixed, mix(frames, 2, torch.Generator().manual_seed(2)))
-    assert mix(frames, 0, torch.Generator()) is frames
+    assert torch.equal(mixed, mix_faces(frames, 2, torch.Generator().manual_seed(1)))
+    assert not torch.equal(mixed, mix_faces(frames, 2, torch.Generator().manual_seed(2)))
+    assert mix_faces(frames, 0, torch.Generator()) is frames
     assert not torch.equal(mixed[2:], frames[2:])
     assert mixed.shape == frames.shape
     assert mixed.dtype == torch.uint8
@@ -165,7 +172,7 @@ def test_impossible_choices_are_refused(choices, reason):
         config_of(**choices)
 
 
-def test_a_pupil_comes_nearer_to_a_tutor_and_a_resumed_run_equals_a_whole_one(loose, tmp_path):
+def test_a_pupil_comes_nearer_to_an_online_teacher_and_a_resumed_run_equals_a_whole_one(loose, tmp_path):
     config = config_of(
         network="nns2",
         teacher="resnet29",
@@ -190,12 +197,12 @@ def test_a_pupil_comes_nearer_to_a_tutor_and_a_resumed_run_equals_a_whole_one(lo
 
 
 def test_how_rows_are_joined_is_kept_to_the_last_bit(loose, other):
-    tutor = tutor_of(loose, config_of(teacher=f"resnet29,{other}:0.6"), "resnet29")
-    frames = frames_of(loose, tutor.frame.size)
-    rows = tutor(frames)
-    tutor.space = Space.from_state(tutor.space.state())
-    assert torch.equal(tutor(frames), rows)
-    assert not torch.equal(tutor(frames), tutor_of(loose, config_of())(frames))
+    teacher = make_teacher(loose, config_of(teacher=f"resnet29,{other}:0.6"), "resnet29")
+    frames = frames_of(loose, teacher.frame.size)
+    rows = teacher(frames)
+    teacher.space = TargetSpace.from_dict(teacher.space.to_dict())
+    assert torch.equal(teacher(frames), rows)
+    assert not torch.equal(teacher(frames), make_teacher(loose, config_of())(frames))
 
 
 def test_a_network_of_others_gives_in_torch_what_it_gives_in_onnx_runtime(tmp_path):
@@ -204,17 +211,17 @@ def test_a_network_of_others_gives_in_torch_what_it_gives_in_onnx_runtime(tmp_pa
     planes = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)
     wanted = open_session(path.read_bytes(), "other", 1).run(None, {"planes": planes})[0]
     with torch.no_grad():
-        rows = Foreign(path)(torch.from_numpy(planes)).numpy()
+        rows = OnnxModule(path)(torch.from_numpy(planes)).numpy()
     assert np.abs(rows - wanted).max() < 1e-5
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(WeightsError, match="cannot read"):
-        Foreign(tmp_path / "none.onnx")
+        OnnxModule(tmp_path / "none.onnx")
 
 
 def small_network():
-    """Each operator that `Foreign` knows, in one graph."""
+    """Each operator that `OnnxModule` knows, in one graph."""
     rng = np.random.default_rng(1)
 
     def array(name, *shape):
@@ -253,9 +260,9 @@ def small_network():
 
 def test_who_is_asked_is_shown_and_an_interruption_then_ends_the_run_at_once(loose, tmp_path):
     crops, run = tmp_path / "crops", tmp_path / "run"
-    shutil.copytree(Path(loose.places[0].path).parent.parent, crops)
-    for place in loose.places:
-        picture = crops / Path(place.path).relative_to(Path(loose.places[0].path).parent.parent)
+    shutil.copytree(Path(loose.files[0].path).parent.parent, crops)
+    for place in loose.files:
+        picture = crops / Path(place.path).relative_to(Path(loose.files[0].path).parent.parent)
         for number in range(75):
             shutil.copy(picture, picture.with_stem(f"{picture.stem}-{number}"))
     program = Path(sys.executable).with_name("sameface")
@@ -273,5 +280,5 @@ def test_who_is_asked_is_shown_and_an_interruption_then_ends_the_run_at_once(loo
 
 def test_which_teacher_looks_at_how_many_pictures_is_told(loose):
     told = []
-    teach(loose, config_of(), "mobilefacenet", lambda *words: told.append(words))
+    teacher_targets(loose, config_of(), "mobilefacenet", lambda *words: told.append(words))
     assert told == [("resnet29", 0, 4), ("mobilefacenet", 0, 4)]

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from sameface.errors import WeightsError
 from sameface.model import find_weights
-from sameface.training.tables import DOWN, RESIDUALS, WIDTHS
+from sameface.training.networks.tables import DOWN, RESIDUALS, WIDTHS
 
 
 class ResNet29(nn.Module):
@@ -39,7 +39,7 @@ class ResNet29(nn.Module):
         widths = (32, *WIDTHS)
         self.blocks = nn.ModuleDict(
             {
-                str(number): Block(widths[number], WIDTHS[number], down=number in DOWN, normed=normed)
+                str(number): ResidualBlock(widths[number], WIDTHS[number], down=number in DOWN, normed=normed)
                 for number in RESIDUALS[name].kept
             }
         )
@@ -65,7 +65,7 @@ class ResNet29(nn.Module):
         return x.mean(dim=(2, 3))
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """Two convolutions and a way round them; the smaller of the two roads is filled up with zeros."""
 
     def __init__(self, channels: int, width: int, *, down: bool, normed: bool) -> None:
