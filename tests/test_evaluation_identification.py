@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sameface.gallery.vote import rank_people
 
 from sameface.compare import squared_distances
 from sameface.evaluation import ranking as ranking_module
@@ -26,6 +25,7 @@ from sameface.evaluation.identification import (
     thin_curve,
 )
 from sameface.evaluation.ranking import STRANGER, GallerySplit, Ranking, count_enrollable, rank_probes, split_gallery
+from sameface.gallery.search import rank_people
 
 # The corners of a cross: few different distances, so that ties are the rule.
 CORNERS = np.vstack([np.eye(3), -np.eye(3)]).astype(np.float32)

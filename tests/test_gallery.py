@@ -12,11 +12,11 @@ import toy
 from gallery_world import OneThreshold, enroll_turned, face, identify_one, turned
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sameface.gallery.vote import rank_people
 
 from sameface.errors import ThresholdError
 from sameface.gallery import Gallery, Person
 from sameface.gallery.errors import BadNameError, FaceTakenError, PersonExistsError, SignatureError, UnknownPersonError
+from sameface.gallery.search import rank_people
 from sameface.recognizer import Recognizer
 from sameface.template import Template
 
