@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 import itertools
 import json
@@ -14,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import jinja2
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
@@ -28,36 +28,14 @@ LIST, SHEET = "clusters.json", "contact-sheet.html"
 LONGEST = 240  # bytes of a file's name; systems take 255, the rest is for a number
 RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\.|$)", re.IGNORECASE)  # on Windows
 
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-:root {{ color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }}
-body {{ margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }}
-section {{ border-top: 1px solid #8884; padding: .5rem 0 1rem; }}
-h2 {{ font-size: 1rem; }} h2 span {{ font-weight: normal; opacity: .7; }}
-div {{ display: flex; flex-wrap: wrap; gap: .5rem; }}
-img {{ border-radius: .4rem; display: block; height: {size}px; width: {size}px; }}
-</style>
-<h1>{title}</h1>
-{sections}
-</html>
-"""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PictureFace:
-    """One face of the album.
+    """One face of the album."""
 
-    Attributes:
-        picture: The file it is in.
-        face: Where.
-        thumbnail: The face as a data address, from `thumbnail`.
-    """
-
-    picture: Path
+    picture: Path  # the file it is in
     face: Face
-    thumbnail: str
+    thumbnail: str  # a data address, from `thumbnail`
 
 
 def write_album(
@@ -77,7 +55,7 @@ def write_album(
         labels: `(n,) int64` the number of each face's group.
         names: The name of each group; groups of one name share a folder.
         copy: Copy the pictures instead of linking to them.
-        files: Where the bytes of pictures lie that are no files themselves; those are copied.
+        files: Files with the bytes of pictures from a tar or Parquet file; those are copied.
     """
     groups: dict[str, list[PictureFace]] = {}
     for face, label in zip(faces, labels, strict=True):
@@ -97,7 +75,7 @@ def write_album(
 
 
 def fill(place: Path, members: Sequence[PictureFace], files: Mapping[Path, Path], *, copy: bool) -> None:
-    """Put every picture of a group into its folder once; equal names are told apart by a number."""
+    """Put every picture of a group into its folder once; a number tells equal names apart."""
     taken: set[str] = set()
     pictures = (face.picture if face.picture in files else face.picture.resolve() for face in members)
     for picture in dict.fromkeys(pictures):
@@ -133,30 +111,20 @@ def shorten(name: str) -> str:
 
 def to_json(groups: dict[str, list[PictureFace]]) -> str:
     """Return the groups as JSON."""
-    people = [
-        {
-            "name": name,
-            "faces": [
-                {"picture": str(face.picture), "box": [round(float(side), 2) for side in face.face.box]}
-                for face in members
-            ],
-        }
-        for name, members in groups.items()
-    ]
+    people = []
+    for name, members in groups.items():
+        boxes = [[round(float(side), 2) for side in face.face.box] for face in members]
+        faces = [{"picture": str(face.picture), "box": box} for face, box in zip(members, boxes, strict=True)]
+        people.append({"name": name, "faces": faces})
     return json.dumps({"people": people}, ensure_ascii=False, indent=1)
 
 
 def to_html(groups: dict[str, list[PictureFace]]) -> str:
     """Return one page that shows the first faces of every group, with nothing loaded from elsewhere."""
-    sections = []
-    for name, members in groups.items():
-        images = "".join(
-            f'<img src="{face.thumbnail}" title="{html.escape(str(face.picture))}" alt="">' for face in members[:SHOWN]
-        )
-        title = f"<h2>{html.escape(name)} <span>{len(members)}</span></h2>"
-        sections.append(f"<section>{title}<div>{images}</div></section>")
-    faces = sum(len(members) for members in groups.values())
-    return PAGE.format(title=f"{faces} faces, {len(groups)} people", size=THUMBNAIL, sections="\n".join(sections))
+    templates = jinja2.Environment(loader=jinja2.PackageLoader("sameface"), autoescape=True, trim_blocks=True)
+    title = f"{sum(map(len, groups.values()))} faces, {len(groups)} people"
+    sheet = templates.get_template(SHEET)
+    return sheet.render(title=title, groups=groups, size=THUMBNAIL, shown=SHOWN)
 
 
 def thumbnail(crop: Image) -> str:
