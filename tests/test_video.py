@@ -53,9 +53,9 @@ def follow(*frames: Iterable[FaceView], step: float = 0.2) -> list[list[tuple[fl
     for number, views in enumerate(frames):
         timed = [FaceView(number * step, view.face, view.row, view.quality) for view in views]
         ended += tracker.step(timed, number * step)
-    trails = sorted(ended + tracker.finish(), key=lambda trail: trail.number)
-    lefts = [np.array(trail.places).reshape(-1, 14)[:, 0].tolist() for trail in trails]
-    return [list(zip(trail.times, left, strict=True)) for trail, left in zip(trails, lefts, strict=True)]
+    tracks = sorted(ended + tracker.finish(), key=lambda track: track.number)
+    lefts = [np.array(track.places).reshape(-1, 14)[:, 0].tolist() for track in tracks]
+    return [list(zip(track.times, left, strict=True)) for track, left in zip(tracks, lefts, strict=True)]
 
 
 def test_without_faces_there_are_no_tracks() -> None:
@@ -100,10 +100,10 @@ def test_the_best_views_are_kept_for_the_mean() -> None:
     for number in range(BEST + 4):
         colour = toy.RED if number % 2 else toy.REDDISH
         tracker.step([make_view(colour, 0, number / 10, quality=number)], number / 10)
-    [trail] = tracker.finish()
-    assert [view.quality for view in trail.best] == list(range(BEST + 3, 3, -1))
+    [track] = tracker.finish()
+    assert [view.quality for view in track.best] == list(range(BEST + 3, 3, -1))
     rows = np.array([toy.row_of(toy.RED), toy.row_of(toy.REDDISH)])
-    np.testing.assert_allclose(trail.mean, rows.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(track.mean, rows.mean(axis=0), atol=1e-6)
 
 
 # Decisions
@@ -117,7 +117,7 @@ def make_answer(*distances: float, closed_set: bool = False) -> Identification:
     return Identification(tuple(matches), 0.2, 0.01, ambiguous=within > 1, closed_set=closed_set)
 
 
-def trail_of(*rows: list[float]) -> OpenTrack:
+def track_of(*rows: list[float]) -> OpenTrack:
     """Return a track of views with these embeddings."""
     face = Face(np.zeros(4, np.float32), np.zeros((5, 2), np.float32), 1.0)
     views = [FaceView(0.0, face, np.array(row, np.float32), 1.0) for row in rows]
@@ -130,7 +130,7 @@ def thresholds_with(*templates: tuple[int, float]) -> Thresholds:
 
 def test_the_mean_of_several_views_is_judged_by_their_factor() -> None:
     thresholds = thresholds_with((1, 1.0), (2, 0.8))
-    one, two = trail_of([1, 0]), trail_of([1, 0], [0.6, 0.8])
+    one, two = track_of([1, 0]), track_of([1, 0], [0.6, 0.8])
     answer = make_answer(0.12, 0.18)
     assert judge_mean(answer, one, thresholds) == answer
     judged = judge_mean(answer, two, thresholds)
@@ -140,9 +140,9 @@ def test_the_mean_of_several_views_is_judged_by_their_factor() -> None:
 
 
 def test_without_factors_the_length_of_the_mean_says_how_far_it_is() -> None:
-    trail = trail_of([1, 0], [0.6, 0.8])
+    track = track_of([1, 0], [0.6, 0.8])
     answer = make_answer(0.12, 0.18)
-    assert judge_mean(answer, trail, thresholds_with()) == widen(answer, float(np.linalg.norm(trail.mean)))
+    assert judge_mean(answer, track, thresholds_with()) == widen(answer, float(np.linalg.norm(track.mean)))
 
 
 @pytest.mark.parametrize("answer", [make_answer(0.1, 0.15, 0.3), make_answer(0.3), make_answer()])

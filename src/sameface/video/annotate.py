@@ -1,4 +1,4 @@
-"""A video with the faces and names drawn into it."""
+"""Write a video with the faces and names drawn into it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 ENCODERS = ("libx264", "mpeg4")  # the first that FFmpeg was built with
 OPTIONS = {"libx264": {"preset": "superfast", "crf": "23"}, "mpeg4": {"b": "6000000"}}
-CLOCK = Fraction(1, 60_000)  # seconds; times of any frame rate are whole numbers of it, or nearly
-HELD = 3.5  # steps for which a face that was not found in between is drawn on
+CLOCK = Fraction(1, 60_000)  # seconds; the times of any usual frame rate are whole multiples, or nearly
+HELD = 3.5  # steps without the face for which it is still drawn
 
 
 def annotate_video(
@@ -34,21 +34,20 @@ def annotate_video(
     *,
     follow: Follow = iter,
 ) -> None:
-    """Write a video again with a box and a name on every face of its timeline, whole or not at all.
+    """Copy a video with a box and a name on every face of its timeline, whole or not at all.
 
-    It is read once more; each frame keeps its time. Between searched frames the boxes move evenly. There is
-    no sound.
+    Each frame keeps its time. Between searched frames the boxes move evenly. The copy has no sound.
 
     Args:
-        source: The video that the timeline is of: a file, or opened once more.
+        source: The video of the timeline: a file, or opened once more.
         timeline: From `identify_video`; frames after its end are left out.
-        output: Ends in .mp4, .m4v, .mov or .mkv; the video in it is H.264.
-        follow: Hands on the frames as they come, as in `identify_video`.
+        output: Ends in .mp4, .m4v, .mov or .mkv; the video is H.264.
+        follow: As in `identify_video`.
 
     Raises:
         VideoError: The video cannot be read.
-        ValueError: `output` ends in something else.
-        OSError: It cannot be written.
+        ValueError: `output` has another ending.
+        OSError: `output` cannot be written.
     """
     path = Path(output)
     if not writable(path):
@@ -66,16 +65,12 @@ def annotate_video(
 
 
 def writable(path: Path) -> bool:
-    """Return whether a video is written in the format that the name ends in."""
+    """Return whether the ending names a format that can be written."""
     return path.suffix.lower() in FORMATS
 
 
 class VideoWriter:
-    """Encodes pictures into a file; the first says how large they all are.
-
-    Args:
-        container: The file, opened.
-    """
+    """Encodes pictures of one size into an opened file."""
 
     def __init__(self, container: OutputContainer) -> None:
         self._container = container
@@ -83,7 +78,7 @@ class VideoWriter:
         self._latest = -1
 
     def add(self, image: Image, time: float) -> None:
-        """Add a picture that is shown from `time` seconds on; later than the one before."""
+        """Add a picture shown from `time` seconds on, later than the one before."""
         height, width = image.shape[:2]
         if self._stream is None:
             self._stream = self._begin(width, height)
@@ -110,7 +105,7 @@ class VideoWriter:
 
 
 def draw_tracks(image: Image, timeline: Timeline, time: float) -> Image:
-    """Return the frame at `time` with the faces of the tracks that are in sight, `(h, w, 3) uint8` RGB."""
+    """Return the frame at `time` with the visible faces of the tracks, `(h, w, 3) uint8` RGB."""
     seen = [(track, face_at(track, time, HELD * timeline.every)) for track in timeline.tracks]
     faces = [(track, face) for track, face in seen if face is not None]
     if not faces:
@@ -121,17 +116,14 @@ def draw_tracks(image: Image, timeline: Timeline, time: float) -> Image:
 
 
 def label_of(track: Track) -> str:
-    """Return what to write over a face: the name and the distance."""
+    """Return the label of a face: name and distance."""
     name = track.answer.name or "unknown"
     distance = "" if track.nearest is None else f" {track.nearest.distance:.2f}"
     return name + distance + (" ambiguous" if track.answer.ambiguous else "")
 
 
 def face_at(track: Track, time: float, held: float) -> Face | None:
-    """Return where the face of a track is at a time between two views of it.
-
-    None before the first view, after the last, and between two that are over `held` seconds apart.
-    """
+    """Interpolate the face of a track at a time; None outside it, and between views over `held` seconds apart."""
     if not track.start <= time <= track.end:
         return None
     after = int(np.searchsorted(track.times, time))

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,20 +22,20 @@ from sameface.thresholds import Thresholds
 from sameface.video.source import Frame, Video
 from sameface.video.tracker import FEWEST, FaceView, OpenTrack, Tracker
 
-SAME_FAR = 1e-3  # of the distance at which two views may be of one track
+SAME_FAR = 1e-3  # false-accept rate of the distance within a track
 SLACK = 0.02  # of a step: times in files are rounded
-DRIFT = 0.01  # seconds in a second by which a camera's clock may go wrong
+DRIFT = 0.01  # seconds per second by which a camera's clock may be wrong
 
 
 @dataclass(frozen=True)
 class VideoSearch:
-    """How the faces of a video are looked for and named.
+    """Options of the search in a video.
 
     Attributes:
-        every: Seconds from one searched frame to the next; faces are not looked for in those between.
-        far: The chance that a stranger is given any name, as in `Gallery.identify`.
-        closed_set: Everyone is enrolled for certain: the nearest is named.
-        rule: What a track is compared with: one `template` per person (also None), or all `rows`.
+        every: Seconds from one searched frame to the next; the frames between are skipped.
+        far: The chance that a stranger gets any name, as in `Gallery.identify`.
+        closed_set: Everyone is certainly enrolled: the nearest person is named.
+        rule: Compare a track with one `template` per person (also None), or with all `rows`.
     """
 
     every: float = 0.2
@@ -50,18 +50,18 @@ class VideoSearch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Track:
-    """One person on the way through the picture, from coming into sight to leaving it.
+    """One person, from coming into sight to leaving it.
 
     Attributes:
         number: In the order in which the tracks of the video begin.
-        answer: Who it is.
-        best: The face in the best view of it.
-        best_time: Seconds at which that is.
-        views: How many of its best views the decision rests on.
+        answer: The identification.
+        best: The face in its best view.
+        best_time: Seconds of that view.
+        views: The number of best views that the decision rests on.
         times: `(n,) float64` seconds at which the face was seen.
-        boxes: `(n, 4) float32` where it was then.
-        landmarks: `(n, 5, 2) float32` its landmarks.
-        over: It has ended; a track of a camera is told of before.
+        boxes: `(n, 4) float32`.
+        landmarks: `(n, 5, 2) float32`.
+        over: It has ended; open tracks of a camera are returned too.
     """
 
     number: int
@@ -86,7 +86,7 @@ class Track:
 
     @property
     def nearest(self) -> Match | None:
-        """The person who is named, for a stranger the nearest; None if nobody is enrolled."""
+        """The named person, for a stranger the nearest; None if no one is enrolled."""
         matches = self.answer.matches
         named = [match for match in matches if match.name == self.answer.name]
         return next(iter([*named, *matches]), None)
@@ -99,11 +99,11 @@ class Timeline:
     Attributes:
         tracks: In the order in which they begin.
         seconds: The time of the last frame.
-        frames: How many were decoded.
-        searched: How many of them were searched for faces.
-        every: Seconds from one of these to the next.
+        frames: The number of decoded frames.
+        searched: The number of frames searched for faces.
+        every: Seconds from one searched frame to the next.
         complete: The video was read to its end.
-        damage: What is wrong with it, or None.
+        damage: The fault of the file, or None.
     """
 
     tracks: tuple[Track, ...]
@@ -116,14 +116,13 @@ class Timeline:
 
 
 class Watcher:
-    """Looks at the frames of one video in turn, and tells who is in it.
+    """Identifies people in the frames of one video, frame by frame.
 
     Args:
-        recognizer: Finds the faces.
-        gallery: Who may be recognised; of the recognizer's pipeline.
-        search: How.
-        clock: Seconds of a clock that only goes on; frames of a live video that come late by it are not
-            searched, so that it does not fall behind.
+        recognizer: Detector and embedder.
+        gallery: The enrolled people; of the recognizer's pipeline.
+        search: The options.
+        clock: A monotonic clock in seconds; late frames of a live video are skipped, so that it does not lag.
     """
 
     def __init__(
@@ -141,23 +140,23 @@ class Watcher:
         self._gallery = gallery
         self._tracker = Tracker(recognizer.thresholds.at(SAME_FAR))
         self._step = -1
-        self._told: dict[int, str | None] = {}
+        self._reported: dict[int, str | None] = {}
         self._clock = clock
         self._now = clock()
         self._delay = math.inf
 
     def look(self, frame: Frame) -> list[Track]:
-        """Look at the next frame, and return the tracks that have ended."""
+        """Add the next frame, and return the tracks that have ended."""
         if not self._takes(frame):
             return []
         ended = self._tracker.step(self._find(frame), frame.time)
         return [make_track(*named, over=True) for named in self._name(ended)]
 
     def look_live(self, frame: Frame) -> list[Track]:
-        """Look at the next frame of a camera.
+        """Add the next frame of a camera.
 
         Returns:
-            The tracks that have ended, and those whose name is new or has changed since they were returned.
+            The tracks that have ended, and those with a new or changed name since the last call.
         """
         if self._is_late(frame):
             self.frames += 1
@@ -167,13 +166,13 @@ class Watcher:
         return ended if self.searched == before else ended + self._changed()
 
     def finish(self) -> list[Track]:
-        """Return the tracks that are left at the end."""
+        """Return the remaining tracks."""
         return [make_track(*named, over=True) for named in self._name(self._tracker.finish())]
 
     def _is_late(self, frame: Frame) -> bool:
-        """Return whether a frame of a camera comes by more than a step later than the promptest before it.
+        """Return whether a camera's frame is over a step later than the promptest one before it.
 
-        What counts as prompt grows by and by, as the clock of a camera may be slower than ours.
+        The smallest delay may grow slowly, as the clock of a camera may be slower than ours.
         """
         before, self._now = self._now, self._clock()
         delay = self._now - frame.time
@@ -181,7 +180,7 @@ class Watcher:
         return delay - self._delay > self.search.every
 
     def _takes(self, frame: Frame) -> bool:
-        """Count a frame, and return whether it is to be searched."""
+        """Count a frame, and return whether to search it."""
         self.frames += 1
         self.seconds = frame.time
         step = int(frame.time / self.search.every + SLACK)
@@ -199,54 +198,51 @@ class Watcher:
         return [FaceView(frame.time, *found) for found in zip(faces, rows, qualities, strict=True)]
 
     def _changed(self) -> list[Track]:
-        """Return the open tracks whose name is another than was told."""
-        named = self._name(self._tracker.trails)
-        news = [(trail, answer) for trail, answer in named if self._told.get(trail.number, "") != answer.name]
-        self._told = {trail.number: answer.name for trail, answer in named}
-        return [make_track(trail, answer, over=False) for trail, answer in news]
+        """Return the open tracks with another name than reported before."""
+        named = self._name(self._tracker.tracks)
+        news = [(track, answer) for track, answer in named if self._reported.get(track.number, "") != answer.name]
+        self._reported = {track.number: answer.name for track, answer in named}
+        return [make_track(track, answer, over=False) for track, answer in news]
 
-    def _name(self, trails: Iterable[OpenTrack]) -> list[tuple[OpenTrack, Identification]]:
-        """Return who each trail is, of those that were seen often enough to be tracks."""
-        tracks = [trail for trail in trails if len(trail.times) >= min(FEWEST, self.searched)]
+    def _name(self, open_tracks: Iterable[OpenTrack]) -> list[tuple[OpenTrack, Identification]]:
+        """Identify the tracks that were seen often enough."""
+        tracks = [track for track in open_tracks if len(track.times) >= min(FEWEST, self.searched)]
         if not tracks:
             return []
-        means = np.stack([trail.mean for trail in tracks])  # (n, d)
-        wish: dict[str, Any] = {name: getattr(self.search, name) for name in ("far", "closed_set", "rule")}
-        answers = self._gallery.identify(unit_rows(means), **wish)
+        means = np.stack([track.mean for track in tracks])  # (n, d)
+        search = self.search
+        answers = self._gallery.identify(
+            unit_rows(means), far=search.far, closed_set=search.closed_set, rule=search.rule
+        )
         thresholds = self._recognizer.thresholds
         named = [judge_mean(*pair, thresholds) for pair in zip(answers, tracks, strict=True)]
         return list(zip(tracks, named, strict=True))
 
 
-def judge_mean(answer: Identification, trail: OpenTrack, thresholds: Thresholds) -> Identification:
-    """Return who a track is, given who is near the direction of the mean of its views.
+def judge_mean(answer: Identification, track: OpenTrack, thresholds: Thresholds) -> Identification:
+    """Correct the identification of a track's mean embedding to the gallery's threshold for single views.
 
-    That mean is nearer to everybody than a view is, to strangers too; the gallery's threshold is for single
-    views. The factors of the thresholds say by how much, so that each distance is divided by that of the
-    number of views. Weights without factors: see `widen`.
+    The mean of views is nearer to everyone than a view is, strangers included. So each distance is divided by
+    the template factor of the number of views. For weights without factors see `widen`.
     """
     if not thresholds.templates:
-        return widen(answer, float(np.linalg.norm(trail.mean)))
-    [factor] = thresholds.template_factors(np.array([len(trail.best)])).tolist()
+        return widen(answer, float(np.linalg.norm(track.mean)))
+    [factor] = thresholds.template_factors(np.array([len(track.best)])).tolist()
     return move_matches(answer, [match.distance / factor for match in answer.matches])
 
 
 def widen(answer: Identification, length: float) -> Identification:
-    """Return an answer for a mean of views without a factor that was measured.
+    """Correct the identification of a mean of views, of this `length` before scaling, without a measured factor.
 
-    The more the views differ, the shorter their mean is: each distance d counts as
-    d + (1 - sqrt(length)) (2 - d), and the rate of false names stays what was asked for (docs/video.md).
-
-    Args:
-        answer: From a search with `k` = 1.
-        length: Of the mean, before it was brought to length 1: 1 if all views are the same.
+    The more the views differ, the shorter their mean is: each distance d becomes
+    d + (1 - sqrt(length)) (2 - d), which keeps the requested rate of false names (docs/video.md).
     """
     part = 1 - math.sqrt(length)
     return move_matches(answer, [match.distance + part * (2 - match.distance) for match in answer.matches])
 
 
 def move_matches(answer: Identification, distances: Sequence[float]) -> Identification:
-    """Return an answer from a search with `k` = 1 with other distances, in the same order."""
+    """Replace the distances of an identification with `k` = 1; their order stays."""
     within = sum(distance <= answer.threshold for distance in distances)
     voters = 1 if within or answer.closed_set else 0  # the nearest
     matches = tuple(
@@ -256,16 +252,16 @@ def move_matches(answer: Identification, distances: Sequence[float]) -> Identifi
     return replace(answer, matches=matches, ambiguous=within > 1)
 
 
-def make_track(trail: OpenTrack, answer: Identification, *, over: bool) -> Track:
-    """Return what is known of a track."""
-    places = np.array(trail.places, np.float32).reshape(-1, 14)
+def make_track(track: OpenTrack, answer: Identification, *, over: bool) -> Track:
+    """Return the track with its identification."""
+    places = np.array(track.places, np.float32).reshape(-1, 14)
     return Track(
-        number=trail.number,
+        number=track.number,
         answer=answer,
-        best=trail.best[0].face,
-        best_time=trail.best[0].time,
-        views=len(trail.best),
-        times=np.array(trail.times),
+        best=track.best[0].face,
+        best_time=track.best[0].time,
+        views=len(track.best),
+        times=np.array(track.times),
         boxes=places[:, :4],
         landmarks=places[:, 4:].reshape(-1, 5, 2),
         over=over,
@@ -283,22 +279,21 @@ def identify_video(
     *,
     follow: Follow = iter,
 ) -> Timeline:
-    """Say who is in a video, and when.
+    """Return who is in a video, and when.
 
-    Some frames are searched, `search.every` seconds apart. The faces in them are joined to tracks by their
-    embeddings and places, and each track is named once, by the mean of the embeddings of its best views and
-    the one enrolled face nearest to it.
+    Frames `search.every` seconds apart are searched. Their faces are joined to tracks by embedding and place.
+    Each track is identified once, by the mean embedding of its best views.
 
     Args:
-        source: A file, or a video that was opened and not yet read.
-        recognizer: Finds the faces.
-        gallery: Who may be recognised; opened with the recognizer.
-        search: How the faces are looked for and named.
-        follow: Hands on the frames as they come, to show how far the work is. If it ends early the timeline
-            goes so far, and is not `complete`.
+        source: A file, or an opened video that was not read yet.
+        recognizer: Detector and embedder.
+        gallery: The enrolled people; opened with the recognizer.
+        search: The options.
+        follow: Passes the frames on, to show progress. If it ends early the timeline ends there, and is not
+            `complete`.
 
     Raises:
-        VideoError: The video cannot be opened, or has not one frame.
+        VideoError: The video cannot be opened, or has no frame.
         ThresholdError: As in `Gallery.identify`.
     """
     if not isinstance(source, Video):

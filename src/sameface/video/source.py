@@ -1,4 +1,4 @@
-"""Videos and cameras, frame by frame."""
+"""Read videos and cameras frame by frame, with PyAV (FFmpeg)."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ MAX_PIXELS = 36_000_000  # of a frame: 8K has 35 million
 FORMATS = "mov,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,ivf,mxf,dv,nut,h264,hevc,m4v,mjpeg,rm,wtv,3gp"
 DEVICES = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}:none")}
 CAMERA = {"video_size": "1280x720", "framerate": "30"}
-PAUSE = 0.005  # seconds until a camera without a new frame is asked again
-TIMEOUT = 20  # seconds without a word from a stream
+PAUSE = 0.005  # seconds between two attempts to read from a camera
+TIMEOUT = 20  # seconds without data from a stream
 SHORT = 1.0  # seconds that may be missing at the end before a video counts as cut off
 
 
@@ -59,19 +59,12 @@ av = PyAV()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """A frame that was decoded.
+    """A decoded frame."""
 
-    Attributes:
-        time: Seconds from the first frame.
-        raw: As the decoder gives it.
-        size: Width and height that players show it with, before it is turned upright.
-        turns: By how many quarters to the left it is turned then.
-    """
-
-    time: float
+    time: float  # seconds from the first frame
     raw: VideoFrame
-    size: tuple[int, int]
-    turns: int
+    size: tuple[int, int]  # width and height with square pixels, before it is turned upright
+    turns: int  # quarters to the left
 
     @property
     def image(self) -> Image:
@@ -82,14 +75,14 @@ class Frame:
 
 
 class Video:
-    """A video or a camera, opened; what it gives when iterated over are its frames, once.
+    """An opened video or camera; iterate over it, once, for its frames.
 
     Attributes:
-        name: What messages call it.
-        seconds: How long it is by its own account; None if it does not say, as a camera does not.
-        rate: Frames per second on average; None if it does not say.
-        live: Frames come when they are taken, and who is slow misses some.
-        damage: What is wrong with it, as far as it was read; None if nothing is.
+        name: Its name in messages.
+        seconds: The stated length; None if there is none, as of a camera.
+        rate: Frames per second on average; None if not stated.
+        live: Frames come in real time, and a slow reader misses some.
+        damage: The fault found so far, or None.
         complete: It was read to the end, and no frames are missing there.
     """
 
@@ -108,7 +101,7 @@ class Video:
         """Open a file.
 
         Raises:
-            VideoError: It cannot be read, is no video, holds none, or one of too many pixels.
+            VideoError: It cannot be read, holds no video, or one of too many pixels.
         """
         name = repr(os.fspath(path))
         try:
@@ -122,10 +115,10 @@ class Video:
 
     @classmethod
     def open_camera(cls, number: int) -> Self:
-        """Open a camera of this machine, the first is 0.
+        """Open a camera of this machine; the first is 0.
 
         Raises:
-            VideoError: There is none of this number, or another program has it.
+            VideoError: There is no such camera, or another program uses it.
         """
         name = f"camera {number}"
         kind, device = find_camera(number, name)
@@ -133,21 +126,21 @@ class Video:
 
     @classmethod
     def open_stream(cls, address: str) -> Self:
-        """Open what comes over the network, such as `rtsp://camera.example/1`.
+        """Open a network stream, such as `rtsp://camera.example/1`.
 
         Raises:
-            VideoError: Nothing comes, or no video.
+            VideoError: There is no answer, or no video.
         """
         name = repr(address)
         return cls(open_container(address, name, {}, timeout=TIMEOUT), name, live=True)
 
     @property
     def seconds(self) -> float | None:
-        """How long it is by its own account."""
+        """The stated length in seconds."""
         stream = self._stream
         if stream.duration is not None and stream.time_base is not None:
             return float(stream.duration * stream.time_base)
-        alone = len(self._container.streams) == 1  # with others, who knows whose length it is
+        alone = len(self._container.streams) == 1  # with others it may be the length of one of them
         return self._container.duration / av.time_base if alone and self._container.duration else None
 
     @property
@@ -157,7 +150,7 @@ class Video:
         return float(rate) if rate else None
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the file or device."""
         self._container.close()
 
     def __enter__(self) -> Self:
@@ -169,12 +162,12 @@ class Video:
         self.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames in the order of their times, which never go back.
+        """Yield the frames in order; their times never fall.
 
-        What cannot be decoded is passed over, and `damage` says so.
+        Damaged parts are skipped and noted in `damage`.
 
         Raises:
-            VideoError: There is not one frame.
+            VideoError: There is no frame.
         """
         begin: float | None = None
         latest, size = 0.0, (0, 0)
@@ -183,7 +176,7 @@ class Video:
             if begin is None:
                 begin, size = raw.time or 0.0, shown_size(raw, self._stream)
             given = latest + step if raw.time is None else raw.time - begin
-            if given < latest:  # its clock starts anew, as where two streams were joined
+            if given < latest:  # the clock restarts, as where two streams were joined
                 begin, given = raw.time - latest - step, latest + step
             latest = given
             yield Frame(latest, raw, size, round(raw.rotation / 90) % 4)
@@ -192,7 +185,7 @@ class Video:
         self._compare_length(latest)
 
     def _decode(self) -> Iterator[VideoFrame]:
-        """Yield what can be decoded."""
+        """Yield every frame that can be decoded."""
         packets = self._container.demux(self._stream)
         lost = 0
         while True:
@@ -203,7 +196,7 @@ class Video:
                 packets = self._container.demux(self._stream)
                 continue
             except av.FFmpegError as error:
-                self.damage = f"it cannot be read on: {describe(error)}"
+                self.damage = f"it cannot be read on: {ffmpeg_reason(error)}"
                 return
             if packet is None:
                 self.complete = True
@@ -212,7 +205,7 @@ class Video:
                 frames = packet.decode()
             except av.FFmpegError as error:
                 lost += 1
-                self.damage = f"{lost} of its pieces cannot be decoded: {describe(error)}"
+                self.damage = f"{lost} of its pieces cannot be decoded: {ffmpeg_reason(error)}"
                 continue
             yield from frames
 
@@ -226,32 +219,24 @@ class Video:
 def open_container(
     place: str, name: str, options: dict[str, str], kind: str | None = None, *, timeout: float | None = None
 ) -> InputContainer:
-    """Open a file, device or address.
-
-    Raises:
-        VideoError: It cannot be opened.
-    """
+    """Open a file, device or address, or raise `VideoError`."""
     try:
         opened: InputContainer = av.open(place, "r", format=kind, container_options=options, timeout=timeout)
     except (av.error.InvalidDataError, av.error.ArgumentError, av.error.EOFError) as error:
         raise VideoError(name, "it is no video, or it is damaged or cut off") from error
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise VideoError(name, describe(error)) from error
+        raise VideoError(name, ffmpeg_reason(error)) from error
     return opened
 
 
-def describe(error: Exception) -> str:
-    """Return what FFmpeg says of a fault, as a part of a sentence."""
-    told = str(getattr(error, "strerror", None) or error)
-    return told[:1].lower() + told[1:]
+def ffmpeg_reason(error: Exception) -> str:
+    """Return FFmpeg's message as a part of a sentence."""
+    message = str(getattr(error, "strerror", None) or error)
+    return message[:1].lower() + message[1:]
 
 
 def choose_stream(container: InputContainer, name: str) -> VideoStream:
-    """Return the first video stream that is no cover picture.
-
-    Raises:
-        VideoError: There is none, its frames are too large, or nothing here decodes it.
-    """
+    """Return the first video stream that is no cover picture, or raise `VideoError`."""
     cover = av.stream.Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
     if not streams:
@@ -267,17 +252,13 @@ def choose_stream(container: InputContainer, name: str) -> VideoStream:
 
 
 def shown_size(raw: VideoFrame, stream: VideoStream) -> tuple[int, int]:
-    """Return width and height with square pixels, as players show a frame."""
+    """Return width and height with square pixels."""
     aspect = stream.sample_aspect_ratio
     return (round(raw.width * aspect) if aspect else raw.width), raw.height
 
 
 def find_camera(number: int, name: str) -> tuple[str, str]:
-    """Return how FFmpeg reaches a camera: the kind of device, and which.
-
-    Raises:
-        VideoError: There is none of this number, or no way to it on this system.
-    """
+    """Return FFmpeg's kind of device and the device of a camera, or raise `VideoError`."""
     if sys.platform in DEVICES:
         kind, device = DEVICES[sys.platform]
         return kind, device.format(number)

@@ -1,4 +1,4 @@
-"""Join the faces of searched frames into tracks: one person on the way through the picture."""
+"""Join the faces of searched frames into tracks of one person each."""
 
 from __future__ import annotations
 
@@ -14,45 +14,30 @@ from sameface.compare import squared_distances
 from sameface.embed import unit_rows
 from sameface.face import Face, overlaps
 
-PATIENCE = 1.0  # seconds for which a face may be out of sight without the end of its track
-FEWEST = 2  # searched frames in which a face must be seen to count: what is there once may be none
-BEST = 8  # views of a track that are kept for its decision
+PATIENCE = 1.0  # seconds without the face after which a track ends
+FEWEST = 2  # searched frames in which a face must appear: a single detection may be false
+BEST = 8  # views of a track that its decision rests on
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceView:
-    """A face in one searched frame.
+    """A face in one searched frame."""
 
-    Attributes:
-        time: Seconds from the beginning.
-        face: Where it is.
-        row: `(d,) float32` its embedding, a unit row.
-        quality: How fit it is to be recognised, 0 to 1.
-    """
-
-    time: float
+    time: float  # seconds from the beginning
     face: Face
-    row: NDArray[np.float32]
-    quality: float
+    row: NDArray[np.float32]  # (d,) its embedding
+    quality: float  # 0 to 1
 
 
 @dataclass(slots=True, eq=False)
 class OpenTrack:
-    """A track while it grows. A day in sight takes 60 MB.
+    """A track that is not over yet. A day in sight takes 60 MB."""
 
-    Attributes:
-        number: Its place in the order in which tracks begin.
-        latest: The view that came last.
-        best: The views of the highest quality, of equals the surest, at most `BEST`; the best first.
-        times: Seconds at which the face was seen.
-        places: Where it was, one after the other: four numbers of the box, ten of the landmarks.
-    """
-
-    number: int
+    number: int  # in the order in which tracks begin
     latest: FaceView
-    best: list[FaceView] = field(default_factory=list)
-    times: array[float] = field(default_factory=lambda: array("d"))
-    places: array[float] = field(default_factory=lambda: array("f"))
+    best: list[FaceView] = field(default_factory=list)  # of the highest quality, then score; the best first
+    times: array[float] = field(default_factory=lambda: array("d"))  # seconds
+    places: array[float] = field(default_factory=lambda: array("f"))  # 14 numbers each: box and landmarks
 
     @property
     def mean(self) -> NDArray[np.float32]:
@@ -61,7 +46,7 @@ class OpenTrack:
         return row
 
     def add(self, view: FaceView) -> None:
-        """Go on with a view."""
+        """Add a view."""
         self.latest = view
         self.times.append(view.time)
         self.places.extend(view.face.box.tolist())
@@ -70,64 +55,56 @@ class OpenTrack:
 
 
 class Tracker:
-    """Joins the faces of one searched frame to those of the frames before.
+    """Joins the faces of each searched frame to the open tracks.
 
-    A face goes on a track only if its embedding is within `limit` of the track's latest view or of the mean
-    of its best ones; where the box is only chooses among those. So no track goes over to another person: not
-    where two cross, nor at a cut that puts one in the other's place.
-
-    Args:
-        limit: The squared distance at and under which two views may be of one person.
+    A face joins a track only if its embedding is within `limit`, a squared distance, of the track's latest view
+    or of the mean of its best ones. The box only chooses among such tracks. So no track passes to another
+    person: not where two people cross, nor at a cut.
     """
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
-        self.trails: list[OpenTrack] = []
+        self.tracks: list[OpenTrack] = []
         self._begun = 0
 
     def step(self, views: Sequence[FaceView], time: float) -> list[OpenTrack]:
-        """Take the views of the frame at `time`, and return the tracks that have ended before it."""
-        ended = [trail for trail in self.trails if time - trail.latest.time > PATIENCE]
-        self.trails = [trail for trail in self.trails if time - trail.latest.time <= PATIENCE]
+        """Add the views of the frame at `time`, and return the tracks that ended before it."""
+        ended = [track for track in self.tracks if time - track.latest.time > PATIENCE]
+        self.tracks = [track for track in self.tracks if time - track.latest.time <= PATIENCE]
         left = set(range(len(views)))
         for number, place in pair_nearest(self.costs(views)):
-            self.trails[number].add(views[place])
+            self.tracks[number].add(views[place])
             left.remove(place)
         for place in sorted(left):
-            self._begin(views[place])
+            track = OpenTrack(self._begun, views[place])
+            track.add(views[place])
+            self.tracks.append(track)
+            self._begun += 1
         return ended
 
     def finish(self) -> list[OpenTrack]:
-        """Return the tracks that are left at the end."""
-        ended, self.trails = self.trails, []
+        """Return the remaining tracks."""
+        ended, self.tracks = self.tracks, []
         return ended
 
     def costs(self, views: Sequence[FaceView]) -> NDArray[np.float64]:
-        """Return what it costs to go on each track with each view, `(tracks, views)`.
+        """Return the cost of joining each view to each track, `(tracks, views)`.
 
-        It is the distance as a part of the limit, and the part of the boxes that does not overlap; infinite
-        over the limit.
+        The cost is distance / limit plus 1 - intersection over union of the boxes; infinite over the limit.
         """
-        if not views or not self.trails:
-            return np.zeros((len(self.trails), len(views)))
+        if not views or not self.tracks:
+            return np.zeros((len(self.tracks), len(views)))
         rows: Embeddings = np.stack([view.row for view in views])  # (n, d)
         boxes = np.stack([view.face.box for view in views])
-        latest = squared_distances(np.stack([trail.latest.row for trail in self.trails]), rows)
-        means = squared_distances(unit_rows(np.stack([trail.mean for trail in self.trails])), rows)
+        latest = squared_distances(np.stack([track.latest.row for track in self.tracks]), rows)
+        means = squared_distances(unit_rows(np.stack([track.mean for track in self.tracks])), rows)
         distances = np.minimum(latest, means).astype(np.float64)  # (tracks, n)
-        apart = 1 - np.stack([overlaps(trail.latest.face.box, boxes) for trail in self.trails])
+        apart = 1 - np.stack([overlaps(track.latest.face.box, boxes) for track in self.tracks])
         return np.where(distances <= self.limit, distances / self.limit + apart, np.inf)
-
-    def _begin(self, view: FaceView) -> None:
-        """Begin a track."""
-        trail = OpenTrack(self._begun, view)
-        self._begun += 1
-        trail.add(view)
-        self.trails.append(trail)
 
 
 def pair_nearest(costs: NDArray[np.float64]) -> Iterator[tuple[int, int]]:
-    """Yield pairs of row and column, the cheapest first, each row and column once, none of infinite cost."""
+    """Yield pairs of row and column of finite cost, the cheapest first, each row and column once."""
     rows, columns = set(range(costs.shape[0])), set(range(costs.shape[1]))
     for place in np.argsort(costs, axis=None, kind="stable").tolist():
         row, column = divmod(place, costs.shape[1])
