@@ -1,4 +1,15 @@
-"""Thresholds: the squared distance at and under which two faces count as the same, by false-accept rate."""
+"""Thresholds: the squared distance at and under which two faces count as the same, by false-accept rate.
+
+1. One comparison. The calibration counts which part of the pairs of different people lies within a distance:
+   the false-accept rate of that distance. Between two counted rates the distance is linear in log10(rate).
+2. Tail. Below the counted rates, a generalised Pareto distribution is fitted to the nearest pairs (peaks over
+   threshold; Coles 2001, chapter 4), and the result says that it is extrapolated.
+3. Gallery. A stranger is compared with all `size` people. If the comparisons are independent, the false-positive
+   identification rate (FPIR, ISO/IEC 19795-1) is 1 - (1 - far) ** size; solved for `far` it gives the threshold.
+4. Mean of several embeddings. It is nearer to everyone, so its threshold is multiplied by a measured factor.
+5. Album. The rate of one comparison falls as the number of faces grows, so that each face meets equally many
+   strangers who resemble it.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +22,20 @@ from numpy.typing import NDArray
 
 from sameface.errors import ThresholdError
 
-GALLERY_FAR = 1e-2  # the part of the strangers that a search may name, unless told otherwise
-ALBUM_FAR, ALBUM_SIZE = 3e-4, 5000  # of pairs of faces that are grouped; it falls once there are more faces
-
-ROUNDING = 1e-9  # of a rate that goes through a logarithm and back
+GALLERY_FAR = 1e-2  # the FPIR of a search, unless another is asked for
+ALBUM_FAR, ALBUM_SIZE = 3e-4, 5000  # the rate of one comparison in an album of up to so many faces
+ROUNDING = 1e-9  # relative error of a rate that passes through a logarithm and back
 
 Rates = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Rates below those that were counted, extrapolated from the nearest pairs of different people.
-
-    A generalised Pareto distribution is fitted to how far these pairs lie under a threshold (peaks over
-    threshold; Coles 2001, chapter 4).
+    """Extrapolated rates, falling, all below the counted ones.
 
     Attributes:
-        far: False-accept rates, falling, all below the counted ones.
-        distance: The squared distance that gives each rate.
+        far: False-accept rates.
+        distance: The squared distance of each rate.
         low: The lower end of the 95 % interval of each distance, over people.
         high: The upper end.
     """
@@ -44,20 +51,19 @@ class Tail:
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> Self:
-        """Return a tail from the fields by name, as JSON holds them."""
-        names = ("far", "distance", "low", "high")
-        return cls(*(tuple(map(float, facts[name])) for name in names))
+        """Return a tail from its fields in JSON."""
+        return cls(*(tuple(map(float, facts[name])) for name in ("far", "distance", "low", "high")))
 
 
 @dataclass(frozen=True, slots=True)
 class GalleryThreshold:
-    """What decides a search for one gallery size.
+    """The threshold of a search for one gallery size.
 
     Attributes:
         distance: The squared distance at and under which a face may be a person's.
-        fpir: The part of the strangers that are given any name (FPIR, ISO/IEC 19795-1), by the calibration.
-        asked: The FPIR that was asked for; the calibration does not reach to it if it is another than `fpir`.
-        extrapolated: The rate of one comparison lies below the counted ones: it rests on a fitted tail.
+        fpir: The part of the strangers who get any name, by the calibration.
+        asked: The requested FPIR; it differs from `fpir` if the calibration does not reach it.
+        extrapolated: The rate of one comparison comes from the tail.
     """
 
     distance: float
@@ -71,16 +77,16 @@ class Thresholds:
     """The squared distance at and under which two faces count as the same, by false-accept rate.
 
     Attributes:
-        far: False-accept rates, falling: the part of the pairs of different people that were accepted.
-        distance: The squared distance that gave each rate.
+        far: False-accept rates, falling: the accepted part of the pairs of different people.
+        distance: The squared distance of each rate.
         pairs: How many pairs of different people were accepted at each rate.
-        impostor_pairs: All pairs of different people that were compared.
+        impostor_pairs: All pairs of different people in the calibration.
         calibrated_on: The pictures, in words.
-        population: Of whom the rates hold: `mixed` for people of all kinds, `alike` for people who resemble
-            each other in age, sex and origin, `own` for those of a gallery's owner.
-        tail: Rates below the counted ones; None without.
-        templates: What the threshold of one embedding is multiplied by for the mean of several: pairs of a
-            count, rising from 1, and a factor. Empty where it was not measured.
+        population: The people of the rates: `mixed` for all kinds, `alike` for people who resemble each other in
+            age, sex and origin, `own` for those of a gallery's owner.
+        tail: Extrapolated rates; None without.
+        templates: Factors of the threshold for the mean of several embeddings: pairs of a count, rising from 1,
+            and a factor. Empty if not measured.
     """
 
     far: Rates
@@ -106,10 +112,10 @@ class Thresholds:
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> Self:
-        """Return thresholds from the fields by name, as JSON holds them.
+        """Return thresholds from their fields in JSON.
 
         Raises:
-            KeyError, TypeError, ValueError: A field is missing or cannot be what it says.
+            KeyError, TypeError, ValueError: A field is missing or impossible.
         """
         tail = facts.get("tail")
         return cls(
@@ -125,14 +131,14 @@ class Thresholds:
 
     @property
     def rates(self) -> tuple[Rates, Rates]:
-        """Every rate, falling, counted and extrapolated, and the distance of each."""
+        """Every rate, counted and extrapolated, falling, and the distance of each."""
         if self.tail is None:
             return self.far, self.distance
         return self.far + self.tail.far, self.distance + self.tail.distance
 
     @property
     def smallest(self) -> float:
-        """The smallest rate that a threshold is known for."""
+        """The smallest rate with a known threshold."""
         return self.rates[0][-1]
 
     def is_extrapolated(self, far: float) -> bool:
@@ -141,8 +147,6 @@ class Thresholds:
 
     def at(self, far: float) -> float:
         """Return the threshold for a false-accept rate of one comparison.
-
-        Between two rates the distance is interpolated along the logarithm of the rate.
 
         Raises:
             ThresholdError: The rate is above the counted ones, or below those of the tail.
@@ -155,21 +159,16 @@ class Thresholds:
     def at_gallery(self, size: int, far: float | None = None) -> GalleryThreshold:
         """Return the threshold for a search among `size` templates or faces.
 
-        A stranger is compared with every one of them, so that one comparison may fail only with the chance
-        `1 - (1 - far) ** (1 / size)`: the false-positive identification rate (FPIR, ISO/IEC 19795-1) of
-        comparisons that are independent of each other.
-
         Args:
-            size: How many there are.
-            far: The chance that a stranger is near enough to any of them. None asks for `GALLERY_FAR`, and
-                takes the nearest rate that the calibration reaches if it does not reach that one.
+            size: Their number.
+            far: The FPIR. None takes `GALLERY_FAR`, or the nearest rate that the calibration reaches.
 
         Raises:
-            ThresholdError: `far` is given, and the calibration does not reach to it.
+            ThresholdError: `far` is given, and the calibration does not reach it.
         """
         size = max(size, 1)
         asked = GALLERY_FAR if far is None else far
-        smallest, largest = over(self.smallest, size), over(self.far[0], size)
+        smallest, largest = gallery_rate(self.smallest, size), gallery_rate(self.far[0], size)
         if far is not None and not smallest * (1 - ROUNDING) <= far <= largest * (1 + ROUNDING):
             raise ThresholdError(far, smallest, largest, f"a gallery of {size} and a rate of")
         fpir = min(max(asked, smallest), largest) if far is None else far
@@ -182,14 +181,12 @@ class Thresholds:
         return GalleryThreshold(self.at(one), fpir, asked, self.is_extrapolated(one))
 
     def template_factors(self, counts: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return what the threshold of one embedding is multiplied by for means of several.
+        """Return the factors of the threshold for means of several embeddings, `(n,) float64`.
+
+        Between two measured counts a factor is linear in log(count); beyond the last it stays constant.
 
         Args:
-            counts: `(n,)` how many embeddings each is the mean of, 1 or more.
-
-        Returns:
-            `(n,) float64`. Between two measured counts it is interpolated along the logarithm; beyond the
-            last it stays what it is there.
+            counts: `(n,)` the number of embeddings in each mean, 1 or more.
         """
         if not self.templates:
             return np.ones(len(counts))
@@ -201,13 +198,12 @@ class Thresholds:
         """Return the threshold to group `size` faces with.
 
         Args:
-            size: How many faces there are.
-            far: The false-accept rate of one comparison. None means `ALBUM_FAR`, of more than `ALBUM_SIZE`
-                faces as much less as they are more, so that a face meets no more strangers who look like it.
-                Below the smallest rate the slope of the last decade is extrapolated.
+            size: The number of faces.
+            far: The false-accept rate of one comparison. None takes `ALBUM_FAR`, divided by size / `ALBUM_SIZE`
+                in larger albums. Below the smallest rate the slope of the last decade is extrapolated.
 
         Raises:
-            ThresholdError: The calibration does not reach to this `far`.
+            ThresholdError: `far` is given, and the calibration does not reach it.
         """
         if far is not None:
             return self.at(far)
@@ -220,6 +216,6 @@ class Thresholds:
         return max(nearest - slope * float(np.log10(least / fitting)), 0.0)
 
 
-def over(far: float, size: int) -> float:
-    """Return the chance that one of `size` comparisons fails when each fails with the chance `far`."""
+def gallery_rate(far: float, size: int) -> float:
+    """Return the FPIR among `size` people of a false-accept rate of one comparison."""
     return float(-np.expm1(np.log1p(-far) * size))
