@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings
 from sameface.embed import Embedder
+from sameface.face import Template
 from sameface.gallery import Gallery, Identification
-from sameface.template import Template
 from sameface.thresholds import Thresholds
 
 TOP = 10

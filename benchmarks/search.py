@@ -37,11 +37,11 @@ from report import Target, print_table, print_targets
 from sameface.arrays import Embeddings
 from sameface.compare import exact_distances
 from sameface.embed import Embedder, unit_rows
+from sameface.face import Template
 from sameface.gallery import Gallery
 from sameface.gallery.backend import Transaction
 from sameface.gallery.search import Candidates, Limits, SearchIndex, SearchOptions
 from sameface.model import Model
-from sameface.template import Template
 from sameface.thresholds import GalleryThreshold, Thresholds
 from sameface.training.dataset import open_pictures
 from timing import alternate

@@ -18,9 +18,9 @@ import numpy as np
 from report import print_table
 from sameface.arrays import Embeddings
 from sameface.embed import unit_rows
+from sameface.face import Template
 from sameface.gallery import Gallery
 from sameface.gallery.records import Rule
-from sameface.template import Template
 from sameface.thresholds import Thresholds
 from timing import alternate
 

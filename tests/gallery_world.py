@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import toy
 
+from sameface.face import Template
 from sameface.gallery import Gallery, Identification
-from sameface.template import Template
 from sameface.thresholds import GalleryThreshold
 
 

@@ -11,11 +11,11 @@ import PIL.Image
 import pytest
 import toy
 
+from sameface.face import Template
 from sameface.gallery import Gallery
 from sameface.gallery.backend import SHAPE_ERRORS, expect_type, undamaged
 from sameface.gallery.errors import GalleryFileError
 from sameface.recognizer import Recognizer
-from sameface.template import Template
 
 SIDE = 6000  # of a crop or a picture: 108 MB of pixels in a file of a few hundred kilobytes
 

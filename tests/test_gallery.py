@@ -14,11 +14,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sameface.errors import ThresholdError
+from sameface.face import Template
 from sameface.gallery import Gallery, Person
 from sameface.gallery.errors import BadNameError, FaceTakenError, PersonExistsError, SignatureError, UnknownPersonError
 from sameface.gallery.search import rank_people
 from sameface.recognizer import Recognizer
-from sameface.template import Template
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from click.testing import Result
 from gallery_world import OneThreshold, enroll_turned, face, identify_one, turned
 
 from sameface.cli.gallery import read_history
+from sameface.face import Template
 from sameface.gallery import Gallery, backup
 from sameface.gallery.backup import SPARE, Change, History, backup_gallery, restore_gallery
 from sameface.gallery.check import check_gallery
@@ -31,7 +32,6 @@ from sameface.gallery.keys import Key, KeyFile, Keys, write_key
 from sameface.gallery.upgrade import Upgrade
 from sameface.recognizer import Recognizer
 from sameface.service.access import OWNER, Access, AuditAction
-from sameface.template import Template
 
 Run = Callable[..., Result]
 PIPELINE = OneThreshold(0.1)

@@ -29,6 +29,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from sameface.arrays import Embeddings
 from sameface.embed import unit_rows
+from sameface.face import Template
 from sameface.gallery import Gallery, encryption
 from sameface.gallery.encryption import KeyChange, decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
 from sameface.gallery.errors import (
@@ -42,7 +43,6 @@ from sameface.gallery.errors import (
 from sameface.gallery.keys import Key, KeyCommand, KeyFile, Keys, KeyText, check_private, write_key
 from sameface.gallery.sqlite import database
 from sameface.gallery.upgrade import Upgrade, confirm_upgrade, discard_upgrade
-from sameface.template import Template
 
 BOX = np.array([0, 0, 9, 9], np.float32)
 WIDTH, PIECE = 64, 16  # numbers of a row; bytes of it that are looked for

@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 from sameface.arrays import Embeddings
 from sameface.compare import exact_distances
 from sameface.embed import unit_rows
+from sameface.face import Template
 from sameface.gallery import Gallery
 from sameface.gallery.errors import GalleryFileError
 from sameface.gallery.index import EmbeddingTable, FlatIndex
 from sameface.gallery.search import NOBODY, Candidates, Limits, SearchOptions, decide, empty_answer
 from sameface.gallery.sqlite import database
 from sameface.gallery.sqlite.database import SqliteDatabase
-from sameface.template import Template
 from sameface.thresholds import GalleryThreshold
 
 BOX = np.array([0, 0, 9, 9], np.float32)
@@ -306,7 +306,7 @@ import sys
 import numpy as np
 from gallery_world import OneThreshold
 from sameface.gallery import Gallery
-from sameface.template import Template
+from sameface.face import Template
 rows, what = np.load(sys.argv[2]), sys.argv[3]
 with Gallery.open(sys.argv[1], OneThreshold(0.1)) as gallery:
     for number, row in enumerate(rows):

@@ -20,6 +20,7 @@ from psycopg import sql
 from test_gallery_processes import send_line, worker
 
 from sameface.embed import unit_rows
+from sameface.face import Template
 from sameface.gallery import Gallery, Person
 from sameface.gallery.address import PostgresAddress
 from sameface.gallery.errors import GalleryBusyError, GalleryFileError, GalleryUnreachableError, UpgradeError
@@ -27,7 +28,6 @@ from sameface.gallery.upgrade import Upgrade, confirm_upgrade
 from sameface.recognizer import Recognizer
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
-from sameface.template import Template
 
 pytest.importorskip("pymilvus", reason=milvus_world.INSTALL)
 

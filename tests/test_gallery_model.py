@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 )
 
 from sameface.errors import SamefaceError
+from sameface.face import Template
 from sameface.gallery import Gallery, Identification, Match
 from sameface.gallery.errors import (
     BadNameError,
@@ -32,7 +33,6 @@ from sameface.gallery.errors import (
     UnknownFaceError,
     UnknownPersonError,
 )
-from sameface.template import Template
 from sameface.thresholds import Thresholds
 
 # Rows whose distances are 0, 1, 2, 3 or 4 to the last bit, so that many are equally near.

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import toy
 
+from sameface.face import Template
 from sameface.gallery import Gallery, Person
 from sameface.gallery.errors import (
     BadNameError,
@@ -19,7 +20,6 @@ from sameface.gallery.errors import (
     UnknownPersonError,
 )
 from sameface.recognizer import Recognizer
-from sameface.template import Template
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from gallery_world import face, identify_one
 from psycopg import sql
 
 from sameface.embed import unit_rows
+from sameface.face import Template
 from sameface.gallery import Gallery, Person
 from sameface.gallery.address import PostgresAddress
 from sameface.gallery.errors import GalleryBusyError, GalleryFileError, GalleryUnreachableError, UpgradeError
@@ -29,7 +30,6 @@ from sameface.gallery.upgrade import Upgrade, confirm_upgrade, discard_upgrade
 from sameface.recognizer import Recognizer
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
-from sameface.template import Template
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import toy
 
+from sameface.face import Template
 from sameface.gallery import Gallery, Person
 from sameface.gallery.address import parse_address
 from sameface.recognizer import Recognizer
-from sameface.template import Template
 
 pytestmark = pytest.mark.parametrize("place", ["sqlite", "postgres", "milvus"], indirect=True)
 

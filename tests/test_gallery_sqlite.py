@@ -15,12 +15,12 @@ import pytest
 import toy
 from gallery_world import face, identify_one
 
+from sameface.face import Template
 from sameface.gallery import Gallery, Person
 from sameface.gallery.errors import GalleryBusyError, GalleryFileError, UnknownPersonError
 from sameface.gallery.sqlite import database
 from sameface.gallery.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from sameface.recognizer import Recognizer
-from sameface.template import Template
 
 
 @pytest.fixture

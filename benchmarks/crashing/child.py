@@ -14,11 +14,11 @@ import numpy as np
 from crashing.model import GROUPED, Copy, People, Pipeline, Step, apply, choose, follow, pictures_of, row_of, was_done
 from sameface.cluster import cluster_embeddings
 from sameface.errors import SamefaceError
+from sameface.face import Template
 from sameface.gallery import Gallery
 from sameface.gallery.backup import backup_gallery, restore_gallery
 from sameface.gallery.errors import LastFaceError
 from sameface.service.access import OWNER, Access
-from sameface.template import Template
 
 BOX = np.array([0, 0, 9, 9], np.float32)
 CENTURY = 3.2e9  # seconds

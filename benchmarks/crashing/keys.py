@@ -18,12 +18,12 @@ import numpy as np
 from crashing.child import BOX
 from crashing.model import Pipeline, row_of
 from sameface.errors import SamefaceError
+from sameface.face import Template
 from sameface.gallery import Gallery
 from sameface.gallery.encryption import decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
 from sameface.gallery.keys import Key, Keys, KeyText
 from sameface.gallery.sqlite import database
 from sameface.gallery.upgrade import Upgrade, confirm_upgrade, discard_upgrade, upgraded_path
-from sameface.template import Template
 
 FACES = 400
 REST = 0.02  # seconds after a step that failed

@@ -31,11 +31,11 @@ from sameface.embed import Embedder
 from sameface.errors import ImageError
 from sameface.evaluation.protocols import read_pairs, read_videos
 from sameface.evaluation.report import FORMAT, read_json
+from sameface.face import Template
 from sameface.gallery import Gallery
 from sameface.image import read_image
 from sameface.manifest import read_manifest
 from sameface.model import Model, list_shipped
-from sameface.template import Template
 from sameface.thresholds import Thresholds
 
 SIDE = 128  # pixels of the longer side in which faces are searched for

@@ -17,14 +17,13 @@ if TYPE_CHECKING:
     from sameface.detect import Detector
     from sameface.embed import Embedder
     from sameface.errors import SamefaceError
-    from sameface.face import Face
+    from sameface.face import Face, Template
     from sameface.gallery import Gallery, Identification, Match, Person, Receipt
     from sameface.image import read_image
     from sameface.manifest import CropRule, Manifest
     from sameface.model import Model
     from sameface.picture_files import find_pictures, hash_image
     from sameface.recognizer import Recognizer
-    from sameface.template import Template
     from sameface.thresholds import Thresholds
     from sameface.video import Timeline, Track, Video, VideoSearch, Watcher, annotate_video, identify_video
 
@@ -70,7 +69,7 @@ HOMES = {
     "detect": ("Detector",),
     "embed": ("Embedder",),
     "errors": ("SamefaceError",),
-    "face": ("Face",),
+    "face": ("Face", "Template"),
     "gallery": ("Gallery", "Identification", "Match", "Person", "Receipt"),
     "image": ("read_image",),
     "manifest": ("CropRule", "Manifest"),
@@ -78,7 +77,6 @@ HOMES = {
     "model": ("Model",),
     "picture_files": ("find_pictures", "hash_image"),
     "recognizer": ("Recognizer",),
-    "template": ("Template",),
     "video": ("Timeline", "Track", "Video", "VideoSearch", "Watcher", "annotate_video", "identify_video"),
 }
 

@@ -1,4 +1,4 @@
-"""A face that was found in a picture."""
+"""A face that was found in a picture, and one that is ready to be enrolled."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sameface.arrays import Image
 
 Choice: TypeAlias = Literal["only", "largest", "first"] | int  # of one face in a picture: see `Recognizer.embed_face`
 
@@ -44,6 +46,25 @@ class Face:
     def __str__(self) -> str:
         left, top = self.box[:2]
         return f"{self.width:.0f}x{self.height:.0f} at {left:.0f},{top:.0f} score {self.score:.2f}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Template:
+    """A face with its embedding and the hash of its picture: what a gallery enrolls.
+
+    Attributes:
+        picture: The SHA-256 of the picture, from `hash_image`.
+        box: `(4,) float32` in that picture.
+        score: The detector's score.
+        embedding: `(d,) float32` unit row.
+        crop: `(size, size, 3) uint8` RGB to keep with it, or None.
+    """
+
+    picture: str
+    box: NDArray[np.float32]
+    score: float
+    embedding: NDArray[np.float32]
+    crop: Image | None = None
 
 
 def overlaps(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -16,12 +16,11 @@ from sameface.compare import Decision, squared_distances
 from sameface.detect import Detector
 from sameface.embed import Embedder
 from sameface.errors import NoFaceError, NoSuchFaceError, SeveralFacesError
-from sameface.face import Choice, Face
+from sameface.face import Choice, Face, Template
 from sameface.image import read_image
 from sameface.model import DEFAULT_WEIGHTS, Model
 from sameface.picture_files import ImageSource, buffer_image, hash_image, name_of
 from sameface.quality import require_quality
-from sameface.template import Template
 from sameface.thresholds import Thresholds
 
 

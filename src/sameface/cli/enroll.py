@@ -19,13 +19,12 @@ from sameface.cli.gallery_options import gallery_option, key_options, quality_op
 from sameface.cli.options import face_option, json_option
 from sameface.cli.output import count, finish, print_json
 from sameface.errors import GalleryError, ImageError
-from sameface.face import Choice
+from sameface.face import Choice, Template
 from sameface.gallery import Gallery
 from sameface.gallery.errors import BadNameError, FaceTakenError
 from sameface.gallery.expiry import parse_moment
 from sameface.gallery.keys import Keys
 from sameface.recognizer import Recognizer
-from sameface.template import Template
 
 Add: TypeAlias = Callable[[str, list[Template]], int]  # enrolls faces of a person
 

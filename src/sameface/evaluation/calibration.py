@@ -28,7 +28,7 @@ from sameface.evaluation.report import EvaluationReport, ReportTable, percent, w
 from sameface.evaluation.roc import Numbers
 from sameface.manifest import ProbabilityCurve, read_manifest
 from sameface.model import find_weights
-from sameface.thresholds import Thresholds, over
+from sameface.thresholds import Thresholds, gallery_rate
 
 # Enough accepted pairs for a rate to be known to within a third (the rule of 30, ISO/IEC 19795-1).
 FEWEST = 30
@@ -122,7 +122,7 @@ def estimate_fpir(calibration: CalibrationResult, size: int) -> Estimate:
     """
     low, high = calibration.far_interval
     far = calibration.rate.accepted / calibration.impostors
-    return Estimate(over(far, size), over(low, size), over(high, size))
+    return Estimate(gallery_rate(far, size), gallery_rate(low, size), gallery_rate(high, size))
 
 
 def bin_distances() -> Numbers:

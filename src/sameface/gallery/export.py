@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sameface.face import Template
 from sameface.gallery.errors import GalleryBusyError
 from sameface.gallery.expiry import show_expiry
 from sameface.gallery.faces import encode_crop
@@ -15,7 +16,6 @@ from sameface.gallery.gallery import Gallery
 from sameface.gallery.people import Who
 from sameface.gallery.receipts import receipt_to_dict
 from sameface.gallery.records import EnrolledFace
-from sameface.template import Template
 
 FACTS, README = "person.json", "README.txt"
 WORDS = """This is everything that a face gallery of the software sameface holds of one person.

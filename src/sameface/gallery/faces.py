@@ -11,11 +11,10 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, Image, expect_shape, expect_unit_rows
-from sameface.face import overlaps
+from sameface.face import Template, overlaps
 from sameface.gallery.backend import Row, Transaction, expect_type
 from sameface.gallery.errors import FaceTakenError
 from sameface.image import DECODER_ERRORS, is_shortage
-from sameface.template import Template
 
 SAME_PLACE = 0.5  # two boxes of one picture that overlap by more are one face
 

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from sameface.arrays import Embeddings, Image, expect_unit_rows
+from sameface.face import Template
 from sameface.gallery.address import open_backend
 from sameface.gallery.backend import Backend, Row, Transaction, undamaged
 from sameface.gallery.errors import (
@@ -58,7 +59,6 @@ from sameface.gallery.records import EnrolledFace, Identification, Person, Pipel
 from sameface.gallery.search import SearchIndex, SearchOptions, choose_rule, compute_limits, decide, empty_answer
 from sameface.gallery.thresholds import read_thresholds, write_thresholds
 from sameface.gallery.upgrade import erase_in_upgrade
-from sameface.template import Template
 from sameface.thresholds import Thresholds
 
 SIGNATURE = "SELECT signature FROM pipeline"

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 
 from sameface.errors import SamefaceError
-from sameface.face import Choice
+from sameface.face import Choice, Template
 from sameface.gallery import Gallery
 from sameface.gallery.errors import FaceTakenError, PersonExistsError, UnknownPersonError
 from sameface.gallery.expiry import parse_moment
@@ -22,7 +22,6 @@ from sameface.service.errors import NothingEnrolledError, RequestError
 from sameface.service.schemas import FacesBody, Upload
 from sameface.service.serializers import person_answer
 from sameface.service.state import State
-from sameface.template import Template
 
 Fault = tuple[int, str, SamefaceError]
 
