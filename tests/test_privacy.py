@@ -115,7 +115,7 @@ def test_the_actions_in_the_docs_are_those_that_are_written_down(folder: Path) -
     assert done == {"intent", "enroll", "identify", "verify", "cluster", "delete_person"}
     assert done <= set(told)
     source = Path(__file__).parent.parent / "src" / "sameface" / "service"
-    text = "".join(path.read_text("utf-8") for path in source.glob("*.py"))
+    text = "".join(path.read_text("utf-8") for path in source.rglob("*.py"))
     written = re.findall(r'(?:record|audited|_append)\(\s*(?:db, )?\w+, "(\w+)"', text)
     assert sorted({"intent", *written}) == sorted(set(told) - {"detect", "embed"})
 
