@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from sameface.evaluation.compare import compare_numbers, compare_people, join_pairs, mcnemar
-from sameface.evaluation.compare_report import SAME_PIPELINE, compare_reports
+from sameface.evaluation.compare import (
+    SAME_PIPELINE,
+    compare_numbers,
+    compare_people,
+    compare_reports,
+    join_pairs,
+    mcnemar,
+)
 from sameface.evaluation.errors import ProtocolError
-from sameface.evaluation.pairs import evaluate_pairs
-from sameface.evaluation.pairs_report import report_pairs, score_pairs
+from sameface.evaluation.pairs import evaluate_pairs, report_pairs, score_pairs
 from sameface.evaluation.protocols import LabelledPair, assign_folds
 from sameface.evaluation.report import EvaluationReport, report_record, write_json
 

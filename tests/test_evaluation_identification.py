@@ -24,7 +24,7 @@ from sameface.evaluation.identification import (
     right_rate,
     thin_curve,
 )
-from sameface.evaluation.ranking import STRANGER, GallerySplit, Ranking, count_enrollable, rank_probes, split_gallery
+from sameface.evaluation.ranking import STRANGER, GallerySplit, Ranking, rank_probes, split_gallery
 from sameface.gallery.search import rank_people
 
 # The corners of a cross: few different distances, so that ties are the rule.
@@ -46,7 +46,7 @@ def random_rows(people=30, pictures=6, spread=0.5, seed=0):
 
 def draw_split(owners, seed, per_person=1, enrolled=None):
     rng = np.random.default_rng(seed)
-    most = count_enrollable(owners, per_person=per_person)
+    most = int((np.unique(owners, return_counts=True)[1] > per_person).sum())
     wanted = int(rng.integers(most + 1)) if enrolled is None else enrolled
     return split_gallery(owners, enrolled=wanted, per_person=per_person, rng=rng)
 

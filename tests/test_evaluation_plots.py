@@ -91,7 +91,7 @@ def test_drawing_needs_no_pyplot():
 
 
 def test_importing_the_report_does_not_load_matplotlib():
-    modules = "sameface.evaluation.report, sameface.evaluation.compare_report"
+    modules = "sameface.evaluation.report, sameface.evaluation.compare"
     code = f"import sys, {modules}; sys.exit('matplotlib' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -15,7 +15,7 @@ import pytest
 
 from sameface.evaluation.bootstrap import Estimate
 from sameface.evaluation.charts import Chart, Line
-from sameface.evaluation.compare_report import overlay_charts
+from sameface.evaluation.compare import overlay_charts
 from sameface.evaluation.errors import ProtocolError
 from sameface.evaluation.report import (
     THUMBNAIL,

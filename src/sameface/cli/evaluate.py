@@ -38,8 +38,15 @@ from sameface.evaluation.errors import ProtocolError
 from sameface.evaluation.holdout import evaluate_holdout, report_holdout
 from sameface.evaluation.identification import evaluate_identification
 from sameface.evaluation.identification_report import report_identification
-from sameface.evaluation.pairs import evaluate_pairs, judge_pairs
-from sameface.evaluation.pairs_report import SHOWN_ERRORS, report_pairs, score_pairs, show_errors, worst_errors
+from sameface.evaluation.pairs import (
+    SHOWN_ERRORS,
+    evaluate_pairs,
+    judge_pairs,
+    report_pairs,
+    score_pairs,
+    show_errors,
+    worst_errors,
+)
 from sameface.evaluation.pictures import FRAMES, EmbeddedPictures, embed_video, pair_distances
 from sameface.evaluation.protocols import (
     LabelledPair,

@@ -25,7 +25,7 @@ from sameface.cli.options import (
 from sameface.cli.output import print_json, print_skipped, print_table, progress
 from sameface.evaluation.bootstrap import REPEATS
 from sameface.evaluation.cache import EmbeddingCache
-from sameface.evaluation.compare_report import compare_reports
+from sameface.evaluation.compare import compare_reports
 from sameface.evaluation.errors import ProtocolError
 from sameface.evaluation.pictures import NO_FACE, Change, EmbeddedPictures, FacePolicy, PictureEmbedder, gather_people
 from sameface.evaluation.protocols import PeopleSet, read_people, read_slices

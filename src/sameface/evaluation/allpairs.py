@@ -58,11 +58,7 @@ class GenuinePairs:
 def impostor_blocks(rows: Embeddings, person: Numbers64) -> Iterator[tuple[int, Distances]]:
     """Yield the number of a first row, and the distances of the next rows to all rows from there on.
 
-    Pairs of one person, and those that were yielded before, are `BEYOND`.
-
-    Args:
-        rows: `(n, d) float32` unit rows.
-        person: `(n,) int64` the person of each row, rising.
+    Pairs of one person, and those that were yielded before, are `BEYOND`. The people of the rows rise.
     """
     start = 0
     while start < len(rows):
@@ -101,12 +97,7 @@ def count_impostors(rows: Embeddings, person: Numbers64) -> Numbers64:
 
 
 class NearestFinder:
-    """Collects the nearest pairs of different people, block by block.
-
-    Args:
-        counts: From `count_impostors`.
-        accepts: How many pairs may be accepted.
-    """
+    """Collects the nearest pairs of different people, block by block, up to a number of accepted pairs."""
 
     def __init__(self, counts: Numbers64, accepts: int) -> None:
         running = np.cumsum(counts)

@@ -40,9 +40,7 @@ def draw_people(people: int, *, repeats: int, rng: np.random.Generator) -> NDArr
 def pair_weights(draws: NDArray[np.int64], people: NDArray[np.int64]) -> Numbers:
     """Return how often each pair counts in one draw: a person drawn twice makes its pairs twice.
 
-    Args:
-        draws: `(p,) int64` how often each person was drawn.
-        people: `(n, 2) int64` the two people of each pair.
+    `draws` is how often each person was drawn, `(p,) int64`; `people` the two of each pair, `(n, 2) int64`.
     """
     first, second = draws[people[:, 0]], draws[people[:, 1]]
     # Two copies of one person are not a pair of different people, so a genuine pair counts once a copy.
@@ -54,11 +52,7 @@ def estimate_all(
 ) -> list[Estimate]:
     """Return each number of `measure` with its interval over people.
 
-    Args:
-        measure: From how often each person counts, `(p,) int64`, to the measures, `(k,) float64`.
-        people: How many people there are.
-        repeats: How often they are drawn.
-        rng: Draws them.
+    `measure` goes from how often each person counts, `(p,) int64`, to the measures, `(k,) float64`.
     """
     values = measure(np.ones(people, np.int64))
     drawn = np.array([measure(draw) for draw in draw_people(people, repeats=repeats, rng=rng)])

@@ -6,7 +6,6 @@ import os
 import sqlite3
 from collections.abc import Collection
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -91,8 +90,6 @@ class EmbeddingCache:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.save()
         self._db.close()

@@ -35,7 +35,6 @@ FEWEST = 30
 RATES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6)
 Z = 1.959963984540054  # of 95 %
 KNOTS = 64  # of the curve of chances
-
 RELIABILITY_BINS = 10
 
 Pool: TypeAlias = tuple[float, float, float]  # a distance, pairs of one person, pairs of different people
@@ -69,15 +68,10 @@ class ReliabilityBin:
 def calibrate_threshold(
     rows: Embeddings, person: NDArray[np.int64], *, far: float, words: str, repeats: int = REPEATS, seed: int = 0
 ) -> CalibrationResult:
-    """Find the threshold for a false-accept rate.
+    """Find the threshold for a false-accept rate of one comparison.
 
-    Args:
-        rows: `(n, d) float32` unit rows.
-        person: `(n,) int64` the person of each row, 0 and up, rising.
-        far: The rate of one comparison.
-        words: A description of the pictures.
-        repeats: How often people are drawn for the intervals.
-        seed: Draws them.
+    `rows` are unit rows, `(n, d) float32`; `person` the person of each, `(n,) int64`, 0 and up, rising; `words`
+    describe the pictures.
 
     Raises:
         TooFewPairsError: Fewer than 30 accepted pairs would stand behind the rate.
@@ -135,10 +129,8 @@ def fit_curve(counts: NDArray[np.int64]) -> ProbabilityCurve:
     """Fit the chance of "one person" to the distance by isotonic regression (pool adjacent violators).
 
     Both kinds weigh alike, so that the chance holds where a pair is as often one person as not. Half a pair
-    of each kind is added to every pool, so that no chance is 0 or 1 (Krichevsky and Trofimov, 1981).
-
-    Args:
-        counts: `(2, BINS) int64` pairs of one person and of different people, by distance.
+    of each kind is added to every pool, so that no chance is 0 or 1 (Krichevsky and Trofimov, 1981). `counts`
+    are those of `CalibrationResult`.
 
     Raises:
         ValueError: One of the two kinds is missing.
@@ -148,7 +140,8 @@ def fit_curve(counts: NDArray[np.int64]) -> ProbabilityCurve:
         raise ValueError("a calibration needs pairs of both kinds")
     used = np.flatnonzero(counts.sum(axis=0))
     pools = pool_adjacent(bin_distances()[used], counts[:, used].astype(np.float64))
-    kept = thin_pools(np.array(pools), KNOTS)
+    parts = np.array_split(np.array(pools), min(KNOTS, len(pools)))
+    kept = np.array([reduce(join_pools, map(tuple, part.tolist())) for part in parts])  # (k, 3), neighbours joined
     odds = (kept[:, 1:] + 0.5) / totals  # (k, 2) of one person, of different people
     chance = np.minimum.accumulate(odds[:, 0] / odds.sum(axis=1))
     ends = bin_distances()[used[[0, -1]]]
@@ -179,24 +172,16 @@ def join_pools(near: Pool, far: Pool) -> Pool:
     return place, near[1] + far[1], near[2] + far[2]
 
 
-def thin_pools(pools: Numbers, most: int) -> Numbers:
-    """Return at most so many pools, `(k, 3)`, by joining neighbours."""
-    parts = np.array_split(pools, min(most, len(pools)))
-    return np.array([reduce(join_pools, map(tuple, part.tolist())) for part in parts])
-
-
-def measure_reliability(
-    counts: NDArray[np.int64], curve: ProbabilityCurve, *, bins: int = RELIABILITY_BINS
-) -> tuple[ReliabilityBin, ...]:
+def measure_reliability(counts: NDArray[np.int64], curve: ProbabilityCurve) -> tuple[ReliabilityBin, ...]:
     """Return how often pairs that are given a chance really are one person; both kinds weigh alike.
 
     `counts` are pairs of people that the curve was not fitted to, `(2, BINS) int64`.
     """
     chance = curve.chances(bin_distances())
-    place = np.minimum((chance * bins).astype(int), bins - 1)
+    place = np.minimum((chance * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
     totals = np.maximum(counts.sum(axis=1), 1)
     found = []
-    for number in range(bins):
+    for number in range(RELIABILITY_BINS):
         inside = counts[:, place == number]  # (2, k)
         own, others = (int(pairs) for pairs in inside.sum(axis=1))
         if own + others:
@@ -211,8 +196,7 @@ def measure_reliability(
 def odds_interval(counts: tuple[int, int], totals: tuple[int, int]) -> tuple[float, float]:
     """Return the 95 % interval of a part in which both kinds weigh alike.
 
-    The logarithm of the odds has a variance of one over each count (Woolf, 1955); half a pair is added to
-    both, so that none is no certainty.
+    The log of the odds has a variance of one over each count (Woolf, 1955); half a pair is added to both.
     """
     own, others = counts[0] + 0.5, counts[1] + 0.5
     odds = math.log(own / totals[0]) - math.log(others / totals[1])
@@ -223,8 +207,8 @@ def odds_interval(counts: tuple[int, int], totals: tuple[int, int]) -> tuple[flo
 def split_people(person: NDArray[np.int64], *, seed: int) -> NDArray[np.bool_]:
     """Return a random half of the people, `(p,) bool`: the curve is fitted to these and measured on the others."""
     people = int(person[-1]) + 1 if len(person) else 0
-    first: NDArray[np.bool_] = np.random.default_rng(seed).permutation(people) % 2 == 0
-    return first
+    drawn: NDArray[np.bool_] = np.random.default_rng(seed).permutation(people) % 2 == 0
+    return drawn
 
 
 def check_reliability(parts: Sequence[tuple[Embeddings, NDArray[np.int64]]]) -> tuple[ReliabilityBin, ...]:
@@ -246,14 +230,9 @@ def report_calibration(
     reliability: Sequence[ReliabilityBin],
     gallery_size: int | None,
 ) -> EvaluationReport:
-    """Return the report.
+    """Return the report; `reliability` is measured on people that the curve was not fitted to.
 
-    Args:
-        facts: The model, the pictures and the options.
-        people: The rows.
-        found: The calibration.
-        reliability: Of the chances, on people that they were not fitted to.
-        gallery_size: Also state the FPIR in a gallery of so many faces.
+    With a `gallery_size` it also states the FPIR in a gallery of so many faces.
     """
     tables = [summary_table(found, gallery_size), threshold_table(found.thresholds)]
     charts = [counts_chart(found.counts, threshold=found.rate.threshold.value)]
@@ -313,13 +292,7 @@ def reliability_table(bins: Sequence[ReliabilityBin]) -> ReportTable:
 
 
 def save_calibrated_weights(source: str, target: Path, thresholds: Thresholds, curve: ProbabilityCurve | None) -> None:
-    """Copy weights with a manifest that has other thresholds, and another curve of chances or none.
-
-    Args:
-        source: The weights that were calibrated: a shipped name, or a path.
-        target: The `.onnx` file to make; its manifest is written beside it, last.
-        thresholds: The new ones.
-        curve: The new one.
+    """Copy weights to an `.onnx` file and write a manifest with other thresholds and another curve beside it, last.
 
     Raises:
         WeightsError: The target is the source: the original thresholds would be lost.

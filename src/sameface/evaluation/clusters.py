@@ -85,11 +85,7 @@ class ClusterEstimates:
 
 
 def make_contingency(labels: Labels, people: Labels) -> ContingencyTable:
-    """Return how many pictures groups and people share.
-
-    Args:
-        labels: `(n,)` the group of each picture.
-        people: `(n,)` the person of each picture.
+    """Return how many pictures groups and people share, from the group and the person of each picture, `(n,)` both.
 
     Raises:
         ValueError: The two differ in length.
@@ -113,12 +109,7 @@ def sum_bcubed(cells: ContingencyTable) -> Numbers:
 def weigh_agreement(cells: ContingencyTable, sums: Numbers, draw: NDArray[np.int64]) -> Numbers:
     """Return the measures of `NAMES`, `(6,)`, with each person as often as it was drawn; NaN where undefined.
 
-    Each picture keeps its own BCubed precision and recall; pairs count as in `pair_weights`.
-
-    Args:
-        cells: The pictures.
-        sums: `(p, 3) float64` from `sum_bcubed`.
-        draw: `(p,) int64` how often each person was drawn.
+    Each picture keeps its own BCubed precision and recall, from `sum_bcubed`; pairs count as in `pair_weights`.
     """
     pure, whole, pictures = (float(part) for part in draw @ sums)
     precision, recall = ratio(pure, pictures), ratio(whole, pictures)
@@ -191,7 +182,7 @@ def sweep_thresholds(
     Args:
         rows: `(n, d) float32` unit rows.
         people: `(n,)` the person of each row.
-        thresholds: Where to cut; None takes 50 from 0 to the last merge, or to 4 if some rows never merge.
+        thresholds: None takes 50 from 0 to the last merge, or to 4 if some rows never merge.
         cannot_link: As in `cluster_embeddings`.
 
     Raises:
@@ -223,15 +214,7 @@ def report_clusters(
     *,
     slices: Mapping[str, ClusterEstimates],
 ) -> EvaluationReport:
-    """Return the report.
-
-    Args:
-        facts: The model, the pictures and the options.
-        people: The rows.
-        chosen: The groups at the threshold of `sameface cluster`.
-        sweep: The groups at many thresholds.
-        slices: The groups at the chosen threshold among the people of each slice only.
-    """
+    """Return the report on the groups at the threshold of `sameface cluster`, among all people and in each slice."""
     named = {"all": chosen} | dict(slices)
     best, sums = best_point(sweep), sum_bcubed(chosen.cells)
     tables = [

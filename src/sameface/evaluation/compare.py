@@ -1,20 +1,32 @@
-"""Differences between two models, with paired intervals and McNemar's test."""
+"""Compare two runs: differences with paired intervals and McNemar's test, and the report with the other run in it."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.evaluation.bootstrap import Estimate, estimate_all, pair_weights
-from sameface.evaluation.pairs import FARS, part_of
+from sameface.evaluation.bootstrap import REPEATS, Estimate, estimate_all, pair_weights
+from sameface.evaluation.charts import Chart, Line
+from sameface.evaluation.errors import ProtocolError
+from sameface.evaluation.pairs import ACCURACY_OF_ALL, FARS, part_of
+from sameface.evaluation.report import EvaluationReport, ReportTable, percent, read_json, report_record
 from sameface.evaluation.roc import Flags, Numbers, allowed_accepts, area_under, equal_error_rate, make_roc, val_under
+
+SHOWN_LINES = 2  # of a chart; where there are more, only the first is drawn for both runs
+MANY_TESTS = "each interval errs in one case of twenty: of many measures one may look real by chance"
+SAME_PIPELINE = "both runs used the same pipeline: differences come from the pictures or the choices"
+
+# The entries of a report: a, b, same, person a, person b, distance, right; right pairs and all pairs of a person.
+PAIR = (str, str, bool, str, str, (float, int, type(None)), bool)
+COUNT = ((float, int), (float, int))
 
 Record = Mapping[str, Any]
 
@@ -97,12 +109,7 @@ def compare_pairs(twins: SharedPairs, *, repeats: int, seed: int) -> list[Differ
     found: Flags = ~np.isnan(twins.distance.sum(axis=0))
     impostors = int((~twins.same[found]).sum())
     fars = [far for far in FARS if allowed_accepts(far, impostors)]
-    names = [
-        "accuracy, pairs without a face counted as errors",
-        "AUC",
-        "EER",
-        *(f"VAL at FAR {far:g}" for far in fars),
-    ]
+    names = [ACCURACY_OF_ALL, "AUC", "EER", *(f"VAL at FAR {far:g}" for far in fars)]
 
     def measure(draw: NDArray[np.int64]) -> Numbers:
         weight = pair_weights(draw, twins.people)
@@ -170,3 +177,174 @@ def compare_numbers(ours: Any, theirs: Any, name: str = "") -> Iterator[Differen
 def is_estimate(found: Any) -> bool:
     """Return whether this is a value with its interval, as JSON holds it."""
     return isinstance(found, Mapping) and set(found) == {"value", "low", "high"}
+
+
+def compare_reports(
+    report: EvaluationReport, path: Path, *, repeats: int = REPEATS, seed: int = 0
+) -> EvaluationReport:
+    """Return a report with another run, read from its JSON, beside it in tables, plots and data.
+
+    Raises:
+        ProtocolError: The other report is of another kind or not whole, or has nothing in common with this.
+    """
+    theirs = read_other(path, report)
+    found = find_differences(report_record(report)["data"], theirs["data"], repeats=repeats, seed=seed)
+    if not found:
+        raise ProtocolError(str(path), "it has no pairs, people or measures in common with this run")
+    name = str(theirs["facts"].get("weights", path.name))
+    notes = [MANY_TESTS] if any(one.tested for one in found) else []
+    notes += [SAME_PIPELINE] if report.facts.get("signature") == theirs["facts"].get("signature") else []
+    both = replace(
+        report,
+        tables=(difference_table(name, found), *report.tables),
+        data=dict(report.data) | {"compared_with": name, "differences": [difference_data(one) for one in found]},
+        warnings=(*report.warnings, *notes),
+    )
+    return overlay_charts(both, theirs)
+
+
+def read_other(path: Path, report: EvaluationReport) -> dict[str, Any]:
+    """Return the other report, after a check of everything that the comparison needs.
+
+    Raises:
+        ProtocolError: It is of another kind, or not whole.
+    """
+    theirs = read_json(path)
+    if theirs.get("kind") != report.kind:
+        reason = f"it is a report of {theirs.get('kind')!r}, this one is of {report.kind!r}"
+        raise ProtocolError(str(path), reason)
+    for name in ("facts", "data"):
+        if not isinstance(theirs.get(name), dict):
+            raise ProtocolError(str(path), f"not a whole report: {name} is missing")
+    if "pairs" in report.data:
+        pairs = theirs["data"].get("pairs")
+        check_entries(path, "pairs", enumerate(pairs) if isinstance(pairs, list) else None, PAIR)
+    if "by_person" in report.data:
+        measures = theirs["data"].get("by_person")
+        whole = isinstance(measures, dict) and all(isinstance(counts, dict) for counts in measures.values())
+        entries = [entry for counts in measures.values() for entry in counts.items()] if whole else None
+        check_entries(path, "by_person", entries, COUNT)
+    return theirs
+
+
+def check_entries(path: Path, name: str, found: Iterable[tuple[Any, Any]] | None, types: Sequence[Any]) -> None:
+    """Check that the entries are there, by their places, and that each is a list of values of these types.
+
+    Raises:
+        ProtocolError: They are not.
+    """
+    if found is None:
+        raise ProtocolError(str(path), f"not a whole report: {name} are missing")
+    for place, entry in found:
+        if not (isinstance(entry, list) and len(entry) == len(types) and all(map(isinstance, entry, types))):
+            raise ProtocolError(str(path), f"not a whole report: {name} {place!r} is {entry!r}")
+
+
+def find_differences(ours: dict[str, Any], theirs: dict[str, Any], *, repeats: int, seed: int) -> list[Difference]:
+    """Return the measures that both runs have, with a paired test where pairs or people allow one."""
+    if "pairs" in ours:
+        twins = join_pairs(ours["pairs"], theirs["pairs"])
+        return [] if twins is None else compare_pairs(twins, repeats=repeats, seed=seed)
+    if "by_person" in ours:
+        tested = compare_people(ours["by_person"], theirs["by_person"], repeats=repeats, seed=seed)
+        return [*tested, *compare_chosen(ours, theirs)]
+    return list(compare_numbers(ours, theirs))
+
+
+def compare_chosen(ours: dict[str, Any], theirs: dict[str, Any]) -> Iterator[Difference]:
+    """Yield the measures of chosen groups that are no sums over people, without a test."""
+    match ours, theirs:
+        case {"chosen": {"measures": dict(own)}}, {"chosen": {"measures": dict(others)}}:
+            yield from compare_numbers({name: own[name] for name in own if name not in ours["by_person"]}, others)
+
+
+def difference_table(name: str, found: Iterable[Difference]) -> ReportTable:
+    """Return both runs side by side."""
+    columns = ("measure", "this", "other", "difference", "is it real?")
+    return ReportTable(f"Compared with {name}", columns, tuple(map(difference_row, found)))
+
+
+def difference_row(one: Difference) -> tuple[str, ...]:
+    """Return one measure of both runs, in percent where it is tested, with the verdict."""
+    gain = one.gain
+    if not one.tested:
+        return one.name, f"{one.ours:.4g}", f"{one.theirs:.4g}", f"{gain.value:+.4g}", "not tested"
+    points = f"{100 * gain.value:+.2f} ({100 * gain.low:+.2f} to {100 * gain.high:+.2f}) points"
+    verdict = "real" if one.real else "may be chance"
+    if one.chance is not None:
+        verdict += f" (McNemar: p = {one.chance:.2g})"
+    if not gain.low and not gain.high:
+        verdict = "no difference"
+    return one.name, percent(one.ours), percent(one.theirs), points, verdict
+
+
+def difference_data(difference: Difference) -> dict[str, Any]:
+    """Return a difference as numbers."""
+    return {
+        "measure": difference.name,
+        "ours": difference.ours,
+        "theirs": difference.theirs,
+        "gain": difference.gain,
+        "p": difference.chance,
+        "real": difference.real if difference.tested else None,
+    }
+
+
+def overlay_charts(ours: EvaluationReport, theirs: Record) -> EvaluationReport:
+    """Return our report with the curves of the other run beside its own, each called after its model.
+
+    A plot that the other run does not have stays as it is.
+
+    Raises:
+        ProtocolError: The curves of the other run are not in our format.
+    """
+    facts, charts = theirs.get("facts", {}), theirs.get("charts", [])
+    if not isinstance(facts, dict) or not isinstance(charts, list) or not all(map(is_chart, charts)):
+        raise ProtocolError("the other report", "its plots are not whole")
+    first, second = (str(each.get("weights", "weights")).split(" (")[0] for each in (ours.facts, facts))
+    names = (first, second) if first != second else (f"{first}, this run", f"{second}, other run")
+    return replace(ours, charts=tuple(overlay_chart(chart, charts, names) for chart in ours.charts))
+
+
+def overlay_chart(chart: Chart, others: Sequence[Record], names: tuple[str, str]) -> Chart:
+    """Return the chart with the curves that the other run has under the same title and names."""
+    found = next((other for other in others if other["title"] == chart.title), None)
+    if found is None:
+        return chart
+    shown = chart.lines if len(chart.lines) <= SHOWN_LINES else chart.lines[:1]
+    wanted = {line.name for line in shown}
+    both = [(names[0], line) for line in shown]
+    both += [(names[1], read_line(line)) for line in found["lines"] if line["name"] in wanted]
+    # The only curve of a plot is called after the model alone.
+    lines = [replace(line, name=model if len(shown) == 1 else f"{model}: {line.name}") for model, line in both]
+    return replace(chart, lines=tuple(lines))
+
+
+def read_line(record: Record) -> Line:
+    """Return a curve of a JSON file; null is NaN."""
+    x, y = (np.array(record[side], np.float64) for side in ("x", "y"))
+    low, high = (None if record[end] is None else np.array(record[end], np.float64) for end in ("low", "high"))
+    return Line(record["name"], x, y, low, high)
+
+
+def is_chart(record: object) -> bool:
+    """Return whether this is a chart as the report writes it."""
+    match record:
+        case {"title": str(), "lines": [*lines]}:
+            return all(map(is_line, lines))
+    return False
+
+
+def is_line(record: object) -> bool:
+    """Return whether this is a curve: as many numbers in each column, though the interval may be absent."""
+    match record:
+        case {"name": str(), "x": [*x], "y": [*y], "low": low, "high": high}:
+            columns = [x, y, *(end for end in (low, high) if end is not None)]
+            return all(is_column(column, len(x)) for column in columns)
+    return False
+
+
+def is_column(values: Any, length: int) -> bool:
+    """Return whether these are so many numbers, or null where one is not defined."""
+    whole = isinstance(values, list) and len(values) == length
+    return whole and all(value is None or type(value) in (int, float) for value in values)

@@ -65,7 +65,7 @@ def evaluate_holdout(
         rows: `(n, d) float32` unit rows.
         person: `(n,) int64` the person of each row, 0 and up, rising.
         fars: The false-accept rates of interest.
-        fewest: How many accepted pairs of different people must stand behind a rate.
+        fewest: How many false accepts must stand behind a rate.
         repeats: How often people are drawn for the intervals.
         seed: Draws them.
 
@@ -110,12 +110,7 @@ def draw_rates(
 ) -> Numbers:
     """Return threshold and VAL at each rate when people count as often as they were drawn, `(f, 2)`.
 
-    Args:
-        draw: `(p,) int64` how often each person was drawn.
-        sizes: `(p,) int64` how many rows each has.
-        nearest: The nearest pairs of different people, for each rate.
-        own: The pairs of one person.
-        fars: The rates.
+    `draw` and `sizes` are how often each person was drawn and how many rows each has, `(p,) int64`.
     """
     rows = (draw * sizes).astype(np.float64)
     impostors = (rows.sum() ** 2 - (rows**2).sum()) / 2

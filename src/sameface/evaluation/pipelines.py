@@ -12,6 +12,7 @@ from sameface.compare import unit_distances
 from sameface.evaluation.allpairs import BINS, BLOCK, bin_edges, bins_of, threshold_below
 from sameface.evaluation.calibration import FEWEST, RATES
 from sameface.evaluation.errors import TooFewPairsError
+from sameface.evaluation.ranking import blocks
 from sameface.evaluation.roc import allowed_accepts
 from sameface.thresholds import Thresholds
 
@@ -36,8 +37,7 @@ class PipelineComparison:
         """Return the part of the pairs of one person that a false-accept rate lets through.
 
         Raises:
-            TooFewPairsError: Fewer than 30 false accepts would stand behind the rate, or no person has two
-                pictures.
+            TooFewPairsError: Under 30 false accepts stand behind the rate, or no person has two pictures.
         """
         place = self._place(far)
         if not self.genuine:
@@ -73,23 +73,19 @@ class PipelineComparison:
 def compare_pipelines(probes: Embeddings, enrolled: Embeddings, person: NDArray[np.int64]) -> PipelineComparison:
     """Compare every probe with every enrolled face but that of its own picture.
 
-    Args:
-        probes: `(n, d) float32` unit rows by the one pipeline.
-        enrolled: `(n, d) float32` unit rows of the same pictures by the other, moved to the same width.
-        person: `(n,) int64` the person of each picture.
+    `probes` and `enrolled` are unit rows of the same pictures by two pipelines, `(n, d) float32`, moved to one width;
+    `person` is the person of each picture, `(n,) int64`.
     """
     expect_shape("person", person, (len(probes),), np.int64)
     expect_unit_rows("probes", probes)
     expect_unit_rows("enrolled", enrolled, probes.shape[1])
     expect_shape("enrolled", enrolled, (len(probes), "d"), np.float32)
     counts = np.zeros((2, BINS), np.int64)
-    step = max(BLOCK // max(len(enrolled), 1), 1)
-    for start in range(0, len(probes), step):
-        part = slice(start, start + step)
+    for part in blocks(len(probes), len(enrolled), BLOCK):
         bins = bins_of(unit_distances(probes[part], enrolled)).reshape(-1, len(enrolled))
         own = person[part, None] == person[None, :]
         counts[1] += np.bincount(bins[~own], minlength=BINS)
-        own[np.arange(len(own)), start + np.arange(len(own))] = False  # a picture and itself
+        own[np.arange(len(own)), part.start + np.arange(len(own))] = False  # a picture and itself
         counts[0] += np.bincount(bins[own], minlength=BINS)
     return PipelineComparison(counts)
 

@@ -1,4 +1,4 @@
-"""Charts as SVG. The only module that needs matplotlib, from the extra `evaluate`.
+"""Draw charts as SVG with matplotlib, from the extra `evaluate`.
 
 The same chart gives the same bytes with the same version of matplotlib. A picture brings its own background,
 light or dark as the reader's system is.
@@ -20,7 +20,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
-from sameface.evaluation.charts import Chart, Line, Mark
+from sameface.evaluation.charts import Chart, Line
 from sameface.evaluation.roc import Numbers
 
 WIDTH, HEIGHT, ROW = 4.6, 3.3, 0.2  # inches; a phone shows it with letters that can be read
@@ -33,16 +33,13 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 DASHES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP"
 MARK_DASHES = ((0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
-STYLE = {
+STYLE: dict[str, Any] = {
+    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color"), INK),
+    **dict.fromkeys(("axes.spines.right", "axes.spines.top", "axes.formatter.useoffset", "legend.frameon"), False),
     "axes.axisbelow": True,
-    "axes.edgecolor": INK,
     "axes.facecolor": "none",
-    "axes.formatter.useoffset": False,
-    "axes.labelcolor": INK,
     "axes.labelsize": 10,
     "axes.linewidth": 0.8,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
     "figure.facecolor": "none",
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -50,28 +47,26 @@ STYLE = {
     "grid.color": GRID_INK,
     "grid.linewidth": 0.4,
     "legend.fontsize": 9,
-    "legend.frameon": False,
     "lines.linewidth": 1.6,
     "path.simplify": True,
     "svg.fonttype": "none",  # letters stay letters: smaller, and they can be searched and read aloud
     "svg.hashsalt": "sameface",
-    "text.color": INK,
     "text.parse_math": False,  # a dollar in a name is a dollar
-    "xtick.color": INK,
-    "ytick.color": INK,
 }
 # After matplotlib's own style, so that a page in the dark gets light letters on a dark ground.
 THEME = (
     "<style>svg{color:#1f2328;background:#fff;color-scheme:light dark}"
     "@media (prefers-color-scheme:dark){svg{color:#e6edf3;background:#161b22}}</style>"
 )
+# Points of paths, which are rounded to a hundredth: finer than any screen.
 POINT = re.compile(r"(?m)^L (-?[\d.]+) (-?[\d.]+) $")
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def draw_chart(chart: Chart) -> str:
     """Return a chart as one SVG element."""
-    names = name_curves(chart)
+    names = [shorten(name) for name in [line.name for line in chart.lines] + [mark.name for mark in chart.marks]]
+    names = names if len(names) > 1 else []  # a single curve needs no legend
     columns = 2 if max(map(len, names), default=0) <= LONGEST_NAME // 2 else 1
     rows = math.ceil(len(names) / columns)
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
@@ -81,34 +76,30 @@ def draw_chart(chart: Chart) -> str:
         axes = figure.add_subplot(xlabel=printable(chart.x_label), ylabel=printable(chart.y_label))
         axes.grid(visible=True)
         drawn = [draw_line(axes, chart, line, number) for number, line in enumerate(chart.lines)]
-        drawn += [draw_mark(axes, mark, number) for number, mark in enumerate(chart.marks)]
+        for number, mark in enumerate(chart.marks):
+            dashes = MARK_DASHES[number % len(MARK_DASHES)]
+            drawn.append(axes.axvline(mark.x, color=INK, linewidth=1.2, linestyle=dashes))
         limit_axes(axes, chart)
         if names:
             figure.legend(drawn, names, loc="outside lower center", ncols=columns)
         return write_svg(figure, chart.title)
 
 
-def name_curves(chart: Chart) -> list[str]:
-    """Return what the legend says, as far as it has room; a single curve needs no legend."""
-    names = [line.name for line in chart.lines] + [mark.name for mark in chart.marks]
-    return [shorten(name) for name in names] if len(names) > 1 else []
-
-
 def draw_line(axes: Any, chart: Chart, line: Line, number: int) -> Any:
-    """Draw one curve with its interval and return what the legend shows of it."""
+    """Draw one curve with its interval and return its line for the legend."""
     x, y = on_axis(line.x, log=chart.log_x), on_axis(line.y, log=chart.log_y)
     colour = COLOURS[number % len(COLOURS)]
     points = chart.style == "points"
+    step = None if chart.style in ("line", "points") else "post"
     (drawn,) = axes.plot(
         x,
         y,
         color=colour,
         linestyle=DASHES[number % len(DASHES)],
-        drawstyle="default" if chart.style in ("line", "points") else "steps-post",
+        drawstyle="steps-post" if step else "default",
         marker=MARKERS[number % len(MARKERS)] if points or len(line.x) == 1 else "",
         markersize=4,
     )
-    step = None if chart.style in ("line", "points") else "post"
     if chart.style == "filled":
         axes.fill_between(x, y, step=step, color=colour, alpha=0.25, linewidth=0)
     if line.low is not None and line.high is not None:
@@ -118,11 +109,6 @@ def draw_line(axes: Any, chart: Chart, line: Line, number: int) -> Any:
         else:
             axes.fill_between(x, low, high, step=step, color=colour, alpha=0.18, linewidth=0)
     return drawn
-
-
-def draw_mark(axes: Any, mark: Mark, number: int) -> Any:
-    """Draw a place on the x axis and return what the legend shows of it."""
-    return axes.axvline(mark.x, color=INK, linewidth=1.2, linestyle=MARK_DASHES[number % len(MARK_DASHES)])
 
 
 def on_axis(values: Numbers, *, log: bool) -> Numbers:
@@ -179,17 +165,14 @@ def write_svg(figure: Figure, title: str) -> str:
     svg = file.getvalue()
     start = svg.index("<svg")
     end = svg.index(">", start) + 1
-    body = POINT.sub(round_point, svg[end:].replace(f": {INK}", ": currentColor"))
+    body = POINT.sub(
+        lambda point: f"L {float(point[1]):.2f} {float(point[2]):.2f}", svg[end:].replace(f": {INK}", ": currentColor")
+    )
     return f"{svg[start:end]}\n <title>{html.escape(printable(title))}</title>\n {THEME}{body}"
 
 
-def round_point(point: re.Match[str]) -> str:
-    """Return a point of a path to a hundredth, which is finer than any screen."""
-    return f"L {float(point[1]):.2f} {float(point[2]):.2f}"
-
-
 def shorten(name: str) -> str:
-    """Return a name as a legend has room for it."""
+    """Return a name cut to the room of a legend."""
     text = printable(name)
     return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
 

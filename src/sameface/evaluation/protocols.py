@@ -67,11 +67,8 @@ class PeopleSet:
 def read_pairs(lists: Sequence[Path], pictures: Path | None, *, slice_column: str | None = None) -> list[LabelledPair]:
     """Read lists of pairs; each of several lists is a fold of its own.
 
-    Args:
-        lists: Files in LFW's format, or `.csv` files with the columns `a`, `b` and `same`, and perhaps
-            `fold`, `person_a`, `person_b` and a column to slice by.
-        pictures: The folder of the pictures; None for the folder of each list.
-        slice_column: A column of the `.csv` files.
+    Lists are in LFW's format, or `.csv` files with the columns `a`, `b`, `same`, and perhaps `fold`, `person_a`,
+    `person_b` and a column to slice by. Pictures lie in a folder, or beside each list.
 
     Raises:
         ProtocolError: A line that cannot be used, by its number; an empty list.
@@ -79,8 +76,10 @@ def read_pairs(lists: Sequence[Path], pictures: Path | None, *, slice_column: st
     parts = []
     for path in lists:
         folder = path.parent if pictures is None else pictures
-        is_table = path.suffix.lower() == ".csv"
-        pairs = read_pair_table(path, folder, slice_column) if is_table else read_lfw(path, folder)
+        if path.suffix.lower() == ".csv":
+            pairs = read_pair_table(path, folder, slice_column)
+        else:
+            pairs = read_lfw(path, folder)
         if not pairs:
             raise ProtocolError(str(path), "it has no pairs")
         parts.append(pairs)
@@ -154,12 +153,9 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[st
         missing = [name for name in columns if name not in header]
         if missing:
             raise ProtocolError(str(path), f"the header has no column {', '.join(missing)}: {header}", 1)
-        for values in reader:
-            if not values:
-                continue
+        for values in filter(None, reader):
             if len(values) != len(header):
-                reason = f"wanted {len(header)} columns, got {len(values)}"
-                raise ProtocolError(str(path), reason, reader.line_num)
+                raise ProtocolError(str(path), f"wanted {len(header)} columns, got {len(values)}", reader.line_num)
             yield reader.line_num, dict(zip(header, (value.strip() for value in values), strict=True))
     except csv.Error as error:
         raise ProtocolError(str(path), str(error), reader.line_num) from error
@@ -188,9 +184,8 @@ def read_pair_table(path: Path, pictures: Path, slice_column: str | None) -> lis
 def read_videos(path: Path, videos: Path | None, *, slice_column: str | None = None) -> list[LabelledPair]:
     """Read a list of pairs of videos, each a folder of frames.
 
-    Either YouTube Faces' `splits.txt`, with a heading and the columns split (1 and up), first folder, second
-    folder and whether they are the same person (0 or 1); or a `.csv` file as in `read_pairs`. The person is
-    the first folder of a path.
+    Either YouTube Faces' `splits.txt`: a heading, then split (1 and up), first folder, second folder, 0 or 1 for
+    the same person, who is the first folder of a path; or a `.csv` file as in `read_pairs`.
 
     Raises:
         ProtocolError: A line that cannot be used, by its number; an empty list.
@@ -201,9 +196,8 @@ def read_videos(path: Path, videos: Path | None, *, slice_column: str | None = N
     pairs = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         words = [word.strip() for word in line.split(",")]
-        if number == 1 and not words[0].isdecimal():
-            continue  # the heading
-        if any(words):
+        heading = number == 1 and not words[0].isdecimal()
+        if any(words) and not heading:
             pairs.append(read_video_line(path, words, number, folder))
     if not pairs:
         raise ProtocolError(str(path), "it has no pairs")

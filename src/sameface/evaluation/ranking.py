@@ -49,23 +49,13 @@ class Ranking:
         return known
 
 
-def count_enrollable(people: Labels, *, per_person: int) -> int:
-    """Return how many people have pictures for the gallery and one more to be searched for."""
-    _, counts = np.unique(np.asarray(people), return_counts=True)
-    return int((counts > per_person).sum())
-
-
 def split_gallery(people: Labels, *, enrolled: int, per_person: int, rng: np.random.Generator) -> GallerySplit:
-    """Choose people to enroll; all other pictures are searched for, strangers too.
+    """Choose people to enroll with so many pictures each; all other pictures are searched for, strangers too.
 
-    Args:
-        people: `(n,)` the person of each picture.
-        enrolled: How many people are enrolled; the others are strangers.
-        per_person: How many pictures of each; only people with more than that can be chosen.
-        rng: Chooses people and pictures.
+    Only people with more than `per_person` pictures can be chosen.
 
     Raises:
-        ValueError: Fewer people have that many pictures.
+        ValueError: Fewer than `enrolled` people have that many pictures.
     """
     if per_person < 1 or enrolled < 0:
         raise ValueError(f"per_person must be 1 or more and enrolled 0 or more, got {per_person}, {enrolled}")
@@ -86,11 +76,7 @@ def split_gallery(people: Labels, *, enrolled: int, per_person: int, rng: np.ran
 def rank_probes(rows: Embeddings, people: Labels, split: GallerySplit, *, faces: int) -> Ranking:
     """Search the gallery for every probe, in blocks, and keep so many nearest faces.
 
-    Args:
-        rows: `(n, d) float32` unit rows.
-        people: `(n,)` the person of each row.
-        split: Which rows are enrolled and which are searched for.
-        faces: How many nearest faces are kept.
+    `rows` are unit rows, `(n, d) float32`; `people` the person of each, `(n,)`.
 
     Raises:
         ValueError: The pictures of a person do not stand together in the gallery.
@@ -126,11 +112,8 @@ def rank_own(
 ) -> NDArray[np.int64]:
     """Return the place of each probe's own person, 0 for a stranger.
 
-    Args:
-        distances: `(b, m) float32`.
-        owners: `(p,) int64` the people of the gallery.
-        starts: `(p,) int64` the first face of each.
-        truth: `(b,) int64` the people of the probes.
+    `distances` are `(b, m)`; the faces of the people `owners`, `(p,)`, begin at `starts`, `(p,)`; `truth` are the
+    people of the probes, `(b,)`.
     """
     nearest = np.minimum.reduceat(distances, starts, axis=1)  # (b, p)
     own = np.where(truth[:, None] == owners, nearest, -1).max(axis=1)  # -1 for a stranger: below all
@@ -141,12 +124,8 @@ def rank_own(
 def pick_nearest(distances: NDArray[np.float32], faces: int) -> tuple[Numbers, NDArray[np.int64]]:
     """Return distances and places of the nearest faces; equal ones in the order of the gallery.
 
-    Args:
-        distances: `(b, m) float32`, `m` 1 or more; it is written over.
-        faces: How many.
-
-    Returns:
-        `(b, faces) float64`, infinite where there are no more, and `(b, k) int64`, as many as there are.
+    Distances are `(b, faces) float64`, infinite where there are no more; places `(b, k) int64`, as many as there
+    are. The table of distances, `(b, m)` with `m` 1 or more, is written over.
     """
     count = min(faces, distances.shape[1])
     near = np.full((len(distances), faces), np.inf)

@@ -43,10 +43,7 @@ class OperatingPoint:
 def make_roc(distance: Numbers, same: Flags, weight: Numbers | None = None) -> Roc:
     """Return VAL and FAR over all thresholds; pairs at equal distance are accepted together.
 
-    Args:
-        distance: `(n,) float64` squared distance of each pair.
-        same: `(n,) bool` whether it shows one person.
-        weight: `(n,) float64` how often each pair counts; None counts each once.
+    Each pair has its squared distance, whether it shows one person, and how often it counts, `(n,)`.
     """
     order = np.argsort(distance, kind="stable")
     sorted_distance, sorted_same = distance[order], same[order]

@@ -77,13 +77,9 @@ class SweepCurve:
 def pair_pictures(
     rows: Embeddings, people: Labels, *, impostors: int = IMPOSTORS, rng: np.random.Generator
 ) -> PairedPictures:
-    """Pair the pictures of a folder of people: all pairs of one person, and some of different people.
+    """Pair the pictures of a folder of people: all pairs of one person, and so many of different people.
 
-    Args:
-        rows: `(n, d) float32` unit rows, zeros for a picture without a face.
-        people: `(n,)` the person of each picture.
-        impostors: How many pairs of different people, or all if there are fewer.
-        rng: Chooses them.
+    `rows` are unit rows, `(n, d) float32`, zeros for a picture without a face; `people` the person of each, `(n,)`.
     """
     expect_shape("rows", rows, (len(people), "d"), np.float32)
     _, numbers = np.unique(np.asarray(people), return_inverse=True)
@@ -130,12 +126,7 @@ def measure_level(
 ) -> SweepPoint:
     """Return every measure of one level with its interval over people.
 
-    Args:
-        scores: The pairs, sorted by distance.
-        level: Which level it is.
-        failed: Pictures without a face.
-        common: The threshold of the pictures as they are.
-        options: The rate and the draws.
+    The scores are sorted by distance; `common` is the threshold of the pictures as they are.
     """
     found, same = scores.found, scores.same
     names, numbers = np.unique(scores.people, return_inverse=True)
@@ -176,11 +167,7 @@ def sweep_pictures(
 ) -> SweepCurve:
     """Measure VAL at a false-accept rate at each level of a degradation; both pictures of a pair have it.
 
-    Args:
-        degradation: How the pictures get worse.
-        pictures: As they are.
-        embed: Changes every picture by `step.change` and returns the rows of all, zeros without a face.
-        options: The rate and the draws.
+    `embed` changes every picture by `step.change` and returns the rows of all, zeros without a face.
 
     Raises:
         TooFewPairsError: The pictures as they are do not support the rate.
