@@ -31,8 +31,8 @@ from sameface.evaluation.pictures import NO_FACE, EmbeddedPictures, PictureEmbed
 from sameface.evaluation.pipelines import PipelineComparison, compare_pipelines, sample_people
 from sameface.evaluation.protocols import read_people
 from sameface.face import overlaps
-from sameface.gallery.faces import SAME_PLACE
 from sameface.gallery.keys import Keys
+from sameface.gallery.people import SAME_PLACE
 from sameface.gallery.upgrade import PendingFace, Upgrade, UpgradeProgress, confirm_upgrade, discard_upgrade
 from sameface.image import read_image
 from sameface.picture_files import ImageSource, buffer_image, find_pictures, hash_image

@@ -1,67 +1,51 @@
-"""The people in a gallery: found, listed a page at a time, deleted."""
+"""People and their faces in a gallery: added, found, listed a page at a time, deleted; SQL of every back end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import io
+import sqlite3
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
 
-from sameface.arrays import Image
+from sameface.arrays import Image, expect_shape, expect_unit_rows
+from sameface.face import Template, overlaps
 from sameface.gallery.backend import Backend, Row, Transaction, expect_type, undamaged
 from sameface.gallery.errors import (
     BadNameError,
+    FaceTakenError,
     LastFaceError,
     PersonExistsError,
     UnknownFaceError,
     UnknownPersonError,
 )
-from sameface.gallery.faces import BOX, next_number
 from sameface.gallery.names import clean_name
 from sameface.gallery.receipts import Deletion, Merge
 from sameface.gallery.records import EnrolledFace, Person
+from sameface.image import DECODER_ERRORS, is_shortage
 
 Who: TypeAlias = str | int  # a person by name or by number
 
+SAME_PLACE = 0.5  # two boxes of one picture that overlap by more are one face
+BOX = ('"left"', "top", '"right"', "bottom")
+
 PEOPLE = """SELECT name, (SELECT count(*) FROM faces WHERE person_id = people.id), id, consent, expires
             FROM people"""
-# At a moment, in seconds since 1970. With the plus SQLite takes the index on `expires`: each search asks.
-EXPIRED = "SELECT id FROM people WHERE expires <= ? ORDER BY +id"
+# The names and boxes of all faces of one picture.
+OWNERS = """SELECT name, "left", top, "right", bottom FROM faces JOIN people ON people.id = person_id
+            JOIN pictures ON pictures.id = picture_id WHERE sha256 = ? ORDER BY faces.id"""
+
+
+# Read
 
 
 def condition_of(who: Who) -> tuple[str, str | int]:
-    """Return what is true of a person's row, and the value in it."""
+    """Return the condition that selects a person's row, and its value."""
     return ("id = ?", who) if isinstance(who, int) else ("name = ?", clean_name(who))
-
-
-def find_person(db: Transaction, who: Who) -> int:
-    """Return the number of a person.
-
-    Raises:
-        UnknownPersonError: There is nobody of that name or number.
-    """
-    condition, value = condition_of(who)
-    found = db.execute(f"SELECT id FROM people WHERE {condition}", (value,)).fetchone()
-    if found is None:
-        raise UnknownPersonError(who)
-    return int(found[0])
-
-
-def add_person(db: Transaction, name: str, *, new: bool) -> int:
-    """Return the number of the person called `name`, added if there is nobody of that name.
-
-    Raises:
-        PersonExistsError: There is somebody of that name, and `new` is set.
-    """
-    found = db.execute("SELECT id FROM people WHERE name = ?", (name,)).fetchone()
-    if found is not None:
-        if new:
-            raise PersonExistsError(name)
-        return int(found[0])
-    number = next_number(db)
-    db.execute("INSERT INTO people (id, name) VALUES (?, ?)", (number, name))
-    return number
 
 
 def list_people(database: Backend, limit: int | None, after: str) -> list[Person]:
@@ -91,7 +75,7 @@ def read_people(database: Backend, rows: Iterable[Row]) -> list[Person]:
 
 
 def from_seconds(expires: Any) -> datetime | None:
-    """Return the moment that a gallery keeps in seconds since 1970."""
+    """Return a moment from seconds since 1970."""
     if expires is None:
         return None
     expect_type(expires, int, float)
@@ -120,6 +104,47 @@ def read_page(database: Backend, query: str, limit: int | None, *values: object)
     return database.read(f"{query} LIMIT ?", *values, limit)
 
 
+def read_templates(database: Backend, person: int) -> list[Template]:
+    """Return a person's faces with embeddings and crops, in the order of enrolment."""
+    query = f"""SELECT faces.id, {database.row_column}, crop, sha256, {", ".join(BOX)}, score FROM faces
+                JOIN pictures ON pictures.id = picture_id WHERE person_id = ? ORDER BY faces.id"""
+    with database.snapshot():
+        found = database.read(query, person)
+        embeddings = database.decode_rows([number for number, *_ in found], [row for _, row, *_ in found])
+        return [
+            Template(
+                picture=picture,
+                box=np.array(box, np.float32),
+                score=score,
+                embedding=embedding,
+                crop=None if crop is None else database.decode_crop(number, crop),
+            )
+            for (number, _, crop, picture, *box, score), embedding in zip(found, embeddings, strict=True)
+        ]
+
+
+def read_pictures(database: Backend, person: int) -> list[str]:
+    """Return the SHA-256 of every picture of a person's faces."""
+    query = """SELECT DISTINCT sha256 FROM pictures JOIN faces ON picture_id = pictures.id
+               WHERE person_id = ? ORDER BY sha256"""
+    return [sha256 for (sha256,) in database.read(query, person)]
+
+
+def holds_picture(database: Backend, name: str, picture: str) -> bool:
+    """Return whether a face of the person called `name` from this picture (its SHA-256) is enrolled."""
+    query = """SELECT 1 FROM faces JOIN people ON people.id = person_id
+               JOIN pictures ON pictures.id = picture_id WHERE name = ? AND sha256 = ?"""
+    return bool(database.read(query, clean_name(name), picture))
+
+
+def find_owner(rows: Iterable[Row], box: NDArray[np.float32]) -> str | None:
+    """Return whose face is enrolled at this place of a picture, given what `OWNERS` found for the picture."""
+    for name, *place in rows:
+        if overlaps(box, np.array([place], np.float32))[0] > SAME_PLACE:
+            return str(name)
+    return None
+
+
 def read_crop(database: Backend, person: int, face: int) -> Image | None:
     """Return the crop that is kept with a face, or None."""
     query = "SELECT crop FROM faces WHERE id = ? AND person_id = ?"
@@ -128,6 +153,109 @@ def read_crop(database: Backend, person: int, face: int) -> Image | None:
         if not found:
             raise UnknownFaceError(face)
         return None if found[0][0] is None else database.decode_crop(face, found[0][0])
+
+
+def encode_crop(crop: Image) -> bytes:
+    """Return a crop as a PNG file."""
+    expect_shape("crop", crop, ("h", "w", 3), np.uint8)
+    file = io.BytesIO()
+    PIL.Image.fromarray(crop).save(file, "PNG")
+    return file.getvalue()
+
+
+def decode_crop(data: bytes) -> Image:
+    """Return a crop from its PNG file.
+
+    Raises:
+        ValueError: It is none, or damaged.
+    """
+    expect_type(data, bytes)
+    try:
+        return np.asarray(PIL.Image.open(io.BytesIO(data), formats=("PNG",)))
+    except DECODER_ERRORS as error:
+        if is_shortage(error):
+            raise MemoryError(str(error)) from error
+        raise ValueError(f"a damaged PNG file ({error})") from error
+
+
+# Add and change
+
+
+def find_person(db: Transaction, who: Who) -> int:
+    """Return the number of a person."""
+    condition, value = condition_of(who)
+    found = db.execute(f"SELECT id FROM people WHERE {condition}", (value,)).fetchone()
+    if found is None:
+        raise UnknownPersonError(who)
+    return int(found[0])
+
+
+def add_person(db: Transaction, name: str, *, new: bool) -> int:
+    """Return the number of the person called `name`, added if there is nobody of that name.
+
+    Raises:
+        PersonExistsError: There is somebody of that name, and `new` is set.
+    """
+    found = db.execute("SELECT id FROM people WHERE name = ?", (name,)).fetchone()
+    if found is not None:
+        if new:
+            raise PersonExistsError(name)
+        return int(found[0])
+    number = next_number(db)
+    db.execute("INSERT INTO people (id, name) VALUES (?, ?)", (number, name))
+    return number
+
+
+def check_width(db: Transaction, templates: Sequence[Template]) -> None:
+    """Raise unless every embedding is a unit row, and as wide as the first that was ever enrolled."""
+    if not templates:
+        return
+    (known,) = db.execute("SELECT dimension FROM pipeline").fetchone()
+    width = known or len(templates[0].embedding)
+    for template in templates:
+        expect_shape("embedding", template.embedding, (width,), np.float32)
+    expect_unit_rows("embedding", np.stack([template.embedding for template in templates]))
+    if known is None:
+        db.execute("UPDATE pipeline SET dimension = ?", (width,))
+
+
+def add_face(database: Backend, db: Transaction, person: int, template: Template, signature: str) -> bool:
+    """Insert one face of a person unless it is there, and return whether it was new."""
+    expect_shape("box", template.box, (4,), np.float32)
+    (name,) = db.execute("SELECT name FROM people WHERE id = ?", (person,)).fetchone()
+    owner = find_owner(db.execute(OWNERS, (template.picture,)), template.box)
+    if owner is not None:
+        if owner != name:
+            raise FaceTakenError(name, owner)
+        return False
+    number = next_number(db)
+    face: dict[str, object] = {
+        "id": number,
+        "person_id": person,
+        "picture_id": insert_picture(db, template.picture),
+        "score": template.score,
+        **dict(zip(BOX, template.box.tolist(), strict=True)),
+        "crop": None if template.crop is None else database.encode_crop(number, template.crop),
+        **database.encode_row(number, template.embedding, signature),
+    }
+    places = ", ".join("?" * len(face))
+    db.execute(f"INSERT INTO faces ({', '.join(face)}) VALUES ({places})", tuple(face.values()))
+    return True
+
+
+def next_number(db: Transaction) -> int:
+    """Return a number that no person and no face ever had in this gallery."""
+    (number,) = db.execute("UPDATE numbers SET last = last + 1 RETURNING last").fetchone()
+    return int(number)
+
+
+def insert_picture(db: Transaction, sha256: str) -> int:
+    """Return the number of the picture with this SHA-256, inserted if it is not there."""
+    db.execute("INSERT INTO pictures (sha256) VALUES (?) ON CONFLICT DO NOTHING", (sha256,))
+    found = db.execute("SELECT id FROM pictures WHERE sha256 = ?", (sha256,)).fetchone()
+    if found is None:  # the insertion met it, the query does not: an index of SQLite is damaged
+        raise sqlite3.DatabaseError("the index of the pictures is damaged")
+    return int(found[0])
 
 
 def rename_person(db: Transaction, who: Who, name: str) -> None:
@@ -148,14 +276,14 @@ def note_consent(db: Transaction, person: int, note: str) -> None:
 
 
 def expire_person(db: Transaction, person: int, expires: int | None) -> None:
-    """Keep when a person's time is over, in seconds since 1970; None for never."""
+    """Keep when a person expires, in seconds since 1970; None for never."""
     db.execute("UPDATE people SET expires = ? WHERE id = ?", (expires, person))
 
 
 def merge_people(db: Transaction, source: Who, into: Who) -> Merge:
-    """Move every face of a person to another, with the note on their consent where the other has none.
+    """Move every face of a person to another, with the note on consent where the other has none.
 
-    Of two days on which they expire, the earlier holds.
+    Of two days of expiry, the earlier holds.
 
     Raises:
         BadNameError: Both are the same person.
@@ -172,6 +300,9 @@ def merge_people(db: Transaction, source: Who, into: Who) -> Merge:
         db.execute(earlier, (over, new, over))
     db.execute("DELETE FROM people WHERE id = ?", (old,))
     return Merge(old, new, moved)
+
+
+# Delete
 
 
 def delete_person(db: Transaction, who: Who) -> Deletion:
@@ -205,7 +336,7 @@ def count_crops(db: Transaction, column: str, number: int) -> int:
 
 
 def delete_orphans(db: Transaction, pictures: Iterable[Row]) -> int:
-    """Delete those of the pictures, one number a row, that no face is from, and return how many they were."""
+    """Delete pictures, one number a row, that no face is from, and return how many they were."""
     orphan = """DELETE FROM pictures WHERE id = ?
                 AND NOT EXISTS (SELECT 1 FROM faces WHERE picture_id = pictures.id)"""
     return sum(db.execute(orphan, picture).rowcount for picture in pictures)

@@ -18,8 +18,8 @@ from sameface.compare import exact_distances
 from sameface.gallery.address import PostgresAddress
 from sameface.gallery.backend import Cursor, Row, Transaction
 from sameface.gallery.errors import GalleryBusyError, SignatureError
-from sameface.gallery.faces import decode_crop, encode_crop
 from sameface.gallery.index import EmbeddingTable, FlatIndex
+from sameface.gallery.people import decode_crop, encode_crop
 from sameface.gallery.postgres import connections
 from sameface.gallery.postgres.connections import CANDIDATES, Connections, connect, translated
 from sameface.gallery.postgres.schema import Connection, prepare
@@ -134,9 +134,9 @@ class PostgresDatabase:
         with self._loading:
             known = self._rows
             if known is None or known.revision != state.revision:
-                known = self._connections.run(lambda each: read_rows(each, self.path, signature, self._rows))
+                known = self._connections.run(lambda each: read_rows(each, self, signature, self._rows))
                 self._rows = known
-            return FlatIndex(self, known.table, known.own, None)
+            return known.index
 
     def pack(self, *, whole: bool = False) -> bool:  # noqa: ARG002
         """Write the tables anew without deleted rows; False if another program prevents it.
@@ -247,21 +247,23 @@ class LoadedRows:
 
     revision: int
     last: int  # the last number of a person or face by then
-    table: EmbeddingTable
-    own: Thresholds | None
+    index: FlatIndex
 
 
-def read_rows(connection: Connection, path: str, signature: str, known: LoadedRows | None) -> LoadedRows:
+def read_rows(
+    connection: Connection, database: PostgresDatabase, signature: str, known: LoadedRows | None
+) -> LoadedRows:
     """Return every row as of one moment; read only those that are not in `known`."""
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        state = read_state(connection, path, signature)
-        if known is None or not len(known.table.keys) or state.rewritten > known.revision:
-            known = LoadedRows(0, 0, EmbeddingTable.empty(state.dimension or 0), None)
+        state = read_state(connection, database.path, signature)
+        table, after = EmbeddingTable.empty(state.dimension or 0), 0
+        if known is not None and known.index.faces and state.rewritten <= known.revision:
+            table, after = known.index.table, known.last
         query = "SELECT greatest((SELECT last FROM numbers), max(id)), count(*) FROM faces WHERE id > %s"
-        [(last, count)] = connection.execute(query, (known.last,)).fetchall()
-        table = known.table.join(read_new(connection, known.last, (count, known.table.matrix.shape[1])))
-        return LoadedRows(state.revision, int(last), table, state.own)
+        [(last, count)] = connection.execute(query, (after,)).fetchall()
+        table = table.join(read_new(connection, after, (count, table.matrix.shape[1])))
+        return LoadedRows(state.revision, int(last), FlatIndex(database, table, state.own, None))
 
 
 def read_new(connection: Connection, after: int, shape: tuple[int, int]) -> EmbeddingTable:

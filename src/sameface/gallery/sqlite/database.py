@@ -17,8 +17,8 @@ from sameface.atomic import make_private
 from sameface.errors import SamefaceError
 from sameface.gallery.backend import check_not_turned, expect_type, undamaged
 from sameface.gallery.errors import GalleryBusyError, GalleryFileError
-from sameface.gallery.faces import decode_crop, encode_crop
 from sameface.gallery.keys import KeySource
+from sameface.gallery.people import decode_crop, encode_crop
 from sameface.gallery.search import SearchIndex
 from sameface.gallery.sqlite.rows import RowCache
 from sameface.gallery.sqlite.schema import APPLICATION_ID, MIGRATIONS
