@@ -10,6 +10,7 @@ SamefaceError                       code
 │   ├── NoSuchFaceError             no_such_face       the face asked for by number is not there
 │   └── PoorFaceError               poor_face          the face is too small, blurred, turned or badly lit
 ├── WeightsError                    bad_weights        weights file or manifest missing, broken or swapped
+├── AlbumError                      bad_album          the state of an album is missing or another file
 ├── AdapterError                    bad_adapter        an adapter is missing, damaged, or of other pipelines
 ├── ThresholdError                  no_threshold       no threshold is known for that false-accept rate
 ├── EvaluationError
@@ -76,6 +77,7 @@ from typing import TYPE_CHECKING, dataclass_transform
 
 if TYPE_CHECKING:
     from sameface.adapter import AdapterError as AdapterError
+    from sameface.albums.store import AlbumError as AlbumError
     from sameface.batch.distributed import RayError as RayError
     from sameface.batch.engine import WorkersError as WorkersError
     from sameface.batch.journal import JournalError as JournalError
@@ -89,6 +91,7 @@ if TYPE_CHECKING:
 
 HOMES = {
     "adapter": ("AdapterError",),
+    "albums.store": ("AlbumError",),
     "batch.distributed": ("RayError",),
     "batch.engine": ("WorkersError",),
     "batch.journal": ("JournalError",),

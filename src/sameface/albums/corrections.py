@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sameface.albums.scan import groups_of
-from sameface.albums.store import AlbumFace, AlbumGroup, Store, keep_answer, keep_links, now, person_number
-from sameface.arrays import Embeddings
-from sameface.errors import AlbumError
-from sameface.gallery import check_name
+from sameface.albums.store import (
+    AlbumError,
+    Store,
+    StoredFace,
+    StoredGroup,
+    delete_unused,
+    keep_answer,
+    keep_links,
+    person_number,
+)
+from sameface.gallery.names import clean_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +35,7 @@ class Suggestion:
         distance: The mean squared distance of its faces to the person's, 0 to 4.
     """
 
-    group: AlbumGroup
+    group: StoredGroup
     distance: float
 
 
@@ -39,9 +49,9 @@ class Doubt:
         other: The nearest other group, and `other_distance` the distance to it.
     """
 
-    face: AlbumFace
+    face: StoredFace
     distance: float
-    other: AlbumGroup | None
+    other: StoredGroup | None
     other_distance: float
 
     @property
@@ -55,9 +65,9 @@ def name_group(store: Store, group: int, name: str) -> None:
 
     Raises:
         AlbumError: No such group.
-        ValueError: A name that a gallery would not take.
+        BadNameError: A name that a gallery would not take.
     """
-    check_name(name)
+    name = clean_name(name)
     faces = members(store, group)
     with recorded(store, "name", faces, [group]) as db:
         person = person_number(db, name)
@@ -120,7 +130,7 @@ def reject_name(store: Store, face: int, name: str) -> int:
 
 def confirm_name(store: Store, face: int, name: str) -> None:
     """Say that a face is a person: it moves to the nearest group of that name, or keeps its own if there is none."""
-    check_name(name)
+    name = clean_name(name)
     found = store.face(face)
     with recorded(store, "is", [face], [] if found.group is None else [found.group]) as db:
         person = person_number(db, name)
@@ -146,14 +156,22 @@ def suggest_groups(store: Store, name: str, *, most: int = 10) -> list[Suggestio
     """
     numbers, sums, sizes = sum_groups(store)
     groups = {group.number: group for group in store.groups()}
-    rejected = {group for (group,) in store.read(
-        """SELECT group_id FROM faces JOIN answers ON face_id = faces.id JOIN people ON people.id = person_id
-           WHERE NOT same AND name = ?""", name)}
+    rejected = {
+        group
+        for (group,) in store.read(
+            """SELECT group_id FROM faces JOIN answers ON face_id = faces.id JOIN people ON people.id = person_id
+           WHERE NOT same AND name = ?""",
+            name,
+        )
+    }
     own = [place for place, number in enumerate(numbers) if number in groups and groups[number].person == name]
     if not own:
         return []
-    rest = [place for place, number in enumerate(numbers)
-            if number in groups and groups[number].person is None and number not in rejected]
+    rest = [
+        place
+        for place, number in enumerate(numbers)
+        if number in groups and groups[number].person is None and number not in rejected
+    ]
     distance = mean_distances(sums[rest], sizes[rest], sums[own].sum(axis=0), int(sizes[own].sum()))
     order = np.argsort(distance, kind="stable")[:most]
     return [Suggestion(groups[numbers[rest[place]]], float(distance[place])) for place in order]
@@ -183,7 +201,8 @@ def find_doubts(store: Store, *, most: int = 50) -> list[Doubt]:
     order = np.argsort(margin, kind="stable")[:most]
     return [
         Doubt(
-            store.face(int(faces[place])), float(inside[place]),
+            store.face(int(faces[place])),
+            float(inside[place]),
             groups.get(numbers[nearest[place]]) if np.isfinite(distance[place, nearest[place]]) else None,
             float(distance[place, nearest[place]]),
         )
@@ -199,14 +218,15 @@ def undo(store: Store) -> str:
     [(number, verb, state)] = last
     before = json.loads(state)
     with store.change() as db:
-        for group, person, hidden in before["groups"]:
-            db.execute("INSERT OR REPLACE INTO groups (id, person_id, hidden) VALUES (?, ?, ?)", (group, person, hidden))
+        for values in before["groups"]:
+            db.execute("INSERT OR IGNORE INTO groups (id) VALUES (?)", values[:1])
+            db.execute("UPDATE groups SET person_id = ?2, hidden = ?3 WHERE id = ?1", values)
         for face, group in before["faces"]:
             db.execute("UPDATE faces SET group_id = ? WHERE id = ?", (group, face))
             db.execute("DELETE FROM answers WHERE face_id = ?", (face,))
         db.executemany("INSERT INTO answers VALUES (?, ?, ?)", before["answers"])
         db.execute("DELETE FROM links WHERE id > ?", (before["links"],))
-        db.execute("DELETE FROM groups WHERE id NOT IN (SELECT group_id FROM faces WHERE group_id IS NOT NULL)")
+        delete_unused(db)
         db.execute("DELETE FROM history WHERE id = ?", (number,))
     return str(verb)
 
@@ -226,3 +246,46 @@ def move_to_new_group(db: sqlite3.Connection, faces: Sequence[int]) -> int:
     group = int(db.execute("INSERT INTO groups DEFAULT VALUES RETURNING id").fetchone()[0])
     db.executemany("UPDATE faces SET group_id = ? WHERE id = ?", [(group, face) for face in faces])
     return group
+
+
+def nearest_group(store: Store, face: int, groups: Sequence[int]) -> int:
+    """Return the group whose faces are nearest to a face on average."""
+    [row] = store.rows("id = ?", face)[1]
+    numbers, sums, sizes = sum_groups(store)
+    places = [numbers.index(group) for group in groups]
+    distance = mean_distances(sums[places], sizes[places], row.astype(np.float64), 1)
+    return groups[int(distance.argmin())]
+
+
+def sum_groups(store: Store) -> tuple[list[int], NDArray[np.float64], NDArray[np.int64]]:
+    """Return the numbers of the groups, rising; the sum of each group's embeddings, `(g, d)`; its size, `(g,)`."""
+    faces, rows = store.rows("group_id IS NOT NULL")
+    numbers, places, sizes = np.unique(groups_of(store, faces), return_inverse=True, return_counts=True)
+    sums = np.zeros((len(numbers), rows.shape[1]))
+    np.add.at(sums, places, rows)
+    return numbers.tolist(), sums, sizes
+
+
+def mean_distances(
+    sums: NDArray[np.float64], sizes: NDArray[np.int64], other: NDArray[np.float64], size: int
+) -> NDArray[np.float64]:
+    """Return the mean squared distance of each group's faces to those of another, `(g,)`, from sums and sizes."""
+    distances: NDArray[np.float64] = 2 - 2 * (sums @ other) / (sizes * size)
+    return distances
+
+
+@contextmanager
+def recorded(store: Store, verb: str, faces: Sequence[int], groups: Sequence[int]) -> Iterator[sqlite3.Connection]:
+    """Hold one transaction, and keep what it changes of these faces and groups for `undo`."""
+    with store.change() as db:
+        chosen = ", ".join(map(str, faces))
+        numbers = ", ".join(map(str, groups))
+        before = {
+            "faces": db.execute(f"SELECT id, group_id FROM faces WHERE id IN ({chosen})").fetchall(),
+            "groups": db.execute(f"SELECT id, person_id, hidden FROM groups WHERE id IN ({numbers})").fetchall(),
+            "answers": db.execute(f"SELECT * FROM answers WHERE face_id IN ({chosen})").fetchall(),
+            "links": db.execute("SELECT coalesce(max(id), 0) FROM links").fetchone()[0],
+        }
+        yield db
+        delete_unused(db)
+        db.execute("INSERT INTO history (time, verb, undo) VALUES (?, ?, ?)", (time.time(), verb, json.dumps(before)))

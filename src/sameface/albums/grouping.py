@@ -36,8 +36,7 @@ def group_rows(
     starts, component = np.unique([parts.find(row) for row in range(len(rows))], return_inverse=True)
     places = {int(start): place for place, start in enumerate(starts)}
     forbidden = [(places[a], places[b]) for a, others in parts.apart.items() for b in others if a < b]
-    labels = cluster_embeddings(rows, threshold=threshold, cannot_link=forbidden, groups=component)
-    return labels
+    return cluster_embeddings(rows, threshold=threshold, cannot_link=forbidden, groups=component)
 
 
 class Components:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -10,21 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
 
 from sameface.albums.grouping import group_rows
-from sameface.albums.store import Store, place_of
-from sameface.arrays import Crops, Embeddings
+from sameface.albums.store import AlbumError, Store, delete_unused, place_of
+from sameface.arrays import Crops, Embeddings, Image
 from sameface.batch import Finder, Picture, Result, embed_pictures, open_pictures
 from sameface.cluster import extend_clusters, same_picture_pairs
-from sameface.draw import encode_thumbnail
-from sameface.errors import AlbumError
 from sameface.face import Face, overlaps
 from sameface.gallery import Gallery
 from sameface.quality import measure_quality
 from sameface.recognizer import Recognizer
 
 MIN_QUALITY = 0.1  # of a face that may begin a group; docs/album.md has the measurement
+THUMBNAIL = 96  # pixels of its side
 SAME_PLACE = 0.5  # intersection over union of a face before and after its picture was edited
 
 Progress = Callable[[Result], None]
@@ -56,12 +57,7 @@ class ScanReport:
 
 
 def scan_folder(
-    store: Store,
-    recognizer: Recognizer,
-    *,
-    workers: int = 1,
-    upgrade: bool = False,
-    progress: Progress | None = None,
+    store: Store, recognizer: Recognizer, *, workers: int = 1, upgrade: bool = False, progress: Progress | None = None
 ) -> ScanReport:
     """Bring an album up to date with its folder. Every picture is one transaction: a killed scan resumes.
 
@@ -101,7 +97,7 @@ def scan_folder(
             if result.failure is not None and report.failures is not None:
                 report.failures.append(result.failure.reason)
             report.searched += result.new
-            report.known += result.found is None and result.failure is None or bool(result.same_as)
+            report.known += (result.found is None and result.failure is None) or bool(result.same_as)
             keep_result(store, result, known)
             if progress is not None:
                 progress(result)
@@ -118,8 +114,17 @@ def prune(store: Store) -> int:
     """Delete what is known of pictures without a file; return how many there were."""
     with store.change() as db:
         gone = db.execute(f"DELETE FROM pictures WHERE {GONE}").rowcount
-        db.execute("DELETE FROM groups WHERE id NOT IN (SELECT group_id FROM faces WHERE group_id IS NOT NULL)")
+        delete_unused(db)
     return int(gone)
+
+
+def make_thumbnail(crop: Image) -> bytes:
+    """Return a small JPEG of a crop."""
+    file = io.BytesIO()
+    PIL.Image.fromarray(crop).resize((THUMBNAIL, THUMBNAIL), PIL.Image.Resampling.LANCZOS).save(
+        file, "JPEG", quality=80
+    )
+    return file.getvalue()
 
 
 def prepare_pipeline(store: Store, signature: str, pipeline: str, *, upgrade: bool) -> None:
@@ -154,8 +159,10 @@ def keep_result(store: Store, result: Result, known: dict[str, int]) -> None:
             if result.found is not None:
                 old = before[0] if before and is_last_file(db, before[0]) else number
                 keep_faces(db, number, old, result.found.faces, result.found.rows, result.found.crops)
-            db.execute("UPDATE pictures SET searched = 1, error = ? WHERE id = ?",
-                       (result.failure.reason if result.failure else "", number))
+            db.execute(
+                "UPDATE pictures SET searched = 1, error = ? WHERE id = ?",
+                (result.failure.reason if result.failure else "", number),
+            )
             known[result.sha256] = number
         db.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (path, result.picture.stamp, number))
 
@@ -175,27 +182,45 @@ def is_last_file(db: sqlite3.Connection, picture: int) -> bool:
 def keep_faces(
     db: sqlite3.Connection, picture: int, old: int, faces: tuple[Face, ...], rows: Embeddings, crops: Crops
 ) -> None:
-    """Write the faces of a picture down. A face of the old picture at the same place keeps number, group and answers."""
+    """Write the faces of a picture down. A face at the same place of the old picture keeps its number and group."""
     before = db.execute("SELECT id, place FROM faces WHERE picture_id = ? ORDER BY id", (old,)).fetchall()
     boxes = np.array([np.frombuffer(place, np.float32)[:4] for _, place in before], np.float32).reshape(-1, 4)
     free = np.ones(len(before), bool)
     for face, row, crop in zip(faces, rows, crops, strict=True):
         shared = np.where(free, overlaps(face.box, boxes), 0) if len(boxes) else np.zeros(0)
-        values = (picture, place_of(face), face.score, measure_quality(face, crop).total, row.tobytes(),
-                  encode_thumbnail(crop))
+        values = (
+            picture,
+            place_of(face),
+            face.score,
+            measure_quality(face, crop).total,
+            row.tobytes(),
+            make_thumbnail(crop),
+        )
         if shared.size and shared.max() > SAME_PLACE:
             place = int(shared.argmax())
             free[place] = False
-            db.execute("""UPDATE faces SET picture_id = ?, place = ?, score = ?, quality = ?, embedding = ?,
-                          thumbnail = ? WHERE id = ?""", (*values, before[place][0]))
+            db.execute(
+                """UPDATE faces SET picture_id = ?, place = ?, score = ?, quality = ?, embedding = ?,
+                          thumbnail = ? WHERE id = ?""",
+                (*values, before[place][0]),
+            )
         else:
-            db.execute("""INSERT INTO faces (picture_id, place, score, quality, embedding, thumbnail)
-                          VALUES (?, ?, ?, ?, ?, ?)""", values)
+            db.execute(
+                """INSERT INTO faces (picture_id, place, score, quality, embedding, thumbnail)
+                          VALUES (?, ?, ?, ?, ?, ?)""",
+                values,
+            )
     db.executemany("DELETE FROM faces WHERE id = ?", [(before[place][0],) for place in np.flatnonzero(free)])
 
 
-def update_groups(store: Store, recognizer: Recognizer, *, far: float | None = None, min_quality: float = MIN_QUALITY,
-                  anew: bool = False) -> None:
+def update_groups(
+    store: Store,
+    recognizer: Recognizer,
+    *,
+    far: float | None = None,
+    min_quality: float = MIN_QUALITY,
+    anew: bool = False,
+) -> None:
     """Put faces without a group into one: a known group, or a new one for a face that is good enough.
 
     Args:
@@ -210,11 +235,12 @@ def update_groups(store: Store, recognizer: Recognizer, *, far: float | None = N
     join_groups(store, recognizer, far, "quality >= ?", min_quality, poor=False)
     join_groups(store, recognizer, far, "quality < ?", min_quality, poor=True)
     with store.change() as db:
-        db.execute("DELETE FROM groups WHERE id NOT IN (SELECT group_id FROM faces WHERE group_id IS NOT NULL)")
+        delete_unused(db)
 
 
-def join_groups(store: Store, recognizer: Recognizer, far: float | None, condition: str, value: float, *,
-                poor: bool) -> None:
+def join_groups(
+    store: Store, recognizer: Recognizer, far: float | None, condition: str, value: float, *, poor: bool
+) -> None:
     """Let faces without a group that meet a condition join the groups there are; others open new ones, if not poor."""
     new, rows = store.rows(f"group_id IS NULL AND {condition}", value)
     if not len(new):
@@ -223,8 +249,12 @@ def join_groups(store: Store, recognizer: Recognizer, far: float | None, conditi
     labels = groups_of(store, known)
     [(size,)] = store.read("SELECT count(*) FROM faces")
     threshold = recognizer.thresholds.at_album(size, far)
-    pictures = [str(picture) for (picture,) in store.read(
-        f"SELECT picture_id FROM faces WHERE group_id IS NULL AND {condition} ORDER BY id", value)]
+    pictures = [
+        str(picture)
+        for (picture,) in store.read(
+            f"SELECT picture_id FROM faces WHERE group_id IS NULL AND {condition} ORDER BY id", value
+        )
+    ]
     pairs = same_picture_pairs(pictures)
     if len(known):
         found = extend_clusters(rows, known=known_rows, labels=labels, threshold=threshold, cannot_link=pairs)
@@ -247,13 +277,16 @@ def groups_of(store: Store, faces: NDArray[np.int64]) -> NDArray[np.int64]:
 def keep_groups(store: Store, faces: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
     """Write the group of each face down."""
     with store.change() as db:
-        db.executemany("INSERT OR IGNORE INTO groups (id) VALUES (?)", [(label,) for label in np.unique(labels).tolist()])
+        db.executemany(
+            "INSERT OR IGNORE INTO groups (id) VALUES (?)", [(label,) for label in np.unique(labels).tolist()]
+        )
         db.executemany("UPDATE faces SET group_id = ? WHERE id = ?", zip(labels.tolist(), faces.tolist(), strict=True))
 
 
 def regroup(store: Store, recognizer: Recognizer, far: float | None, min_quality: float) -> None:
     """Group all faces that may begin a group, or have an answer, anew under the corrections."""
-    chosen = "quality >= ? OR id IN (SELECT face_id FROM answers UNION SELECT first FROM links UNION SELECT second FROM links)"
+    chosen = """quality >= ? OR id IN (SELECT face_id FROM answers UNION SELECT first FROM links
+                                       UNION SELECT second FROM links)"""
     faces, rows = store.rows(chosen, min_quality)
     places = {face: place for place, face in enumerate(faces.tolist())}
     named: dict[str, list[int]] = {}
@@ -265,15 +298,27 @@ def regroup(store: Store, recognizer: Recognizer, far: float | None, min_quality
         if not same:
             links += [(places[face], other, False) for other in named.get(name, ())]
     people = list(named.values())
-    apart = [(one, other) for n, first in enumerate(people) for second in people[n + 1 :] for one in first for other in second]
-    pictures = [str(number) for (number,) in store.read(
-        f"SELECT picture_id FROM faces WHERE {chosen} ORDER BY id", min_quality)]
+    apart = [
+        (one, other)
+        for n, first in enumerate(people)
+        for second in people[n + 1 :]
+        for one in first
+        for other in second
+    ]
+    pictures = [
+        str(number)
+        for (number,) in store.read(f"SELECT picture_id FROM faces WHERE {chosen} ORDER BY id", min_quality)
+    ]
     [(size,)] = store.read("SELECT count(*) FROM faces")
     threshold = recognizer.thresholds.at_album(size, far)
-    labels = 1 + group_rows(rows, threshold=threshold, links=links, cannot_link=[*apart, *same_picture_pairs(pictures)])
+    labels = 1 + group_rows(
+        rows, threshold=threshold, links=links, cannot_link=[*apart, *same_picture_pairs(pictures)]
+    )
     with store.change() as db:
-        hidden = [face for (face,) in db.execute(
-            "SELECT faces.id FROM faces JOIN groups ON groups.id = group_id WHERE hidden")]
+        hidden = [
+            face
+            for (face,) in db.execute("SELECT faces.id FROM faces JOIN groups ON groups.id = group_id WHERE hidden")
+        ]
         db.execute("UPDATE faces SET group_id = NULL")
         db.execute("DELETE FROM groups")
         db.execute("DELETE FROM history")
@@ -282,8 +327,10 @@ def regroup(store: Store, recognizer: Recognizer, far: float | None, min_quality
         db.execute("""UPDATE groups SET person_id = (
             SELECT person_id FROM answers JOIN faces ON faces.id = face_id WHERE group_id = groups.id AND same
             GROUP BY person_id ORDER BY count(*) DESC LIMIT 1)""")
-        db.executemany("UPDATE groups SET hidden = 1 WHERE id = (SELECT group_id FROM faces WHERE id = ?)",
-                       [(face,) for face in hidden])
+        db.executemany(
+            "UPDATE groups SET hidden = 1 WHERE id = (SELECT group_id FROM faces WHERE id = ?)",
+            [(face,) for face in hidden],
+        )
 
 
 def name_known(store: Store, gallery: Gallery) -> int:
@@ -300,5 +347,7 @@ def name_known(store: Store, gallery: Gallery) -> int:
     with store.change() as db:
         for name, group in named:
             db.execute("INSERT INTO people (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
-            db.execute("UPDATE groups SET person_id = (SELECT id FROM people WHERE name = ?) WHERE id = ?", (name, group))
+            db.execute(
+                "UPDATE groups SET person_id = (SELECT id FROM people WHERE name = ?) WHERE id = ?", (name, group)
+            )
     return len(named)

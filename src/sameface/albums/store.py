@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from sameface.albums.grouping import Link
 from sameface.arrays import Embeddings
 from sameface.atomic import make_private
-from sameface.errors import AlbumError
+from sameface.errors import SamefaceError
 from sameface.face import Face
 
 APPLICATION_ID, VERSION = 0x5A3EEA3, 1
@@ -56,8 +55,17 @@ CREATE TABLE history (id INTEGER PRIMARY KEY, time REAL NOT NULL, verb TEXT NOT 
 """
 
 
+class AlbumError(SamefaceError):
+    """The state of an album is missing, another kind of file, or has no such face or group."""
+
+    code = "bad_album"
+    message = "album {path!r}: {reason}"
+    path: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class AlbumFace:
+class StoredFace:
     """One face of an album.
 
     Attributes:
@@ -80,7 +88,7 @@ class AlbumFace:
 
 
 @dataclass(frozen=True, slots=True)
-class AlbumGroup:
+class StoredGroup:
     """A group of faces.
 
     Attributes:
@@ -203,15 +211,15 @@ class Store:
         [(signature,)] = self.read("SELECT signature FROM album")
         return str(signature)
 
-    def faces(self, condition: str = "1", *values: object) -> list[AlbumFace]:
+    def faces(self, condition: str = "1", *values: object) -> list[StoredFace]:
         """Return the faces that meet a condition in SQL, by number."""
         query = f"""SELECT faces.id, sha256, place, score, quality, group_id, name,
                            (SELECT group_concat(hex(path)) FROM files WHERE files.picture_id = pictures.id)
                     FROM faces JOIN pictures ON pictures.id = picture_id LEFT JOIN groups ON groups.id = group_id
                     LEFT JOIN people ON people.id = person_id WHERE {condition} ORDER BY faces.id"""
-        return [make_face(*row) for row in self.read(query, *values)]
+        return [make_face(row) for row in self.read(query, *values)]
 
-    def face(self, number: int) -> AlbumFace:
+    def face(self, number: int) -> StoredFace:
         """Return one face.
 
         Raises:
@@ -222,16 +230,16 @@ class Store:
             raise AlbumError(str(self.path), f"no face {number}")
         return found[0]
 
-    def groups(self, *, hidden: bool = False) -> list[AlbumGroup]:
+    def groups(self, *, hidden: bool = False) -> list[StoredGroup]:
         """Return the groups: those with a name first, then the larger ones first."""
         query = """SELECT groups.id, name, count(*), hidden,
                           (SELECT id FROM faces WHERE group_id = groups.id ORDER BY quality DESC, id LIMIT 1)
                    FROM groups JOIN faces ON faces.group_id = groups.id LEFT JOIN people ON people.id = person_id
                    WHERE hidden <= ? GROUP BY groups.id ORDER BY name IS NULL, count(*) DESC, groups.id"""
         rows = self.read(query, hidden)
-        return [AlbumGroup(number, name, faces, best, bool(hide)) for number, name, faces, hide, best in rows]
+        return [StoredGroup(number, name, faces, best, bool(hide)) for number, name, faces, hide, best in rows]
 
-    def group(self, number: int) -> AlbumGroup:
+    def group(self, number: int) -> StoredGroup:
         """Return one group.
 
         Raises:
@@ -256,9 +264,10 @@ class Store:
 
     def links(self) -> list[Link]:
         """Return the corrections about two faces, the oldest first: their numbers, and whether they are one person."""
-        return [(first, second, bool(same)) for first, second, same in self.read(
-            "SELECT first, second, same FROM links ORDER BY id"
-        )]
+        return [
+            (first, second, bool(same))
+            for first, second, same in self.read("SELECT first, second, same FROM links ORDER BY id")
+        ]
 
     def answers(self) -> list[tuple[int, str, bool]]:
         """Return the answers about a face and a name: its number, the name, and whether it is that person."""
@@ -266,13 +275,20 @@ class Store:
         return [(face, name, bool(same)) for face, name, same in self.read(query)]
 
 
-def make_face(number: int, picture: str, place: bytes, score: float, quality: float, group: int | None,
-              person: str | None, files: str | None) -> AlbumFace:
+def make_face(row: tuple[Any, ...]) -> StoredFace:
     """Return a face from its columns."""
+    number, picture, place, score, quality, group, person, files = row
     numbers = np.frombuffer(place, np.float32)
     paths = sorted(os.fsdecode(bytes.fromhex(path)) for path in (files or "").split(",") if path)
     face = Face(numbers[:4], numbers[4:].reshape(5, 2), score)
-    return AlbumFace(number, picture, tuple(paths), face, quality, group, person)
+    return StoredFace(number, picture, tuple(paths), face, quality, group, person)
+
+
+def delete_unused(db: sqlite3.Connection) -> None:
+    """Delete groups without a face, and names that no group and no answer has."""
+    db.execute("DELETE FROM groups WHERE id NOT IN (SELECT group_id FROM faces WHERE group_id IS NOT NULL)")
+    db.execute("""DELETE FROM people WHERE id NOT IN (SELECT person_id FROM answers)
+                  AND id NOT IN (SELECT person_id FROM groups WHERE person_id IS NOT NULL)""")
 
 
 def person_number(db: sqlite3.Connection, name: str) -> int:
@@ -286,7 +302,7 @@ def place_of(face: Face) -> bytes:
     return np.concatenate([face.box, face.landmarks.ravel()]).astype(np.float32).tobytes()
 
 
-def keep_link(db: sqlite3.Connection, pairs: Iterable[tuple[int, int]], *, same: bool) -> None:
+def keep_links(db: sqlite3.Connection, pairs: Iterable[tuple[int, int]], *, same: bool) -> None:
     """Write a correction about pairs of faces down."""
     db.executemany("INSERT INTO links (first, second, same) VALUES (?, ?, ?)", [(a, b, same) for a, b in pairs])
 
@@ -296,8 +312,3 @@ def keep_answer(db: sqlite3.Connection, faces: Sequence[int], person: int, *, sa
     if same:
         db.executemany("DELETE FROM answers WHERE face_id = ? AND same", [(face,) for face in faces])
     db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", [(face, person, same) for face in faces])
-
-
-def now() -> float:
-    """Return the time in seconds since 1970."""
-    return time.time()

@@ -22,6 +22,7 @@ def cluster_embeddings(
     *,
     threshold: float,
     cannot_link: Iterable[tuple[int, int]] = (),
+    groups: NDArray[np.int64] | None = None,
     told: ProgressCallback | None = None,
 ) -> NDArray[np.int64]:
     """Group rows by average linkage: the two nearest groups merge while their mean distance allows it.
@@ -30,7 +31,9 @@ def cluster_embeddings(
         rows: `(n, d) float32` unit rows, any number; memory grows with it, time with its square.
         threshold: Two groups merge while the mean squared distance of their pairs is at or under this,
             0 to 4.
-        cannot_link: NeighbourPairs of row numbers that never share a group, such as two faces of one picture.
+        cannot_link: Pairs of row numbers that never share a group, such as two faces of one picture.
+        groups: `(n,) int64` the group that each row begins in, from 0 on without a gap; such rows stay together,
+            and `cannot_link` holds pairs of these groups. None begins with every row alone.
         told: Called with the finished part of a long work, 0 to 1.
 
     Returns:
@@ -42,6 +45,12 @@ def cluster_embeddings(
             not there, or one row twice.
     """
     check_threshold(threshold)
+    if groups is not None:
+        expect_unit_rows("rows", rows)
+        expect_shape("groups", groups, (len(rows),), np.int64)
+        count = int(groups.max(initial=-1)) + 1
+        linkage = AverageLinkage(sum_groups(rows, groups, count), np.bincount(groups), threshold=threshold)
+        return number_groups(linkage.run(check_pairs(cannot_link, count), told)[groups])
     if len(rows) <= FEW:
         return cut_tree(link_rows(rows, cannot_link=cannot_link), threshold, len(rows))
     expect_unit_rows("rows", rows)
