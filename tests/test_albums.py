@@ -134,8 +134,8 @@ def test_new_pictures_join_the_groups_there_are(store: Store, folder: Path, toy_
     corrections.name_group(store, group, "Bo")
     toy.save(folder / "new.png", toy.BLUE, note=200)
     scan(store, toy_recognizer)
-    assert group_of(store, "new.png") == group
-    assert store.group(group).faces == 4
+    joined = store.group(group_of(store, "new.png"))
+    assert (joined.person, joined.faces) == ("Bo", 4)
 
 
 def test_a_poor_face_joins_a_group_but_begins_none(store: Store, folder: Path, toy_recognizer: Recognizer) -> None:
@@ -233,15 +233,30 @@ def test_every_change_can_be_undone(store: Store, toy_recognizer: Recognizer) ->
 def test_groups_like_a_named_one_are_suggested_the_nearest_first(
     store: Store, folder: Path, toy_recognizer: Recognizer
 ) -> None:
-    toy.save(folder / "orange.png", toy.ORANGE, note=210)
+    toy.save(folder / "reddish.png", toy.REDDISH, note=210)
     scan(store, toy_recognizer)
     corrections.name_group(store, group_of(store, "2020/red-0.png"), "Rosa")
-    suggestions = corrections.suggest_groups(store, "Rosa")
-    orange = group_of(store, "orange.png")
-    assert suggestions[0].group.number == orange
-    assert suggestions[0].distance == pytest.approx(toy.distance_of(toy.RED, toy.ORANGE), abs=1e-5)
-    corrections.name_group(store, orange, "Otto")
-    assert orange not in [each.group.number for each in corrections.suggest_groups(store, "Rosa")]
+    [suggestion] = corrections.suggest_groups(store, "Rosa")  # the others are farther than the rate of 0.01
+    reddish = group_of(store, "reddish.png")
+    assert suggestion.group.number == reddish
+    assert suggestion.distance == pytest.approx(toy.distance_of(toy.RED, toy.REDDISH), abs=1e-5)
+    corrections.name_group(store, reddish, "Otto")
+    assert corrections.suggest_groups(store, "Rosa") == []
+
+
+def test_groups_are_numbered_without_holes_in_the_order_of_the_list(
+    store: Store, folder: Path, toy_recognizer: Recognizer
+) -> None:
+    toy.save(folder / "aa.png", toy.WHITE, note=213)
+    scan(store, toy_recognizer)
+    assert [group.number for group in store.groups()] == [1, 2, 3, 4]
+    assert [group.faces for group in store.groups()] == [4, 4, 3, 1]
+    corrections.name_group(store, 4, "Wei")
+    scan(store, toy_recognizer)
+    assert store.group(4).person == "Wei"  # nothing was new, so the numbers stay
+    toy.save(folder / "bb.png", toy.WHITE, note=214)
+    scan(store, toy_recognizer)
+    assert store.group(1).person == "Wei"
 
 
 def test_the_most_uncertain_face_comes_first(store: Store, folder: Path, toy_recognizer: Recognizer) -> None:

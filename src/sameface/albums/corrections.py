@@ -173,7 +173,8 @@ def suggest_groups(store: Store, name: str, *, most: int = 10) -> list[Suggestio
         if number in groups and groups[number].person is None and number not in rejected
     ]
     distance = mean_distances(sums[rest], sizes[rest], sums[own].sum(axis=0), int(sizes[own].sum()))
-    order = np.argsort(distance, kind="stable")[:most]
+    [(reach,)] = store.read("SELECT reach FROM album")
+    order = [place for place in np.argsort(distance, kind="stable")[:most] if distance[place] <= reach]
     return [Suggestion(groups[numbers[rest[place]]], float(distance[place])) for place in order]
 
 

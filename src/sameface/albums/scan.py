@@ -26,6 +26,7 @@ from sameface.recognizer import Recognizer
 
 MIN_QUALITY = 0.1  # of a face that may begin a group; docs/album.md has the measurement
 THUMBNAIL = 96  # pixels of its side
+SUGGESTION_FAR = 0.01  # groups within the distance of this rate may be a person
 SAME_PLACE = 0.5  # intersection over union of a face before and after its picture was edited
 
 Progress = Callable[[Result], None]
@@ -75,7 +76,7 @@ def scan_folder(
     if not store.folder.is_dir():
         raise AlbumError(str(store.path), f"its folder {str(store.folder)!r} is not there: is a disk missing?")
     finder = Finder(recognizer, crops=True)
-    prepare_pipeline(store, recognizer.signature, finder.pipeline, upgrade=upgrade)
+    prepare_pipeline(store, recognizer, finder.pipeline, upgrade=upgrade)
     report, known = ScanReport(failures=[]), known_pictures(store)
     seen: set[bytes] = set()
     stamps = {path: (stamp, picture) for path, stamp, picture in store.read("SELECT * FROM files")}
@@ -127,8 +128,9 @@ def make_thumbnail(crop: Image) -> bytes:
     return file.getvalue()
 
 
-def prepare_pipeline(store: Store, signature: str, pipeline: str, *, upgrade: bool) -> None:
+def prepare_pipeline(store: Store, recognizer: Recognizer, pipeline: str, *, upgrade: bool) -> None:
     """Note what the album's faces are found and embedded with; an upgrade marks every picture as not searched."""
+    signature, reach = recognizer.signature, recognizer.thresholds.at(SUGGESTION_FAR)
     [(known, kept)] = store.read("SELECT signature, pipeline FROM album")
     if (known, kept) == (signature, pipeline):
         return
@@ -136,7 +138,7 @@ def prepare_pipeline(store: Store, signature: str, pipeline: str, *, upgrade: bo
         way = "scan with the weights and options of before, or --upgrade"
         raise AlbumError(str(store.path), f"made with pipeline {known}; this is {signature}: {way}")
     with store.change() as db:
-        db.execute("UPDATE album SET signature = ?, pipeline = ?", (signature, pipeline))
+        db.execute("UPDATE album SET signature = ?, pipeline = ?, reach = ?", (signature, pipeline, reach))
         db.execute("UPDATE files SET stamp = ''")
         db.execute("UPDATE pictures SET searched = 0")
 
@@ -232,19 +234,39 @@ def update_groups(
     """
     if anew:
         regroup(store, recognizer, far, min_quality)
-    join_groups(store, recognizer, far, "quality >= ?", min_quality, poor=False)
-    join_groups(store, recognizer, far, "quality < ?", min_quality, poor=True)
+    joined = [
+        join_groups(store, recognizer, far, "quality >= ?", min_quality, poor=False),
+        join_groups(store, recognizer, far, "quality < ?", min_quality, poor=True),
+    ]
     with store.change() as db:
         delete_unused(db)
+    if anew or any(joined):
+        number_groups(store)
+
+
+def number_groups(store: Store) -> None:
+    """Number the groups from 1 on in the order of their list. What was done before cannot be undone any more."""
+    order = [group.number for group in store.groups(hidden=True)]
+    with store.change() as db:
+        for sign, numbers in ((-1, order), (1, [-place - 1 for place in range(len(order))])):
+            for place, number in enumerate(numbers, 1):
+                values = (sign * place, number)
+                db.execute("INSERT INTO groups SELECT ?1, person_id, hidden FROM groups WHERE id = ?2", values)
+                db.execute("UPDATE faces SET group_id = ?1 WHERE group_id = ?2", values)
+                db.execute("DELETE FROM groups WHERE id = ?", values[1:])
+        db.execute("DELETE FROM history")
 
 
 def join_groups(
     store: Store, recognizer: Recognizer, far: float | None, condition: str, value: float, *, poor: bool
-) -> None:
-    """Let faces without a group that meet a condition join the groups there are; others open new ones, if not poor."""
+) -> bool:
+    """Let faces without a group that meet a condition join the groups there are; others open new ones, if not poor.
+
+    Return whether any face got a group.
+    """
     new, rows = store.rows(f"group_id IS NULL AND {condition}", value)
     if not len(new):
-        return
+        return False
     known, known_rows = store.rows("group_id IS NOT NULL")
     labels = groups_of(store, known)
     [(size,)] = store.read("SELECT count(*) FROM faces")
@@ -259,13 +281,14 @@ def join_groups(
     if len(known):
         found = extend_clusters(rows, known=known_rows, labels=labels, threshold=threshold, cannot_link=pairs)
     elif poor:
-        return
+        return False
     else:
         found = 1 + group_rows(rows, threshold=threshold, cannot_link=pairs)
     last = int(labels.max(initial=0))
     if poor:
         new, found = new[found <= last], found[found <= last]
     keep_groups(store, new, found)
+    return bool(len(new))
 
 
 def groups_of(store: Store, faces: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -23,7 +23,7 @@ from sameface.face import Face
 APPLICATION_ID, VERSION = 0x5A3EEA3, 1
 WAIT_SECONDS = 10
 TABLES = """
-CREATE TABLE album (folder BLOB NOT NULL, pipeline TEXT NOT NULL, signature TEXT NOT NULL);
+CREATE TABLE album (folder BLOB NOT NULL, pipeline TEXT NOT NULL, signature TEXT NOT NULL, reach REAL NOT NULL);
 CREATE TABLE pictures (id INTEGER PRIMARY KEY, sha256 TEXT NOT NULL UNIQUE, searched INTEGER NOT NULL DEFAULT 0,
     error TEXT NOT NULL DEFAULT '');
 CREATE TABLE files (
@@ -156,7 +156,7 @@ class Store:
                     db.execute(statement)
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 db.execute(f"PRAGMA user_version = {VERSION}")
-                db.execute("INSERT INTO album VALUES (?, '', '')", (os.fsencode(folder.resolve()),))
+                db.execute("INSERT INTO album VALUES (?, '', '', 0)", (os.fsencode(folder.resolve()),))
 
     def close(self) -> None:
         """Close the file."""

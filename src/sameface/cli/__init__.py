@@ -30,6 +30,7 @@ COMMANDS = {
     "forget": ("people", "Delete a person for good, and give a receipt."),
     "audit": ("audit", "Read who did what and what was deleted, and verify that nobody changed it."),
     "gallery": ("gallery", "Back up, restore and check a gallery, move it to other weights, encrypt it."),
+    "album": ("album", "Name the people of a folder of photographs, and keep the names."),
     "cluster": ("cluster", "Sort an album into one folder per person."),
     "group": ("cluster", "Group the embeddings that `embed` wrote into people; let new ones join."),
     "serve": ("serve", "Serve REST and the page."),
