@@ -286,9 +286,18 @@ def test_who_has_no_folder_or_another_file_is_refused(tmp_path: Path, toy_recogn
         db.execute("CREATE TABLE things (id)")
     with pytest.raises(AlbumError, match="choose another file"):
         Store.open(other, tmp_path)
+    (tmp_path / "text").write_text("no database" * 100)
+    with pytest.raises(AlbumError, match="not a database"):
+        Store.open(tmp_path / "text", tmp_path)
     with Store.open(tmp_path / "gone.album", tmp_path / "gone") as store, pytest.raises(AlbumError, match="disk"):
         scan_folder(store, toy_recognizer)
     assert (tmp_path / "gone.album").stat().st_mode & 0o777 == 0o600
+
+
+def test_of_two_programs_one_waits_and_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sameface.albums.store.WAIT_SECONDS", 0.1)
+    with Store.open(store.path) as other, store.change(), pytest.raises(AlbumError, match="another program"):
+        prune(other)
 
 
 def test_of_two_corrections_that_contradict_each_other_the_later_counts() -> None:

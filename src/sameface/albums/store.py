@@ -19,6 +19,7 @@ from sameface.arrays import Embeddings
 from sameface.atomic import make_private
 from sameface.errors import SamefaceError
 from sameface.face import Face
+from sameface.sqlite import connect, transaction
 
 APPLICATION_ID, VERSION = 0x5A3EEA3, 1
 WAIT_SECONDS = 10
@@ -128,19 +129,17 @@ class Store:
             if folder is None:
                 raise AlbumError(str(path), "there is no such file: `sameface album scan FOLDER` makes it")
             make_private(path)
-        db = sqlite3.connect(path, isolation_level=None, timeout=WAIT_SECONDS)
-        store = cls(db, path)
+        with translated(path):
+            store = cls(connect(str(path), WAIT_SECONDS), path)
         try:
-            with store._translated():
+            with translated(path):
                 store._prepare(folder)
         except BaseException:
-            db.close()
+            store.close()
             raise
         return store
 
     def _prepare(self, folder: Path | None) -> None:
-        for pragma in ("journal_mode = WAL", "foreign_keys = ON", "secure_delete = ON", "temp_store = MEMORY"):
-            self._db.execute(f"PRAGMA {pragma}")
         [(owner,)] = self._db.execute("PRAGMA application_id").fetchall()
         [(version,)] = self._db.execute("PRAGMA user_version").fetchall()
         [(tables,)] = self._db.execute("SELECT count(*) FROM sqlite_master").fetchall()
@@ -171,32 +170,14 @@ class Store:
         self.close()
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Turn the errors of SQLite into ours."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            reason = "another program is writing to it: wait" if "locked" in str(error) else str(error)
-            raise AlbumError(str(self.path), reason) from error
-        except sqlite3.DatabaseError as error:
-            raise AlbumError(str(self.path), f"{error}: take a backup, or scan into another file") from error
-
-    @contextmanager
     def change(self) -> Iterator[sqlite3.Connection]:
         """Hold one transaction."""
-        with self._translated():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with translated(self.path), transaction(self._db):
+            yield self._db
 
     def read(self, query: str, *values: object) -> list[Any]:
         """Return the rows of a query."""
-        with self._translated():
+        with translated(self.path):
             return self._db.execute(query, values).fetchall()
 
     @property
@@ -273,6 +254,18 @@ class Store:
         """Return the answers about a face and a name: its number, the name, and whether it is that person."""
         query = "SELECT face_id, name, same FROM answers JOIN people ON people.id = person_id ORDER BY face_id, name"
         return [(face, name, bool(same)) for face, name, same in self.read(query)]
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn the errors of SQLite into ours."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        reason = "another program is writing to it: wait" if "locked" in str(error) else str(error)
+        raise AlbumError(str(path), reason) from error
+    except sqlite3.DatabaseError as error:
+        raise AlbumError(str(path), f"{error}: take a backup, or scan into another file") from error
 
 
 def make_face(row: tuple[Any, ...]) -> StoredFace:
