@@ -21,11 +21,11 @@ from sameface.cli.batch import batch_options
 from sameface.cli.gallery_options import gallery_option, key_options, warn_of_others
 from sameface.cli.options import far_option, json_option, recognizer_options
 from sameface.cli.output import count, finish, print_json, print_table, progress_bar
+from sameface.face import Template
 from sameface.gallery import Gallery
 from sameface.gallery.errors import FaceTakenError
 from sameface.gallery.keys import Keys
 from sameface.recognizer import Recognizer
-from sameface.template import Template
 
 LEAST = 3  # faces of a group without a name that is shown
 SUGGESTED = 3  # groups after each name
