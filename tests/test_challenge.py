@@ -47,7 +47,7 @@ def film(turns: Sequence[float], step: float = 0.3) -> list[ChallengeFrame]:
 
 
 def judge(frames: Sequence[ChallengeFrame], at: float | None = None):
-    """ChallengeJudge frames, when the last of them came."""
+    """Return the verdict at the time of the last frame."""
     at = (frames[-1].at if frames else 0.0) if at is None else at
     return judge_frames(POSES, frames, at=at, threshold=THRESHOLD)
 

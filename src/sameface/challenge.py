@@ -1,7 +1,7 @@
-"""Ask somebody before a camera to turn the head, and tell from the pictures whether a head turned.
+"""Liveness: ask a person before a camera to turn the head, and judge the frames.
 
 A flat picture of a face looks the same way however it is held: moving and tilting it shifts nose, eyes and
-mouth together. What this stops, and what it does not, was measured (docs/liveness.md).
+mouth together. The limits were measured (docs/liveness.md).
 """
 
 from __future__ import annotations
@@ -21,36 +21,30 @@ Pose = Literal["straight", "left", "right"]
 Reason = Literal["late", "lost", "jumped", "other_person", "wrong_way"]
 
 TURNS = 3  # of the head; each to one of two sides
-STRAIGHT = 0.12  # a face that looks straight ahead turns no farther, as `measure_turn` has it
-TURNED = 0.3  # and one that is turned at least so far
-HOLD = 2  # pictures, one after the other, that must show a pose
-SECONDS = 60.0  # for everything
-GAP = 2.0  # seconds between two pictures of the face at most
-OVERLAP = 0.2  # of the boxes of a face in two pictures that follow each other, at least
+STRAIGHT = 0.12  # the largest turn of a face that looks straight ahead, as `measure_turn` has it
+TURNED = 0.3  # the smallest turn of a turned face
+HOLD = 2  # consecutive frames that must show a pose
+SECONDS = 60.0  # for the whole challenge
+GAP = 2.0  # the longest time between two frames with the face
+OVERLAP = 0.2  # the smallest intersection over union of the face in two consecutive frames
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChallengeFrame:
-    """A picture of the camera in which a face was found.
+    """A frame of the camera with a face."""
 
-    Attributes:
-        at: Seconds since the challenge began.
-        face: The face.
-        row: `(d,) float32` its embedding, of length 1.
-    """
-
-    at: float
+    at: float  # seconds since the challenge began
     face: Face
-    row: NDArray[np.float32]
+    row: NDArray[np.float32]  # (d,) its embedding
 
     @property
     def turn(self) -> float:
-        """How far the head is turned, above 0 to the person's own left."""
+        """The turn of the head, above 0 to the person's own left."""
         return measure_turn(self.face.landmarks)
 
     @property
     def pose(self) -> Pose | None:
-        """Which way the face looks; None is something in between."""
+        """The pose of the head; None between two poses."""
         if abs(self.turn) <= STRAIGHT:
             return "straight"
         if abs(self.turn) < TURNED:
@@ -60,15 +54,15 @@ class ChallengeFrame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChallengeVerdict:
-    """How far somebody is with a challenge; true once it is passed.
+    """The state of a challenge; true once it is passed.
 
     Attributes:
-        met: How many poses were taken.
-        total: How many were asked for.
-        anchor: The picture of the first pose, with which the others are compared; None before it was taken.
-        too_fast: The pose that is wanted was taken, but the way to it was not seen.
-        reason: Why the challenge has failed, if it has: the time is over (late), no face was seen for too
-            long (lost), the face leapt (jumped), it is another person's, or it turned to the other side.
+        met: The number of poses taken.
+        total: The number of poses asked for.
+        anchor: The frame of the first pose, which later ones are compared with; None before it.
+        too_fast: The wanted pose was taken, but the way to it was not seen.
+        reason: Why the challenge failed, or None: the time is over (late), no face was seen for too long (lost),
+            the face leapt (jumped), it is another person's, or it turned to the other side.
     """
 
     met: int
@@ -78,7 +72,7 @@ class ChallengeVerdict:
     reason: Reason | None = None
 
     def __bool__(self) -> bool:
-        """Whether the challenge is passed."""
+        """Return whether the challenge is passed."""
         return self.state == "passed"
 
     @property
@@ -90,9 +84,9 @@ class ChallengeVerdict:
 
 
 def draw_poses(dice: random.Random) -> list[Pose]:
-    """Return the poses to ask for: straight, to a side, straight again. Only the sides are left to chance.
+    """Return the poses to ask for: straight, a random side, straight again.
 
-    The last is straight, so that its picture is one to recognise somebody in.
+    The last is straight, so that its frame is good for identification.
     """
     sides: list[Pose] = ["left", "right"]
     turns: list[Pose] = [pose for _ in range(TURNS) for pose in ("straight", dice.choice(sides))]
@@ -100,12 +94,9 @@ def draw_poses(dice: random.Random) -> list[Pose]:
 
 
 class ChallengeJudge:
-    """ChallengeJudge the frames of one challenge, each once; memory stays the same however many come.
+    """Judges the frames of one challenge, one by one, in constant memory.
 
     A turn counts if the face was also seen on the way there, so that pictures cannot simply be exchanged.
-
-    Args:
-        poses: What is asked for, each once the one before it was taken.
     """
 
     def __init__(self, poses: Sequence[Pose]) -> None:
@@ -116,10 +107,10 @@ class ChallengeJudge:
         self.verdict = ChallengeVerdict(0, len(poses))
 
     def add(self, frame: ChallengeFrame, threshold: float) -> None:
-        """ChallengeJudge the next frame in which a face was found, unless the challenge is over.
+        """Judge the next frame with a face, unless the challenge is over.
 
         Args:
-            frame: What was seen.
+            frame: The frame.
             threshold: The squared distance at and under which two faces are one person's.
         """
         if self.verdict.state != "running":
@@ -141,22 +132,18 @@ class ChallengeJudge:
 
     def tick(self, at: float) -> None:
         """Fail the challenge if at `at` the time is over, or no face was seen for too long."""
-        if self.verdict.state == "running":
-            delay = find_delay(self.verdict.anchor, self._last, at)
-            self.verdict = replace(self.verdict, reason=delay)
+        if self.verdict.state != "running":
+            return
+        if at > SECONDS:
+            self.verdict = replace(self.verdict, reason="late")
+        elif self.verdict.anchor is not None and self._last is not None and at - self._last.at > GAP:
+            self.verdict = replace(self.verdict, reason="lost")
 
 
 def judge_frames(
     poses: Sequence[Pose], frames: Sequence[ChallengeFrame], *, at: float, threshold: float
 ) -> ChallengeVerdict:
-    """Return how far the poses were taken, in order, by one person who was seen all the time.
-
-    Args:
-        poses: What was asked for.
-        frames: What was seen, in order; pictures without a face are left out.
-        at: What the clock says, in seconds since the challenge began.
-        threshold: As for `ChallengeJudge.add`.
-    """
+    """Return the verdict on all frames with a face, `at` seconds after the challenge began."""
     judge = ChallengeJudge(poses)
     for frame in frames:
         judge.add(frame, threshold)
@@ -167,7 +154,7 @@ def judge_frames(
 def find_fault(
     wanted: Pose, frame: ChallengeFrame, before: ChallengeFrame, anchor: ChallengeFrame, threshold: float
 ) -> Reason | None:
-    """Return what is wrong with a frame after the first pose, seen beside the one before it, or None."""
+    """Return the fault of a frame after the first pose, compared with the frame before it, or None."""
     if frame.at - before.at > GAP:
         return "lost"
     if overlaps(before.face.box, frame.face.box[None])[0] < OVERLAP:
@@ -179,14 +166,7 @@ def find_fault(
 
 
 def is_on_the_way(wanted: Pose, frame: ChallengeFrame) -> bool:
-    """Return whether a face is between straight ahead and the side that is wanted."""
+    """Return whether a face is between straight ahead and the wanted side."""
     if wanted == "straight":
         return True
     return STRAIGHT < (frame.turn if wanted == "left" else -frame.turn) < TURNED
-
-
-def find_delay(anchor: ChallengeFrame | None, last: ChallengeFrame | None, at: float) -> Reason | None:
-    """Return whether the time is over, or the face has not been seen for too long since the first pose."""
-    if at > SECONDS:
-        return "late"
-    return "lost" if anchor is not None and last is not None and at - last.at > GAP else None

@@ -57,7 +57,7 @@ class CameraChallenge:
         return self.poses[self.verdict.met] if self.verdict.state == "running" else None
 
     def judge(self, at: float, frame: ChallengeFrame | None, threshold: float) -> None:
-        """ChallengeJudge what was seen `at` seconds after the beginning; None if no face was in the picture."""
+        """Judge what was seen `at` seconds after the beginning; None if no face was in the picture."""
         if frame is not None:
             self._judge.add(frame, threshold)
         self._judge.tick(at)
