@@ -9,7 +9,7 @@ from sameface.errors import WeightsError
 from sameface.manifest import EmbeddingSpec
 from sameface.model import Model
 
-BATCH = 16  # crops per run: past this nothing is gained on two cores (benchmarks/embed.py)
+BATCH = 16  # crops per run: more gain nothing on two cores (benchmarks/embed.py)
 
 
 class Embedder:
@@ -17,7 +17,7 @@ class Embedder:
 
     Args:
         model: The weights of an embedder.
-        flip: Add up the embeddings of each crop and of its mirror image; twice the work, fewer errors.
+        flip: Average each crop with its mirror image; twice the work, fewer errors.
 
     Raises:
         WeightsError: The weights are not an embedder's.
@@ -34,8 +34,7 @@ class Embedder:
         """Return one embedding for each crop.
 
         Args:
-            crops: `(n, size, size, 3) uint8` RGB, cut by the manifest's crop rule. Any number: the network
-                sees a few at a time.
+            crops: `(n, size, size, 3) uint8` RGB, cut by the manifest's crop rule; any number.
 
         Returns:
             `(n, d) float32` unit rows.
@@ -51,7 +50,6 @@ class Embedder:
         return unit_rows(rows)
 
     def _run(self, crops: Crops) -> Embeddings:
-        """Return the network's rows for one batch, of any length."""
         if not self.flip:
             return self.run_network(crops)
         both = self.run_network(np.concatenate([crops, crops[:, :, ::-1]]))  # (2n, d)
@@ -59,10 +57,10 @@ class Embedder:
         return added
 
     def run_network(self, crops: Crops) -> Embeddings:
-        """Return the network's own rows of one batch, `(n, d) float32` of any length.
+        """Return the network's output for one batch, `(n, d) float32`, not scaled.
 
         Raises:
-            WeightsError: It gives something else than its manifest says, or numbers that are none.
+            WeightsError: The output does not have the manifest's shape, or is not finite.
         """
         rows = self.model.run(crops)[0]
         name, wanted = self.model.manifest.name, (len(crops), self.spec.dimension)

@@ -1,4 +1,4 @@
-"""What is known of a weights file: where it is from, how to feed it, and which distance means "same"."""
+"""The description of a weights file: its source, its input, and which distance means "same"."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from sameface.thresholds import Thresholds
 
 CropKind = Literal["similarity", "box"]
 
-SURE = 1e-15  # a chance that no calibration is as sure of
+SURE = 1e-15  # the smallest distance of a chance to 0 and 1
 
 
 @dataclass(frozen=True, slots=True)
 class CropRule:
-    """How a face becomes the square picture that an embedder sees.
+    """How to cut the square crop of a face for an embedder.
 
     Attributes:
         kind: `similarity` turns and scales the face so that its five points come nearest to `template`;
             `box` takes the detector's box with a margin and leaves the face as it is (FaceNet, section 4).
         size: Width and height of the crop in pixels.
         template: Five points x, y in pixels of the crop; empty for `box`.
-        point_weights: How much each of the five points counts in the fit; empty for `box`.
+        point_weights: The weight of each of the five points in the fit; empty for `box`.
         margin: The part of the box's longer side that is added round it; 0 for `similarity`.
     """
 
@@ -51,14 +51,14 @@ class CropRule:
 
 @dataclass(frozen=True, slots=True)
 class ProbabilityCurve:
-    """How likely two faces at a distance are one person's, where a pair is as often one person as not.
+    """The chance that two faces at a distance are one person's, if half of all pairs are.
 
-    Between two knots the log odds are linear in the distance; past either end the chance stays as it is.
+    Between two knots the log odds are linear in the distance; past either end the chance is constant.
 
     Attributes:
         distance: Squared distances, rising: the knots.
         chance: The chance of one person at each, above 0 and under 1, never rising.
-        pairs: How many pairs it was fitted to.
+        pairs: The number of pairs that it was fitted to.
     """
 
     distance: tuple[float, ...]
@@ -76,7 +76,7 @@ class ProbabilityCurve:
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> Self:
-        """Return a curve from the fields by name, as TOML and JSON hold them.
+        """Return a curve from its fields in TOML or JSON.
 
         Up to version 0.1.0 it was a logistic curve with `offset`, `slope`, `low` and `high`: two knots.
         """
@@ -89,7 +89,7 @@ class ProbabilityCurve:
         return cls(tuple(ends), tuple(chances), int(facts["pairs"]))
 
     def log_odds(self, distance: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
-        """Return the logarithm of the odds that each distance is one person's."""
+        """Return the log odds that each distance is one person's."""
         chances = np.array(self.chance)
         odds: NDArray[np.float64] = np.interp(distance, self.distance, np.log(chances) - np.log1p(-chances))
         return odds
@@ -99,12 +99,12 @@ class ProbabilityCurve:
         return to_chances(self.log_odds(distance))
 
     def covers(self, distance: float) -> bool:
-        """Return whether the calibration saw pairs about a distance."""
+        """Return whether a distance lies in the calibrated range."""
         return self.distance[0] <= distance <= self.distance[-1]
 
 
 def to_chances(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the chances that have these log odds."""
+    """Return the chances of log odds."""
     with np.errstate(over="ignore"):
         chances: NDArray[np.float64] = np.asarray(1 / (1 + np.exp(-log_odds)))
     return chances
@@ -112,13 +112,13 @@ def to_chances(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingSpec:
-    """What an embedder takes and gives.
+    """Input and output of an embedder.
 
     Attributes:
-        crop: How a face is cut out for it.
-        dimension: How many numbers an embedding has.
-        thresholds: Which distance means "same", for the population that counts unless another is chosen.
-        curve: From a distance to the chance that it is one person; None where that was not calibrated.
+        crop: How a face is cut out.
+        dimension: The length of an embedding.
+        thresholds: For the default population.
+        curve: From a distance to the chance of one person; None if not calibrated.
         others: Thresholds for other populations.
     """
 
@@ -129,11 +129,7 @@ class EmbeddingSpec:
     others: tuple[Thresholds, ...] = ()
 
     def choose_thresholds(self, population: str) -> Thresholds:
-        """Return the thresholds that hold for a population.
-
-        Raises:
-            ValueError: It was calibrated on others only.
-        """
+        """Return the thresholds for a population, or raise `ValueError` if there are none."""
         known = {found.population: found for found in (self.thresholds, *self.others)}
         if population not in known:
             raise ValueError(f"population must be one of {', '.join(known)}, got {population!r}")
@@ -142,15 +138,10 @@ class EmbeddingSpec:
 
 @dataclass(frozen=True, slots=True)
 class DetectionSpec:
-    """The detector's numbers that came from data.
+    """Numbers of a detector that came from data."""
 
-    Attributes:
-        score: The score from which a place counts as a face.
-        overlap: Two boxes whose intersection over union is above this are one face.
-    """
-
-    score: float
-    overlap: float
+    score: float  # from which a place counts as a face
+    overlap: float  # two boxes with a larger intersection over union are one face
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,16 +149,16 @@ class Manifest:
     """The description beside a weights file.
 
     Attributes:
-        name: What the weights are called.
+        name: The name of the weights.
         sha256: Of the weights file.
         licence: An SPDX identifier, or words.
-        training_data: What the weights learned from.
-        source: The package and version the weights came from, and the SHA-256 of the file inside it.
-        mean: Red, green, blue, taken from every pixel (0 to 255).
-        scale: What the difference is multiplied by.
+        training_data: In words.
+        source: The package and version of the weights, and the SHA-256 of the file inside it.
+        mean: Red, green, blue, subtracted from every pixel (0 to 255).
+        scale: The factor of the difference.
         embedding: For an embedder.
         detection: For a detector.
-        accuracy: What it was measured to reach, in parts of 1, by the name of the measure; may be empty.
+        accuracy: Measured accuracies, in parts of 1, by the name of the measure; may be empty.
     """
 
     name: str
@@ -197,27 +188,19 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """Read the tables of a manifest without a look at what they say.
-
-    Raises:
-        WeightsError: It is missing or not TOML.
-    """
+    """Read the tables of a manifest without a check, or raise `WeightsError`: it is missing or not TOML."""
     name = path.stem
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         reason = f"no manifest at {str(path)!r}: every weights file needs its .toml beside it"
         raise WeightsError(name, reason) from error
-    except (ValueError, RecursionError) as error:  # of tomllib's, of text that is none, of huge numbers
+    except (ValueError, RecursionError) as error:  # of tomllib's, of bytes that are no text, of huge numbers
         raise WeightsError(name, f"the manifest {str(path)!r} is not TOML ({error})") from error
 
 
 def check_manifest(table: Mapping[str, Any], path: Path) -> Manifest:
-    """Build the manifest that was read from `path`.
-
-    Raises:
-        WeightsError: An entry is missing or impossible.
-    """
+    """Build the manifest that was read from `path`, or raise `WeightsError`: an entry is missing or impossible."""
     name = path.stem
     try:
         return parse_manifest(table)
@@ -233,6 +216,7 @@ def parse_manifest(table: Mapping[str, Any]) -> Manifest:
     if kind not in ("embedder", "detector"):
         raise ValueError(f"kind must be 'embedder' or 'detector', got {kind!r}")
     red, green, blue = map(float, table["input"]["mean"])
+    detection = {key: float(value) for key, value in table["detection"].items()} if kind == "detector" else None
     return Manifest(
         name=str(table["name"]),
         sha256=str(table["sha256"]),
@@ -242,14 +226,9 @@ def parse_manifest(table: Mapping[str, Any]) -> Manifest:
         mean=(red, green, blue),
         scale=float(table["input"]["scale"]),
         embedding=parse_embedding(table) if kind == "embedder" else None,
-        detection=parse_detection(table["detection"]) if kind == "detector" else None,
+        detection=None if detection is None else DetectionSpec(**detection),
         accuracy={str(key): float(value) for key, value in table.get("accuracy", {}).items()},
     )
-
-
-def parse_detection(table: Mapping[str, Any]) -> DetectionSpec:
-    """Build the part of the manifest that only a detector has."""
-    return DetectionSpec(**{key: float(value) for key, value in table.items()})
 
 
 def parse_embedding(table: Mapping[str, Any]) -> EmbeddingSpec:

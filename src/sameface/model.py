@@ -1,4 +1,4 @@
-"""A weights file: found, checked against its manifest, opened and run."""
+"""A weights file: find it, check it against its manifest, open it with ONNX Runtime, run it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NETWORK_ERRORS = (
 class Model:
     """An ONNX network that is ready to run. Any number of threads may share it.
 
-    One that was loaded can be pickled: the copy opens the same file again, with as many threads.
+    A loaded model can be pickled: the copy opens the same file again.
     """
 
     def __init__(self, manifest: Manifest, session: onnxruntime.InferenceSession) -> None:
@@ -47,13 +47,11 @@ class Model:
 
     @classmethod
     def load(cls, weights: str | Path, *, threads: int | None = None) -> Model:
-        """Open the weights called `weights` that ship with sameface or were added, or those at a path.
-
-        The manifest is the file of the same name that ends in `.toml`.
+        """Open weights and their manifest, the `.toml` of the same name.
 
         Args:
-            weights: A name such as `"resnet29"`, or the path of an `.onnx` file.
-            threads: Processor cores to use; None leaves it to ONNX Runtime, which takes all.
+            weights: A shipped or added name such as `"resnet29"`, or the path of an `.onnx` file.
+            threads: Processor cores to use; None takes all.
 
         Raises:
             WeightsError: The file or its manifest is missing, the file's SHA-256 is not the manifest's,
@@ -72,7 +70,7 @@ class Model:
 
     @property
     def providers(self) -> list[str]:
-        """Where ONNX Runtime runs the network, the first choice first."""
+        """The execution providers of ONNX Runtime, the first choice first."""
         return list(self._session.get_providers())
 
     def run(self, pixels: NDArray[np.uint8]) -> Sequence[Tensor]:
@@ -82,7 +80,7 @@ class Model:
             pixels: `(n, h, w, 3) uint8` RGB; mean and scale are applied here.
 
         Raises:
-            WeightsError: ONNX Runtime cannot run it on such pixels, or it gives something else than tensors.
+            WeightsError: ONNX Runtime cannot run it on these pixels, or an output is no tensor.
         """
         planes = np.array(pixels.transpose(0, 3, 1, 2), np.float32, order="C")  # (n, 3, h, w)
         planes -= np.array(self.manifest.mean, np.float32)[:, None, None]
@@ -98,12 +96,12 @@ class Model:
 
 
 def reopen(path: Path, threads: int | None) -> Model:
-    """Open a weights file once more, in another process."""
+    """Open a pickled model."""
     return Model.load(path, threads=threads)
 
 
 def find_weights(weights: str | Path) -> Path:
-    """Return the path of a weights file: by name one that ships or was added, or any by its path."""
+    """Return the path of a weights file, given by its path or by a shipped or added name."""
     path = Path(weights)
     if path.suffix == ".onnx":
         return path
@@ -116,11 +114,7 @@ def find_weights(weights: str | Path) -> Path:
 
 
 def rule_of_weights(weights: str) -> CropRule:
-    """Return how an embedder's crops are cut, from its manifest.
-
-    Raises:
-        WeightsError: There is no such embedder.
-    """
+    """Return the crop rule of an embedder, or raise `WeightsError`."""
     manifest = read_manifest(find_weights(weights).with_suffix(".toml"))
     if manifest.embedding is None:
         raise WeightsError(manifest.name, "these are a detector's, wanted an embedder's")
@@ -128,31 +122,31 @@ def rule_of_weights(weights: str) -> CropRule:
 
 
 def list_weights() -> dict[str, Path]:
-    """Return every weights file that has a name: those that ship, then those that were added under others."""
+    """Return the shipped weights files, then the added ones, by name."""
     shipped = list_shipped()
     return shipped | list_added() | shipped
 
 
 def list_shipped() -> dict[str, Path]:
-    """Return the weights files that ship with sameface, by name in alphabetical order."""
+    """Return the shipped weights files by name, in alphabetical order."""
     folder = Path(str(resources.files("sameface") / "weights"))
     names = sorted(file.stem for file in folder.glob("*.toml"))
     return {name: folder / f"{name}.onnx" for name in names}
 
 
 def weights_folder() -> Path:
-    """Return where the weights are that `sameface weights add` brought; it need not exist."""
+    """Return the folder of `sameface weights add`; it need not exist."""
     named = os.environ.get("SAMEFACE_WEIGHTS_FOLDER")
     return Path(named) if named else Path.home() / ".local" / "share" / "sameface" / "weights"
 
 
 def list_added() -> dict[str, Path]:
-    """Return the weights files that were added, by name in alphabetical order."""
+    """Return the added weights files by name, in alphabetical order."""
     return {file.stem: file.with_suffix(".onnx") for file in sorted(weights_folder().glob("*.toml"))}
 
 
 def read_checked(path: Path, manifest: Manifest) -> bytes:
-    """Return the bytes of a weights file whose SHA-256 is the manifest's."""
+    """Return the bytes of a weights file, checked against the SHA-256 of its manifest."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -171,9 +165,9 @@ def open_session(data: bytes, name: str, threads: int | None) -> onnxruntime.Inf
     """Open a network with ONNX Runtime, on a GPU where its build has one."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    # Two networks take turns here: the idle one's threads must not hold the cores the other one needs.
+    # Two networks take turns: the threads of the idle one must not hold the cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Weights in other files are not under the SHA-256; they are looked for where nothing can be.
+    # The SHA-256 does not cover weights in other files: point ONNX Runtime at an empty place.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     if threads is not None:
         if threads < 1:
@@ -181,7 +175,7 @@ def open_session(data: bytes, name: str, threads: int | None) -> onnxruntime.Inf
         options.intra_op_num_threads = threads
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
     providers = [provider for provider in wanted if provider in onnxruntime.get_available_providers()]
-    fallback = int(len(providers) > 1)  # to the processor; without one it would print what it gave up, and try again
+    fallback = int(len(providers) > 1)  # to the processor; with one provider only it would print a warning and retry
     try:
         session = onnxruntime.InferenceSession(data, options, providers=providers, enable_fallback=fallback)
     except NETWORK_ERRORS as error:

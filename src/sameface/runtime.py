@@ -1,8 +1,7 @@
-"""ONNX Runtime, told to keep to itself; whoever needs it takes it from here.
+"""ONNX Runtime without telemetry; every module imports it from here.
 
-Its official builds report to their maker from release 1.29 on (the names and hashes of models, an id of the
-machine), and keep a file of what they have not sent yet, unless they are told not to before they are loaded.
-Whoever sets ORT_DISABLE_TELEMETRY=0 has decided otherwise.
+From release 1.29 on its official builds send names and hashes of models and an id of the machine, unless
+ORT_DISABLE_TELEMETRY is set before they are loaded. The user may set it to 0.
 """
 
 from __future__ import annotations
