@@ -1,4 +1,4 @@
-"""Read a picture from anywhere into upright RGB, within limits."""
+"""Decode a picture into upright RGB, within limits."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from sameface.arrays import Image, expect_shape
 from sameface.errors import ImageError, ImageTooLargeError
 from sameface.picture_files import MAX_BYTES, ImageSource, name_of, read_bytes
 
-MAX_PIXELS = 120_000_000  # telephones make pictures of 108 million; decoding takes 7 to 10 bytes a pixel
-WEBP_PIXELS = 50_000_000  # decoding takes 16, and no camera writes it
-BAND = 1_000_000  # pixels that are converted at a time
+MAX_PIXELS = 120_000_000  # phones take pictures of 108 million; decoding needs 7 to 10 bytes per pixel
+WEBP_PIXELS = 50_000_000  # decoding needs 16, and no camera writes WebP
+BAND = 1_000_000  # pixels converted at a time
 
-# What a file can have so much of that it takes hours: see benchmarks/decoding.py for what is left.
-MAX_SCANS = 100  # of a JPEG: 20 MB hold 200,000, each goes over every pixel; libtiff has the same limit
+# Parts that can make decoding take hours; benchmarks/decoding.py has the rest.
+MAX_SCANS = 100  # of a JPEG: 20 MB hold 200,000, each of every pixel; libtiff has the same limit
 MAX_COMMENTS = 1000  # of a PPM in plain text: each copies what follows it
 
-# Only formats for pictures: no PostScript, no fonts, nothing that starts another program. MPO opens as JPEG.
+# Picture formats only: no PostScript, no fonts, nothing that starts another program. MPO opens as JPEG.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"mif1", b"msf1")
 
-# What Pillow's decoders raise on a damaged file: they were written over 25 years and agree on nothing.
+# Pillow's decoders raise all of these on a damaged file.
 DECODER_ERRORS = (
     ArithmeticError,
     AttributeError,
@@ -50,16 +50,16 @@ DECODER_ERRORS = (
 def read_image(source: ImageSource, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Image:
     """Read a picture and turn it upright.
 
-    JPEG, PNG, WebP, BMP, TIFF, GIF, PPM and AVIF are read by Pillow, HEIC by pillow-heif where that is
-    installed. The orientation tag is applied. Grey, palette, 16-bit and CMYK pictures become RGB;
-    transparent pixels become white; of an animation the first frame counts. Colour profiles are ignored.
+    Pillow reads JPEG, PNG, WebP, BMP, TIFF, GIF, PPM and AVIF; pillow-heif, if installed, reads HEIC. The
+    orientation tag is applied. Grey, palette, 16-bit and CMYK pictures become RGB; transparent pixels become
+    white; of an animation the first frame counts. Colour profiles are ignored.
 
     Args:
-        source: A path, the bytes of a file, an open binary file, or an array `(h, w, 3) uint8` RGB, which
-            is checked and handed back.
+        source: A path, the bytes of a file, an open binary file, or an array `(h, w, 3) uint8` RGB, which is
+            checked and returned.
         max_bytes: The largest file to read.
-        max_pixels: The largest picture to decode, width times height; Pillow's own limit of 179 million
-            stays, and that of 50 million for WebP.
+        max_pixels: The largest picture to decode, width times height. Pillow's limit of 179 million stays, and
+            50 million for WebP.
 
     Returns:
         `(h, w, 3) uint8` RGB.
@@ -75,14 +75,14 @@ def read_image(source: ImageSource, *, max_bytes: int = MAX_BYTES, max_pixels: i
     name = name_of(source)
     data = read_bytes(source, name, max_bytes)
     with warnings.catch_warnings():
-        # What matters of Pillow's warnings becomes an error of ours.
+        # Errors replace the warnings of Pillow that matter.
         warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\b")
         with open_picture(data, name, max_pixels) as picture:
             return decode_picture(picture, name)
 
 
 def open_picture(data: bytes, name: str, max_pixels: int) -> PIL.Image.Image:
-    """Open a picture without decoding it and check its size."""
+    """Open a picture without decoding it, and check its size."""
     heic = is_heic(data)
     if heic and not register_heif():
         raise ImageError(name, "HEIC pictures need pillow-heif: pip install 'sameface[heic]'")
@@ -95,7 +95,7 @@ def open_picture(data: bytes, name: str, max_pixels: int) -> PIL.Image.Image:
         size, limit = map(int, re.findall(r"\d+", str(error))[:2])
         raise ImageTooLargeError(name, "pixels", size, min(limit, max_pixels)) from error
     except (*DECODER_ERRORS, MemoryError) as error:
-        raise ImageError(name, describe(error, "damaged file")) from error
+        raise ImageError(name, decoding_reason(error, "damaged file")) from error
     pixels = picture.width * picture.height
     most = min(max_pixels, WEBP_PIXELS) if picture.format == "WEBP" else max_pixels
     if pixels > most:
@@ -104,7 +104,7 @@ def open_picture(data: bytes, name: str, max_pixels: int) -> PIL.Image.Image:
 
 
 def check_parts(data: bytes, name: str) -> None:
-    """Refuse files of more parts than any program writes, where each part costs a look at every pixel."""
+    """Refuse files with more parts than any program writes, if each part costs time for every pixel."""
     scans = data.count(b"\xff\xda") if data.startswith(b"\xff\xd8") else 0
     if scans > MAX_SCANS:
         reason = f"it takes too long to decode: {scans:,} scans, the limit is {MAX_SCANS}"
@@ -122,32 +122,28 @@ def decode_picture(picture: PIL.Image.Image, name: str) -> Image:
         upright(picture)
         return to_rgb(picture)
     except (*DECODER_ERRORS, MemoryError) as error:
-        raise ImageError(name, describe(error, f"damaged or truncated {picture.format} file")) from error
+        raise ImageError(name, decoding_reason(error, f"damaged or truncated {picture.format} file")) from error
 
 
-def describe(error: Exception, otherwise: str) -> str:
-    """Return why a picture cannot be decoded: memory runs short, or otherwise what is given."""
-    return "not enough memory to decode it" if is_shortage(error) else f"{otherwise} ({one_line(error)})"
+def decoding_reason(error: Exception, fault: str) -> str:
+    """Return why a picture cannot be decoded: too little memory, or else `fault`."""
+    message = " ".join(str(error).split())
+    return "not enough memory to decode it" if is_shortage(error) else f"{fault} ({message})"
 
 
 def is_shortage(error: Exception) -> bool:
-    """Return whether memory ran short; most of the decoders in C say so in words only."""
+    """Return whether memory ran out; most decoders in C say so in words only."""
     return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
 
 
-def one_line(error: Exception) -> str:
-    """Return the message of an error without line breaks."""
-    return " ".join(str(error).split())
-
-
 def is_heic(data: bytes) -> bool:
-    """Return whether these bytes begin like a HEIC file; AVIF is a sibling that Pillow reads itself."""
+    """Return whether these bytes begin like a HEIC file; AVIF, which Pillow reads, begins alike."""
     return data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS and b"avif" not in data[8:64]
 
 
 @functools.cache
 def register_heif() -> bool:
-    """Teach Pillow to read HEIC if pillow-heif is installed, and say whether it is."""
+    """Register pillow-heif with Pillow; return False if it is not installed."""
     try:
         import pillow_heif
     except ImportError:
@@ -157,16 +153,13 @@ def register_heif() -> bool:
 
 
 def upright(picture: PIL.Image.Image) -> None:
-    """Turn a picture by its orientation tag; a tag that cannot be read counts as none."""
+    """Apply the orientation tag; a damaged tag counts as none."""
     with contextlib.suppress(*DECODER_ERRORS):
         PIL.ImageOps.exif_transpose(picture, in_place=True)
 
 
 def to_rgb(picture: PIL.Image.Image) -> Image:
-    """Return the pixels as `(h, w, 3) uint8` RGB, whatever the mode.
-
-    They are converted band by band: whole copies on the way would take twice the memory.
-    """
+    """Return the pixels of any mode as `(h, w, 3) uint8` RGB, converted band by band to save memory."""
     image = np.empty((picture.height, picture.width, 3), np.uint8)
     gain = find_gain(picture)
     for top, band in cut_bands(picture):
@@ -183,7 +176,7 @@ def cut_bands(picture: PIL.Image.Image) -> Iterator[tuple[int, PIL.Image.Image]]
 
 
 def flatten(band: PIL.Image.Image) -> Image:
-    """Return pixels of up to 8 bits as RGB, transparent ones on white."""
+    """Return pixels of up to 8 bits as RGB, on white."""
     if band.has_transparency_data:
         ground = PIL.Image.new("RGBA", band.size, "white")
         band = PIL.Image.alpha_composite(ground, band.convert("RGBA"))
@@ -191,9 +184,9 @@ def flatten(band: PIL.Image.Image) -> Image:
 
 
 def find_gain(picture: PIL.Image.Image) -> float | None:
-    """Return what brings grey values of more than 8 bits to 0 to 255; None for a picture without such.
+    """Return the factor that scales grey values of more than 8 bits to 0 to 255; None for other pictures.
 
-    Whole numbers are read as 16 bits; real ones as 0 to 1, or as 0 to 255 where any is above 1.
+    Integers have 16 bits; floats run from 0 to 1, or from 0 to 255 if any is above 1.
     """
     if picture.mode.startswith("I"):
         return 1 / 257
@@ -203,7 +196,7 @@ def find_gain(picture: PIL.Image.Image) -> float | None:
 
 
 def deep_values(band: PIL.Image.Image) -> NDArray[np.float32]:
-    """Return grey values, 0 to 65,535; what is no number is 0."""
+    """Return grey values, 0 to 65,535; NaN becomes 0."""
     return np.clip(np.nan_to_num(np.asarray(band).astype(np.float32)), 0, 65_535)
 
 

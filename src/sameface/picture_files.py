@@ -22,7 +22,7 @@ SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split())
 
 
 def name_of(source: ImageSource) -> str:
-    """Return what to call a picture in a message: its quoted path, or "the picture"."""
+    """Return the name of a picture in messages: its quoted path, or "the picture"."""
     path = source if isinstance(source, os.PathLike) else getattr(source, "name", source)
     return repr(os.fspath(path)) if isinstance(path, str | os.PathLike) else "the picture"
 
@@ -30,7 +30,7 @@ def name_of(source: ImageSource) -> str:
 def hash_image(source: ImageSource) -> str:
     """Return the SHA-256 of a picture's content, as hexadecimal digits.
 
-    Of a file its bytes are hashed, whatever it is called; of an array its shape and pixels.
+    Of a file the bytes are hashed; of an array the shape and the pixels.
 
     Raises:
         ImageError: The file cannot be read.
@@ -41,7 +41,7 @@ def hash_image(source: ImageSource) -> str:
 
 
 class BufferedPicture(io.BytesIO):
-    """The bytes of a picture's file in memory, with the name that messages call it."""
+    """The bytes of a picture's file in memory, with its name."""
 
     def __init__(self, data: bytes, name: object) -> None:
         super().__init__(data)
@@ -49,10 +49,7 @@ class BufferedPicture(io.BytesIO):
 
 
 def buffer_image(source: ImageSource) -> ImageSource:
-    """Return a picture whose file was read, so that `hash_image` and `read_image` see the same bytes.
-
-    Args:
-        source: Whatever `read_image` takes; an array or bytes are handed back.
+    """Read the file of a picture, so that `hash_image` and `read_image` see the same bytes.
 
     Raises:
         ImageError: The file cannot be read.
@@ -64,7 +61,7 @@ def buffer_image(source: ImageSource) -> ImageSource:
 
 
 def find_pictures(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield the pictures below `folder` in a fixed order, told by their names; hidden ones are left out."""
+    """Yield the pictures below `folder`, by their suffixes, in a fixed order; hidden ones are left out."""
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
@@ -73,7 +70,7 @@ def find_pictures(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def read_bytes(source: str | os.PathLike[str] | bytes | BinaryIO, name: str, limit: int) -> bytes:
-    """Return the bytes of a file of at most `limit` bytes; an open file is left where it was."""
+    """Return the bytes of a file of at most `limit` bytes; the position of an open file stays."""
     if isinstance(source, bytes):
         data = source
     elif isinstance(source, str | os.PathLike):
@@ -86,13 +83,13 @@ def read_bytes(source: str | os.PathLike[str] | bytes | BinaryIO, name: str, lim
 
 
 def read_file(path: Path, name: str, limit: int) -> bytes:
-    """Return the bytes of the file at `path`, refused by its size before it is read."""
+    """Return the bytes of the file at `path`; a large one is refused before it is read."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size > limit:
                 raise ImageTooLargeError(name, "bytes", size, limit)
-            return file.read(limit + 1)  # a device has no size, yet no end
+            return file.read(limit + 1)  # the size of a device is 0
     except OSError as error:
         raise ImageError(name, (error.strerror or str(error)).lower()) from error
     except ValueError as error:
@@ -100,7 +97,7 @@ def read_file(path: Path, name: str, limit: int) -> bytes:
 
 
 def read_open(file: BinaryIO, name: str, limit: int) -> bytes:
-    """Return the rest of an open file, one byte past `limit` at most, and leave the file where it was."""
+    """Return the rest of an open file, `limit` + 1 bytes at most, and restore its position."""
     try:
         start = file.tell()
         data = file.read(limit + 1)

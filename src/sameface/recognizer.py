@@ -1,4 +1,4 @@
-"""The main path: a picture in, faces and embeddings out, two pictures compared."""
+"""The main path: find and embed the faces of a picture, and compare two pictures."""
 
 from __future__ import annotations
 
@@ -30,11 +30,10 @@ class Recognizer:
     Args:
         detector: Finds the faces.
         embedder: Maps their crops to embeddings.
-        population: Of whom the thresholds are to hold, such as `alike` or `mixed`; None takes the weights'
-            default.
+        population: The people of the thresholds, such as `alike` or `mixed`; None takes the weights' default.
 
     Attributes:
-        thresholds: Which distance means "same", by false-accept rate.
+        thresholds: The distance that means "same", by false-accept rate.
 
     Raises:
         ValueError: The weights have no thresholds for this population.
@@ -61,10 +60,10 @@ class Recognizer:
             weights: The embedder: a shipped name, or the path of an `.onnx` file with its manifest beside it.
             flip: Average each face with its mirror image.
             threads: Processor cores to use; None takes all.
-            population: Of whom the thresholds are to hold; None takes the weights' default.
+            population: As in the constructor.
 
         Raises:
-            WeightsError: A file is missing or is not what its manifest says.
+            WeightsError: A file is missing or does not match its manifest.
             ValueError: The weights have no thresholds for this population.
         """
         detector = Detector(Model.load("centerface", threads=threads))
@@ -72,7 +71,7 @@ class Recognizer:
 
     @property
     def signature(self) -> str:
-        """A short hash of everything that shapes an embedding; rows of two signatures are never compared.
+        """The hash of everything that shapes an embedding; embeddings of two signatures are never compared.
 
         It covers the weights of detector and embedder, mean, scale, crop rule and the mirror image.
         """
@@ -91,11 +90,11 @@ class Recognizer:
         """Return every face of a picture with its embedding.
 
         Args:
-            image: Whatever `read_image` takes.
+            image: Any source that `read_image` takes.
 
         Returns:
-            `n` faces, the highest score first, and `(n, d) float32` unit rows in the same order; no face
-            gives `[]` and `(0, d)`.
+            `n` faces, the highest score first, and `(n, d) float32` unit rows in the same order; without a face
+            `[]` and `(0, d)`.
 
         Raises:
             ImageError: The picture cannot be read.
@@ -106,19 +105,19 @@ class Recognizer:
     def cut_faces(
         self, image: Image, *, face: Choice | None = None, name: str = "picture", min_quality: float = 0
     ) -> tuple[list[Face], Crops]:
-        """Return the faces of a picture that was read, and what is cut out of it for the embedder.
+        """Return the faces of a decoded picture and their crops for the embedder.
 
         Args:
             image: `(h, w, 3) uint8` RGB, upright.
             face: The one to take, as in `embed_face`; None takes every one.
-            name: What a message calls the picture.
+            name: The picture's name in messages.
             min_quality: The `Quality.total` that the one face must have; 0 takes every face.
 
         Returns:
             `n` faces, the highest score first, and `(n, size, size, 3) uint8` crops in the same order.
 
         Raises:
-            FaceError: `face` is given, and there is none, no rule to choose by, or too little quality.
+            FaceError: As in `embed_face`, or the one face has too little quality.
         """
         faces = self.detector.find(image)
         if face is not None:
@@ -132,9 +131,9 @@ class Recognizer:
         """Return one face of a picture with its embedding.
 
         Args:
-            image: Whatever `read_image` takes.
-            face: Which one: `"only"` insists that there is just one, `"largest"` has the largest box,
-                `"first"` the highest score; a number counts from 0 in the detector's order.
+            image: Any source that `read_image` takes.
+            face: `"only"` requires a single face, `"largest"` takes the largest box, `"first"` the highest
+                score; a number counts from 0 in the detector's order.
 
         Returns:
             The face and its `(d,) float32` row.
@@ -143,7 +142,7 @@ class Recognizer:
             ImageError: The picture cannot be read.
             NoFaceError: It holds no face.
             SeveralFacesError: It holds several, and `face` is `"only"`.
-            NoSuchFaceError: `face` is a number that it does not have.
+            NoSuchFaceError: It holds no face of this number.
         """
         chosen, crops = self._crop_face(image, face)
         return chosen, self.embedder.embed(crops)[0]
@@ -154,9 +153,9 @@ class Recognizer:
         """Return one face of a picture, ready to be enrolled in a gallery.
 
         Args:
-            image: Whatever `read_image` takes.
-            face: Which one, as in `embed_face`.
-            keep_crop: Also keep the face that was cut out.
+            image: Any source that `read_image` takes.
+            face: As in `embed_face`.
+            keep_crop: Keep the crop of the face too.
             min_quality: The `Quality.total` that the face must have; 0 takes every face.
 
         Raises:
@@ -179,13 +178,13 @@ class Recognizer:
         """Decide whether two pictures show the same person.
 
         Args:
-            a: Whatever `read_image` takes.
+            a: Any source that `read_image` takes.
             b: The other picture.
             far: The part of the pairs of different people that may be accepted.
-            face: Which face of a picture counts, as in `embed_face`; two choices are for `a` and for `b`.
+            face: As in `embed_face`; a pair of choices is for `a` and `b`.
 
         Raises:
-            ThresholdError: The calibration does not reach to this `far`.
+            ThresholdError: The calibration does not reach this `far`.
             ImageError, FaceError: As in `embed_face`, for either picture.
         """
         self.thresholds.at(far)  # before any work
@@ -199,10 +198,10 @@ class Recognizer:
         Args:
             rows: `(2, d) float32` unit rows.
             far: The part of the pairs of different people that may be accepted.
-            thresholds: Those of a gallery; None takes those of the pipeline.
+            thresholds: Those of a gallery; None takes the recognizer's.
 
         Raises:
-            ThresholdError: The calibration does not reach to this `far`.
+            ThresholdError: The calibration does not reach this `far`.
         """
         known = self.thresholds if thresholds is None else thresholds
         return Decision(
@@ -222,11 +221,7 @@ class Recognizer:
 
 
 def choose_face(faces: list[Face], choice: Choice, name: str) -> Face:
-    """Return the one face that is wanted; `name` is what the picture is called in a message.
-
-    Raises:
-        FaceError: There is none, or more than one and no rule to choose by.
-    """
+    """Return the chosen face, or raise a `FaceError`; `name` is the picture's in messages."""
     if not faces:
         raise NoFaceError(name)
     if isinstance(choice, int):
