@@ -1,4 +1,4 @@
-"""A map from the embeddings of one pipeline to those of another, for rows whose pictures are gone."""
+"""Map embeddings of one pipeline to those of another, for galleries without pictures."""
 
 from __future__ import annotations
 
@@ -25,28 +25,16 @@ from sameface.thresholds import Thresholds
 KIND = "sameface adapter 1"
 ARRAYS = ("matrix", "bends", "offsets")
 
-# What zipfile, its decompressors, NumPy and json raise on a file that is damaged or made to break them: NumPy
-# also a TypeError, on the header of an array. A file may be large, or say so, so that memory runs short.
+# zipfile, its decompressors, NumPy and json raise all of these on a damaged or hostile file.
 ARCHIVE_ERRORS = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    lzma.LZMAError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
+    *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError),
+    *(lzma.LZMAError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
 
-RIDGE = 0.1  # the pull to 0; on 40,000 pairs ten times of it gave the same VAL, bent or linear
-STRETCH = 4.0  # how far the bent features see the rows spread
-GAIN = 0.05  # of a bent feature, against the rows' own numbers under the same pull
-BLOCK = 4096  # rows at a time: what they are bent into takes 70 MB
+RIDGE = 0.1  # on 40,000 pairs ten times as much gave the same VAL, with and without ReLU features
+STRETCH = 4.0  # standard deviation of a feature before its ReLU, in those of the rows
+GAIN = 0.05  # scale of the features against the rows' coordinates
+BLOCK = 4096  # rows at a time: their features take 70 MB
 
 
 class AdapterError(SamefaceError):
@@ -60,17 +48,17 @@ class AdapterError(SamefaceError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Adapter:
-    """What turns rows of the pipeline `source` into rows that can be compared with those of `target`.
+    """A map from embeddings of the pipeline `source` to the space of the pipeline `target`.
 
     Attributes:
-        matrix: `(d + h, e) float32` from a row and its bent features to a row of the target.
-        bends: `(d, h) float32` the directions of the bent features; `h` is 0 where the map is linear.
-        offsets: `(h,) float32` where each of them bends.
-        source: The signature of the pipeline that made the rows.
-        target: The signature of the pipeline that they are to be compared with.
-        pairs: How many pictures it was fitted to.
+        matrix: `(d + h, e) float32` from a row and its random ReLU features to a row of the target.
+        bends: `(d, h) float32` the directions of the features; `h` is 0 for a linear map.
+        offsets: `(h,) float32` their offsets.
+        source: The signature of the old pipeline.
+        target: The signature of the new pipeline.
+        pairs: The number of pictures that it was fitted to.
         residual: The mean squared distance, on those pictures, from a moved row to the target's own.
-        thresholds: For a row of the target against a moved row; None before they were calibrated.
+        thresholds: For a row of the target against a moved row; None if not calibrated.
     """
 
     matrix: NDArray[np.float32]
@@ -90,22 +78,12 @@ class Adapter:
             raise ValueError("an adapter must hold finite numbers only")
 
     def move(self, rows: Embeddings) -> Embeddings:
-        """Return the rows as the target would have them.
-
-        Args:
-            rows: `(n, d) float32` unit rows of the source.
-
-        Returns:
-            `(n, e) float32` unit rows.
-
-        Raises:
-            ValueError: Rows of another width.
-        """
+        """Map `(n, d) float32` unit rows of the source to `(n, e) float32` unit rows of the target."""
         expect_unit_rows("rows", rows, len(self.bends))
         moved = np.zeros((len(rows), self.matrix.shape[1]), np.float32)
         for start in range(0, len(rows), BLOCK):
             part = slice(start, start + BLOCK)
-            moved[part] = bend(rows[part], self.bends, self.offsets) @ self.matrix
+            moved[part] = add_features(rows[part], self.bends, self.offsets) @ self.matrix
         return unit_rows(moved)
 
     def calibrated(self, thresholds: Thresholds) -> Adapter:
@@ -129,7 +107,7 @@ class Adapter:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote. Nothing in the file is executed.
+        """Read a saved adapter. Nothing in the file is executed.
 
         Raises:
             AdapterError: It is missing, damaged or something else.
@@ -157,33 +135,33 @@ def fit_adapter(
     ridge: float = RIDGE,
     seed: int = 0,
 ) -> Adapter:
-    """Fit a map from the rows of one pipeline to those of another by ridge regression.
+    """Fit a map from the embeddings of one pipeline to those of another by ridge regression.
 
-    With `x` an old row, followed by what the bent features make of it, the matrix `W` minimises
-    `|x W - new|^2 + ridge |W|^2`; the solution is `(x' x + ridge I)^-1 x' new`. With the two sides exchanged
-    it gives the map back.
+    With `x` an old row followed by its random ReLU features, the matrix `W` minimises
+    `|x W - new|^2 + ridge |W|^2`; the solution is `(x' x + ridge I)^-1 x' new`. Exchange the two sides to get
+    the map back.
 
     Args:
         old: `(n, d) float32` unit rows of the source.
         new: `(n, e) float32` unit rows of the target, of the same faces in the same order.
         signatures: Of source and target.
-        hidden: How many bent features; 0 makes the map linear.
-        ridge: The pull to 0, more than 0: what keeps directions that hardly vary from being blown up.
-        seed: Draws the bent features.
+        hidden: The number of random ReLU features; 0 makes the map linear.
+        ridge: The regularisation, more than 0; it holds back directions of little variance.
+        seed: Draws the features.
 
     Raises:
-        ValueError: No rows, another number on each side, `hidden` under 0 or a ridge that is not over 0.
+        ValueError: No rows, unequal numbers of rows, `hidden` under 0 or a ridge that is not over 0.
     """
     expect_shape("old", old, ("n", "d"), np.float32)
     expect_shape("new", new, (len(old), "e"), np.float32)
     if not len(old) or not ridge > 0 or hidden < 0:
         raise ValueError(f"wanted pairs, a ridge over 0, hidden >= 0, got {len(old)}, {ridge}, {hidden}")
-    bends, offsets = draw_bends(old, hidden, np.random.default_rng(seed))
+    bends, offsets = draw_features(old, hidden, np.random.default_rng(seed))
     width = old.shape[1] + hidden
     gram, cross = ridge * np.eye(width), np.zeros((width, new.shape[1]))
     for start in range(0, len(old), BLOCK):
         part = slice(start, start + BLOCK)
-        x = bend(old[part], bends, offsets).astype(np.float64)
+        x = add_features(old[part], bends, offsets).astype(np.float64)
         gram += x.T @ x
         cross += x.T @ new[part]
     matrix = np.linalg.solve(gram, cross).astype(np.float32)  # (d + h, e)
@@ -192,10 +170,10 @@ def fit_adapter(
     return replace(adapter, residual=residual)
 
 
-def draw_bends(
+def draw_features(
     rows: Embeddings, hidden: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Draw directions and offsets of bent features that suit the spread of the rows (Huang et al., 2006)."""
+    """Draw directions and offsets of random ReLU features that suit the spread of the rows (Huang et al., 2006)."""
     mean = rows.mean(axis=0, dtype=np.float64)
     spread = max(float(np.sqrt(((rows - mean) ** 2).sum(axis=1).mean())), 1e-6)
     directions = rng.normal(size=(rows.shape[1], hidden)) * STRETCH / spread / np.sqrt(rows.shape[1])
@@ -203,18 +181,13 @@ def draw_bends(
     return (GAIN * directions).astype(np.float32), (GAIN * offsets).astype(np.float32)
 
 
-def bend(rows: Embeddings, bends: NDArray[np.float32], offsets: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return each row followed by its bent features, `(n, d + h) float32`."""
+def add_features(rows: Embeddings, bends: NDArray[np.float32], offsets: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return each row followed by its random ReLU features, `(n, d + h) float32`."""
     return np.hstack([rows, np.maximum(rows @ bends + offsets, 0)])
 
 
 def read_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of an adapter but for the matrix.
-
-    Raises:
-        ValueError: The file is of another kind.
-        KeyError, TypeError: A fact is missing or of another type.
-    """
+    """Return the scalar fields of an adapter, or raise what a missing or wrong one raises."""
     if facts["kind"] != KIND:
         raise ValueError(f"kind must be {KIND!r}, got {facts['kind']!r}")
     table = facts["thresholds"]

@@ -14,13 +14,13 @@ from sameface.errors import WeightsError
 from sameface.face import Face, overlaps
 from sameface.model import Model, Tensor
 
-STRIDE = 4  # pixels of the picture per cell of the network's answer
-PLANES = (1, 2, 2, 10)  # of its four answers: heat, size, offset, points
+STRIDE = 4  # pixels of the input per cell of an output
+PLANES = (1, 2, 2, 10)  # of the four outputs: heat, size, offset, points
 MULTIPLE = 32  # the network halves its input five times
-LARGEST = 320  # pixels of its input; of larger faces the network sees parts
-COARSER = 4  # so they are searched for in a picture so many times smaller
-Found = NDArray[np.float32]  # (n, 15): box, score, landmarks x, y
-Ranks = NDArray[np.float32]  # (n,): of two finds that are one face the higher stays
+LARGEST = 320  # pixels of the input; of larger faces the network sees parts only
+COARSER = 4  # so they are searched for at this fraction of the size
+Detections = NDArray[np.float32]  # (n, 15): box, score, landmarks x, y
+Ranks = NDArray[np.float32]  # (n,): of two detections of one face the higher stays
 
 
 class Detector:
@@ -29,14 +29,12 @@ class Detector:
     Args:
         model: The weights of a detector.
         min_score: The score from which a place counts as a face, 0 to 1; None takes the manifest's.
-        min_size: Faces whose box has a longer side under this many pixels of the picture are left out.
-        max_side: The picture is shrunk so that its longer side has at most this many pixels before it is
-            searched. More finds smaller faces in large pictures; the time grows with the square. None takes
-            half the longer side, but at least 640 and at most 1280. Faces that are large in it are searched
-            for once more at a quarter of the size, 6 % more work.
-        any_rotation: Also look at the picture turned by 90, 180 and 270 degrees, which takes four times as
-            long. Of a face seen in several the most upright view counts. The landmarks of a turned face
-            keep their meaning, so that it can be aligned.
+        min_size: Smaller faces are left out, in pixels of the longer side of the box.
+        max_side: The picture is shrunk to this longer side, in pixels. More finds smaller faces in large
+            pictures; the time grows with the square. None takes half the longer side, but 640 to 1280. Large
+            faces are searched for once more at a quarter of the size, 6 % more work.
+        any_rotation: Also search the picture turned by 90, 180 and 270 degrees, in four times the time. Of a
+            face found several times the most upright one counts.
 
     Raises:
         WeightsError: The weights are not a detector's.
@@ -75,7 +73,7 @@ class Detector:
             image: `(h, w, 3) uint8` RGB. One without pixels holds no face.
 
         Raises:
-            WeightsError: The network gives something else than CenterFace does, or numbers that are none.
+            WeightsError: The outputs are not those of CenterFace, or not finite.
         """
         expect_shape("image", image, ("h", "w", 3), np.uint8)
         if 0 in image.shape:
@@ -88,10 +86,10 @@ class Detector:
         large = [face for face in faces if max(face.width, face.height) >= self.min_size]
         return sorted(large, key=lambda face: (-face.score, -face.area))
 
-    def _find_turned(self, image: Image, turn: int) -> tuple[Found, Ranks]:
-        """Return what is found in the picture turned by `turn` times 90 degrees, in upright pixels.
+    def _find_turned(self, image: Image, turn: int) -> tuple[Detections, Ranks]:
+        """Return the detections in the picture turned by `turn` times 90 degrees, in upright pixels.
 
-        The network finds turned faces too, surely at times, but puts their landmarks badly.
+        The network often finds turned faces too, but misplaces their landmarks.
         """
         turned = np.rot90(image, turn)
         longer = max(turned.shape[:2])
@@ -99,18 +97,19 @@ class Detector:
         found = [self._find_scaled(turned, side)]
         while side > LARGEST:
             scale = side / longer
-            found[-1] = found[-1][longer_sides(found[-1]) * scale <= LARGEST]
+            sides = (found[-1][:, 2:4] - found[-1][:, :2]).max(axis=1)
+            found[-1] = found[-1][sides * scale <= LARGEST]
             side = max(side // COARSER, 1)
             found.append(self._find_scaled(turned, side))
         every = np.concatenate(found)
         ranks = every[:, 4] * uprightness(every) if self.any_rotation else every[:, 4]
         return turn_back(every, turn, turned.shape[1], turned.shape[0]), ranks
 
-    def _find_scaled(self, image: Image, side: int) -> Found:
-        """Return what is found with the longer side shrunk to `side`, in pixels of `image`."""
+    def _find_scaled(self, image: Image, side: int) -> Detections:
+        """Return the detections with the longer side shrunk to `side`, in pixels of `image`."""
         pixels, scale = shrink(image, side)
         heat, size, offset, points = self._run(pixels)
-        with np.errstate(over="ignore", invalid="ignore"):  # of numbers that are refused in the next line
+        with np.errstate(over="ignore", invalid="ignore"):  # checked in the next line
             found = decode(heat[0, 0], size[0], offset[0], points[0], self.min_score)
         if not np.isfinite(found).all():
             raise WeightsError(self.model.manifest.name, "it gives faces whose places are not finite")
@@ -119,7 +118,7 @@ class Detector:
         return found
 
     def _run(self, pixels: NDArray[np.uint8]) -> Sequence[Tensor]:
-        """Return the network's four answers, `(1, planes, h / 4, w / 4) float32`."""
+        """Return the network's four outputs, `(1, planes, h / 4, w / 4) float32`."""
         answers = self.model.run(pixels)
         cells = tuple(side // STRIDE for side in pixels.shape[1:3])
         wanted = [("float32", (1, planes, *cells)) for planes in PLANES]
@@ -130,11 +129,7 @@ class Detector:
 
 
 def shrink(image: Image, side: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Shrink a picture and fill it up with black to whole multiples of 32.
-
-    Returns:
-        `(1, h, w, 3) uint8`, and the scale of x and of y: new pixels per old one.
-    """
+    """Shrink a picture and pad it with black to multiples of 32, `(1, h, w, 3)`; return also the scales x, y."""
     height, width = image.shape[:2]
     factor = min(1.0, side / max(height, width))
     new_width, new_height = max(1, round(width * factor)), max(1, round(height * factor))
@@ -147,22 +142,19 @@ def shrink(image: Image, side: int) -> tuple[NDArray[np.uint8], NDArray[np.float
 
 
 def round_up(pixels: int) -> int:
-    """Return the next whole multiple that the network takes."""
+    """Return the next multiple of 32."""
     return math.ceil(pixels / MULTIPLE) * MULTIPLE
 
 
-def decode(heat: Tensor, size: Tensor, offset: Tensor, points: Tensor, min_score: float) -> Found:
-    """Turn the network's four answers into boxes, scores and landmarks.
+def decode(heat: Tensor, size: Tensor, offset: Tensor, points: Tensor, min_score: float) -> Detections:
+    """Decode the outputs into detections in pixels of the network's input.
 
     Args:
-        heat: `(h, w)` how likely a face's centre is in the cell.
+        heat: `(h, w)` the score of a face's centre in the cell.
         size: `(2, h, w)` logarithm of height and width in cells.
         offset: `(2, h, w)` of the centre inside the cell, y and x.
         points: `(10, h, w)` y and x of the landmarks, relative to the box.
-        min_score: Cells under it are passed over.
-
-    Returns:
-        `(n, 15) float32` in pixels of the network's input: left, top, right, bottom, score, five x, y.
+        min_score: The smallest score of a face.
     """
     rows, columns = np.nonzero(heat >= min_score)
     high, wide = np.exp(size[:, rows, columns]) * STRIDE
@@ -176,8 +168,8 @@ def decode(heat: Tensor, size: Tensor, offset: Tensor, points: Tensor, min_score
     return found.astype(np.float32)
 
 
-def suppress(found: Found, ranks: Ranks, overlap: float) -> Found:
-    """Keep the best of every group of boxes that cover the same face (non-maximum suppression)."""
+def suppress(found: Detections, ranks: Ranks, overlap: float) -> Detections:
+    """Keep the best detection of each face (non-maximum suppression)."""
     left = found[np.argsort(-ranks, kind="stable")]
     kept = []
     while len(left):
@@ -186,22 +178,16 @@ def suppress(found: Found, ranks: Ranks, overlap: float) -> Found:
     return np.array(kept, np.float32).reshape(-1, 15)
 
 
-def longer_sides(found: Found) -> NDArray[np.float32]:
-    """Return the longer side of each box."""
-    sides: NDArray[np.float32] = (found[:, 2:4] - found[:, :2]).max(axis=1)
-    return sides
-
-
-def uprightness(found: Found) -> Ranks:
-    """Return the cosine of the angle by which each face leans: 1 upright, 0 lying, -1 upside down."""
+def uprightness(found: Detections) -> Ranks:
+    """Return the cosine of each face's angle: 1 upright, 0 lying, -1 upside down."""
     points = found[:, 5:].reshape(-1, 5, 2)
     down = points[:, 3:].mean(axis=1) - points[:, :2].mean(axis=1)  # from the eyes to the mouth
     cosines: Ranks = down[:, 1] / np.maximum(np.hypot(*down.T), np.finfo(np.float32).tiny)
     return cosines
 
 
-def turn_back(found: Found, turn: int, width: int, height: int) -> Found:
-    """Carry places in a picture turned left by `turn` quarters, of this size, back to the upright one."""
+def turn_back(found: Detections, turn: int, width: int, height: int) -> Detections:
+    """Map detections in a picture of this size, turned left by `turn` quarters, to the upright one."""
     back = found.copy()
     for _ in range(turn):
         x, y = back[:, 5::2].copy(), back[:, 6::2].copy()
@@ -214,7 +200,7 @@ def turn_back(found: Found, turn: int, width: int, height: int) -> Found:
 
 
 def make_face(row: NDArray[np.float32], width: int, height: int) -> Face:
-    """Return a face whose box is cut at the picture's edges."""
+    """Return a face with its box clipped to the picture."""
     limits = np.array([width, height, width, height], np.float32)
     box = np.clip(row[:4], 0, limits)
     return Face(box=box, landmarks=row[5:].reshape(5, 2), score=float(row[4]))

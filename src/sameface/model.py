@@ -19,16 +19,10 @@ Tensor = NDArray[np.float32]
 
 DEFAULT_WEIGHTS = "mobilefacenet"
 
-# What ONNX Runtime raises on a network that it cannot open or run; its own errors have no class in common.
+# ONNX Runtime raises all of these on a network that it cannot open or run; they have no base class in common.
 NETWORK_ERRORS = (
-    MemoryError,
-    RuntimeError,
-    UnicodeDecodeError,
-    faults.Fail,
-    faults.InvalidArgument,
-    faults.InvalidGraph,
-    faults.InvalidProtobuf,
-    faults.NotImplemented,
+    *(MemoryError, RuntimeError, UnicodeDecodeError),
+    *(faults.Fail, faults.InvalidArgument, faults.InvalidGraph, faults.InvalidProtobuf, faults.NotImplemented),
     faults.RuntimeException,
 )
 
