@@ -34,7 +34,7 @@ from sameface.model import DEFAULT_WEIGHTS, Model, find_weights, open_session
 from sameface.recognizer import Recognizer
 from sameface.training.dataset import PictureSet, open_pictures
 from sameface.training.distillation import recut
-from sameface.training.quantize import quantize
+from sameface.training.onnx_export import quantize
 from timing import alternate
 
 ENROLLED, PICTURES = 500, 2

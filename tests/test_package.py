@@ -68,7 +68,7 @@ def test_the_help_of_the_command_loads_no_network_and_no_numbers():
 
 
 def test_the_runtime_of_the_networks_reports_to_nobody_and_leaves_no_file(tmp_path):
-    code = "import sameface.training.quantize; from sameface import Recognizer; Recognizer.load()"
+    code = "import sameface.training.onnx_export; from sameface import Recognizer; Recognizer.load()"
     places = {name: str(tmp_path) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME")}
     quiet = {"CI", "ORT_DISABLE_TELEMETRY"}  # with either it reports nothing in any case
     environment = {name: value for name, value in os.environ.items() if name not in quiet}

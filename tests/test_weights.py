@@ -101,6 +101,23 @@ def test_the_embedders_file_is_byte_for_byte_what_its_program_writes(tools):
     assert to_bytes(store_as_float16(made)) == (WEIGHTS / "resnet29.onnx").read_bytes()
 
 
+@pytest.mark.slow
+def test_the_program_of_the_8_bit_embedder_cuts_faces_for_resnet29_and_writes_the_shipped_tensors(tools, monkeypatch):
+    import make_resnet29_int8
+
+    written = {}
+    monkeypatch.setattr(make_resnet29_int8, "write_weights", lambda name, data, _source: written.update({name: data}))
+    make_resnet29_int8.main()
+    made = onnx.load_from_string(written["resnet29-int8"]).graph
+    shipped = onnx.load(WEIGHTS / "resnet29-int8.onnx").graph
+    assert [node.name for node in made.node] == [node.name for node in shipped.node]
+    for ours, theirs in zip(made.initializer, shipped.initializer, strict=True):
+        assert ours.name == theirs.name
+        # The ranges of the activations are measured: another processor may round them otherwise.
+        if "conv" in ours.name or "fc_weight" in ours.name:
+            np.testing.assert_array_equal(numpy_helper.to_array(ours), numpy_helper.to_array(theirs))
+
+
 def test_the_embedder_gives_128_numbers_for_each_crop():
     model = Model.load("resnet29")
     crops = np.random.default_rng(0).integers(0, 256, (3, 150, 150, 3), np.uint8)

@@ -8,7 +8,7 @@ with other faces if wanted: the teacher is then a function to imitate, not one p
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
@@ -21,13 +21,13 @@ from torch.nn import functional
 from sameface.align import align_faces, place_points
 from sameface.arrays import Embeddings, Image
 from sameface.embed import Embedder, unit_rows
-from sameface.errors import ImageError, WeightsError
+from sameface.errors import WeightsError
 from sameface.face import Face
 from sameface.manifest import CropRule
 from sameface.model import Model, find_weights
 from sameface.training.augment import resize
 from sameface.training.config import TrainConfig
-from sameface.training.dataset import PictureSet
+from sameface.training.dataset import PictureSet, read_batches
 from sameface.training.errors import TrainingDataError
 from sameface.training.loader import to_planes
 from sameface.training.networks.build import InputSpec, template_face
@@ -186,26 +186,9 @@ def embed_all(
     embedder = Embedder(Model.load(weights))
     wanted = range(len(pictures)) if numbers is None else numbers
     rows = np.zeros((len(wanted), embedder.spec.dimension), np.float32)
-    for crops, places in read_in_batches(pictures, wanted, BATCH, partial(on_progress, weights)):
+    for crops, places in read_batches(pictures, wanted, BATCH, partial(on_progress, weights)):
         rows[places] = embedder.embed(np.stack([recut(crop, pictures.rule, embedder.spec.crop) for crop in crops]))
     return rows
-
-
-def read_in_batches(
-    pictures: PictureSet, numbers: Sequence[int], size: int, on_progress: Callable[[int, int], None]
-) -> Iterator[tuple[list[Image], list[int]]]:
-    """Yield the readable crops in batches, with their places in `numbers`."""
-    for start in range(0, len(numbers), size):
-        on_progress(start, len(numbers))
-        crops, places = [], []
-        for place, number in enumerate(numbers[start : start + size], start):
-            try:
-                crops.append(pictures.files[number].read())
-                places.append(place)
-            except ImageError:
-                continue
-        if crops:
-            yield crops, places
 
 
 def recut(crop: Image, was: CropRule | None, wanted: CropRule) -> Image:
@@ -334,7 +317,7 @@ class OnlineTeacher:
         seen: list[int] = []
         wanted = range(0, len(pictures), sample_step(len(pictures)))
         progress = partial(on_progress, self.config.teacher)
-        for crops, places in read_in_batches(pictures, wanted, ONLINE_BATCH, progress):
+        for crops, places in read_batches(pictures, wanted, ONLINE_BATCH, progress):
             frames = np.stack([resize(crop, self.frame.size) for crop in crops])
             found.append(self._embed(torch.from_numpy(frames)))
             seen += [wanted[place] for place in places]

@@ -13,15 +13,15 @@ from torch import nn
 from sameface.arrays import Embeddings
 from sameface.compare import squared_distances
 from sameface.embed import unit_rows
-from sameface.errors import ImageError
-from sameface.evaluation.roc import Numbers, Roc, allowed_accepts, make_roc, operate_at_far
+from sameface.evaluation.roc import Roc, allowed_accepts, make_roc, operate_at_far
 from sameface.training.augment import resize
 from sameface.training.checkpoint import BEST, LAST, load_trained
 from sameface.training.config import TrainConfig
-from sameface.training.dataset import PictureSet
+from sameface.training.dataset import PictureSet, read_batches
 from sameface.training.errors import TrainingDataError
 from sameface.training.loader import to_planes
 from sameface.training.networks.build import InputSpec, make_input_spec
+from sameface.training.sampler import Numbers
 
 FAR = 1e-2  # small enough to mean something, large enough for the pairs of 50 people
 BATCH = 64
@@ -43,22 +43,16 @@ class SuspectLabel:
 def embed_pictures(network: nn.Module, pictures: PictureSet, spec: InputSpec) -> tuple[Embeddings, Numbers]:
     """Return `(n, d)` unit rows, averaged with the mirror images, and `(n,)` the numbers of the readable pictures."""
     device = next(network.parameters()).device
-    rows, numbers = [], []
+    rows, numbers = [], list[int]()
     training = network.training
     network.eval()
-    for start in range(0, len(pictures), BATCH):
-        crops = []
-        for number in range(start, min(start + BATCH, len(pictures))):
-            try:
-                crops.append(resize(pictures.files[number].read(), spec.size, spec.view))
-                numbers.append(number)
-            except ImageError:
-                continue
-        if crops:
-            planes = to_planes(torch.from_numpy(np.stack(crops)), spec.mean, spec.scale, device)
-            with torch.no_grad():
-                both = network(planes) + network(planes.flip(-1))
-            rows.append(both.float().cpu().numpy())
+    for batch, places in read_batches(pictures, range(len(pictures)), BATCH):
+        crops = np.stack([resize(crop, spec.size, spec.view) for crop in batch])
+        planes = to_planes(torch.from_numpy(crops), spec.mean, spec.scale, device)
+        with torch.no_grad():
+            both = network(planes) + network(planes.flip(-1))
+        rows.append(both.float().cpu().numpy())
+        numbers += places
     network.train(training)
     joined = np.concatenate(rows) if rows else np.zeros((0, 1), np.float32)
     return unit_rows(joined), np.array(numbers, np.int64)

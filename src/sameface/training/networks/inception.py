@@ -142,8 +142,7 @@ class MaxoutLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `(n, out)`."""
-        units: Tensor = self.linear(x.flatten(1))
-        return units.reshape(len(units), self.pieces, -1).amax(dim=1)
+        return torch.unflatten(self.linear(x.flatten(1)), 1, (self.pieces, -1)).amax(dim=1)
 
 
 def draw_weights(network: nn.Module, seed: int) -> None:
