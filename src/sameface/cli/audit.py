@@ -9,17 +9,15 @@ from pathlib import Path
 import click
 
 from sameface.cli.gallery_options import access_file, access_option, gallery_option, open_access
-from sameface.cli.options import json_option
+from sameface.cli.options import json_option, positive
 from sameface.cli.output import count, finish, print_json, print_rows, print_table
 from sameface.gallery import Gallery
 from sameface.gallery.address import parse_address
 from sameface.gallery.hash_chain import ChainCheck
 from sameface.gallery.receipts import receipt_to_dict
-from sameface.service.access import ROLES, Role
+from sameface.service.access import MOST_ENTRIES, ROLES, Role
 from sameface.service.errors import AccessFileError
 from sameface.service.witness import read_heads
-
-MOST_ENTRIES = 1_000_000
 
 
 @click.group()
@@ -29,7 +27,7 @@ def keys() -> None:
 
 @keys.command("add")
 @click.argument("name")
-@click.option("--role", type=click.Choice(ROLES), default="read", show_default=True, help="What it may do.")
+@click.option("--role", type=click.Choice(ROLES), default="read", help="What it may do.")
 @gallery_option
 @access_option
 @json_option
@@ -78,7 +76,7 @@ def audit() -> None:
 @audit.command("list")
 @gallery_option
 @access_option
-@click.option("--last", default=MOST_ENTRIES, type=click.IntRange(min=1), help="Only so many; all by default.")
+@click.option("--last", default=MOST_ENTRIES, show_default=False, type=positive, help="Only so many; all by default.")
 @json_option
 def list_entries(*, gallery_path: str, access_path: str | None, last: int, as_json: bool) -> None:
     """List what was done with the service, the latest first; people stand there by number.

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, TimeRemainingColumn
 
 from sameface.batch import Journal, Picture, Result, count_pictures, open_pictures
 from sameface.cli import BadInputError
-from sameface.cli.options import Command, Option, recognizer_options
+from sameface.cli.options import Command, Option, positive, recognizer_options
 from sameface.cli.output import count, progress_bar
 
 
@@ -33,8 +33,7 @@ def batch_options(command: Command) -> Command:
     option: Option = click.option(
         "--workers",
         default=1,
-        show_default=True,
-        type=click.IntRange(min=1),
+        type=positive,
         help="Processes that search pictures, each on one core if --threads says nothing else.",
     )
     return option(with_threads)

@@ -24,7 +24,7 @@ from sameface.cli import BadInputError
 from sameface.cli.batch import Tally, batch_options, check_sources, follow, unfinished
 from sameface.cli.embed import ARRAY_ENDINGS, Columns, check_output, join_columns, read_columns, write_parquet
 from sameface.cli.gallery_options import key_options, warn_of_others
-from sameface.cli.options import existing_file, far_option, json_option, recognizer_options
+from sameface.cli.options import existing_file, far_option, json_option, output_option, recognizer_options
 from sameface.cli.output import count, finish, print_json, progress_bar
 from sameface.cluster import cluster_embeddings, extend_clusters, same_picture_pairs
 from sameface.cluster.neighbours import ProgressCallback
@@ -155,13 +155,7 @@ def name_groups(labels: NDArray[np.int64], answers: Sequence[Identification]) ->
 
 @click.command()
 @click.argument("faces", type=existing_file)
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="A file ending in .npz or .parquet.",
-)
+@output_option("A file ending in .npz or .parquet.")
 @click.option(
     "--update",
     "earlier",

@@ -21,6 +21,7 @@ from sameface.batch.distributed import embed_on_ray
 from sameface.batch.journal import Failure, JournalEntry
 from sameface.cli import BadInputError
 from sameface.cli.batch import Tally, batch_options, check_sources, count_named, follow, open_named, unfinished
+from sameface.cli.options import output_option
 from sameface.cli.output import count, face_record, finish
 from sameface.face import Face
 from sameface.recognizer import Recognizer
@@ -34,13 +35,11 @@ Columns: TypeAlias = dict[str, NDArray[Any]]
 
 @click.command()
 @click.argument("pictures", nargs=-1, required=True)
-@click.option(
-    "-o", "--output", required=True, type=click.Path(dir_okay=False), help="A file ending in .npz, .parquet or .jsonl."
-)
+@output_option("A file ending in .npz, .parquet or .jsonl.")
 @click.option("--ray", "address", metavar="ADDRESS", help="Search on a Ray cluster: auto, host:port or local.")
 @batch_options
 def embed(
-    *, recognizer: Recognizer, pictures: tuple[str, ...], output: str, workers: int, address: str | None
+    *, recognizer: Recognizer, pictures: tuple[str, ...], output: Path, workers: int, address: str | None
 ) -> None:
     """Write the embedding of every face in PICTURES to a file.
 
@@ -48,16 +47,16 @@ def embed(
     and the box of each face, and the pipeline's signature. A run that was ended, in whatever way, goes on
     where it was when the same command is given again.
     """
-    path, finder, tally = Path(output), Finder(recognizer), Tally()
-    check_output(path, (*ARRAY_ENDINGS, ".jsonl"))
+    finder, tally = Finder(recognizer), Tally()
+    check_output(output, (*ARRAY_ENDINGS, ".jsonl"))
     check_sources(pictures)
     search = embed_pictures if address is None else partial(embed_on_ray, address=address)
-    with unfinished(path) as journal:
+    with unfinished(output) as journal:
         results = search(open_named(pictures), finder, workers=workers, journal=journal)
         for _ in follow(results, partial(count_named, pictures), tally):
             pass
         entries = partial(journal.entries, finder.pipeline)
-        faces = write_embeddings(path, entries, recognizer.signature, recognizer.embedder.spec.dimension)
+        faces = write_embeddings(output, entries, recognizer.signature, recognizer.embedder.spec.dimension)
     tally.print_shortcuts()
     pictures_read = count(tally.pictures - len(tally.failures), "picture")
     click.echo(f"{count(faces, 'face')} of {pictures_read}: {output}", err=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
 
 import click
 
@@ -25,8 +25,6 @@ from sameface.gallery.errors import BadNameError, FaceTakenError
 from sameface.gallery.expiry import parse_moment
 from sameface.gallery.keys import Keys
 from sameface.recognizer import Recognizer
-
-Add: TypeAlias = Callable[[str, list[Template]], int]  # enrolls faces of a person
 
 
 @click.command()
@@ -88,7 +86,7 @@ def enroll(
     with Gallery.open(gallery_path, recognizer, keys=keys) as gallery:
         results = embed_pictures(open_all(), finder, workers=workers, leave_out=partial(is_enrolled, gallery))
         with closing(follow(results, lambda: sum(1 for _ in open_all()), tally)) as followed:
-            counts = enroll_results(partial(gallery.enroll, expires=expires), followed, tally.failures)
+            counts = enroll_results(gallery, followed, expires, tally.failures)
     for person, added in counts.items():
         if as_json:
             print_json({"name": person, "added": added})
@@ -124,32 +122,29 @@ def is_enrolled(gallery: Gallery, picture: Picture, sha256: str) -> bool:
         return False
 
 
-def enroll_results(add: Add, results: Iterator[Result], failures: list[str]) -> Counter[str]:
-    """Enroll the face of each picture with `add`, and return how many were added of each person.
+def enroll_results(
+    gallery: Gallery, results: Iterator[Result], expires: datetime | None, failures: list[str]
+) -> Counter[str]:
+    """Enroll the face of each picture, and return how many were added of each person.
 
     An error of the gallery ends the work, and what was added stays; a name or face that is refused is skipped.
     """
     counts: Counter[str] = Counter()
     try:
         for result in results:
-            counts[result.picture.person] += enroll_result(add, result, failures)
+            name, found = result.picture.person, result.found
+            counts[name] += 0
+            if found is None:
+                continue
+            crop = found.crops[0] if len(found.crops) else None
+            template = Template(result.sha256, found.faces[0].box, found.faces[0].score, found.rows[0], crop)
+            try:
+                counts[name] += gallery.enroll(name, [template], expires=expires)
+            except (BadNameError, FaceTakenError) as error:
+                failures.append(str(error))
     except GalleryError:
         done = count(counts.total(), "face")
         click.echo(f"{done} added before this: the same command goes on from there", err=True)
         raise
     counts.pop("", None)  # unreadable pictures, and those outside a person's folder
     return counts
-
-
-def enroll_result(add: Add, result: Result, failures: list[str]) -> int:
-    """Enroll the face of a picture and return how many were added; a refusal goes to `failures`."""
-    found = result.found
-    if found is None:
-        return 0
-    [face] = found.faces
-    crop = found.crops[0] if len(found.crops) else None
-    try:
-        return add(result.picture.person, [Template(result.sha256, face.box, face.score, found.rows[0], crop)])
-    except (BadNameError, FaceTakenError) as error:
-        failures.append(str(error))
-        return 0

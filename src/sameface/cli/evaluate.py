@@ -21,7 +21,7 @@ from sameface.cli.measure import (
     slice_options,
     slices_option,
 )
-from sameface.cli.options import existing_file, existing_folder, join_options, rate
+from sameface.cli.options import existing_file, existing_folder, join_options, positive, rate
 from sameface.cli.output import progress
 from sameface.cluster import MAX_ROWS
 from sameface.evaluation.calibration import (
@@ -97,7 +97,7 @@ def pairs(
 @evaluate.command()
 @click.argument("listed", metavar="LIST", type=existing_file)
 @click.option("--videos", type=existing_folder, help="Where the folders of frames are; by default beside the list.")
-@click.option("--frames", default=FRAMES, show_default=True, type=click.IntRange(min=1), help="Of each video.")
+@click.option("--frames", default=FRAMES, type=positive, help="Of each video.")
 @list_slice_options
 @measuring_options
 def ytf(
@@ -174,13 +174,11 @@ def holdout(*, run: EvaluationRun, folder: Path, slices: Path | None, slice_by: 
     "--size",
     "sizes",
     multiple=True,
-    type=click.IntRange(min=1),
+    type=positive,
     help="How many people to enroll; may be given several times. By default 10, 100, 1000 and so on.",
 )
-@click.option(
-    "--per-person", default=1, show_default=True, type=click.IntRange(min=1), help="Pictures enrolled of each."
-)
-@click.option("--draws", default=10, show_default=True, type=click.IntRange(min=1), help="Galleries per size.")
+@click.option("--per-person", default=1, type=positive, help="Pictures enrolled of each.")
+@click.option("--draws", default=10, type=positive, help="Galleries per size.")
 @slice_options
 @measuring_options
 def identification(
@@ -252,7 +250,7 @@ def clusters(
     type=click.Choice([*(degradation.name for degradation in DEGRADATIONS), "bits"]),
     help="What to vary; may be given several times. Everything by default.",
 )
-@click.option("--far", default=1e-3, show_default=True, type=rate, help="The false-accept rate.")
+@click.option("--far", default=1e-3, type=rate, help="The false-accept rate.")
 @measuring_options
 def sweep(*, run: EvaluationRun, folder: Path, only: tuple[str, ...], far: float) -> None:
     """VAL at FAR as the pictures of PEOPLE_FOLDER get worse: JPEG, size, blur, light, rotation, a bar.
@@ -279,10 +277,8 @@ def sweep(*, run: EvaluationRun, folder: Path, only: tuple[str, ...], far: float
 
 @click.command()
 @folder_argument
-@click.option(
-    "--far", type=rate, default=1e-3, show_default=True, help="The part of the pairs of different people to accept."
-)
-@click.option("--gallery-size", type=click.IntRange(min=1), help="Also tell the FPIR among so many faces.")
+@click.option("--far", type=rate, default=1e-3, help="The part of the pairs of different people to accept.")
+@click.option("--gallery-size", type=positive, help="Also tell the FPIR among so many faces.")
 @click.option(
     "--save",
     type=click.Path(dir_okay=False),

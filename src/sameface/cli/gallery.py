@@ -19,7 +19,7 @@ from sameface.cli.gallery_options import (
     key_options,
     open_access,
 )
-from sameface.cli.options import json_option
+from sameface.cli.options import json_option, output_option
 from sameface.cli.output import count, finish, print_json
 from sameface.cli.upgrade import fit_command, upgrade
 from sameface.gallery import Gallery
@@ -64,10 +64,10 @@ def check(*, path: str, as_json: bool, keys: Keys) -> None:
 
 @gallery.command()
 @gallery_argument
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The file to make.")
+@output_option("The file to make.")
 @json_option
 @key_options
-def backup(*, path: str, output: str, as_json: bool, keys: Keys) -> None:
+def backup(*, path: str, output: Path, as_json: bool, keys: Keys) -> None:
     """Copy the file GALLERY, which may be in use, to one new file, as of one moment, and verify the copy.
 
     Only you may read the copy. What is encrypted stays encrypted, and takes the key that opens the gallery

@@ -31,7 +31,6 @@ gallery_option = click.option(
     "--gallery",
     "gallery_path",
     default="people.db",
-    show_default=True,
     envvar="SAMEFACE_GALLERY",
     callback=warn_of_others,
     help="The gallery: a file, postgresql://user@host/database, or milvus://host/collection?people=PLACE.",
@@ -43,7 +42,6 @@ gallery_file_argument = click.argument(
 quality_option = click.option(
     "--min-quality",
     default=0.0,
-    show_default=True,
     type=click.FloatRange(0, 1),
     help="Refuse a face of less quality, as `sameface detect --json` tells it; 0 takes every face.",
 )

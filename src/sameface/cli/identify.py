@@ -16,7 +16,7 @@ import click
 from rich.progress import BarColumn, TimeRemainingColumn
 
 from sameface.cli.gallery_options import gallery_option, key_options
-from sameface.cli.options import far_option, json_option, recognizer_options
+from sameface.cli.options import far_option, json_option, positive, recognizer_options
 from sameface.cli.output import (
     each,
     face_record,
@@ -44,7 +44,6 @@ RULE = ("threshold", "far", "asked", "rule", "size", "population", "extrapolated
 every_option = click.option(
     "--every",
     default=0.2,
-    show_default=True,
     type=click.FloatRange(0, min_open=True),
     help="Seconds of a video from one frame that is searched to the next.",
 )
@@ -53,11 +52,7 @@ every_option = click.option(
 @click.command()
 @click.argument("pictures", nargs=-1, required=True)
 @click.option(
-    "-k",
-    default=1,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="How many nearest faces vote, in pictures; more than 1 means --rule rows.",
+    "-k", default=1, type=positive, help="How many nearest faces vote, in pictures; more than 1 means --rule rows."
 )
 @click.option(
     "--rule",
@@ -132,7 +127,14 @@ def identify(
                 failures.append(str(error))
                 continue
             named += print_timeline(path, timeline, as_json=as_json)
-            finish_video(path, timeline, annotated, failures)
+            if timeline.damage is not None:
+                failures.append(f"the rest of {path!r}: {timeline.damage}")
+            elif not timeline.complete:
+                click.echo(f"{path}: this is until second {timeline.seconds:.1f}", err=True)
+                raise KeyboardInterrupt
+            if annotated is not None:
+                annotate_video(path, timeline, annotated, follow=partial(show_progress, "drawing", timeline.seconds))
+                click.echo(f"written: {annotated}", err=True)
     finish(failures, 0 if named else 1)
 
 
@@ -159,13 +161,12 @@ def answer_cells(answer: Identification) -> tuple[str, str, str]:
     """Return the cells of an answer: name, distance and a note."""
     if not answer.matches:
         return "unknown", "", "the gallery is empty"
-    nearest = answer.matches[0]
+    nearest, threshold = answer.matches[0], answer.threshold
     if answer.name is None:
-        return "unknown", f"{nearest.distance:.4f}", f"nearest {nearest.name}, over {answer.threshold:.4f}"
-    shown = next(match for match in answer.matches if match.name == answer.name)
-    others = [match.name for match in answer.matches if match.distance <= answer.threshold]
-    note = f"ambiguous: also {', '.join(name for name in others if name != answer.name)}"
-    return answer.name, f"{shown.distance:.4f}", note if answer.ambiguous else ""
+        return "unknown", f"{nearest.distance:.4f}", f"nearest {nearest.name}, over {threshold:.4f}"
+    distance = next(match.distance for match in answer.matches if match.name == answer.name)
+    others = [m.name for m in answer.matches if m.distance <= threshold and m.name != answer.name]
+    return answer.name, f"{distance:.4f}", f"ambiguous: also {', '.join(others)}" if answer.ambiguous else ""
 
 
 def answer_record(answer: Identification) -> dict[str, Any]:
@@ -205,18 +206,6 @@ def search_video(path: str, recognizer: Recognizer, gallery: Gallery, search: Vi
     with Video.open(path) as video, catch_interrupt() as interrupted:
         follow = partial(show_progress, "searching", video.seconds, stop=interrupted)
         return identify_video(video, recognizer, gallery, search, follow=follow)
-
-
-def finish_video(path: str, timeline: Timeline, annotated: str | None, failures: list[str]) -> None:
-    """Report damage, end the command after an interrupt, or write the annotated video."""
-    if timeline.damage is not None:
-        failures.append(f"the rest of {path!r}: {timeline.damage}")
-    elif not timeline.complete:
-        click.echo(f"{path}: this is until second {timeline.seconds:.1f}", err=True)
-        raise KeyboardInterrupt
-    if annotated is not None:
-        annotate_video(path, timeline, annotated, follow=partial(show_progress, "drawing", timeline.seconds))
-        click.echo(f"written: {annotated}", err=True)
 
 
 @contextmanager
@@ -300,9 +289,7 @@ def track_record(track: Track) -> dict[str, Any]:
 
 
 @click.command()
-@click.option(
-    "--camera", default=0, show_default=True, type=click.IntRange(min=0), help="Which camera of this machine."
-)
+@click.option("--camera", default=0, type=click.IntRange(min=0), help="Which camera of this machine.")
 @click.option("--stream", metavar="ADDRESS", help="Instead of a camera: rtsp://host/path, or a video file.")
 @every_option
 @gallery_option

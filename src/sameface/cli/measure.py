@@ -6,7 +6,7 @@ import functools
 import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from sameface.cli.options import (
     existing_folder,
     join_options,
     json_option,
+    new_file,
     recognizer_options,
 )
 from sameface.cli.output import print_json, print_skipped, print_table, progress
@@ -42,24 +43,19 @@ run_options = join_options(
         "policy",
         type=click.Choice(["central", "largest"]),
         default="central",
-        show_default=True,
         help="Which face of a picture that holds several.",
     ),
     click.option(
         "--report",
         "report_path",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=new_file,
         help="Write one HTML file with tables and plots, and its numbers beside it as .json.",
     ),
     click.option("--show-faces", is_flag=True, help="Show pairs judged wrongly in the report: people's faces."),
     click.option("--compare", type=existing_file, help="The .json of another run."),
-    click.option("--seed", default=0, show_default=True, help="For every random draw."),
+    click.option("--seed", default=0, help="For every random draw."),
     click.option(
-        "--repeats",
-        type=click.IntRange(min=2),
-        default=REPEATS,
-        show_default=True,
-        help="How often people are drawn for an interval.",
+        "--repeats", type=click.IntRange(min=2), default=REPEATS, help="How often people are drawn for an interval."
     ),
     json_option,
 )
@@ -123,34 +119,12 @@ def measuring_options(command: Command) -> Command:
     """Add the options of a run and of the recognizer; the command gets one `run`."""
 
     @functools.wraps(command)
-    def with_run(
-        *,
-        recognizer: Recognizer,
-        cache: str,
-        policy: FacePolicy,
-        report_path: Path | None,
-        show_faces: bool,
-        compare: Path | None,
-        seed: int,
-        repeats: int,
-        as_json: bool,
-        **options: Any,
-    ) -> Any:
-        if report_path is not None:
-            check_report(report_path, compare)
-        elif show_faces:
+    def with_run(**options: Any) -> Any:
+        run = EvaluationRun(**{field.name: options.pop(field.name) for field in fields(EvaluationRun)})
+        if run.report_path is not None:
+            check_report(run.report_path, run.compare)
+        elif run.show_faces:
             raise click.UsageError("--show-faces needs --report")
-        run = EvaluationRun(
-            recognizer=recognizer,
-            cache=cache,
-            policy=policy,
-            report_path=report_path,
-            show_faces=show_faces,
-            compare=compare,
-            as_json=as_json,
-            seed=seed,
-            repeats=repeats,
-        )
         return command(run=run, **options)
 
     return run_options(recognizer_options(with_run))

@@ -21,17 +21,23 @@ Option: TypeAlias = Callable[[Command], Command]
 existing_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 existing_folder = click.Path(exists=True, file_okay=False, path_type=Path)
 rate = click.FloatRange(0, 1, min_open=True, max_open=True)
+positive = click.IntRange(min=1)
+new_file = click.Path(dir_okay=False, path_type=Path)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 cache_option = click.option(
     "--cache",
     default="sameface-cache.db",
-    show_default=True,
     envvar="SAMEFACE_CACHE",
     type=click.Path(dir_okay=False),
     help="Keeps embeddings from run to run; biometric data, readable by you only.",
 )
 far_option = click.option("--far", type=rate, help="The false-accept rate to allow.")
+
+
+def output_option(help_text: str) -> Option:
+    """Return the option -o for the file to write."""
+    return click.option("-o", "--output", required=True, type=new_file, help=help_text)
 
 
 def join_options(*options: Option) -> Option:
@@ -43,7 +49,6 @@ embedder_parameters = join_options(
     click.option(
         "--weights",
         default=DEFAULT_WEIGHTS,
-        show_default=True,
         envvar="SAMEFACE_WEIGHTS",
         help="Embedder: a name or an .onnx file. Without it SAMEFACE_WEIGHTS may name one.",
     ),
@@ -56,9 +61,9 @@ embedder_parameters = join_options(
     ),
 )
 detector_parameters = join_options(
-    click.option("--threads", type=click.IntRange(min=1), help="Processor cores to use; all by default."),
+    click.option("--threads", type=positive, help="Processor cores to use; all by default."),
     click.option("--min-score", type=click.FloatRange(0, 1), help="The score from which a place is a face."),
-    click.option("--min-size", default=20, show_default=True, help="Leave out faces under so many pixels."),
+    click.option("--min-size", default=20, help="Leave out faces under so many pixels."),
     click.option(
         "--max-side",
         type=click.IntRange(min=32),
@@ -134,7 +139,6 @@ face_option = click.option(
     "--face",
     type=FaceChoice(),
     default="only",
-    show_default=True,
     help="Which face of a picture that holds several; numbers count from 0 as `sameface detect` prints them.",
 )
 face_pair_option = click.option(

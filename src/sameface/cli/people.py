@@ -9,7 +9,7 @@ import click
 
 from sameface.atomic import replace_file
 from sameface.cli.gallery_options import access_file, access_option, gallery_option, key_options, open_access
-from sameface.cli.options import cache_option, json_option
+from sameface.cli.options import cache_option, json_option, output_option
 from sameface.cli.output import count, print_json, print_rows
 from sameface.evaluation.cache import EmbeddingCache
 from sameface.gallery import Gallery, Receipt
@@ -66,11 +66,11 @@ def merge(*, source: str, into: str, gallery_path: str) -> None:
 
 @click.command()
 @click.argument("name")
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The ZIP file to write.")
+@output_option("The ZIP file to write.")
 @gallery_option
 @access_option
 @key_options
-def export_person(*, name: str, output: str, gallery_path: str, access_path: str | None, keys: Keys) -> None:
+def export_person(*, name: str, output: Path, gallery_path: str, access_path: str | None, keys: Keys) -> None:
     """Write everything that is held of the person NAME to a ZIP file, to give it to them.
 
     It holds JSON in plain terms, the faces that were kept as PNG, the embeddings as numbers, and what the
@@ -83,7 +83,7 @@ def export_person(*, name: str, output: str, gallery_path: str, access_path: str
             with open_access(gallery_path, access_path) as access:
                 log = [tell_person(entry) for entry in access.entries_of((gallery.origin, person.number))]
         data = pack_person(gallery, person.number, log)
-    with replace_file(Path(output), private=True) as part:
+    with replace_file(output, private=True) as part:
         part.write_bytes(data)
     click.echo(f"{person.name}: {count(person.faces, 'face')} in {output}, which only you may read")
 

@@ -11,12 +11,10 @@ import click
 from sameface.align import align_faces
 from sameface.cli.options import detector_options, face_pair_option, far_option, json_option, recognizer_options
 from sameface.cli.output import each, face_record, finish, list_pictures, open_source, print_json, print_table
-from sameface.compare import Decision
 from sameface.detect import Detector
 from sameface.draw import draw_faces, save_picture, writable
 from sameface.face import Choice, Face
 from sameface.image import read_image
-from sameface.manifest import ProbabilityCurve
 from sameface.model import DEFAULT_WEIGHTS, rule_of_weights
 from sameface.quality import Quality, measure_quality
 from sameface.recognizer import Recognizer
@@ -107,7 +105,9 @@ def verify(
     """
     decision = recognizer.verify(open_source(a), open_source(b), far=1e-3 if far is None else far, face=face)
     if as_json:
-        print_json({"a": a, "b": b, **decision_record(decision)})
+        known = {name: getattr(decision, name) for name in ("same", "distance", "threshold", "far")}
+        trust = {name: getattr(decision, name) for name in ("population", "extrapolated", "probability", "in_range")}
+        print_json({"a": a, "b": b, **known, "rule": "pair", **trust})
     else:
         answer, sign = ("same person", "<=") if decision.same else ("different people", ">")
         click.echo(
@@ -117,29 +117,8 @@ def verify(
         if decision.extrapolated:
             click.echo("warning: this rate is below those that were counted: it rests on an extrapolated tail")
         if decision.curve is not None:
-            click.echo(format_probability(decision.curve, decision))
+            ends = f"{decision.curve.distance[0]:.4f} to {decision.curve.distance[-1]:.4f}"
+            note = f"; the distance is outside the calibrated range, {ends}: the nearer end's was taken"
+            text = f"probability {decision.probability:.4f}, one half at the threshold"
+            click.echo(text if decision.in_range else f"{text}{note}")
     finish([], 0 if decision.same else 1)
-
-
-def decision_record(decision: Decision) -> dict[str, Any]:
-    """Return a decision for JSON."""
-    return {
-        "same": decision.same,
-        "distance": decision.distance,
-        "threshold": decision.threshold,
-        "far": decision.far,
-        "rule": "pair",
-        "population": decision.population,
-        "extrapolated": decision.extrapolated,
-        "probability": decision.probability,
-        "in_range": decision.in_range,
-    }
-
-
-def format_probability(curve: ProbabilityCurve, decision: Decision) -> str:
-    """Return the probability of one person, and say where it cannot be trusted."""
-    text = f"probability {decision.probability:.4f}, one half at the threshold"
-    if decision.in_range:
-        return text
-    ends = f"{curve.distance[0]:.4f} to {curve.distance[-1]:.4f}"
-    return f"{text}; the distance is outside the calibrated range, {ends}: the nearer end's was taken"

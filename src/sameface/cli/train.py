@@ -22,11 +22,10 @@ from sameface.training.config import TrainConfig
 from sameface.training.dataset import PictureSet, open_pictures, split_people
 from sameface.training.networks.costs import count_residual, count_table, totals
 from sameface.training.networks.tables import RESIDUALS, TABLES
-from sameface.training.prepare import MARGIN, REPORT, Cutter, PreparedPicture, check_names, make_rule, prepare_pictures
+from sameface.training.prepare import MARGIN, REPORT, Cutter, check_names, make_rule, prepare_pictures
 
 if TYPE_CHECKING:
     from sameface.evaluation.pictures import FacePolicy
-    from sameface.manifest import CropRule
     from sameface.training.train import StepReport
 
 SIZE = 160  # pixels of a crop
@@ -55,7 +54,6 @@ new_path = click.Path(path_type=Path)
     "--face",
     type=click.Choice(["largest", "central"]),
     default="largest",
-    show_default=True,
     help="Which face of a picture with several.",
 )
 @click.option("--as-is", is_flag=True, help="The pictures are crops by this rule already: resize them only.")
@@ -78,38 +76,27 @@ def prepare(
     `left-out.jsonl` which pictures gave none. Called again, it does only what is missing
     or was replaced.
     """
-    cutter = Cutter(None if as_is else detector, choose_rule(weights, rule, size, margin), face)
-    crops, new, failures = 0, 0, []
-    for prepared in prepare_all(photographs, output, cutter):
-        crops += prepared.crop is not None
-        new += prepared.new
-        if prepared.crop is None:
-            failures.append(prepared.reason)
-    click.echo(f"{crops} crops in {output} ({new} pictures looked at)", err=True)
-    if failures:
-        click.echo(f"{len(failures)} pictures gave none: {output / REPORT}", err=True)
-    finish(failures)
-
-
-def choose_rule(weights: str | None, rule: str | None, size: int | None, margin: float | None) -> CropRule:
-    """Return the crop rule of the options."""
-    if weights is None:
-        return make_rule(rule or "similarity", SIZE if size is None else size, margin=margin)
-    if any(given is not None for given in (rule, size, margin)):
+    if weights is not None and any(option is not None for option in (rule, size, margin)):
         raise click.UsageError("--weights brings its own --rule, --size and --margin")
-    return rule_of_weights(weights)
-
-
-def prepare_all(photographs: tuple[Path, ...], output: Path, cutter: Cutter) -> Iterator[PreparedPicture]:
-    """Yield the result for each picture, with a progress bar on a terminal."""
+    made = (
+        make_rule(rule or "similarity", size or SIZE, margin=margin) if weights is None else rule_of_weights(weights)
+    )
+    cutter = Cutter(None if as_is else detector, cut, face)
     check_names(photographs)
+    crops, new, failures = 0, 0, []
     columns = ("{task.description}", BarColumn(), "{task.completed} of {task.total}", TimeRemainingColumn())
     with progress_bar(*columns) as bar:
         for source in photographs:
             task = bar.add_task(source.name, total=None)
             for prepared in prepare_pictures(source, output, cutter):
                 bar.update(task, total=prepared.total, advance=1)
-                yield prepared
+                crops += prepared.crop is not None
+                new += prepared.new
+                failures += [prepared.reason] if prepared.crop is None else []
+    click.echo(f"{crops} crops in {output} ({new} pictures looked at)", err=True)
+    if failures:
+        click.echo(f"{len(failures)} pictures gave none: {output / REPORT}", err=True)
+    finish(failures)
 
 
 def import_training() -> Any:
@@ -162,10 +149,14 @@ def train(*, crops: tuple[Path, ...], output: Path | None, list_networks: bool, 
         raise click.UsageError(str(error)) from error
     training = import_training()
     pictures, held_out = split(open_pictures(crops), config.held_out)
-    console = Console(stderr=True, quiet=not is_leader())
+    leader = os.environ.get("RANK", "0") == "0"  # the first process of `torchrun`, or the only one
+    console = Console(stderr=True, quiet=not leader)
     others = f"{len(held_out)} of {len(held_out.people)} others held out"
     print_line(console, f"{len(pictures)} pictures of {len(pictures.people)} people, {others}")
-    with catch_signals() as stop, show_bar(console, config.steps) as bar:
+    columns = ("{task.description}", BarColumn(), TimeRemainingColumn())
+    shown = Progress(*columns, console=console, disable=not console.is_terminal)
+    with catch_signals() as stop, shown:
+        bar = TrainingBar(shown, console, config.steps)
         last = config.steps  # of a run that has no step left
         for step in training.train.train(
             pictures, held_out, config, output, stop=lambda: bool(stop.signals), on_progress=bar.show_teacher
@@ -176,14 +167,9 @@ def train(*, crops: tuple[Path, ...], output: Path | None, list_networks: bool, 
     if last < config.steps:
         print_line(console, f"ended after step {last}; the same command goes on from there")
         click.get_current_context().exit(130 if stop.signals else 0)
-    if is_leader():
+    if leader:
         for line in training.validate.report_run(output, config, pictures, held_out):
             click.echo(line)
-
-
-def is_leader() -> bool:
-    """Return whether this process is the first that `torchrun` started, or is alone."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def print_line(console: Console, line: str) -> None:
@@ -254,14 +240,6 @@ class TrainingBar:
             print_line(self._console, line)
 
 
-@contextlib.contextmanager
-def show_bar(console: Console, total: int) -> Iterator[TrainingBar]:
-    """Show the progress of a run."""
-    columns = ("{task.description}", BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        yield TrainingBar(bar, console, total)
-
-
 def format_step(step: StepReport) -> str:
     """Return a step in one line."""
     stats = step.stats
@@ -297,7 +275,6 @@ def print_networks() -> None:
     "--blend",
     type=click.FloatRange(0, 1, min_open=True),
     default=1.0,
-    show_default=True,
     help="How far to go from the weights that the run began with to those it came to; less forgets less.",
 )
 @click.option("--float16", is_flag=True, help="Store the weights in half the bytes.")

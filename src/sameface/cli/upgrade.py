@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 
 from sameface.adapter import Adapter, AdapterError, fit_adapter
 from sameface.align import align_faces
@@ -22,6 +21,7 @@ from sameface.cli.options import (
     existing_folder,
     json_option,
     load_embedder,
+    output_option,
     take_detector,
 )
 from sameface.cli.output import count, each, finish, print_json, print_table, progress
@@ -50,16 +50,14 @@ ENOUGH = 2000  # pairs: with fewer a linear map is better
 @click.option("--from-no-flip", is_flag=True, help="It was made with --no-flip.")
 @click.option("--to", "new", required=True, help="The weights to go to.")
 @click.option("--no-flip", is_flag=True, help="Go to rows without the mirror image.")
-@click.option(
-    "-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="An .npz file to write."
-)
+@output_option("An .npz file to write.")
 @cache_option
 @click.option(
     "--hidden",
     type=click.IntRange(min=0),
     help=f"Bent features of the map, 0 for a linear one; {HIDDEN} by default, 0 under {ENOUGH} pictures.",
 )
-@click.option("--seed", default=0, show_default=True, help="Draws the people to measure on.")
+@click.option("--seed", default=0, help="Draws the people to measure on.")
 @json_option
 @detector_parameters
 def fit_command(
@@ -83,15 +81,19 @@ def fit_command(
     last pairing are kept in the file.
     """
     recognizers = load_recognizers([(old, from_no_flip), (new, no_flip)], detector)
-    pair = embed_twice(folder, recognizers, cache)
+    photos = read_people(folder)
+    paths = [photo.path for photo in photos]
+    with EmbeddingCache.open(cache) as kept:
+        found = [EmbeddedPictures(list(PictureEmbedder(one, kept).embed_all(progress(paths)))) for one in recognizers]
+    before, after = (gather_people(photos, one) for one in found)
     source, target = (recognizer.signature for recognizer in recognizers)
     if source == target:
         raise click.UsageError("--from and --to make the same embeddings: there is nothing to move")
-    held = sample_people(pair.person, part=HELD_OUT, seed=seed)
+    held = sample_people(before.person, part=HELD_OUT, seed=seed)
     if hidden is None:
         hidden = HIDDEN if (~held).sum() >= ENOUGH else 0
-    adapter = fit_adapter(pair.old[~held], pair.new[~held], signatures=(source, target), hidden=hidden)
-    old_rows, new_rows, person = pair.old[held], pair.new[held], pair.person[held]
+    adapter = fit_adapter(before.rows[~held], after.rows[~held], signatures=(source, target), hidden=hidden)
+    old_rows, new_rows, person = before.rows[held], after.rows[held], before.person[held]
     tested = {
         "v1-v1": compare_pipelines(old_rows, old_rows, person),
         "v2-v2": compare_pipelines(new_rows, new_rows, person),
@@ -101,7 +103,7 @@ def fit_command(
     adapter.calibrated(tested["v2-v1"].thresholds(words)).save(output)
     print_fit(adapter, {name: val_or_none(pairing) for name, pairing in tested.items()}, words, as_json=as_json)
     click.echo(f"saved: {output}", err=True)
-    finish([reason for reason in pair.failures if not reason.endswith(NO_FACE)])
+    finish([reason for reason in found[0].failures if not reason.endswith(NO_FACE)])
 
 
 def load_recognizers(pipelines: Sequence[tuple[str, bool]], detector: dict[str, Any]) -> list[Recognizer]:
@@ -111,25 +113,6 @@ def load_recognizers(pipelines: Sequence[tuple[str, bool]], detector: dict[str, 
     return [
         Recognizer(shared, load_embedder(weights, flip=not no_flip, threads=threads)) for weights, no_flip in pipelines
     ]
-
-
-class RowPairs(NamedTuple):
-    """The embeddings of the same faces by two pipelines."""
-
-    old: Embeddings  # (n, d)
-    new: Embeddings  # (n, e)
-    person: NDArray[np.int64]  # (n,) the number of the person
-    failures: Sequence[str]  # why other pictures were left out
-
-
-def embed_twice(folder: Path, recognizers: Sequence[Recognizer], cache: str) -> RowPairs:
-    """Return the embeddings of a folder of people by two recognizers that share a detector."""
-    photos = read_people(folder)
-    paths = [photo.path for photo in photos]
-    with EmbeddingCache.open(cache) as kept:
-        found = [EmbeddedPictures(list(PictureEmbedder(one, kept).embed_all(progress(paths)))) for one in recognizers]
-    old, new = (gather_people(photos, one) for one in found)
-    return RowPairs(old.rows, new.rows, old.person, found[0].failures)
 
 
 def print_fit(adapter: Adapter, vals: dict[str, float | None], words: str, *, as_json: bool) -> None:
@@ -258,5 +241,6 @@ def print_reached(reached: UpgradeProgress, rest: str, *, as_json: bool) -> None
     """Print how many faces went which way."""
     if as_json:
         print_json({"embedded": reached.embedded, "adapted": reached.adapted, rest: reached.left})
-        return
-    click.echo(f"{count(reached.embedded, 'face')} embedded anew, {reached.adapted} adapted, {reached.left} {rest}")
+    else:
+        embedded = count(reached.embedded, "face")
+        click.echo(f"{embedded} embedded anew, {reached.adapted} adapted, {reached.left} {rest}")

@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import tomli_w
-from numpy.typing import NDArray
 
 from sameface.atomic import replace_file
 from sameface.cli.catalogue import (
@@ -35,14 +33,13 @@ from sameface.compare import squared_distances
 from sameface.detect import Detector
 from sameface.embed import BATCH, Embedder, unit_rows
 from sameface.errors import WeightsError
-from sameface.evaluation.calibration import CalibrationResult, calibrate_threshold
+from sameface.evaluation.calibration import calibrate_threshold, calibration_tables
 from sameface.manifest import Manifest, check_manifest, read_manifest, read_table
 from sameface.model import Model, list_added, list_shipped, list_weights, open_session, weights_folder
 from sameface.picture_files import find_pictures
 from sameface.recognizer import Recognizer
 from sameface.runtime import onnxruntime
 
-COLUMNS = ("name", "numbers", "input", "MB", "ms per face", "smallest FAR", "licence", "provenance")
 ENTRIES = {
     *("name", "sha256", "kind", "licence", "training_data", "dimension"),
     *("input", "crop", "source", "thresholds", "probability", "accuracy"),
@@ -60,13 +57,7 @@ adding_options = join_options(
         type=existing_folder,
         help="Calibrate the thresholds on this folder, which holds a folder per person.",
     ),
-    click.option(
-        "--far",
-        type=rate,
-        default=1e-3,
-        show_default=True,
-        help="The false-accept rate that --people must support at least.",
-    ),
+    click.option("--far", type=rate, default=1e-3, help="The false-accept rate that --people must support at least."),
     click.option("--replace", is_flag=True, help="Take the place of weights that were added under this name."),
 )
 
@@ -122,31 +113,21 @@ def weights_record(path: Path) -> dict[str, Any]:
     }
 
 
-def print_weights(records: Iterable[dict[str, Any]]) -> None:
+def print_weights(records: Sequence[dict[str, Any]]) -> None:
     """Print a table of the numbers, and below it the texts."""
-    rows = [
-        (
-            record["name"],
-            record["dimension"],
-            f"{record['size']} x {record['size']}",
-            f"{record['bytes'] / 1e6:.1f}",
-            f"{record['ms_per_face']:.1f}",
-            f"{record['smallest_far']:g}",
-            record["licence"],
-            record["provenance"],
-        )
-        for record in records
-    ]
-    print_table(COLUMNS, rows)
-    for record in records:
-        place = f"added, {record['path']}" if record["added"] else "ships with sameface"
-        click.echo(f"{record['name']}: {place}")
-        if record["accuracy"]:
-            reached = [f"{measure} {100 * part:.1f} %" for measure, part in record["accuracy"].items()]
+    cells = ["{name}", "{dimension}", "{size} x {size}", "{megabytes:.1f}", "{ms_per_face:.1f}", "{smallest_far:g}"]
+    cells += ["{licence}", "{provenance}"]
+    rows = [[cell.format(**one, megabytes=one["bytes"] / 1e6) for cell in cells] for one in records]
+    columns = ("name", "numbers", "input", "MB", "ms per face", "smallest FAR", "licence", "provenance")
+    print_table(columns, rows)
+    for one in records:
+        click.echo(f"{one['name']}: {'added, ' + one['path'] if one['added'] else 'ships with sameface'}")
+        if one["accuracy"]:
+            reached = [f"{measure} {100 * part:.1f} %" for measure, part in one["accuracy"].items()]
             click.echo(f"  reaches: {', '.join(reached)}")
-        click.echo(f"  trained on: {record['training_data']}")
-        click.echo(f"  calibrated on: {record['calibrated_on']}, {record['impostor_pairs']:,} impostor pairs")
-        source = [text for key, text in record["source"].items() if not key.endswith("sha256")]
+        click.echo(f"  trained on: {one['training_data']}")
+        click.echo(f"  calibrated on: {one['calibrated_on']}, {one['impostor_pairs']:,} impostor pairs")
+        source = [text for key, text in one["source"].items() if not key.endswith("sha256")]
         click.echo(f"  from: {', '.join(source)}")
 
 
@@ -230,11 +211,8 @@ def complete_draft(
     manifest = check_manifest(table, path)
     check_entries(table, path)
     if manifest.sha256 != found:
-        reason = (
-            f"the manifest is of another file (sha-256 {manifest.sha256[:12]}…, this one has {found[:12]}…): "
-            "correct the entry, or leave it out to have it filled in"
-        )
-        raise WeightsError(manifest.name, reason)
+        other = f"the manifest is of another file (sha-256 {manifest.sha256[:12]}…, this one has {found[:12]}…)"
+        raise WeightsError(manifest.name, f"{other}: correct the entry, or leave it out to have it filled in")
     return table, manifest
 
 
@@ -270,8 +248,11 @@ def add_network(data: bytes, table: dict[str, Any], manifest: Manifest, people: 
     click.echo(f"samples: one person up to {farthest:.3f}, different people from {nearest:.3f}", err=True)
     failures: list[str] = []
     if people is not None:
-        found, failures = calibrate(recognizer, people, far)
-        table = table | calibration_tables(found)
+        with tempfile.TemporaryDirectory() as place:
+            run = EvaluationRun(recognizer=recognizer, cache=str(Path(place, "cache.db")))
+            rows, failures, facts = embed_people(run, people)
+        found = calibrate_threshold(rows.rows, rows.person, far=far, words=facts["pictures"], repeats=2)
+        table = table | calibration_tables(found.thresholds, found.curve)
         click.echo(f"thresholds: down to {found.thresholds.far[-1]:g}", err=True)
     saved = save_weights(data, table, weights_folder())
     click.echo(f"added: --weights {manifest.name} ({saved})")
@@ -290,7 +271,9 @@ def open_tested(data: bytes, manifest: Manifest) -> Embedder:
     embedder = Embedder(Model(manifest, session))
     size = embedder.spec.crop.size
     crops = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), np.uint8)
-    one, three = (run_batch(embedder, crops[:number]) for number in (1, 3))
+    one, three = embedder.run_network(crops[:1]), embedder.run_network(crops)
+    if not (one.any(axis=1).all() and three.any(axis=1).all()):
+        raise WeightsError(manifest.name, "it gives rows that are all zero")
     apart = float(np.linalg.norm(unit_rows(one)[0] - unit_rows(three)[0]))
     if apart > LARGEST_GAP:
         reason = f"a crop alone and in a batch of 3 gives rows that are {apart:.3g} apart, wanted {LARGEST_GAP}"
@@ -303,27 +286,17 @@ def check_shapes(session: onnxruntime.InferenceSession, manifest: Manifest) -> N
     assert manifest.embedding is not None
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if (len(inputs), len(outputs)) != (1, 1):
-        reason = f"it has {len(inputs)} inputs and {len(outputs)} outputs, wanted one of each"
-        raise WeightsError(manifest.name, reason)
+        given = f"it has {len(inputs)} inputs and {len(outputs)} outputs"
+        raise WeightsError(manifest.name, f"{given}, wanted one of each")
     size, shape = manifest.embedding.crop.size, list(inputs[0].shape)
     wanted = [None, 3, size, size]
     fits = len(shape) == 4 and all(
-        not isinstance(given, int) or given == length for given, length in zip(shape, wanted, strict=True)
+        given == length or not isinstance(given, int) for given, length in zip(shape, wanted, strict=True)
     )
     if not fits or inputs[0].type != "tensor(float)":
-        reason = (
-            f"it takes {inputs[0].type} {shape}, wanted tensor(float) ['n', 3, {size}, {size}]: "
-            "export it with a free number of pictures, the channels first"
-        )
-        raise WeightsError(manifest.name, reason)
-
-
-def run_batch(embedder: Embedder, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the network's rows of a batch, none of them zero."""
-    rows = embedder.run_network(crops)
-    if not rows.any(axis=1).all():
-        raise WeightsError(embedder.model.manifest.name, "it gives rows that are all zero")
-    return rows
+        given = f"it takes {inputs[0].type} {shape}, wanted tensor(float) ['n', 3, {size}, {size}]"
+        way = "export it with a free number of pictures, the channels first"
+        raise WeightsError(manifest.name, f"{given}: {way}")
 
 
 def check_samples(recognizer: Recognizer, folder: Path) -> tuple[float, float]:
@@ -341,31 +314,10 @@ def check_samples(recognizer: Recognizer, folder: Path) -> tuple[float, float]:
     distance, same = squared_distances(rows, rows)[a, b], people[a] == people[b]
     farthest, nearest = float(distance[same].max()), float(distance[~same].min())
     if not farthest < nearest:
-        reason = (
-            f"of the sample photographs two of one person are {farthest:.3f} apart, two of different people "
-            f"{nearest:.3f}: mean, scale or crop are not what the network was trained with"
-        )
+        found = f"two of one person are {farthest:.3f} apart, two of different people {nearest:.3f}"
+        reason = f"of the sample photographs {found}: mean, scale or crop are not what the network was trained with"
         raise WeightsError(recognizer.embedder.model.manifest.name, reason)
     return farthest, nearest
-
-
-def calibrate(recognizer: Recognizer, folder: Path, far: float) -> tuple[CalibrationResult, list[str]]:
-    """Return the calibration on a folder of people, and why pictures were skipped."""
-    with tempfile.TemporaryDirectory() as place:
-        run = EvaluationRun(recognizer=recognizer, cache=str(Path(place, "cache.db")))
-        people, failures, facts = embed_people(run, folder)
-    return calibrate_threshold(people.rows, people.person, far=far, words=facts["pictures"], repeats=2), failures
-
-
-def calibration_tables(found: CalibrationResult) -> dict[str, Any]:
-    """Return the tables of a manifest that hold a calibration."""
-    known = found.thresholds
-    rows = [
-        {"far": far, "distance": distance, "pairs": pairs}
-        for far, distance, pairs in zip(known.far, known.distance, known.pairs, strict=True)
-    ]
-    facts = {"calibrated_on": known.calibrated_on, "impostor_pairs": known.impostor_pairs, "rows": rows}
-    return {"thresholds": facts} | ({} if found.curve is None else {"probability": asdict(found.curve)})
 
 
 def save_weights(data: bytes, table: dict[str, Any], folder: Path) -> Path:

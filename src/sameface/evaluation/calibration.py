@@ -6,10 +6,10 @@ import math
 import shutil
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import reduce
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import tomli_w
@@ -302,17 +302,17 @@ def save_calibrated_weights(source: str, target: Path, thresholds: Thresholds, c
         raise WeightsError(source, "its own manifest would be overwritten: choose another file")
     facts = tomllib.loads(weights.with_suffix(".toml").read_text("utf-8"))
     facts.pop("probability", None)
-    columns = zip(thresholds.far, thresholds.distance, thresholds.pairs, strict=True)
-    facts["thresholds"] = {
-        "calibrated_on": thresholds.calibrated_on,
-        "impostor_pairs": thresholds.impostor_pairs,
-        "rows": [{"far": far, "distance": distance, "pairs": pairs} for far, distance, pairs in columns],
-    }
-    if curve is not None:
-        knots = {"distance": list(curve.distance), "chance": list(curve.chance)}
-        facts["probability"] = {**knots, "pairs": curve.pairs}
+    facts |= calibration_tables(thresholds, curve)
     with replace_file(target) as part:
         shutil.copyfile(weights, part)
     with replace_file(target.with_suffix(".toml")) as part:
         part.write_text(tomli_w.dumps(facts), "utf-8")
         read_manifest(part)
+
+
+def calibration_tables(thresholds: Thresholds, curve: ProbabilityCurve | None) -> dict[str, Any]:
+    """Return the tables of a manifest that hold a calibration."""
+    columns = zip(thresholds.far, thresholds.distance, thresholds.pairs, strict=True)
+    rows = [{"far": far, "distance": distance, "pairs": pairs} for far, distance, pairs in columns]
+    facts = {"calibrated_on": thresholds.calibrated_on, "impostor_pairs": thresholds.impostor_pairs, "rows": rows}
+    return {"thresholds": facts} | ({} if curve is None else {"probability": asdict(curve)})
