@@ -55,11 +55,9 @@ class Commands(click.Group):
     """A group that imports the code of a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002, click's own signature
-        """Return the names in the order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import a command."""
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"sameface.cli.{COMMANDS[cmd_name][0]}")

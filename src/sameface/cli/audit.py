@@ -207,7 +207,6 @@ def require_log(place: str, access_path: str | None) -> None:
 
 
 def format_verdict(verdict: ChainCheck) -> str:
-    """Return the verdict on a chain in words."""
     entries = count(verdict.entries, "entry", "entries")
     if verdict.fault is not None:
         return f"{verdict.fault}; the {entries} before it hold up to {verdict.head}"

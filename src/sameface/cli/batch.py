@@ -55,7 +55,6 @@ def open_named(sources: Sequence[str], person: str = "") -> Iterator[Picture]:
 
 
 def count_named(sources: Sequence[str]) -> int:
-    """Return how many pictures the sources hold."""
     return count_pictures(source for source in sources if source != "-") + sources.count("-")
 
 
@@ -69,7 +68,6 @@ class Tally:
     known: int = 0  # pictures that an earlier run searched
 
     def add(self, result: Result) -> None:
-        """Count a picture."""
         self.pictures += 1
         if result.failure is not None:
             self.failures.append(result.failure.reason)

@@ -43,7 +43,6 @@ class CatalogueEntry:
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
         return sum(file.size for file in self.files)
 
     def manifest(self) -> dict[str, Any]:
@@ -55,7 +54,6 @@ class CatalogueEntry:
 
 
 def read_catalogue() -> dict[str, CatalogueEntry]:
-    """Return the entries of the catalogue by name."""
     text = (resources.files("sameface.cli") / "catalogue.toml").read_text("utf-8")
     return {
         name: CatalogueEntry(name, facts, tuple(PublishedFile(**file) for file in facts.get("files", ())))
@@ -76,7 +74,6 @@ def find_entry(name: str) -> CatalogueEntry:
 
 
 def format_entry(entry: CatalogueEntry) -> str:
-    """Return licence, publisher, files and accuracy in lines."""
     facts = entry.facts
     lines = [
         entry.name,
@@ -116,7 +113,6 @@ def read_files(entry: CatalogueEntry, paths: Sequence[Path]) -> list[bytes]:
 
 
 def check_sha256(name: str, file: PublishedFile, data: bytes) -> None:
-    """Refuse other bytes than those of the catalogue."""
     found = hashlib.sha256(data).hexdigest()
     if found != file.sha256:
         reason = f"{file.name} is another file (sha-256 {found[:12]}…, wanted {file.sha256[:12]}…)"
@@ -138,7 +134,6 @@ def part_of(file: PublishedFile, folder: Path) -> Path:
 
 
 def remove_parts(entry: CatalogueEntry, folder: Path) -> None:
-    """Remove the downloads of an entry."""
     for file in entry.files:
         part_of(file, folder).unlink(missing_ok=True)
 
@@ -208,7 +203,6 @@ class SchemeHandler(urllib.request.HTTPRedirectHandler):
         self.schemes = schemes
 
     def redirect_request(self, *words: Any) -> urllib.request.Request | None:
-        """Follow a redirection to an allowed scheme."""
         try:
             check_scheme(words[-1], self.schemes)
         except ValueError:
@@ -218,6 +212,5 @@ class SchemeHandler(urllib.request.HTTPRedirectHandler):
 
 
 def check_scheme(url: str, schemes: Sequence[str]) -> None:
-    """Refuse an address of another scheme."""
     if urlsplit(url).scheme not in schemes:
         raise ValueError(f"{url} is not an address of {' or '.join(schemes)}")

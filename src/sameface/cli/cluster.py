@@ -221,7 +221,6 @@ def group_faces(new: Columns, known: Columns, threshold: float, told: ProgressCa
 
 
 def write_groups(path: Path, columns: Columns, signature: str) -> None:
-    """Write the file whole or not at all."""
     with replace_file(path, private=True) as part:
         if path.suffix == ".npz":
             with part.open("wb") as file:
@@ -234,7 +233,6 @@ def write_groups(path: Path, columns: Columns, signature: str) -> None:
 
 
 def print_groups(groups: NDArray[np.int64], output: Path, *, as_json: bool) -> None:
-    """Print how many people there are; as JSON one line for each, the one with the most faces first."""
     numbers, sizes = np.unique(groups, return_counts=True)
     for place in np.argsort(-sizes, kind="stable").tolist() if as_json else ():
         print_json({"group": int(numbers[place]), "faces": int(sizes[place])})

@@ -89,7 +89,6 @@ def installation_record(recognizer: Recognizer) -> dict[str, Any]:
 
 
 def print_facts(record: dict[str, Any], recognizer: Recognizer) -> None:
-    """Print the facts of the installation, each on a line."""
     lines = [
         ("sameface", record["sameface"]),
         ("python", f"{record['python']} on {record['system']}"),
@@ -130,7 +129,6 @@ def warn_of_sqlite(version: tuple[int, ...]) -> str | None:
 
 
 def gallery_record(path: str, recognizer: Recognizer, keys: Keys) -> dict[str, Any]:
-    """Open a gallery and return its facts for JSON."""
     with Gallery.open(path, recognizer, create=False, keys=keys) as gallery:
         people, faces = gallery.count()
     encryption = "not encrypted" if keys.encryption is None else "encrypted with AES-256-GCM"
@@ -138,7 +136,6 @@ def gallery_record(path: str, recognizer: Recognizer, keys: Keys) -> dict[str, A
 
 
 def version_of(package: str) -> str | None:
-    """Return the version of a package, or None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -200,7 +197,6 @@ def pick_fastest(timings: Sequence[EmbedderTiming], used: Manifest) -> dict[str,
 
 
 def print_timings(timings: Sequence[EmbedderTiming], used: Manifest) -> None:
-    """Print the timings, and which options are fastest."""
     rows = [(each.weights, each.threads, f"{each.alone:.2f}", f"{each.batch:.2f}", each.licence) for each in timings]
     print_table(("weights", "cores", "ms alone", "ms in batches", "licence"), rows)
     fastest = pick_fastest(timings, used)

@@ -135,7 +135,6 @@ def write_lines(part: Path, entries: Iterable[JournalEntry], signature: str) -> 
 
 
 def entry_record(entry: JournalEntry, signature: str) -> dict[str, Any]:
-    """Return a picture for JSON."""
     known = {"picture": entry.picture, "sha256": entry.sha256 or None}
     if isinstance(entry.outcome, Failure):
         return known | {"error": {"code": entry.outcome.code, "message": entry.outcome.reason}}
@@ -157,7 +156,6 @@ def faces_of(entry: JournalEntry) -> tuple[Face, ...]:
 
 
 def rows_of(entry: JournalEntry) -> NDArray[Any]:
-    """Return the embeddings of a picture's faces."""
     assert isinstance(entry.outcome, FoundFaces)
     return entry.outcome.rows
 
@@ -218,13 +216,11 @@ def read_columns(path: Path, signature: str, names: Sequence[str]) -> Columns:
 
 
 def read_npz(path: Path, names: Sequence[str]) -> tuple[str, Columns]:
-    """Return the signature and the columns of an `.npz` file."""
     with path.open("rb") as opened, np.load(opened) as file:
         return str(file["signature"]), {name: file[name] for name in names}
 
 
 def read_parquet(path: Path, names: Sequence[str]) -> tuple[str, Columns]:
-    """Return the signature and the columns of a Parquet file."""
     table = import_pyarrow().parquet.read_table(path, columns=list(names))
     columns: Columns = {}
     for name in names:

@@ -143,7 +143,6 @@ def read_sliced(
 def finish_pairs(
     run: EvaluationRun, kind: str, facts: dict[str, str], listed: list[LabelledPair], found: EmbeddedPictures
 ) -> None:
-    """Measure the pairs and finish the report."""
     scores = score_pairs(listed, pair_distances(listed, found))
     slices = [pair.slice for pair in listed] if any(pair.slice for pair in listed) else []
     result = evaluate_pairs(scores, slices=slices, repeats=run.repeats, seed=run.seed)
@@ -308,7 +307,6 @@ def calibrate(
 
 
 def save_thresholds(run: EvaluationRun, found: CalibrationResult, target: str, keys: Keys) -> None:
-    """Save the thresholds in a copy of the weights or in a gallery."""
     if target.endswith(".onnx"):
         weights, copy = click.get_current_context().params["weights"], Path(target)
         save_calibrated_weights(weights, copy, found.thresholds, found.curve)

@@ -114,17 +114,14 @@ def restore(*, backup_path: str, path: str, yes: bool, access_path: str | None, 
 
 
 def count_held(people: int, faces: int) -> str:
-    """Return how many people and faces a gallery holds, in words."""
     return f"{count(people, 'person', 'people')}, {count(faces, 'face')}"
 
 
 def join(items: Iterable[object]) -> str:
-    """Return the items with commas between them, or `none`."""
     return ", ".join(map(str, items)) or "none"
 
 
 def print_faults(faults: Iterable[GalleryFault], *, as_json: bool) -> None:
-    """Print each fault on a line."""
     for fault in faults:
         if as_json:
             print_json(asdict(fault))
@@ -161,7 +158,6 @@ def change_of(entry: AuditEntry) -> Change | None:
 
 
 def numbers_of(entry: AuditEntry) -> list[int]:
-    """Return the numbers of people and faces in an entry."""
     named = [entry.detail.get(name) for name in ("face", "into")]
     people = [] if entry.person is None else [entry.person[1]]
     return people + [number for number in named if isinstance(number, int)]

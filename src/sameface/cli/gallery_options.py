@@ -92,5 +92,4 @@ def access_file(gallery_path: str, access_path: str | None) -> str:
 
 
 def open_access(gallery_path: str, access_path: str | None) -> closing[Access]:
-    """Open the service's keys and audit log, for a `with` statement."""
     return closing(Access.open(access_file(gallery_path, access_path)))

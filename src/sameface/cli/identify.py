@@ -170,7 +170,6 @@ def answer_cells(answer: Identification) -> tuple[str, str, str]:
 
 
 def answer_record(answer: Identification) -> dict[str, Any]:
-    """Return an answer for JSON."""
     matches = [
         {"person": match.number, "name": match.name, "distance": match.distance, "votes": match.votes}
         for match in answer.matches
@@ -191,7 +190,6 @@ def print_rule(answers: Iterable[Identification]) -> None:
 
 
 def format_rule(answer: Identification) -> str:
-    """Return the rule, threshold and rate that decided an answer."""
     if answer.closed_set:
         return f"rule {answer.rule}, closed set: the nearest is named at any distance"
     text = (
@@ -260,7 +258,6 @@ def clock(seconds: float) -> str:
 
 
 def timeline_record(path: str, timeline: Timeline) -> dict[str, Any]:
-    """Return a timeline for JSON."""
     return {
         "video": path,
         "seconds": round(timeline.seconds, 3),

@@ -152,7 +152,6 @@ def write_report(report: EvaluationReport, path: Path) -> None:
 
 
 def print_report(report: EvaluationReport) -> None:
-    """Print what was measured and every table."""
     for name, text in report.facts.items():
         click.echo(f"{name}: {text}")
     for warning in report.warnings:

@@ -58,7 +58,6 @@ class Converter:
         self.tensors: list[Any] = []
 
     def convert(self, *, swap_channels: bool) -> Any:
-        """Return the model in ONNX."""
         shape = ["n", *shape_of(self.one("Parameter"))[1:]]
         first, [last] = f"v{self.one('Parameter').attrib['id']}", self.inputs[self.one("Result").attrib["id"]]
         self.add_tensor("order", np.array([2, 1, 0] if swap_channels else [0, 1, 2]))
@@ -72,17 +71,14 @@ class Converter:
         return self.helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
 
     def one(self, kind: str) -> ElementTree.Element:
-        """Return the only layer of a kind."""
         [layer] = [layer for layer in self.layers if layer.attrib["type"] == kind]
         return layer
 
     def add_tensor(self, name: str, values: np.ndarray[Any, Any]) -> None:
-        """Keep a constant."""
         self.constants[name] = values
         self.tensors.append(self.numpy_helper.from_array(values, name))
 
     def nodes_of(self, layer: ElementTree.Element) -> Iterator[Any]:
-        """Yield the ONNX nodes of a layer."""
         kind, output = layer.attrib["type"], f"v{layer.attrib['id']}"
         inputs, facts = self.inputs.get(layer.attrib["id"], []), attributes_of(layer)
         if kind == "Const":
@@ -96,13 +92,11 @@ class Converter:
             yield from WRITERS[kind](self, inputs, output, facts)
 
     def read_constant(self, facts: Mapping[str, str]) -> np.ndarray[Any, Any]:
-        """Return the values of a constant."""
         kind = {"f16": np.float16, "f32": np.float32}[facts["element_type"]]
         start, size = int(facts["offset"]), int(facts["size"])
         return np.frombuffer(self.weights[start : start + size], kind).reshape(numbers(facts["shape"]))
 
     def convolution(self, inputs: list[str], output: str, facts: Mapping[str, str]) -> Iterator[Any]:
-        """Yield a convolution."""
         places = {"strides": numbers(facts["strides"]), "dilations": numbers(facts["dilations"])}
         yield self.helper.make_node("Conv", inputs, [output], pads=pads_of(facts), **places)
 
@@ -121,7 +115,6 @@ class Converter:
         yield self.helper.make_node("LeakyRelu", inputs[:1], [output], alpha=float(slope))
 
     def average_pool(self, inputs: list[str], output: str, facts: Mapping[str, str]) -> Iterator[Any]:
-        """Yield a mean over windows."""
         places = {"kernel_shape": numbers(facts["kernel"]), "strides": numbers(facts["strides"])}
         padded = int(facts["exclude-pad"] != "true")
         yield self.helper.make_node(
@@ -148,7 +141,6 @@ def attributes_of(layer: ElementTree.Element) -> dict[str, str]:
 
 
 def shape_of(layer: ElementTree.Element) -> list[int]:
-    """Return the shape that a layer states."""
     return numbers(attributes_of(layer)["shape"])
 
 
@@ -158,5 +150,4 @@ def pads_of(facts: Mapping[str, str]) -> list[int]:
 
 
 def numbers(text: str) -> list[int]:
-    """Return the whole numbers of a list in an attribute."""
     return [int(part) for part in text.split(",")]

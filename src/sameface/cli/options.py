@@ -101,7 +101,6 @@ def recognizer_options(command: Command) -> Command:
 
 
 def load_embedder(weights: str, *, flip: bool, threads: int | None) -> Embedder:
-    """Open an embedder by its name or file."""
     return Embedder(Model.load(weights, threads=threads), flip=flip)
 
 
@@ -118,7 +117,6 @@ class FaceChoice(click.ParamType[Choice]):
     name = "only|largest|first|N"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Choice:
-        """Return the choice, or fail as wrong usage."""
         if value in ("only", "largest", "first"):
             choice: Choice = value
             return choice

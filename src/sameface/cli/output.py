@@ -65,7 +65,6 @@ def progress_bar(*columns: str | ProgressColumn, hidden: bool = False) -> Progre
 
 
 def print_skipped(failures: Sequence[str]) -> None:
-    """List on stderr why pictures were skipped."""
     for reason in failures:
         click.echo(f"skipped: {reason}", err=True)
     if failures:
@@ -113,7 +112,6 @@ def count(number: int, one: str, many: str = "") -> str:
 
 
 def face_record(number: int, face: Face) -> dict[str, Any]:
-    """Return a face for JSON."""
     return {
         "number": number,
         "box": [round(float(side), 2) for side in face.box],

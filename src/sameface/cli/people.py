@@ -151,7 +151,6 @@ def forget_cached(path: str, pictures: list[str]) -> int:
 
 
 def print_receipt(receipt: Receipt, name: str | None) -> None:
-    """Print what was deleted, for people."""
     who = f"person {receipt.person}" if name is None else name
     hashes = count(receipt.pictures, "picture hash", "picture hashes")
     crops = count(receipt.crops, "crop")

@@ -24,7 +24,6 @@ class PicturePath(click.Path):
     """Where to write a picture: the name must end in a format that Pillow writes."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path, or fail as wrong usage."""
         path = super().convert(value, param, ctx)
         if not writable(Path(str(path))):
             self.fail(f"{path!r} must end in .png, .jpg or another picture format", param, ctx)
@@ -83,7 +82,6 @@ def quality_record(quality: Quality | None) -> dict[str, Any]:
 
 
 def face_row(number: int, face: Face, quality: Quality | None) -> tuple[object, ...]:
-    """Return the cells of one face."""
     place = f"{face.box[0]:.0f}, {face.box[1]:.0f}"
     graded = () if quality is None else (f"{quality.total:.2f}", quality.weakest)
     return number, place, f"{face.width:.0f} x {face.height:.0f}", f"{face.score:.3f}", *graded

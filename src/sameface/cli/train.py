@@ -78,9 +78,8 @@ def prepare(
     """
     if weights is not None and any(option is not None for option in (rule, size, margin)):
         raise click.UsageError("--weights brings its own --rule, --size and --margin")
-    made = (
-        make_rule(rule or "similarity", size or SIZE, margin=margin) if weights is None else rule_of_weights(weights)
-    )
+    own_rule = make_rule(rule or "similarity", size or SIZE, margin=margin)
+    cut = own_rule if weights is None else rule_of_weights(weights)
     cutter = Cutter(None if as_is else detector, cut, face)
     check_names(photographs)
     crops, new, failures = 0, 0, []
@@ -173,7 +172,6 @@ def train(*, crops: tuple[Path, ...], output: Path | None, list_networks: bool, 
 
 
 def print_line(console: Console, line: str) -> None:
-    """Print one line without markup."""
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -233,7 +231,6 @@ class TrainingBar:
         self._tenth = tenth
 
     def show_step(self, step: StepReport) -> None:
-        """Show a step."""
         line = format_step(step)
         self._bar.update(self._task, completed=step.step, total=self._total, description=line)
         if step.val is not None or step.note or (not self._console.is_terminal and step.step % EVERY == 0):
@@ -241,7 +238,6 @@ class TrainingBar:
 
 
 def format_step(step: StepReport) -> str:
-    """Return a step in one line."""
     stats = step.stats
     if step.step == 0 and step.val is not None:
         return f"before the first step VAL {step.val:.1%} at FAR 1e-2"
@@ -255,7 +251,6 @@ def format_step(step: StepReport) -> str:
 
 
 def print_networks() -> None:
-    """Print the table of networks."""
     counted = [(t.name, f"{t.size} x {t.width}", count_table(t)) for t in TABLES.values()]
     counted += [(name, f"{r.size} x {r.size}", count_residual(r)) for name, r in RESIDUALS.items()]
     rows = []

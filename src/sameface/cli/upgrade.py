@@ -116,7 +116,6 @@ def load_recognizers(pipelines: Sequence[tuple[str, bool]], detector: dict[str, 
 
 
 def print_fit(adapter: Adapter, vals: dict[str, float | None], words: str, *, as_json: bool) -> None:
-    """Print the adapter, and VAL of each pairing."""
     if as_json:
         facts = {"source": adapter.source, "target": adapter.target, "pairs": adapter.pairs}
         print_json(facts | {"residual": adapter.residual, "measured_on": words, "far": FAR, "val": vals})
@@ -128,7 +127,6 @@ def print_fit(adapter: Adapter, vals: dict[str, float | None], words: str, *, as
 
 
 def val_or_none(pairing: PipelineComparison) -> float | None:
-    """Return VAL, or None with too few pairs."""
     try:
         return pairing.val(FAR)
     except TooFewPairsError:
@@ -207,7 +205,6 @@ def load_adapter(path: Path, begun: Upgrade) -> Adapter:
 
 
 def embed_again(begun: Upgrade, recognizer: Recognizer, folder: Path, failures: list[str]) -> None:
-    """Embed every face whose picture is in the folder."""
     pending = begun.pending()
 
     def work(path: Path) -> None:
@@ -238,7 +235,6 @@ def find_again(
 
 
 def print_reached(reached: UpgradeProgress, rest: str, *, as_json: bool) -> None:
-    """Print how many faces went which way."""
     if as_json:
         print_json({"embedded": reached.embedded, "adapted": reached.adapted, rest: reached.left})
     else:

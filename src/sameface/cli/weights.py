@@ -91,7 +91,6 @@ def weights(ctx: click.Context, *, as_json: bool) -> None:
 
 
 def weights_record(path: Path) -> dict[str, Any]:
-    """Return an embedder for JSON."""
     embedder = Embedder(Model.load(path), flip=False)
     facts, spec = embedder.model.manifest, embedder.spec
     return {
@@ -114,7 +113,6 @@ def weights_record(path: Path) -> dict[str, Any]:
 
 
 def print_weights(records: Sequence[dict[str, Any]]) -> None:
-    """Print a table of the numbers, and below it the texts."""
     cells = ["{name}", "{dimension}", "{size} x {size}", "{megabytes:.1f}", "{ms_per_face:.1f}", "{smallest_far:g}"]
     cells += ["{licence}", "{provenance}"]
     rows = [[cell.format(**one, megabytes=one["bytes"] / 1e6) for cell in cells] for one in records]
