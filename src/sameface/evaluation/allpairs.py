@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings
 from sameface.compare import unit_distances
+from sameface.evaluation.roc import Integers, Numbers
 
 BLOCK = 1 << 22  # distances at a time: 16 MB, and 32 MB for their bins
 BEYOND = 5.0  # no distance: a pair of one person, or one that was counted already
@@ -25,7 +26,6 @@ SAMPLE = 20_000  # pairs at most that an interval is drawn from
 REACH = 2  # a draw may need this many times the accepted pairs
 
 Distances = NDArray[np.float32]
-Numbers64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +33,7 @@ class PairSample:
     """A sample of pairs, sorted by distance."""
 
     distance: Distances  # (k,) rising
-    people: Numbers64  # (k, 2) the people of the two rows
+    people: Integers  # (k, 2) the people of the two rows
     every: int  # how many pairs each stands for
 
 
@@ -50,12 +50,12 @@ class NearestImpostors:
 class GenuinePairs:
     """The pairs of one person."""
 
-    counts: Numbers64  # (BINS,) by leading bits
-    accepted: Numbers64  # (f, p) pairs of each person that are nearer than each limit
+    counts: Integers  # (BINS,) by leading bits
+    accepted: Integers  # (f, p) pairs of each person that are nearer than each limit
     sample: PairSample
 
 
-def impostor_blocks(rows: Embeddings, person: Numbers64) -> Iterator[tuple[int, Distances]]:
+def impostor_blocks(rows: Embeddings, person: Integers) -> Iterator[tuple[int, Distances]]:
     """Yield the number of a first row, and the distances of the next rows to all rows from there on.
 
     Pairs of one person, and those that were yielded before, are `BEYOND`. The people of the rows rise.
@@ -78,7 +78,7 @@ def bins_of(distances: Distances) -> NDArray[np.uint32]:
     return bits >> np.uint32(SHIFT)
 
 
-def bin_edges() -> NDArray[np.float64]:
+def bin_edges() -> Numbers:
     """Return the distances between which the bins lie, `(BINS + 1,)`."""
     return (np.arange(BINS + 1, dtype=np.uint32) << np.uint32(SHIFT)).view(np.float32).astype(np.float64)
 
@@ -88,7 +88,7 @@ def threshold_below(limit: float) -> float:
     return float(np.nextafter(np.float32(limit), np.float32(-1)))
 
 
-def count_impostors(rows: Embeddings, person: Numbers64) -> Numbers64:
+def count_impostors(rows: Embeddings, person: Integers) -> Integers:
     """Return how many pairs of different people lie in each bin, `(BINS,) int64`."""
     counts = np.zeros(BINS, np.int64)
     for _, distances in impostor_blocks(rows, person):
@@ -99,7 +99,7 @@ def count_impostors(rows: Embeddings, person: Numbers64) -> Numbers64:
 class NearestFinder:
     """Collects the nearest pairs of different people, block by block, up to a number of accepted pairs."""
 
-    def __init__(self, counts: Numbers64, accepts: int) -> None:
+    def __init__(self, counts: Integers, accepts: int) -> None:
         running = np.cumsum(counts)
         self.bin = int(np.searchsorted(running, accepts, side="right"))  # of the first pair too many
         self.before = int(running[self.bin - 1]) if self.bin else 0
@@ -108,9 +108,9 @@ class NearestFinder:
         self.every = max(int(running[self.cut]) // SAMPLE, 1)
         self._seen = 0
         self._inside: list[Distances] = []
-        self._near: list[tuple[Distances, Numbers64, Numbers64]] = []
+        self._near: list[tuple[Distances, Integers, Integers]] = []
 
-    def add(self, distances: Distances, bins: NDArray[np.uint32], near: Numbers64, start: int) -> None:
+    def add(self, distances: Distances, bins: NDArray[np.uint32], near: Integers, start: int) -> None:
         """Look at a block; `near` are the flat places with small bins, up to the largest cut of all finders."""
         flat, found = distances.ravel(), bins[near]
         self._inside.append(flat[near[found == self.bin]])
@@ -120,7 +120,7 @@ class NearestFinder:
         first, second = np.divmod(taken, distances.shape[1])
         self._near.append((flat[taken], first + start, second + start))
 
-    def finish(self, person: Numbers64) -> NearestImpostors:
+    def finish(self, person: Integers) -> NearestImpostors:
         """Return the pairs that were collected."""
         inside = np.sort(np.concatenate(self._inside))
         place = self.accepts - self.before
@@ -133,7 +133,7 @@ class NearestFinder:
 
 
 def find_nearest(
-    rows: Embeddings, person: Numbers64, counts: Numbers64, accepts: Sequence[int]
+    rows: Embeddings, person: Integers, counts: Integers, accepts: Sequence[int]
 ) -> list[NearestImpostors]:
     """Return the nearest pairs of different people for each number of accepted pairs."""
     finders = [NearestFinder(counts, number) for number in accepts]
@@ -148,7 +148,7 @@ def find_nearest(
     return [finder.finish(person) for finder in finders]
 
 
-def genuine_blocks(rows: Embeddings, person: Numbers64) -> Iterator[tuple[int, Distances]]:
+def genuine_blocks(rows: Embeddings, person: Integers) -> Iterator[tuple[int, Distances]]:
     """Yield a person's number and the distances of some of its pairs, `(k,) float32`, each pair once."""
     edges = np.append(np.searchsorted(person, np.unique(person)), len(person))
     for low, high in pairwise(edges):
@@ -160,7 +160,7 @@ def genuine_blocks(rows: Embeddings, person: Numbers64) -> Iterator[tuple[int, D
             yield int(person[low]), distances[later]
 
 
-def find_genuine(rows: Embeddings, person: Numbers64, limits: Sequence[float]) -> GenuinePairs:
+def find_genuine(rows: Embeddings, person: Integers, limits: Sequence[float]) -> GenuinePairs:
     """Return the pairs of one person: by leading bits, nearer than each limit, and a sample."""
     people = int(person[-1]) + 1 if len(person) else 0
     sizes = np.bincount(person, minlength=people)

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sameface.evaluation.roc import Numbers
+from sameface.evaluation.roc import Integers, Numbers
 
 REPEATS = 500
 LEVEL = 0.95
@@ -30,14 +29,14 @@ class Estimate:
 UNDEFINED = Estimate(float("nan"), float("nan"), float("nan"))
 
 
-def draw_people(people: int, *, repeats: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def draw_people(people: int, *, repeats: int, rng: np.random.Generator) -> Integers:
     """Return how often each person is drawn, `(repeats, people)`."""
     if people == 0:
         return np.zeros((repeats, 0), np.int64)
     return rng.multinomial(people, np.full(people, 1 / people), size=repeats)
 
 
-def pair_weights(draws: NDArray[np.int64], people: NDArray[np.int64]) -> Numbers:
+def pair_weights(draws: Integers, people: Integers) -> Numbers:
     """Return how often each pair counts in one draw: a person drawn twice makes its pairs twice.
 
     `draws` is how often each person was drawn, `(p,) int64`; `people` the two of each pair, `(n, 2) int64`.
@@ -48,7 +47,7 @@ def pair_weights(draws: NDArray[np.int64], people: NDArray[np.int64]) -> Numbers
 
 
 def estimate_all(
-    measure: Callable[[NDArray[np.int64]], Numbers], people: int, *, repeats: int = REPEATS, rng: np.random.Generator
+    measure: Callable[[Integers], Numbers], people: int, *, repeats: int = REPEATS, rng: np.random.Generator
 ) -> list[Estimate]:
     """Return each number of `measure` with its interval over people.
 

@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import tomli_w
-from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings
 from sameface.atomic import replace_file
@@ -25,7 +24,7 @@ from sameface.evaluation.errors import TooFewPairsError
 from sameface.evaluation.holdout import HoldoutRate, counts_chart, evaluate_holdout, format_threshold
 from sameface.evaluation.protocols import PeopleSet
 from sameface.evaluation.report import EvaluationReport, ReportTable, percent, with_interval
-from sameface.evaluation.roc import Numbers
+from sameface.evaluation.roc import Flags, Integers, Numbers
 from sameface.manifest import ProbabilityCurve, read_manifest
 from sameface.model import find_weights
 from sameface.thresholds import Thresholds, gallery_rate
@@ -51,7 +50,7 @@ class CalibrationResult:
     genuine: int  # pairs of one person
     thresholds: Thresholds  # for every rate that the pairs support
     curve: ProbabilityCurve | None  # the chance of one person at a distance; None where one of the kinds is missing
-    counts: NDArray[np.int64]  # (2, BINS) pairs of one person and of different people, by distance
+    counts: Integers  # (2, BINS) pairs of one person and of different people, by distance
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ class ReliabilityBin:
 
 
 def calibrate_threshold(
-    rows: Embeddings, person: NDArray[np.int64], *, far: float, words: str, repeats: int = REPEATS, seed: int = 0
+    rows: Embeddings, person: Integers, *, far: float, words: str, repeats: int = REPEATS, seed: int = 0
 ) -> CalibrationResult:
     """Find the threshold for a false-accept rate of one comparison.
 
@@ -125,7 +124,7 @@ def bin_distances() -> Numbers:
     return (edges[1:] + edges[:-1]) / 2
 
 
-def fit_curve(counts: NDArray[np.int64]) -> ProbabilityCurve:
+def fit_curve(counts: Integers) -> ProbabilityCurve:
     """Fit the chance of "one person" to the distance by isotonic regression (pool adjacent violators).
 
     Both kinds weigh alike, so that the chance holds where a pair is as often one person as not. Half a pair
@@ -172,7 +171,7 @@ def join_pools(near: Pool, far: Pool) -> Pool:
     return place, near[1] + far[1], near[2] + far[2]
 
 
-def measure_reliability(counts: NDArray[np.int64], curve: ProbabilityCurve) -> tuple[ReliabilityBin, ...]:
+def measure_reliability(counts: Integers, curve: ProbabilityCurve) -> tuple[ReliabilityBin, ...]:
     """Return how often pairs that are given a chance really are one person; both kinds weigh alike.
 
     `counts` are pairs of people that the curve was not fitted to, `(2, BINS) int64`.
@@ -204,14 +203,14 @@ def odds_interval(counts: tuple[int, int], totals: tuple[int, int]) -> tuple[flo
     return 1 / (1 + math.exp(half - odds)), 1 / (1 + math.exp(-half - odds))
 
 
-def split_people(person: NDArray[np.int64], *, seed: int) -> NDArray[np.bool_]:
+def split_people(person: Integers, *, seed: int) -> Flags:
     """Return a random half of the people, `(p,) bool`: the curve is fitted to these and measured on the others."""
     people = int(person[-1]) + 1 if len(person) else 0
-    drawn: NDArray[np.bool_] = np.random.default_rng(seed).permutation(people) % 2 == 0
+    drawn: Flags = np.random.default_rng(seed).permutation(people) % 2 == 0
     return drawn
 
 
-def check_reliability(parts: Sequence[tuple[Embeddings, NDArray[np.int64]]]) -> tuple[ReliabilityBin, ...]:
+def check_reliability(parts: Sequence[tuple[Embeddings, Integers]]) -> tuple[ReliabilityBin, ...]:
     """Fit the curve to the first set of rows and people, and measure it on the second.
 
     No person is in both. The result is empty if one of the sets is too small.
@@ -234,10 +233,18 @@ def report_calibration(
 
     With a `gallery_size` it also states the FPIR in a gallery of so many faces.
     """
-    tables = [summary_table(found, gallery_size), threshold_table(found.thresholds)]
+    table = found.thresholds
+    rows = [
+        (f"{far:g}", f"{distance:.4f}", f"{pairs:,}")
+        for far, distance, pairs in zip(table.far, table.distance, table.pairs, strict=True)
+    ]
+    columns = ("FAR", "threshold", "false accepts behind it")
+    tables = [summary_table(found, gallery_size), ReportTable("Thresholds that can be saved", columns, tuple(rows))]
     charts = [counts_chart(found.counts, threshold=found.rate.threshold.value)]
     if reliability:
-        tables.append(reliability_table(reliability))
+        rows = [(percent(one.stated, 1), percent(one.true, 1), f"{one.pairs:,}") for one in reliability]
+        title = "Reliability of the chances, on people they were not fitted to (both kinds weighted alike)"
+        tables.append(ReportTable(title, ("stated chance of one person", "true", "pairs"), tuple(rows)))
         stated, true, low, high = np.array([(one.stated, one.true, one.low, one.high) for one in reliability]).T
         charts.append(reliability_chart({"measured": (stated, true, low, high)}))
     curve = found.curve
@@ -248,7 +255,7 @@ def report_calibration(
         "impostors": found.impostors,
         "genuine": found.genuine,
         "measures": {f"VAL at FAR {found.far:g}": found.rate.val},
-        "thresholds": dict(zip(map("{:g}".format, found.thresholds.far), found.thresholds.distance, strict=True)),
+        "thresholds": dict(zip(map("{:g}".format, table.far), table.distance, strict=True)),
         "fpir": None if gallery_size is None else estimate_fpir(found, gallery_size),
         "curve": None if curve is None else list(zip(curve.distance, curve.chance, strict=True)),
         "reliability": [[one.stated, one.true, one.pairs] for one in reliability],
@@ -273,22 +280,6 @@ def summary_table(found: CalibrationResult, gallery_size: int | None) -> ReportT
         near, far = found.curve.distance[0], found.curve.distance[-1]
         rows.append(("chances are calibrated for distances", f"{near:.4f} to {far:.4f}"))
     return ReportTable(f"Threshold for a false-accept rate of {found.far:g}", ("", ""), tuple(rows))
-
-
-def threshold_table(table: Thresholds) -> ReportTable:
-    """Return the threshold of every rate that the pairs support."""
-    rows = tuple(
-        (f"{far:g}", f"{distance:.4f}", f"{pairs:,}")
-        for far, distance, pairs in zip(table.far, table.distance, table.pairs, strict=True)
-    )
-    return ReportTable("Thresholds that can be saved", ("FAR", "threshold", "false accepts behind it"), rows)
-
-
-def reliability_table(bins: Sequence[ReliabilityBin]) -> ReportTable:
-    """Return stated and true chances."""
-    rows = tuple((percent(one.stated, 1), percent(one.true, 1), f"{one.pairs:,}") for one in bins)
-    title = "Reliability of the chances, on people they were not fitted to (both kinds weighted alike)"
-    return ReportTable(title, ("stated chance of one person", "true", "pairs"), rows)
 
 
 def save_calibrated_weights(source: str, target: Path, thresholds: Thresholds, curve: ProbabilityCurve | None) -> None:

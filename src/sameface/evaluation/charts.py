@@ -13,6 +13,18 @@ from sameface.evaluation.roc import Flags, Numbers, Roc, last_of_equal
 
 BINS = 60
 GRID = 300  # cells along each side of a plot; a curve needs one point in each that it crosses
+CAPTIONS = {
+    "ROC": "How many pairs of one person are accepted (up) when so many pairs of different people are (to the right). "
+    "Higher and further left is better.",
+    "DET": "The two kinds of errors against each other. Lower and further left is better.",
+    "distances": "How far apart the two faces of a pair are. A pair at or under the threshold is taken for one "
+    "person: what lies on the wrong side of it is an error.",
+    "CMC": "Everybody is enrolled: how often the right person is among the nearest 1, 2, 3, … people of the gallery.",
+    "open set": "Some probes are strangers. Lower and further left is better; the threshold moves along the curve.",
+    "sweep": "The bars are 95 % intervals over people. A gap: in too few pairs both faces were found.",
+    "reliability": "Of the pairs that are told to be one person with 0.8, 0.8 should be. On the dashed line the "
+    "probability is right; under it, it promises too much.",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,56 +76,26 @@ def roc_charts(curves: Mapping[str, Roc]) -> tuple[Chart, ...]:
         roc.append(thin_line(Line(name, far, val), log_x=True))
         missed = val < 1
         det.append(thin_line(Line(name, far[missed], 1 - val[missed]), log_x=True, log_y=True))
+    x, y, missed_y = "false-accept rate (FAR)", "validation rate (VAL)", "missed pairs of one person (1 − VAL)"
     return (
-        Chart(
-            "ROC",
-            "false-accept rate (FAR)",
-            "validation rate (VAL)",
-            tuple(roc),
-            "How many pairs of one person are accepted (up) when so many pairs of different people "
-            "are (to the right). Higher and further left is better.",
-            log_x=True,
-            style="steps",
-        ),
-        Chart(
-            "DET",
-            "false-accept rate (FAR)",
-            "missed pairs of one person (1 − VAL)",
-            tuple(det),
-            "The two kinds of errors against each other. Lower and further left is better.",
-            log_x=True,
-            log_y=True,
-            style="steps",
-        ),
+        Chart("ROC", x, y, tuple(roc), CAPTIONS["ROC"], log_x=True, style="steps"),
+        Chart("DET", x, missed_y, tuple(det), CAPTIONS["DET"], log_x=True, log_y=True, style="steps"),
     )
 
 
 def histogram_chart(distance: Numbers, same: Flags, *, thresholds: Mapping[str, float] | None = None) -> Chart:
-    """Return the spread of the distances of both kinds of pairs.
-
-    Args:
-        distance: `(n,) float64` squared distances, none of them NaN.
-        same: `(n,) bool` whether each pair shows one person.
-        thresholds: Distances to draw, by name.
-    """
-    caption = (
-        "How far apart the two faces of a pair are. A pair at or under the threshold is taken for "
-        "one person: what lies on the wrong side of it is an error."
-    )
+    """Return the spread of the distances of both kinds of pairs, `(n,)` without NaN, with named thresholds."""
     kinds = [(part, np.ones(len(part))) for part in (distance[same], distance[~same])]
-    return distance_chart(kinds, max(float(distance.max(initial=0.0)), 1e-6), caption, thresholds or {})
+    end = max(float(distance.max(initial=0.0)), 1e-6)
+    return distance_chart(kinds, end, CAPTIONS["distances"], thresholds or {})
 
 
 def distance_chart(
     kinds: Sequence[tuple[Numbers, Numbers]], end: float, caption: str, thresholds: Mapping[str, float]
 ) -> Chart:
-    """Return the spread of distances from 0 to `end`.
+    """Return the spread of distances from 0 to `end`, with named thresholds.
 
-    Args:
-        kinds: `(k,)` distances and how many pairs have each, of one person and of different people.
-        end: The largest distance that is shown.
-        caption: How to read it.
-        thresholds: Distances to draw, by name.
+    `kinds` holds `(k,)` distances and how many pairs have each, of one person and of different people.
     """
     edges = np.linspace(0, end, BINS + 1)
     lines = []
@@ -126,42 +108,22 @@ def distance_chart(
 
 
 def cmc_chart(rates: Mapping[str, Numbers], intervals: Mapping[str, Numbers] | None = None) -> Chart:
-    """Return the part of the probes whose person is among the nearest 1, 2, ... of the gallery.
-
-    Args:
-        rates: `(r,) float64` for each curve.
-        intervals: `(r, 2) float64` the ends of the interval of each.
-    """
+    """Return the part of the probes whose person is among the nearest 1, 2, ... r, `(r,)` with intervals `(r, 2)`."""
     lines = []
     for name, rate in rates.items():
         low, high = (None, None) if intervals is None else intervals[name].T
         lines.append(Line(name, np.arange(1.0, len(rate) + 1), rate, low, high))
-    caption = (
-        "Everybody is enrolled: how often the right person is among the nearest 1, 2, 3, … people of the gallery."
-    )
-    return Chart("CMC", "rank", "own person among the nearest", tuple(lines), caption, style="points")
+    return Chart("CMC", "rank", "own person among the nearest", tuple(lines), CAPTIONS["CMC"], style="points")
 
 
 def open_set_chart(curves: Mapping[str, tuple[Numbers, Numbers]]) -> Chart:
-    """Return FNIR against FPIR.
-
-    Args:
-        curves: For each, `(k,) float64` FPIR and `(k,) float64` FNIR, in the order of the threshold.
-    """
+    """Return FNIR against FPIR, from `(k,)` FPIR and FNIR of each curve in the order of the threshold."""
     lines = []
     for name, (fpir, fnir) in curves.items():
         shown = last_of_equal(fpir) & (fpir > 0) & (fnir > 0)
         lines.append(thin_line(Line(name, fpir[shown], fnir[shown]), log_x=True, log_y=True))
-    return Chart(
-        "FNIR against FPIR",
-        "strangers who are given a name (FPIR)",
-        "enrolled not given their own (FNIR)",
-        tuple(lines),
-        "Some probes are strangers. Lower and further left is better; the threshold moves along the curve.",
-        log_x=True,
-        log_y=True,
-        style="steps",
-    )
+    labels = ("FNIR against FPIR", "strangers who are given a name (FPIR)", "enrolled not given their own (FNIR)")
+    return Chart(*labels, tuple(lines), CAPTIONS["open set"], log_x=True, log_y=True, style="steps")
 
 
 def sweep_chart(title: str, unit: str, levels: Sequence[float], vals: Mapping[str, Sequence[Estimate]]) -> Chart:
@@ -170,28 +132,18 @@ def sweep_chart(title: str, unit: str, levels: Sequence[float], vals: Mapping[st
     for name, estimates in vals.items():
         y, low, high = np.array([(one.value, one.low, one.high) for one in estimates], np.float64).reshape(-1, 3).T
         lines.append(Line(name, np.array(levels, np.float64), y, low, high))
-    caption = "The bars are 95 % intervals over people. A gap: in too few pairs both faces were found."
-    return Chart(title, unit, "validation rate (VAL)", tuple(lines), caption, style="points")
+    return Chart(title, unit, "validation rate (VAL)", tuple(lines), CAPTIONS["sweep"], style="points")
 
 
 def reliability_chart(curves: Mapping[str, tuple[Numbers, Numbers, Numbers, Numbers]]) -> Chart:
     """Return how often pairs are of one person that are said to be so with some probability.
 
-    Args:
-        curves: For each, `(b,) float64` the mean probability of each bin, the part of its pairs that shows
-            one person, and the lower and upper end of that part's interval.
+    Each curve has `(b,)` the mean probability of each bin, the part of its pairs that shows one person, and the ends
+    of that part's interval.
     """
-    return Chart(
-        "Reliability",
-        "probability that was told",
-        "part that is one person",
-        tuple(Line(name, *values) for name, values in curves.items()),
-        "Of the pairs that are told to be one person with 0.8, 0.8 should be. On the dashed line the "
-        "probability is right; under it, it promises too much.",
-        style="points",
-        diagonal=True,
-        y_range=(0.0, 1.0),
-    )
+    lines = tuple(Line(name, *values) for name, values in curves.items())
+    labels = ("Reliability", "probability that was told", "part that is one person")
+    return Chart(*labels, lines, CAPTIONS["reliability"], style="points", diagonal=True, y_range=(0.0, 1.0))
 
 
 def thin_line(line: Line, *, log_x: bool = False, log_y: bool = False) -> Line:

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings
 from sameface.cluster import cluster_embeddings, cut_tree, link_rows
@@ -20,7 +19,7 @@ from sameface.evaluation.charts import Chart, Line, Mark
 from sameface.evaluation.protocols import PeopleSet
 from sameface.evaluation.ranking import Labels
 from sameface.evaluation.report import EvaluationReport, ReportTable, gap_table, with_interval
-from sameface.evaluation.roc import Numbers
+from sameface.evaluation.roc import Integers, Numbers
 
 STEPS = 50  # thresholds of a sweep
 NAMES = ("BCubed precision", "BCubed recall", "BCubed F", "pairwise precision", "pairwise recall", "pairwise F")
@@ -65,9 +64,9 @@ class ClusterPoint:
 class ContingencyTable:
     """The numbers of pictures that groups and people share, for each group and person that share any."""
 
-    group: NDArray[np.int64]  # (c,) the number of the group, rising
-    person: NDArray[np.int64]  # (c,) the number of the person
-    shared: NDArray[np.int64]  # (c,) pictures
+    group: Integers  # (c,) the number of the group, rising
+    person: Integers  # (c,) the number of the person
+    shared: Integers  # (c,) pictures
 
     @property
     def people(self) -> int:
@@ -106,7 +105,7 @@ def sum_bcubed(cells: ContingencyTable) -> Numbers:
     return np.column_stack([np.bincount(cells.person, part, minlength=cells.people) for part in columns])
 
 
-def weigh_agreement(cells: ContingencyTable, sums: Numbers, draw: NDArray[np.int64]) -> Numbers:
+def weigh_agreement(cells: ContingencyTable, sums: Numbers, draw: Integers) -> Numbers:
     """Return the measures of `NAMES`, `(6,)`, with each person as often as it was drawn; NaN where undefined.
 
     Each picture keeps its own BCubed precision and recall, from `sum_bcubed`; pairs count as in `pair_weights`.
@@ -129,12 +128,17 @@ def ratio(part: float, whole: float) -> float:
     return part / whole if whole else float("nan")
 
 
-def measure_cells(cells: ContingencyTable) -> ClusterResult:
-    """Measure groups against people."""
+def evaluate_clusters(labels: Labels, people: Labels) -> ClusterResult:
+    """Measure groups against people, from the group and the person of each picture, `(n,)` both.
+
+    Raises:
+        ValueError: The two differ in length.
+    """
+    cells = make_contingency(labels, people)
     sizes = np.bincount(cells.group, cells.shared)
     values = weigh_agreement(cells, sum_bcubed(cells), np.ones(cells.people, np.int64)).tolist()
     return ClusterResult(
-        pictures=int(cells.shared.sum()),
+        pictures=len(labels),
         people=cells.people,
         clusters=len(sizes),
         singles=int((sizes == 1).sum()),
@@ -143,20 +147,11 @@ def measure_cells(cells: ContingencyTable) -> ClusterResult:
     )
 
 
-def evaluate_clusters(labels: Labels, people: Labels) -> ClusterResult:
-    """Measure groups against people, from the group and the person of each picture, `(n,)` both.
-
-    Raises:
-        ValueError: The two differ in length.
-    """
-    return measure_cells(make_contingency(labels, people))
-
-
 def estimate_agreement(cells: ContingencyTable, *, repeats: int = REPEATS, seed: int = 0) -> dict[str, Estimate]:
     """Return every measure with its interval over people, by name."""
     sums = sum_bcubed(cells)
 
-    def measure(draw: NDArray[np.int64]) -> Numbers:
+    def measure(draw: Integers) -> Numbers:
         return weigh_agreement(cells, sums, draw)
 
     found = estimate_all(measure, cells.people, repeats=repeats, rng=np.random.default_rng(seed))
@@ -165,9 +160,10 @@ def estimate_agreement(cells: ContingencyTable, *, repeats: int = REPEATS, seed:
 
 def estimate_clusters(people: PeopleSet, threshold: float, *, repeats: int, seed: int) -> ClusterEstimates:
     """Group the rows of people at one threshold, and measure the groups with their intervals."""
-    cells = make_contingency(cluster_embeddings(people.rows, threshold=threshold), people.person)
-    estimates = estimate_agreement(cells, repeats=repeats, seed=seed)
-    return ClusterEstimates(ClusterPoint(threshold, measure_cells(cells)), cells, estimates)
+    labels = cluster_embeddings(people.rows, threshold=threshold)
+    cells = make_contingency(labels, people.person)
+    point = ClusterPoint(threshold, evaluate_clusters(labels, people.person))
+    return ClusterEstimates(point, cells, estimate_agreement(cells, repeats=repeats, seed=seed))
 
 
 def sweep_thresholds(
@@ -216,19 +212,25 @@ def report_clusters(
 ) -> EvaluationReport:
     """Return the report on the groups at the threshold of `sameface cluster`, among all people and in each slice."""
     named = {"all": chosen} | dict(slices)
+    results = [groups.point.result for groups in named.values()]
+    rows = [
+        ("groups (people)", *(f"{result.clusters:,} ({result.people:,})" for result in results)),
+        ("groups of one picture", *(f"{result.singles:,}" for result in results)),
+        *((name, *(with_interval(groups.estimates[name]) for groups in named.values())) for name in NAMES),
+    ]
     best, sums = best_point(sweep), sum_bcubed(chosen.cells)
     tables = [
-        ReportTable(f"Groups at {chosen.point.threshold:.4f}", ("", *named), group_rows(named)),
+        ReportTable(f"Groups at {chosen.point.threshold:.4f}", ("", *named), tuple(rows)),
         ReportTable("The threshold with the best BCubed F here", COLUMNS, (point_row(best),)),
     ]
     if slices:
         tables.append(gap_table({name: groups.estimates for name, groups in slices.items()}))
-    tables.append(ReportTable("Threshold sweep", COLUMNS, tuple(point_row(point) for point in sweep)))
+    tables.append(ReportTable("Threshold sweep", COLUMNS, tuple(map(point_row, sweep))))
     data = {
-        "chosen": groups_data(chosen),
+        "chosen": point_data(chosen.point) | {"measures": dict(chosen.estimates)},
         "best": point_data(best),
         "sweep": [point_data(point) for point in sweep],
-        "slices": {name: groups_data(groups) for name, groups in slices.items()},
+        "slices": {name: point_data(one.point) | {"measures": dict(one.estimates)} for name, one in slices.items()},
         "by_person": {
             name: {person: [float(row[place]), int(row[2])] for person, row in zip(people.names, sums, strict=True)}
             for place, name in enumerate(NAMES[:2])
@@ -236,16 +238,6 @@ def report_clusters(
     }
     charts = sweep_charts(chosen.point, sweep)
     return EvaluationReport("clusters", facts, tuple(tables), charts, data, warnings=people.warnings)
-
-
-def group_rows(named: Mapping[str, ClusterEstimates]) -> tuple[tuple[str, ...], ...]:
-    """Return every measure of the people of each slice."""
-    results = [groups.point.result for groups in named.values()]
-    return (
-        ("groups (people)", *(f"{result.clusters:,} ({result.people:,})" for result in results)),
-        ("groups of one picture", *(f"{result.singles:,}" for result in results)),
-        *((name, *(with_interval(one.estimates[name]) for one in named.values())) for name in NAMES),
-    )
 
 
 def point_row(point: ClusterPoint) -> tuple[str, ...]:
@@ -263,11 +255,6 @@ def point_data(point: ClusterPoint) -> dict[str, Any]:
     bcubed = {f"bcubed_{name}": value for name, value in asdict(result.bcubed).items()}
     pairwise = {f"pairwise_{name}": value for name, value in asdict(result.pairwise).items()}
     return {"threshold": point.threshold} | counts | bcubed | pairwise
-
-
-def groups_data(groups: ClusterEstimates) -> dict[str, Any]:
-    """Return the numbers of the groups, with their intervals."""
-    return point_data(groups.point) | {"measures": dict(groups.estimates)}
 
 
 def sweep_charts(chosen: ClusterPoint, sweep: Sequence[ClusterPoint]) -> tuple[Chart, ...]:

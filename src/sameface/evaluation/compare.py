@@ -6,19 +6,26 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sameface.evaluation.bootstrap import REPEATS, Estimate, estimate_all, pair_weights
 from sameface.evaluation.charts import Chart, Line
 from sameface.evaluation.errors import ProtocolError
 from sameface.evaluation.pairs import ACCURACY_OF_ALL, FARS, part_of
 from sameface.evaluation.report import EvaluationReport, ReportTable, percent, read_json, report_record
-from sameface.evaluation.roc import Flags, Numbers, allowed_accepts, area_under, equal_error_rate, make_roc, val_under
+from sameface.evaluation.roc import (
+    Flags,
+    Integers,
+    Numbers,
+    allowed_accepts,
+    area_under,
+    equal_error_rate,
+    make_roc,
+    val_under,
+)
 
 SHOWN_LINES = 2  # of a chart; where there are more, only the first is drawn for both runs
 MANY_TESTS = "each interval errs in one case of twenty: of many measures one may look real by chance"
@@ -27,6 +34,8 @@ SAME_PIPELINE = "both runs used the same pipeline: differences come from the pic
 # The entries of a report: a, b, same, person a, person b, distance, right; right pairs and all pairs of a person.
 PAIR = (str, str, bool, str, str, (float, int, type(None)), bool)
 COUNT = ((float, int), (float, int))
+
+COLUMNS = ("measure", "this", "other", "difference", "is it real?")
 
 Record = Mapping[str, Any]
 
@@ -57,7 +66,7 @@ class SharedPairs:
     """The pairs that two models both judged; ours first, theirs second."""
 
     same: Flags  # (n,) whether each shows one person
-    people: NDArray[np.int64]  # (n, 2)
+    people: Integers  # (n, 2)
     distance: Numbers  # (2, n) NaN without a face
     right: Flags  # (2, n) judged rightly; False without a distance
 
@@ -111,7 +120,7 @@ def compare_pairs(twins: SharedPairs, *, repeats: int, seed: int) -> list[Differ
     fars = [far for far in FARS if allowed_accepts(far, impostors)]
     names = [ACCURACY_OF_ALL, "AUC", "EER", *(f"VAL at FAR {far:g}" for far in fars)]
 
-    def measure(draw: NDArray[np.int64]) -> Numbers:
+    def measure(draw: Integers) -> Numbers:
         weight = pair_weights(draw, twins.people)
         columns = []
         for distance, right in zip(twins.distance, twins.right, strict=True):
@@ -142,21 +151,16 @@ def compare_people(ours: Record, theirs: Record, *, repeats: int, seed: int) -> 
         people = sorted(set(own) & set(other))
         if people:
             counts = np.array([[own[person], other[person]] for person in people], np.float64)  # (p, 2, 2)
+
+            def measure(draw: Integers, counts: Numbers = counts) -> Numbers:
+                right, whole = np.tensordot(draw.astype(np.float64), counts, axes=1).T  # of both models
+                parts = np.divide(right, whole, out=np.full(2, np.nan), where=whole > 0)
+                return np.append(parts, parts[0] - parts[1])
+
             rng = np.random.default_rng(seed)
-            measure = partial(part_both, counts)
             first, second, gain = estimate_all(measure, len(people), repeats=repeats, rng=rng)
             found.append(Difference(name, first.value, second.value, gain))
     return found
-
-
-def part_both(counts: Numbers, draw: NDArray[np.int64]) -> Numbers:
-    """Return the part that is right of both models, and ours less theirs, `(3,)`.
-
-    `counts` are right and all pairs of each person, of ours and theirs, `(p, 2, 2)`.
-    """
-    sums = np.tensordot(draw.astype(np.float64), counts, axes=1)  # (2, 2)
-    parts = np.divide(sums[:, 0], sums[:, 1], out=np.full(2, np.nan), where=sums[:, 1] > 0)
-    return np.append(parts, parts[0] - parts[1])
 
 
 def compare_numbers(ours: Any, theirs: Any, name: str = "") -> Iterator[Difference]:
@@ -196,7 +200,7 @@ def compare_reports(
     notes += [SAME_PIPELINE] if report.facts.get("signature") == theirs["facts"].get("signature") else []
     both = replace(
         report,
-        tables=(difference_table(name, found), *report.tables),
+        tables=(ReportTable(f"Compared with {name}", COLUMNS, tuple(map(difference_row, found))), *report.tables),
         data=dict(report.data) | {"compared_with": name, "differences": [difference_data(one) for one in found]},
         warnings=(*report.warnings, *notes),
     )
@@ -245,23 +249,13 @@ def find_differences(ours: dict[str, Any], theirs: dict[str, Any], *, repeats: i
     if "pairs" in ours:
         twins = join_pairs(ours["pairs"], theirs["pairs"])
         return [] if twins is None else compare_pairs(twins, repeats=repeats, seed=seed)
-    if "by_person" in ours:
-        tested = compare_people(ours["by_person"], theirs["by_person"], repeats=repeats, seed=seed)
-        return [*tested, *compare_chosen(ours, theirs)]
-    return list(compare_numbers(ours, theirs))
-
-
-def compare_chosen(ours: dict[str, Any], theirs: dict[str, Any]) -> Iterator[Difference]:
-    """Yield the measures of chosen groups that are no sums over people, without a test."""
-    match ours, theirs:
+    if "by_person" not in ours:
+        return list(compare_numbers(ours, theirs))
+    found = compare_people(ours["by_person"], theirs["by_person"], repeats=repeats, seed=seed)
+    match ours, theirs:  # the other measures of chosen groups are no sums over people: without a test
         case {"chosen": {"measures": dict(own)}}, {"chosen": {"measures": dict(others)}}:
-            yield from compare_numbers({name: own[name] for name in own if name not in ours["by_person"]}, others)
-
-
-def difference_table(name: str, found: Iterable[Difference]) -> ReportTable:
-    """Return both runs side by side."""
-    columns = ("measure", "this", "other", "difference", "is it real?")
-    return ReportTable(f"Compared with {name}", columns, tuple(map(difference_row, found)))
+            found += compare_numbers({name: own[name] for name in own if name not in ours["by_person"]}, others)
+    return found
 
 
 def difference_row(one: Difference) -> tuple[str, ...]:

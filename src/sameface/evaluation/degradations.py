@@ -54,15 +54,10 @@ def step_cache_key(step: DegradationStep) -> str:
     It holds a hash of what the step makes of one picture, so that another implementation, here or in Pillow, has
     another key.
     """
-    made = step.change(draw_pattern(), np.array([32, 16, 160, 176], np.float32))
-    return f"{step.name}/{hashlib.sha256(made.tobytes()).hexdigest()[:16]}"
-
-
-def draw_pattern() -> Image:
-    """Return a picture in which every change shows, `(192, 192, 3) uint8`."""
     y, x, channel = np.ogrid[:192, :192, :3]
-    pattern: Image = ((x * x + 3 * x * y + 40 * channel) // 64 % 256).astype(np.uint8)
-    return pattern
+    pattern = ((x * x + 3 * x * y + 40 * channel) // 64 % 256).astype(np.uint8)  # every change shows in it
+    made = step.change(pattern, np.array([32, 16, 160, 176], np.float32))
+    return f"{step.name}/{hashlib.sha256(made.tobytes()).hexdigest()[:16]}"
 
 
 def compress(image: Image, _box: Box, /, *, level: float) -> Image:
@@ -74,10 +69,7 @@ def compress(image: Image, _box: Box, /, *, level: float) -> Image:
 
 
 def shrink(image: Image, box: Box, /, *, level: float) -> Image:
-    """Return the picture shrunk until its face's longer side has `level` pixels, then enlarged again.
-
-    A face that is as small already stays as it is.
-    """
+    """Return the picture shrunk until its face's longer side has `level` pixels or fewer, then enlarged again."""
     factor = level / side_of(box)
     if factor >= 1:
         return image
@@ -131,10 +123,9 @@ DEGRADATIONS = (
 
 
 def quantise_rows(rows: Embeddings, *, bits: int = 8) -> NDArray[np.int8]:
-    """Quantise unit rows, `(n, d) float32`, to `(n, d) int8` numbers of 2 to 8 bits.
+    """Quantise unit rows, `(n, d) float32`, to `(n, d) int8` numbers of 2 to 8 bits; a row of zeros stays.
 
-    The largest number of a row becomes the largest that fits. That scale is not kept, since every row has length
-    1: `restore_rows` finds it again. A row of zeros stays.
+    The largest number of a row becomes the largest that fits. `restore_rows` finds the scale again by the length 1.
     """
     expect_shape("rows", rows, ("n", "d"), np.float32)
     if not 2 <= bits <= 8:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, expect_unit_rows
 from sameface.evaluation.allpairs import (
@@ -23,7 +22,7 @@ from sameface.evaluation.charts import Chart, distance_chart, roc_charts
 from sameface.evaluation.pairs import FARS
 from sameface.evaluation.protocols import PeopleSet
 from sameface.evaluation.report import EvaluationReport, ReportTable, gap_table, refused_rows, with_interval
-from sameface.evaluation.roc import Numbers, Roc, allowed_accepts, running_part
+from sameface.evaluation.roc import Integers, Numbers, Roc, allowed_accepts, running_part
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +33,7 @@ class HoldoutRate:
     threshold: Estimate  # the largest squared distance that keeps it
     accepted: int  # pairs of different people that it accepts
     val: Estimate  # the part of the pairs of one person that it accepts
-    by_person: NDArray[np.int64]  # (p,) pairs of each person that it accepts
+    by_person: Integers  # (p,) pairs of each person that it accepts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,31 +42,25 @@ class HoldoutResult:
 
     genuine: int  # pairs of one person
     impostors: int  # pairs of different people
-    by_person: NDArray[np.int64]  # (p,) genuine pairs of each person
+    by_person: Integers  # (p,) genuine pairs of each person
     rates: tuple[HoldoutRate, ...]  # one for each false-accept rate that the pairs support
     refused: tuple[float, ...]  # the other rates
     roc: Roc  # at thresholds that lie 0.05 % apart
-    counts: NDArray[np.int64]  # (2, BINS) pairs of one person and of different people between those thresholds
+    counts: Integers  # (2, BINS) pairs of one person and of different people between those thresholds
 
 
 def evaluate_holdout(
     rows: Embeddings,
-    person: NDArray[np.int64],
+    person: Integers,
     *,
     fars: Sequence[float] = FARS,
     fewest: int = 1,
     repeats: int = REPEATS,
     seed: int = 0,
 ) -> HoldoutResult:
-    """Measure all pairs.
+    """Measure all pairs at false-accept rates with at least `fewest` false accepts behind them.
 
-    Args:
-        rows: `(n, d) float32` unit rows.
-        person: `(n,) int64` the person of each row, 0 and up, rising.
-        fars: The false-accept rates of interest.
-        fewest: How many false accepts must stand behind a rate.
-        repeats: How often people are drawn for the intervals.
-        seed: Draws them.
+    `rows` are unit rows, `(n, d) float32`; `person` the person of each, `(n,) int64`, 0 and up, rising.
 
     Raises:
         ValueError: `person` is not in order, or not as long as `rows`.
@@ -102,11 +95,7 @@ def evaluate_holdout(
 
 
 def draw_rates(
-    draw: NDArray[np.int64],
-    sizes: NDArray[np.int64],
-    nearest: Sequence[NearestImpostors],
-    own: GenuinePairs,
-    fars: Sequence[float],
+    draw: Integers, sizes: Integers, nearest: Sequence[NearestImpostors], own: GenuinePairs, fars: Sequence[float]
 ) -> Numbers:
     """Return threshold and VAL at each rate when people count as often as they were drawn, `(f, 2)`.
 
@@ -128,7 +117,7 @@ def draw_rates(
     return values
 
 
-def binned_roc(genuine: NDArray[np.int64], impostors: NDArray[np.int64]) -> Roc:
+def binned_roc(genuine: Integers, impostors: Integers) -> Roc:
     """Return VAL and FAR at the upper edges of the bins that hold a pair."""
     used = np.flatnonzero(genuine + impostors)
     threshold = np.append(-1.0, bin_edges()[1:][used])
@@ -187,7 +176,7 @@ def format_threshold(threshold: Estimate) -> str:
     return f"{threshold.value:.4f} ({threshold.low:.4f} to {threshold.high:.4f})"
 
 
-def counts_chart(counts: NDArray[np.int64], *, threshold: float | None = None) -> Chart:
+def counts_chart(counts: Integers, *, threshold: float | None = None) -> Chart:
     """Return the spread of the distances of both kinds, from `HoldoutResult.counts`, with a threshold or without."""
     used = np.flatnonzero(counts.sum(axis=0))
     lower = bin_edges()[used]

@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings
 from sameface.evaluation.bootstrap import REPEATS, Estimate, draw_people, interval
 from sameface.evaluation.pairs import mean_and_error
 from sameface.evaluation.ranking import Labels, Ranking, blocks, rank_probes, split_gallery
-from sameface.evaluation.roc import ROUNDING, Flags, Numbers, allowed_accepts
+from sameface.evaluation.roc import ROUNDING, Flags, Integers, Numbers, allowed_accepts
 
 FPIRS = (1e-1, 1e-2, 1e-3)
 VOTERS = (1, 3, 5)  # how many nearest faces vote
@@ -31,7 +30,7 @@ RANKS = 20
 POINTS = 400  # of a curve over thresholds
 BLOCK = 1 << 22  # weights of draws at a time
 
-Draws = NDArray[np.int64]  # (r, p) how often each person was drawn
+Draws = Integers  # (r, p) how often each person was drawn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +77,7 @@ class GalleryResult:
     cmc_interval: Numbers  # (r, 2) of that mean over the galleries
     cmc_error: Numbers  # (r,) its standard error over the galleries
     votes: tuple[VoteResult, ...]  # one for each number of voters
-    by_person: Mapping[str, NDArray[np.int64]]  # by measure: (p, 2) right and all enrolled probes of each person
+    by_person: Mapping[str, Integers]  # by measure: (p, 2) right and all enrolled probes of each person
 
 
 def match_rates(ranking: Ranking, ranks: int = RANKS) -> Numbers:
@@ -126,7 +125,7 @@ def make_open_curve(rankings: Sequence[Ranking], *, voters: int) -> OpenCurve:
     )
 
 
-def answer_changes(ranking: Ranking, voters: int) -> tuple[Numbers, NDArray[np.int64], NDArray[np.int64]]:
+def answer_changes(ranking: Ranking, voters: int) -> tuple[Numbers, Integers, Integers]:
     """Return the distances at which answers to enrolled probes become right (1) or wrong again (-1), and the people.
 
     All three are `(k,)`, in the order of the distance.
@@ -141,7 +140,7 @@ def answer_changes(ranking: Ranking, voters: int) -> tuple[Numbers, NDArray[np.i
     return places[used], steps[used], people[used]
 
 
-def running_rate(places: Numbers, steps: NDArray[np.int64] | Numbers, threshold: Numbers, total: int) -> Numbers:
+def running_rate(places: Numbers, steps: Integers | Numbers, threshold: Numbers, total: int) -> Numbers:
     """Return the sum of the steps at or under each threshold as a part of `total`; NaN of nothing."""
     if total == 0:
         return np.full(len(threshold), np.nan)
@@ -180,15 +179,10 @@ def evaluate_identification(
     seeds: Sequence[int] = range(10),
     repeats: int = REPEATS,
 ) -> tuple[GalleryResult, ...]:
-    """Measure identification in random galleries of several sizes.
+    """Measure identification in random galleries of several sizes, one of each size for each seed.
 
-    Args:
-        rows: `(n, d) float32` unit rows.
-        people: `(n,)` the person of each row.
-        sizes: How many people are enrolled; the others are strangers.
-        per_person: With how many pictures each.
-        seeds: One gallery of each size is drawn for each of them; the first also draws the people.
-        repeats: How often people are drawn for the intervals.
+    `rows` are unit rows, `(n, d) float32`; `people` the person of each, `(n,)`. So many people are enrolled with
+    `per_person` pictures; all others are strangers. The first seed also draws the people for the intervals.
 
     Raises:
         ValueError: Too few people have more than `per_person` pictures, or no seed.
@@ -213,9 +207,8 @@ def summarise_galleries(rankings: Sequence[Ranking], draws: Draws, *, enrolled: 
     rates = np.array([match_rates(ranking) for ranking in rankings])  # (seeds, ranks)
     cmc, cmc_error = np.array([mean_and_error(column) for column in rates.T]).T
     known = sum(int(ranking.known.sum()) for ranking in rankings)
-    drawn = [
-        draw_parts(ranking, [ranking.rank <= rank for rank in range(1, RANKS + 1)], draws) for ranking in rankings
-    ]
+    ranks = range(1, RANKS + 1)
+    drawn = [draw_parts(ranking, [ranking.rank <= rank for rank in ranks], draws) for ranking in rankings]
     limits = [draw_limits(ranking, draws, FPIRS) for ranking in rankings]
     curves = {voters: [make_open_curve([one], voters=voters) for one in rankings] for voters in VOTERS}
     return GalleryResult(
@@ -264,7 +257,7 @@ def summarise_detections(curves: Sequence[OpenCurve], fpir: float, drawn: tuple[
 
 def sum_by_person(
     rankings: Sequence[Ranking], people: int, curves: Mapping[int, Sequence[OpenCurve]]
-) -> dict[str, NDArray[np.int64]]:
+) -> dict[str, Integers]:
     """Return right and all enrolled probes of each person, by measure; each gallery has its own threshold.
 
     `curves` holds those of each gallery, by the number of voters.
@@ -280,7 +273,7 @@ def sum_by_person(
     return {name: np.sum(parts, axis=0) for name, parts in counts.items() if len(parts) == len(rankings)}
 
 
-def count_by_person(ranking: Ranking, flags: Flags, people: int) -> NDArray[np.int64]:
+def count_by_person(ranking: Ranking, flags: Flags, people: int) -> Integers:
     """Return how many enrolled probes of each person are flagged, and how many there are, `(p, 2)`."""
     known = ranking.known
     flagged = np.bincount(ranking.person[known & flags], minlength=people)

@@ -26,6 +26,7 @@ from sameface.evaluation.report import (
 )
 from sameface.evaluation.roc import (
     Flags,
+    Integers,
     Numbers,
     OperatingPoint,
     allowed_accepts,
@@ -54,8 +55,8 @@ class PairScores:
 
     distance: Numbers  # (n,) squared distance; NaN where a face is missing on one side
     same: Flags  # (n,) whether the pair shows one person
-    fold: NDArray[np.int64]  # (n,) the part of the list it belongs to
-    people: NDArray[np.int64]  # (n, 2) the numbers of the two people, 0 and up
+    fold: Integers  # (n,) the part of the list it belongs to
+    people: Integers  # (n, 2) the numbers of the two people, 0 and up
 
     @property
     def found(self) -> Flags:
@@ -174,14 +175,7 @@ def evaluate_pairs(
     repeats: int = REPEATS,
     seed: int = 0,
 ) -> PairsResult:
-    """Measure a list of pairs, all and by slice.
-
-    Args:
-        scores: The pairs.
-        fars: The false-accept rates of interest.
-        slices: The slice of each pair; empty for none.
-        repeats: How often people are drawn for the intervals.
-        seed: Draws them.
+    """Measure a list of pairs, all together and by the slice of each pair.
 
     Raises:
         ValueError: Fewer than two folds.
@@ -215,7 +209,7 @@ def measure_slice(
     names, numbers = np.unique(scores.people, return_inverse=True)
     people = numbers.reshape(-1, 2)
 
-    def measure(draws: NDArray[np.int64]) -> Numbers:
+    def measure(draws: Integers) -> Numbers:
         weight = pair_weights(draws, people)
         roc = make_roc(scores.distance[found], scores.same[found], weight[found])
         values = [part_of(right, weight * found), part_of(right, weight), area_under(roc), equal_error_rate(roc)]

@@ -17,7 +17,7 @@ from sameface.errors import ImageError
 from sameface.evaluation.cache import EmbeddingCache
 from sameface.evaluation.errors import ProtocolError
 from sameface.evaluation.protocols import LabelledPair, LabelledPicture, PeopleSet
-from sameface.evaluation.roc import Numbers
+from sameface.evaluation.roc import Flags, Numbers
 from sameface.face import Face
 from sameface.image import read_image
 from sameface.picture_files import buffer_image, find_pictures, hash_image
@@ -51,7 +51,7 @@ class EmbeddedPictures:
     enrolled: Sequence[EmbeddedPicture]  # one for each picture
 
     @property
-    def found(self) -> NDArray[np.bool_]:
+    def found(self) -> Flags:
         """`(n,) bool`: which pictures have a row."""
         return np.array([one.reason == "" for one in self.enrolled], bool)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, expect_shape, expect_unit_rows
 from sameface.compare import unit_distances
@@ -13,7 +12,7 @@ from sameface.evaluation.allpairs import BINS, BLOCK, bin_edges, bins_of, thresh
 from sameface.evaluation.calibration import FEWEST, RATES
 from sameface.evaluation.errors import TooFewPairsError
 from sameface.evaluation.ranking import blocks
-from sameface.evaluation.roc import allowed_accepts
+from sameface.evaluation.roc import Flags, Integers, allowed_accepts
 from sameface.thresholds import Thresholds
 
 
@@ -21,7 +20,7 @@ from sameface.thresholds import Thresholds
 class PipelineComparison:
     """All pairs of a probe and an enrolled face of two different pictures."""
 
-    counts: NDArray[np.int64]  # (2, BINS) pairs of one person and of different people, by distance
+    counts: Integers  # (2, BINS) pairs of one person and of different people, by distance
 
     @property
     def genuine(self) -> int:
@@ -70,7 +69,7 @@ class PipelineComparison:
         return int(np.searchsorted(np.cumsum(self.counts[1]), allowed, side="right"))
 
 
-def compare_pipelines(probes: Embeddings, enrolled: Embeddings, person: NDArray[np.int64]) -> PipelineComparison:
+def compare_pipelines(probes: Embeddings, enrolled: Embeddings, person: Integers) -> PipelineComparison:
     """Compare every probe with every enrolled face but that of its own picture.
 
     `probes` and `enrolled` are unit rows of the same pictures by two pipelines, `(n, d) float32`, moved to one width;
@@ -90,7 +89,7 @@ def compare_pipelines(probes: Embeddings, enrolled: Embeddings, person: NDArray[
     return PipelineComparison(counts)
 
 
-def sample_people(person: NDArray[np.int64], *, part: float, seed: int) -> NDArray[np.bool_]:
+def sample_people(person: Integers, *, part: float, seed: int) -> Flags:
     """Return the rows of a random part of the people, two of them at least, `(n,) bool`."""
     numbers = np.unique(person)
     held = max(round(part * len(numbers)), 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,10 +11,10 @@ from itertools import compress
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings
 from sameface.evaluation.errors import ProtocolError
+from sameface.evaluation.roc import Flags, Integers
 from sameface.picture_files import find_pictures
 
 SAME = {"1": True, "true": True, "same": True, "0": False, "false": False, "different": False}
@@ -46,12 +47,12 @@ class PeopleSet:
     """Embeddings with their people, those of one person together."""
 
     rows: Embeddings  # (n, d) unit rows
-    person: NDArray[np.int64]  # (n,) the number of each row's person, rising
+    person: Integers  # (n,) the number of each row's person, rising
     names: tuple[str, ...]  # of the people
     paths: tuple[str, ...]  # of the picture of each row
     warnings: tuple[str, ...] = ()  # pictures that were left out, and why
 
-    def pick(self, people: NDArray[np.bool_]) -> PeopleSet:
+    def pick(self, people: Flags) -> PeopleSet:
         """Return the rows of some people, `(p,) bool`."""
         chosen = people[self.person]
         number = np.cumsum(people) - 1
@@ -73,8 +74,8 @@ def read_pairs(lists: Sequence[Path], pictures: Path | None, *, slice_column: st
     Raises:
         ProtocolError: A line that cannot be used, by its number; an empty list.
     """
-    parts = []
-    for path in lists:
+    listed: list[LabelledPair] = []
+    for number, path in enumerate(lists):
         folder = path.parent if pictures is None else pictures
         if path.suffix.lower() == ".csv":
             pairs = read_pair_table(path, folder, slice_column)
@@ -82,10 +83,8 @@ def read_pairs(lists: Sequence[Path], pictures: Path | None, *, slice_column: st
             pairs = read_lfw(path, folder)
         if not pairs:
             raise ProtocolError(str(path), "it has no pairs")
-        parts.append(pairs)
-    if len(parts) > 1:
-        parts = [[replace(pair, fold=number) for pair in part] for number, part in enumerate(parts)]
-    return [pair for part in parts for pair in part]
+        listed += pairs if len(lists) == 1 else [replace(pair, fold=number) for pair in pairs]
+    return listed
 
 
 def read_text(path: Path) -> str:
@@ -133,16 +132,9 @@ def read_lfw_line(path: Path, line: str, number: int, pictures: Path) -> Labelle
 def lfw_picture(pictures: Path, person: str, number: str) -> str:
     """Return the path of a picture in LFW: `Person/Person_0001.jpg`, or another ending if that file exists."""
     plain = pictures / person / f"{person}_{int(number):04d}.jpg"
-    others = (plain.with_suffix(ending) for ending in (".png", ".jpeg", ".webp"))
-    return str(plain if is_file(plain) else next(filter(is_file, others), plain))
-
-
-def is_file(path: Path) -> bool:
-    """Return whether a file exists; a name that no file can have is False."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
+    files = map(plain.with_suffix, (".jpg", ".png", ".jpeg", ".webp"))
+    # Unlike Path.is_file, this is False for a name that no file can have.
+    return str(next(filter(os.path.isfile, files), plain))
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:

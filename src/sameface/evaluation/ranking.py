@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, expect_unit_rows
 from sameface.compare import unit_distances
-from sameface.evaluation.roc import Flags, Numbers
+from sameface.evaluation.roc import Flags, Integers, Numbers
 
-Labels: TypeAlias = NDArray[np.int64] | NDArray[np.str_] | Sequence[str] | Sequence[int]
+Labels: TypeAlias = Integers | NDArray[np.str_] | Sequence[str] | Sequence[int]
 
 BLOCK = 1 << 24  # distances at a time: 64 MB
 STRANGER = -1
@@ -23,8 +23,8 @@ STRANGER = -1
 class GallerySplit:
     """The pictures of a gallery and those that are searched for."""
 
-    gallery: NDArray[np.int64]  # (m,) pictures that are enrolled, those of one person together
-    probes: NDArray[np.int64]  # (n,) pictures that are searched for
+    gallery: Integers  # (m,) pictures that are enrolled, those of one person together
+    probes: Integers  # (n,) pictures that are searched for
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,11 +36,11 @@ class Ranking:
     name by their votes, among equals the nearest; -1 in an empty gallery.
     """
 
-    person: NDArray[np.int64]  # (n,) number of the probe's person
-    truth: NDArray[np.int64]  # (n,) the same, but -1 for a stranger
-    rank: NDArray[np.int64]  # (n,)
+    person: Integers  # (n,) number of the probe's person
+    truth: Integers  # (n,) the same, but -1 for a stranger
+    rank: Integers  # (n,)
     distance: Numbers  # (n, k) of the nearest faces, rising; infinite where the gallery has no more
-    named: NDArray[np.int64]  # (n, k)
+    named: Integers  # (n, k)
 
     @property
     def known(self) -> Flags:
@@ -107,9 +107,7 @@ def blocks(rows: int, columns: int, most: int) -> Iterator[slice]:
         yield slice(start, start + size)
 
 
-def rank_own(
-    distances: NDArray[np.float32], owners: NDArray[np.int64], starts: NDArray[np.int64], truth: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def rank_own(distances: NDArray[np.float32], owners: Integers, starts: Integers, truth: Integers) -> Integers:
     """Return the place of each probe's own person, 0 for a stranger.
 
     `distances` are `(b, m)`; the faces of the people `owners`, `(p,)`, begin at `starts`, `(p,)`; `truth` are the
@@ -117,11 +115,11 @@ def rank_own(
     """
     nearest = np.minimum.reduceat(distances, starts, axis=1)  # (b, p)
     own = np.where(truth[:, None] == owners, nearest, -1).max(axis=1)  # -1 for a stranger: below all
-    rank: NDArray[np.int64] = (nearest <= own[:, None]).sum(axis=1)
+    rank: Integers = (nearest <= own[:, None]).sum(axis=1)
     return rank
 
 
-def pick_nearest(distances: NDArray[np.float32], faces: int) -> tuple[Numbers, NDArray[np.int64]]:
+def pick_nearest(distances: NDArray[np.float32], faces: int) -> tuple[Numbers, Integers]:
     """Return distances and places of the nearest faces; equal ones in the order of the gallery.
 
     Distances are `(b, faces) float64`, infinite where there are no more; places `(b, k) int64`, as many as there
@@ -138,7 +136,7 @@ def pick_nearest(distances: NDArray[np.float32], faces: int) -> tuple[Numbers, N
     return near, places
 
 
-def count_votes(voters: NDArray[np.int64], faces: int) -> NDArray[np.int64]:
+def count_votes(voters: Integers, faces: int) -> Integers:
     """Return the person whom the nearest 1, 2, ... `faces` faces name, among equals the nearest.
 
     `voters` are the people of the nearest faces, `(b, k) int64`, `k` from 1 to `faces`; where the gallery has no

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sameface.evaluation.errors import TooFewPairsError
 
 Numbers = NDArray[np.float64]
+Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 ROUNDING = 1e-9  # so that 0.3 of 10 pairs is three pairs, and not two
@@ -63,7 +64,7 @@ def last_of_equal(values: Numbers) -> Flags:
     return np.append(values[1:] != values[:-1], np.ones(min(len(values), 1), bool))
 
 
-def running_part(counts: Numbers | NDArray[np.int64], last: NDArray[np.int64]) -> Numbers:
+def running_part(counts: Numbers | Integers, last: Integers) -> Numbers:
     """Return which part of all counts lies at or before each place, with a 0 in front; NaN of nothing."""
     total = counts.sum()
     running = np.append(0.0, np.cumsum(counts)[last])

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, expect_shape
 from sameface.evaluation.bootstrap import REPEATS, UNDEFINED, Estimate, estimate_all, pair_weights
@@ -15,13 +14,13 @@ from sameface.evaluation.degradations import Degradation, DegradationStep, quant
 from sameface.evaluation.pairs import PairScores
 from sameface.evaluation.ranking import Labels
 from sameface.evaluation.report import EvaluationReport, ReportTable, with_interval
-from sameface.evaluation.roc import Numbers, allowed_accepts, make_roc, operate_at, operate_at_far, val_under
+from sameface.evaluation.roc import Integers, Numbers, allowed_accepts, make_roc, operate_at, operate_at_far, val_under
 
 BITS = (2, 3, 4, 6, 8)
 IMPOSTORS = 100_000
 BLOCK = 1 << 16  # pairs at a time
 
-Pairs = NDArray[np.int64]
+Pairs = Integers
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class PairedPictures:
     """Pictures as they are, and the pairs of them that are compared."""
 
     rows: Embeddings  # (n, d) unit rows; zeros for a picture without a face
-    people: NDArray[np.int64]  # (n,) the number of each picture's person
+    people: Integers  # (n,) the number of each picture's person
     pairs: Pairs  # (m, 2) by picture
 
 
@@ -90,7 +89,7 @@ def pair_pictures(
     return PairedPictures(rows, numbers, np.concatenate(pairs).astype(np.int64))
 
 
-def draw_impostors(numbers: NDArray[np.int64], wanted: int, rng: np.random.Generator) -> Pairs:
+def draw_impostors(numbers: Integers, wanted: int, rng: np.random.Generator) -> Pairs:
     """Return so many pairs of different people, none twice; all of them if there are no more."""
     count = len(numbers)
     available = (count**2 - int((np.bincount(numbers) ** 2).sum())) // 2
@@ -132,7 +131,7 @@ def measure_level(
     names, numbers = np.unique(scores.people, return_inverse=True)
     people = numbers.reshape(-1, 2)
 
-    def measure(draws: NDArray[np.int64]) -> Numbers:
+    def measure(draws: Integers) -> Numbers:
         weight = pair_weights(draws, people)
         roc = make_roc(scores.distance[found], same[found], weight[found])
         held, val = operate_at(roc, common), val_under(roc, options.far)
