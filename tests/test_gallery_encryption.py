@@ -246,7 +246,7 @@ def test_whatever_is_done_an_encrypted_gallery_is_as_a_dict_says(
 def test_who_reads_while_it_is_encrypted_and_decrypted_reads_right(plain: Path, templates: list[Template]) -> None:
     found: list[list[Template]] = []
     with Gallery.open(plain) as gallery:
-        gallery._db.vault.source = KEY
+        gallery._db.key = KEY
         with ThreadPoolExecutor(1) as other:
             changing = other.submit(change_often, plain)
             while not changing.done():

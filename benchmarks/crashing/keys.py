@@ -23,7 +23,8 @@ from sameface.gallery import Gallery
 from sameface.gallery.encryption import decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
 from sameface.gallery.keys import Key, Keys, KeyText
 from sameface.gallery.sqlite import database
-from sameface.gallery.upgrade import Upgrade, confirm_upgrade, discard_upgrade, upgraded_path
+from sameface.gallery.sqlite.database import upgraded_path
+from sameface.gallery.upgrade import Upgrade, confirm_upgrade, discard_upgrade
 
 FACES = 400
 REST = 0.02  # seconds after a step that failed

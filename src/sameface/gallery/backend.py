@@ -1,23 +1,44 @@
-"""What a gallery needs of the database under it, whichever that is."""
+"""What a gallery needs of its database, and damaged values in it as errors of the gallery."""
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from sameface.arrays import Embeddings, Image
+import numpy as np
+import PIL.Image
+
+from sameface.arrays import Embeddings, Image, expect_shape
 from sameface.gallery.errors import GalleryFileError
-from sameface.gallery.search import SearchIndex
+from sameface.image import DECODER_ERRORS, is_shortage
+
+if TYPE_CHECKING:
+    from sameface.gallery.search import SearchIndex
 
 Row: TypeAlias = tuple[Any, ...]
 
 TURNED = "+turned:"  # in the signature of a gallery whose rows a template key has turned
+TRACES = "who was deleted leaves traces in it until another program is done"
+
+# Errors by values of the right type with wrong content. MemoryError and TypeError are not damage: memory that runs
+# short, and a fault of ours. `expect_type` refuses a value of another type.
+DATA_ERRORS: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    OSError,
+    RecursionError,
+    ValueError,
+    struct.error,
+)
+SHAPE_ERRORS = (AttributeError, TypeError)  # by JSON of another shape, where it becomes a record
 
 
 class Cursor(Protocol):
-    """What a statement found or changed."""
+    """The result of a statement."""
 
     @property
     def rowcount(self) -> int:
@@ -27,13 +48,13 @@ class Cursor(Protocol):
         """Return the next row, or None."""
 
     def fetchall(self) -> list[Any]:
-        """Return all rows that are left."""
+        """Return the remaining rows."""
 
     def __iter__(self) -> Iterator[Any]: ...
 
 
 class Transaction(Protocol):
-    """A transaction that is open. Transaction are SQL that every back end takes, with `?` for a value."""
+    """An open transaction, for SQL that every back end takes, with `?` for a value."""
 
     def execute(self, query: str, values: Sequence[Any] = ..., /) -> Cursor:
         """Run one statement."""
@@ -44,15 +65,11 @@ class Backend(Protocol):
 
     @property
     def path(self) -> str:
-        """Where it is, fit to be shown: without a password."""
-
-    @property
-    def file(self) -> str | None:
-        """The SQLite file that people are in; None if they are in another database."""
+        """Where it is, without a password."""
 
     @property
     def is_trial(self) -> bool:
-        """It is a copy on its way to another pipeline, where nobody may be enrolled."""
+        """Whether it is an upgrade that is not confirmed, where nobody may be enrolled."""
 
     @property
     def row_column(self) -> str:
@@ -63,7 +80,7 @@ class Backend(Protocol):
         """What to select of `faces` to know whether an adapter moved the row here."""
 
     def close(self) -> None:
-        """Let go of it; what was committed is in it."""
+        """Close it; what was committed is in it."""
 
     def check_key(self) -> None:
         """Raise unless embeddings can be read and written.
@@ -76,60 +93,52 @@ class Backend(Protocol):
         """Return the rows of a query."""
 
     def snapshot(self) -> AbstractContextManager[None]:
-        """Hold one moment, so that what is read in it can be decoded; needless where nothing is encrypted."""
+        """Hold one moment, so that values read in it can be decoded; without encryption do nothing."""
 
     def write(self) -> AbstractContextManager[Transaction]:
-        """Hold one transaction, and nobody else writes: all of it is committed, or on an error nothing."""
+        """Hold the only writing transaction: commit at the end, roll back on an error."""
 
     def encode_row(self, number: int, row: Embeddings, signature: str) -> dict[str, object]:
-        """Return the columns of `faces` that hold the row, `(d,) float32`, of the face `number`.
+        """Return the columns of the face `number` that hold its embedding, `(d,) float32`.
 
-        This and `encode_crop` are called inside the transaction that keeps what they return.
+        Call this and `encode_crop` inside the transaction that writes the result.
         """
 
     def decode_rows(self, numbers: Sequence[int], values: Sequence[Any]) -> list[Embeddings]:
-        """Return the rows, each `(d,) float32`, of faces from what `row_column` selects of them."""
+        """Return the embeddings of faces, each `(d,) float32`, from their `row_column`."""
 
     def encode_template(self, person: int, row: Embeddings) -> object:
-        """Return what `templates.embedding` holds of the template, `(d,) float32`, of a person."""
+        """Return the column `templates.embedding` for the template of a person, `(d,) float32`."""
 
     def decode_templates(self, people: Sequence[int], values: Sequence[Any]) -> list[Embeddings]:
-        """Return the templates, each `(d,) float32`, of people from what `row_column` selects of them."""
+        """Return the templates of people, each `(d,) float32`, from their `row_column`."""
 
     def encode_crop(self, number: int, crop: Image) -> bytes:
-        """Return what the column of the face `number` holds of what was cut out."""
+        """Return the column `crop` of the face `number`."""
 
     def decode_crop(self, number: int, value: bytes) -> Image:
-        """Return what was cut out for the face `number` from what its column holds."""
+        """Return the crop of the face `number` from its column."""
 
     def load(self, signature: str) -> SearchIndex:
-        """Return who is enrolled now.
+        """Return the current faces for a search.
 
         Raises:
             SignatureError: The rows are not of this pipeline.
         """
 
-    def pack(self, *, whole: bool = False) -> bool:
-        """Make deleted rows unreadable on the disk as far as can be; False if another program prevents it.
+    def pack(self, *, whole: bool = False) -> dict[str, bool]:
+        """Remove the bytes of deleted rows from the disk as far as possible; with `whole` from large files too.
 
-        Args:
-            whole: Write a large file anew too, however long that takes.
+        Returns:
+            The places, as in `Erasure.places`.
+
+        Raises:
+            GalleryBusyError: Another program prevents it.
         """
-
-    def packed_places(self) -> dict[str, bool]:
-        """Return where the last `pack` went, and whether it left nothing there, as in `Erasure.places`."""
 
 
 def check_not_turned(path: str, signatures: Sequence[Row]) -> None:
-    """Raise if a template key has turned the rows, which versions up to 0.1.0 could do.
-
-    Args:
-        path: The gallery.
-        signatures: The rows of the table `pipeline`, before any table is changed.
-
-    Raises:
-        GalleryFileError: It has.
-    """
+    """Raise if one of the signatures says that a template key has turned the rows, as versions up to 0.1.0 could."""
     if any(TURNED in str(signature) for (signature,) in signatures):
         reason = (
             "its rows are turned by a template key; the last version that reads them is 0.1.0: "
@@ -138,33 +147,14 @@ def check_not_turned(path: str, signatures: Sequence[Row]) -> None:
         raise GalleryFileError(path, reason)
 
 
-# What values of the right type and the wrong content raise. MemoryError and TypeError are left out: neither
-# memory that runs short nor a fault of ours is damage. `expect_type` refuses a value of another type.
-DATA_ERRORS: tuple[type[Exception], ...] = (
-    ArithmeticError,
-    EOFError,
-    LookupError,
-    OSError,
-    RecursionError,
-    ValueError,
-    struct.error,
-)
-
-# What JSON of another shape raises where its parts become a record.
-SHAPE_ERRORS = (AttributeError, TypeError)
-
-
 @contextmanager
 def undamaged(path: str, what: str, *others: type[Exception]) -> Iterator[None]:
-    """Turn the errors of making something out of the values in a gallery into ours.
+    """Raise errors by damaged values in a gallery as `GalleryFileError`.
 
     Args:
         path: The gallery.
-        what: What is made, in words.
+        what: What is read, for the message.
         others: Errors beside `DATA_ERRORS` that the values can cause: `SHAPE_ERRORS` where they are JSON.
-
-    Raises:
-        GalleryFileError: It cannot be made.
     """
     caused_by_data = (*DATA_ERRORS, *others)
     try:
@@ -175,11 +165,30 @@ def undamaged(path: str, what: str, *others: type[Exception]) -> Iterator[None]:
 
 
 def expect_type(value: Any, *types: type) -> None:
-    """Raise unless a value is of one of these types: SQLite keeps a value of any type in any column.
-
-    Raises:
-        ValueError: It is not.
-    """
+    """Raise a `ValueError` if a value has another type: SQLite keeps any type in any column."""
     if not isinstance(value, types):
         wanted = " or ".join(each.__name__ for each in types)
         raise ValueError(f"wanted {wanted}, got {type(value).__name__}")  # noqa: TRY004, of a file and not of a caller
+
+
+def encode_crop(crop: Image) -> bytes:
+    """Return a crop as a PNG file."""
+    expect_shape("crop", crop, ("h", "w", 3), np.uint8)
+    file = io.BytesIO()
+    PIL.Image.fromarray(crop).save(file, "PNG")
+    return file.getvalue()
+
+
+def decode_crop(data: bytes) -> Image:
+    """Return a crop from its PNG file.
+
+    Raises:
+        ValueError: It is none, or damaged.
+    """
+    expect_type(data, bytes)
+    try:
+        return np.asarray(PIL.Image.open(io.BytesIO(data), formats=("PNG",)))
+    except DECODER_ERRORS as error:
+        if is_shortage(error):
+            raise MemoryError(str(error)) from error
+        raise ValueError(f"a damaged PNG file ({error})") from error

@@ -1,4 +1,4 @@
-"""Copy a gallery file while it is in use, whole and verified."""
+"""Copy a gallery file while it is in use, and put such a backup in the place of a gallery."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ from sameface.gallery.address import MilvusAddress, parse_address
 from sameface.gallery.backend import Transaction
 from sameface.gallery.check import GalleryFault, check_file, check_tables
 from sameface.gallery.errors import BackupError, GalleryBusyError, LastFaceError
-from sameface.gallery.gallery import Gallery
 from sameface.gallery.hash_chain import Ends, Link
 from sameface.gallery.keys import NO_KEYS, Keys
 from sameface.gallery.people import delete_face, delete_person, merge_people
-from sameface.gallery.receipts import COLUMNS, ERASURE, read_ends, read_link, write_merge, write_receipt
+from sameface.gallery.receipts import COLUMNS, ERASURE, erase_traces, read_ends, read_link, write_merge, write_receipt
 from sameface.gallery.records import Reason
 from sameface.gallery.sqlite.database import (
     BUSY_CODES,
@@ -32,46 +31,87 @@ from sameface.gallery.sqlite.database import (
     make_private_file,
     restoring_path,
     translated,
+    upgraded_path,
 )
 from sameface.gallery.sqlite.schema import APPLICATION_ID
-from sameface.gallery.upgrade import upgraded_path
 from sameface.sqlite import connect
 
+Counts = tuple[int, int, int, str]  # people, faces and pictures, and the hash of the last receipt
+
+SPARE = 100_000  # numbers that are passed over where the last used one is not known
 COUNTS = """SELECT (SELECT count(*) FROM people), (SELECT count(*) FROM faces),
                    (SELECT count(*) FROM pictures), (SELECT head FROM chain)"""
 
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A copy of a gallery.
-
-    Attributes:
-        path: The file.
-        people: How many people are in it.
-        faces: How many faces.
-        head: The hash of its last receipt; keep it elsewhere for `audit verify --expect`.
-        encrypted: Its embeddings and crops are encrypted, with the key that opens the gallery now.
-        faults: What `check` finds wrong with it, as with the gallery itself.
-    """
+    """A verified copy of a gallery."""
 
     path: str
     people: int
     faces: int
-    head: str
+    head: str  # the hash of its last receipt; keep it elsewhere for `audit verify --expect`
+    encrypted: bool  # with the key that opens the gallery now
+    faults: tuple[GalleryFault, ...]  # as in the gallery itself
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A deletion or a merge in a receipt or an audit log."""
+
+    reason: str  # as in `Receipt`
+    person: int
+    face: int | None = None  # that was deleted alone
+    into: int | None = None  # of a merge: the person who got the faces
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What an audit log says of a gallery: changes in any order, and the highest number of a person or face."""
+
+    changes: tuple[Change, ...] = ()
+    last: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """What is read from a gallery before a backup takes its place."""
+
+    origin: str
+    last: int  # the last number that it gave
     encrypted: bool
-    faults: tuple[GalleryFault, ...]
+    ends: Ends
+    receipts: tuple[Link, ...]
+
+
+@dataclass(slots=True)
+class Applied:
+    """The changes since a backup, done again in it; people and faces by number."""
+
+    people: list[int] = field(default_factory=list)  # deleted
+    faces: list[int] = field(default_factory=list)  # deleted alone
+    merged: list[tuple[int, int]] = field(default_factory=list)
+    receipts: int = 0  # taken over from the replaced gallery
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A gallery that was restored."""
+
+    path: str
+    people: int
+    faces: int
+    applied: Applied
+    last: int  # the next number is greater
+    faults: tuple[GalleryFault, ...]  # as in the backup
+    notes: tuple[str, ...]  # what the user must know
 
 
 def backup_gallery(path: str | os.PathLike[str], output: str | os.PathLike[str], keys: Keys = NO_KEYS) -> Backup:
     """Copy a gallery, which may be in use, to one new file that only its owner may read.
 
-    It is a copy as of one moment, by SQLite's backup interface. What is encrypted stays so. The file appears
-    at `output` once it is whole, on the disk and verified.
-
-    Args:
-        path: The gallery.
-        output: The file to make.
-        keys: What opens it; without them encrypted rows are copied, but not verified one by one.
+    SQLite's backup interface copies it as of one moment; what is encrypted stays so. The file appears at `output`
+    once it is complete, on the disk and verified. Without the keys encrypted rows are not verified one by one.
 
     Raises:
         BackupError: It is in a database or an upgrade that is not confirmed, something is at `output`, or the
@@ -86,17 +126,15 @@ def backup_gallery(path: str | os.PathLike[str], output: str | os.PathLike[str],
         if database.is_trial:
             raise BackupError(database.path, "it is an upgrade that is not confirmed: back up the gallery itself")
         with replace_file(place) as part:
-            counts = copy_file(database.path, part)
-            backup = verify_copy(part, keys, counts)
-    return Backup(str(place), *backup)
+            return verify_copy(part, keys, copy_file(database.path, part), place)
 
 
-def copy_file(path: str, part: Path) -> tuple[int, int, int, str]:
+def copy_file(path: str, part: Path) -> Counts:
     """Copy a database as of one moment into a new private file without a log, and return its counts."""
     make_private_file(str(part))
     with translated(path), closing(connect(path)) as source:
         source.execute("BEGIN")
-        counts: tuple[int, int, int, str] = source.execute(COUNTS).fetchone()
+        counts: Counts = source.execute(COUNTS).fetchone()
         with closing(sqlite3.connect(part, isolation_level=None)) as copy:
             source.backup(copy)
             copy.execute("PRAGMA journal_mode = DELETE")
@@ -104,33 +142,22 @@ def copy_file(path: str, part: Path) -> tuple[int, int, int, str]:
     return counts
 
 
-def verify_copy(
-    part: Path, keys: Keys, counts: tuple[int, int, int, str]
-) -> tuple[int, int, str, bool, tuple[GalleryFault, ...]]:
-    """Return what is in a copy, and what `check` finds wrong with it.
-
-    Raises:
-        BackupError: It is damaged, or does not hold what was counted in the gallery.
-    """
-    place = str(part)
-    with translated(place), closing(sqlite3.connect(part, isolation_level=None)) as db:
+def verify_copy(part: Path, keys: Keys, counts: Counts, place: Path) -> Backup:
+    """Return what is in a copy; raise if it is damaged, or differs from the counts of the gallery."""
+    with translated(str(part)), closing(sqlite3.connect(part, isolation_level=None)) as db:
         damages = check_file(db)
         if damages:
-            raise BackupError(place, f"the gallery is damaged ({damages[0].text}): keep the backups you have")
+            raise BackupError(str(part), f"the gallery is damaged ({damages[0].text}): keep the backups you have")
         found = db.execute(COUNTS).fetchone()
         if found != counts:
-            raise BackupError(place, f"it holds {found}, the gallery {counts}: the disk may be failing")
-        copy = SqliteDatabase(place, db, keys.encryption)
+            raise BackupError(str(part), f"it holds {found}, the gallery {counts}: the disk may be failing")
+        copy = SqliteDatabase(str(part), db, keys.encryption)
         report = check_tables(copy)
-        return report.people, report.faces, counts[-1], copy.vault.is_sealed, report.faults
+        return Backup(str(place), report.people, report.faces, counts[-1], copy.is_encrypted, report.faults)
 
 
 def check_local(path: str | os.PathLike[str]) -> None:
-    """Raise unless a gallery is in a file.
-
-    Raises:
-        BackupError: It is in a database.
-    """
+    """Raise unless a gallery is in a file."""
     address = parse_address(os.fspath(path))
     if isinstance(address, MilvusAddress) and not address.in_postgres:
         reason = f"back up or restore its people in {address.people!r}; Milvus is filled from them"
@@ -143,98 +170,6 @@ def check_local(path: str | os.PathLike[str]) -> None:
         raise BackupError(address.shown, reason)
 
 
-SPARE = 100_000  # numbers that are passed over where nobody knows the last one that was given
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A deletion or a merge that a receipt or an audit log knows of.
-
-    Attributes:
-        reason: As in `Receipt`; `merge` for two people who were made one.
-        person: The number of the person.
-        face: The number of the face that was deleted alone, or None.
-        into: Of a merge: the number of the person who got the faces.
-    """
-
-    reason: str
-    person: int
-    face: int | None = None
-    into: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """What an audit log knows of a gallery.
-
-    Attributes:
-        changes: Deletions and merges, in any order.
-        last: The highest number of a person or a face in it, 0 for none.
-    """
-
-    changes: tuple[Change, ...] = ()
-    last: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Replaced:
-    """What is read from a gallery before a backup takes its place.
-
-    Attributes:
-        origin: What its numbers are told by.
-        last: The last number that it gave.
-        encrypted: Its embeddings are encrypted.
-        ends: Where its chain of receipts begins and ends.
-        links: Its receipts, in order.
-    """
-
-    origin: str
-    last: int
-    encrypted: bool
-    ends: Ends
-    links: tuple[Link, ...]
-
-
-@dataclass(slots=True)
-class Applied:
-    """What was done to a backup before it took the place of a gallery.
-
-    Attributes:
-        people: The numbers of the people who were deleted again.
-        faces: Those of the faces that were deleted again alone.
-        merged: Who was merged into whom again, by number.
-        receipts: How many receipts were taken over from the gallery that was replaced.
-    """
-
-    people: list[int] = field(default_factory=list)
-    faces: list[int] = field(default_factory=list)
-    merged: list[tuple[int, int]] = field(default_factory=list)
-    receipts: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """A gallery that was restored.
-
-    Attributes:
-        path: The gallery.
-        people: How many people are enrolled.
-        faces: How many faces.
-        applied: What was done again that had been done since the backup.
-        last: The number after which the next are given.
-        faults: What `check` finds wrong with it, as with the backup.
-        notes: What to know of it, in words.
-    """
-
-    path: str
-    people: int
-    faces: int
-    applied: Applied
-    last: int
-    faults: tuple[GalleryFault, ...]
-    notes: tuple[str, ...]
-
-
 def restore_gallery(
     backup: str | os.PathLike[str],
     path: str | os.PathLike[str],
@@ -244,14 +179,13 @@ def restore_gallery(
 ) -> Restored:
     """Put a backup in the place of a gallery, all of it or nothing.
 
-    Whoever was deleted since the backup was made is deleted from it first, as the receipts of the gallery
-    that is replaced and the audit log tell; who was merged is merged. Numbers that were given since are not
-    given again. The log of the replaced file is deleted.
+    Before that, delete and merge in it whoever was deleted or merged since, by the receipts of the replaced
+    gallery and the audit log. No number that was used since is given again.
 
     Args:
         backup: The file to restore; it stays as it is.
-        path: The gallery, which nobody may have open. It may be missing.
-        read_log: Returns what the audit log knows of the gallery of an origin; None without a log.
+        path: The gallery, which no program may have open. It may be missing.
+        read_log: Returns the history of the gallery of an origin; None without an audit log.
         clock: Seconds since 1970, for receipts.
 
     Raises:
@@ -266,7 +200,7 @@ def restore_gallery(
         reason = f"an upgrade was begun in {upgraded_path(place)!r}: confirm it or --discard it first"
         raise BackupError(place, reason)
     part = restoring_path(place)
-    with held(place) as db:
+    with locked(place) as db:
         replaced = read_replaced(db)
         try:
             delete_files(part)
@@ -279,16 +213,16 @@ def restore_gallery(
 
 
 @contextmanager
-def held(path: str) -> Iterator[sqlite3.Connection]:
-    """Hold a gallery so that nobody can open it, in one file without a log; an empty one if it is missing.
+def locked(path: str) -> Iterator[sqlite3.Connection]:
+    """Lock a gallery file exclusively, without a log; a missing one is made, and deleted on an error.
 
     Raises:
         GalleryBusyError: A program has it open.
-        BackupError: It is not a database that SQLite can open.
+        BackupError: It is not a gallery, or not a database.
     """
     missing = not Path(path).exists()
     if missing:
-        delete_files(path)  # a log that a file left behind would be taken for the log of the next
+        delete_files(path)  # the log of an earlier file would be taken for the log of the next
         make_private_file(path)
     uri = f"{Path(path).absolute().as_uri()}?mode=rw"
     try:
@@ -302,10 +236,13 @@ def held(path: str) -> Iterator[sqlite3.Connection]:
 
 
 def lock(db: sqlite3.Connection, path: str) -> None:
-    """Take the whole file for this connection."""
+    """Take the file of a gallery for one connection."""
     try:
-        check_owner(db, path)
-        db.execute("PRAGMA journal_mode = DELETE")  # which SQLite refuses while anybody else has it open
+        [(owner,)] = db.execute("PRAGMA application_id").fetchall()
+        [(tables,)] = db.execute("SELECT count(*) FROM sqlite_master").fetchall()
+        if tables and owner != APPLICATION_ID:
+            raise BackupError(path, "what is there is no gallery: choose another place")
+        db.execute("PRAGMA journal_mode = DELETE")  # which SQLite refuses while another program has it open
         db.execute("BEGIN EXCLUSIVE")
         [(mode,)] = db.execute("PRAGMA journal_mode").fetchall()
     except sqlite3.DatabaseError as error:
@@ -317,36 +254,20 @@ def lock(db: sqlite3.Connection, path: str) -> None:
         raise GalleryBusyError(path, "a program has it open: stop the service and every other program first")
 
 
-def check_owner(db: sqlite3.Connection, path: str) -> None:
-    """Raise if a database holds something else than a gallery.
-
-    Raises:
-        BackupError: It does.
-    """
-    [(owner,)] = db.execute("PRAGMA application_id").fetchall()
-    [(tables,)] = db.execute("SELECT count(*) FROM sqlite_master").fetchall()
-    if tables and owner != APPLICATION_ID:
-        raise BackupError(path, "what is there is no gallery: choose another place")
-
-
 def read_replaced(db: sqlite3.Connection) -> Replaced | None:
-    """Return what is known of the gallery that is replaced; None if it is new, empty or damaged."""
+    """Return what the replaced gallery says; None if it is new, empty or damaged."""
     try:
         [(origin, last)] = db.execute("SELECT origin, last FROM numbers").fetchall()
-        [(sealed,)] = db.execute("SELECT count(*) FROM data_keys").fetchall()
+        [(keys,)] = db.execute("SELECT count(*) FROM data_keys").fetchall()
         [ends] = map(read_ends, db.execute(hash_chain.ENDS))
-        links = [read_link(*row) for row in db.execute(f"SELECT {COLUMNS} FROM receipts ORDER BY number")]
+        receipts = [read_link(*row) for row in db.execute(f"SELECT {COLUMNS} FROM receipts ORDER BY number")]
     except (sqlite3.DatabaseError, ValueError):
         return None
-    return Replaced(origin, last, bool(sealed), ends, tuple(links)) if last else None
+    return Replaced(origin, last, bool(keys), ends, tuple(receipts)) if last else None
 
 
 def copy_backup(source: str, part: str) -> None:
-    """Copy a backup to where a gallery is put together.
-
-    Raises:
-        BackupError: It is missing, damaged, or no gallery.
-    """
+    """Copy a backup to `part`; raise if it is missing, damaged, or no gallery."""
     if not Path(source).exists():
         raise BackupError(source, "there is no such file")
     make_private_file(part)
@@ -374,7 +295,7 @@ def bring_up_to_date(
     read_log: Callable[[str], History | None],
     clock: Callable[[], float],
 ) -> Restored:
-    """Apply to a copy of a backup what was done since, and return what it is then."""
+    """Apply the changes since a backup to its copy, and remove their traces from it."""
     with closing(SqliteDatabase.open(part, create=False)) as database:
         if database.is_trial:
             raise BackupError(path, "the backup is an upgrade that was not confirmed")
@@ -386,22 +307,20 @@ def bring_up_to_date(
         with database.write() as db:
             applied = apply_changes(db, replaced, log, clock())
             last = raise_counter(db, replaced, log)
-        notes = tuple(describe_gaps(database, replaced, log))
-    with Gallery.open(part, clock=clock) as gallery:
-        gallery.compact()
-    with closing(SqliteDatabase.open(part, create=False)) as database:
+        erase_traces(database, clock, whole=True)
+        notes = tuple(find_gaps(database, replaced, log))
         report = check_tables(database)
         database.read("PRAGMA journal_mode = DELETE")
     return Restored(path, report.people, report.faces, applied, last, report.faults, notes)
 
 
 def apply_changes(db: Transaction, replaced: Replaced | None, log: History | None, now: float) -> Applied:
-    """Delete and merge again whom receipts and audit log tell, in the open transaction."""
+    """Delete and merge again by receipts and audit log, in the open transaction."""
     applied = Applied()
     changes = [] if log is None else list(log.changes)
-    known: set[tuple[int, int | None]] = set()
+    known: set[tuple[int, int | None]] = set()  # people and faces whose receipt was taken over
     if replaced is not None:
-        since = [change for change in map(change_of, replaced.links) if change is not None]
+        since = [change for change in map(change_of, replaced.receipts) if change is not None]
         changes += since
         applied.receipts = take_over_receipts(db, replaced)
         if applied.receipts:
@@ -426,7 +345,7 @@ def apply_changes(db: Transaction, replaced: Replaced | None, log: History | Non
 def find_ends(people: set[int], changes: Sequence[Change]) -> Iterator[tuple[int, int, Reason | None]]:
     """Yield who among people was deleted or merged: the number, whose faces they became, why these went.
 
-    The reason is None for a merge: it goes to the last of those whose faces they became who is among people.
+    The reason is None for a merge, and the second number the last in the chain of merges who is among people.
     """
     deleted: dict[int, Any] = {
         change.person: change.reason for change in changes if change.face is None and change.into is None
@@ -463,7 +382,7 @@ def delete_again(db: Transaction, face: int, known: set[tuple[int, int | None]],
 
 
 def change_of(link: Link) -> Change | None:
-    """Return what a receipt says was deleted or merged; None for one that says that bytes are gone."""
+    """Return the deletion or merge that a receipt is of; None for an erasure."""
     facts = link.facts
     if facts.get("kind") == ERASURE or not isinstance(facts.get("person"), int):
         return None
@@ -471,13 +390,13 @@ def change_of(link: Link) -> Change | None:
 
 
 def take_over_receipts(db: Transaction, replaced: Replaced) -> int:
-    """Put the receipts since the backup behind its own, if the chains are one; return how many."""
+    """Append the receipts since the backup if they continue its chain; return their number."""
     first, _, last, head = db.execute(hash_chain.ENDS).fetchone()
-    verdict = hash_chain.verify_links(lambda: replaced.ends, replaced.links)
-    hashes = {replaced.ends.first: replaced.ends.anchor} | {link.number: link.hash for link in replaced.links}
+    verdict = hash_chain.verify_links(lambda: replaced.ends, replaced.receipts)
+    hashes = {replaced.ends.first: replaced.ends.anchor} | {link.number: link.hash for link in replaced.receipts}
     if verdict.fault is not None or hashes.get(last) != head or first != replaced.ends.first:
         return 0
-    since = [link for link in replaced.links if link.number > last]
+    since = [link for link in replaced.receipts if link.number > last]
     for link in since:
         values = (link.number, json.dumps(link.facts, sort_keys=True), link.hash)
         db.execute(f"INSERT INTO receipts ({COLUMNS}) VALUES (?, ?, ?)", values)
@@ -486,7 +405,7 @@ def take_over_receipts(db: Transaction, replaced: Replaced) -> int:
 
 
 def raise_counter(db: Transaction, replaced: Replaced | None, log: History | None) -> int:
-    """Let the next number be one that nobody had since the backup either, and return the last."""
+    """Raise the last number over all that were used since the backup, and return it."""
     (last,) = db.execute("SELECT last FROM numbers").fetchone()
     last = max(last, 0 if log is None else log.last)
     last = last + SPARE if replaced is None else max(last, replaced.last)
@@ -494,13 +413,13 @@ def raise_counter(db: Transaction, replaced: Replaced | None, log: History | Non
     return int(last)
 
 
-def describe_gaps(database: SqliteDatabase, replaced: Replaced | None, log: History | None) -> Iterator[str]:
-    """Yield what the user has to know of a gallery that was restored."""
+def find_gaps(database: SqliteDatabase, replaced: Replaced | None, log: History | None) -> Iterator[str]:
+    """Yield what the user must know of a restored gallery."""
     if replaced is None and log is None:
         yield "no gallery was replaced and no audit log found: who was deleted since is enrolled again"
     elif replaced is None:
         yield "no gallery was replaced: of deletions since the backup only those in the audit log are known"
-    if replaced is not None and replaced.encrypted and not database.vault.is_sealed:
+    if replaced is not None and replaced.encrypted and not database.is_encrypted:
         yield "the gallery that was replaced was encrypted, this one is not: say `sameface gallery encrypt`"
     if database.read("SELECT 1 FROM sqlite_master WHERE name = 'milvus_index'"):
         [(name,)] = database.read("SELECT name FROM milvus_index") or [("",)]
@@ -508,7 +427,7 @@ def describe_gaps(database: SqliteDatabase, replaced: Replaced | None, log: Hist
 
 
 def swap(part: str, path: str) -> None:
-    """Put a file that is whole in the place of a gallery, of which nothing stays beside it."""
+    """Put a complete file in the place of a gallery, and delete the files beside that."""
     with Path(part).open("rb") as file:
         os.fsync(file.fileno())
     delete_companions(path)

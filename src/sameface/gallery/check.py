@@ -15,7 +15,7 @@ import numpy as np
 from sameface.arrays import are_unit_rows
 from sameface.atomic import may_others
 from sameface.gallery.address import open_backend, parse_address
-from sameface.gallery.backend import DATA_ERRORS, SHAPE_ERRORS, Backend
+from sameface.gallery.backend import DATA_ERRORS, SHAPE_ERRORS, Backend, Row
 from sameface.gallery.errors import GalleryFileError, MissingKeyError, SealError
 from sameface.gallery.keys import NO_KEYS, Keys
 from sameface.gallery.receipts import verify_receipts
@@ -24,28 +24,16 @@ from sameface.sqlite import connect
 
 PAGE = 2000  # faces that are read at once
 MOST = 20  # lines of SQLite's own checks
-FILES = ("", "-wal", "-shm", ".upgraded", ".access")  # endings of what lies beside a gallery
-UNREADABLE: tuple[type[Exception], ...] = (
-    *DATA_ERRORS,
-    *SHAPE_ERRORS,
-    GalleryFileError,
-    SealError,
-)  # of a row, whatever its type
+FILES = ("", "-wal", "-shm", ".upgraded", ".access")  # endings of the files of a gallery
+UNREADABLE: tuple[type[Exception], ...] = (*DATA_ERRORS, *SHAPE_ERRORS, GalleryFileError, SealError)  # of any row
 OBJECTS = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' AND name NOT LIKE '%milvus%'"
 
 
 @dataclass(frozen=True, slots=True)
 class GalleryFault:
-    """Something in a gallery that must not be.
+    """A fault in a gallery, and in the row of which face of which person it is."""
 
-    Attributes:
-        check: What found it: `integrity`, `references`, `schema`, `numbers`, `row`, `receipts` or `mode`.
-        text: What is wrong, and what to do.
-        person: The number of the person whose row it is, or None.
-        face: The number of the face, or None.
-    """
-
-    check: str
+    check: str  # `integrity`, `references`, `schema`, `numbers`, `row`, `receipts` or `mode`
     text: str
     person: int | None = None
     face: int | None = None
@@ -53,31 +41,22 @@ class GalleryFault:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What came of a check; true if there are no faults.
-
-    Attributes:
-        people: How many people are enrolled.
-        faces: How many faces.
-        faults: Everything that is wrong.
-        unchecked: What could not be checked, and why.
-    """
+    """The result of a check; true if there are no faults."""
 
     people: int
     faces: int
     faults: tuple[GalleryFault, ...]
-    unchecked: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()  # what could not be checked, and why
 
     def __bool__(self) -> bool:
-        """Whether nothing was found to be wrong, in what could be checked."""
+        """Whether no fault was found in what could be checked."""
         return not self.faults
 
 
 def check_gallery(place: str | os.PathLike[str], keys: Keys = NO_KEYS) -> CheckReport:
-    """Check everything that is known of a gallery; it may be in use.
+    """Check the gallery in a file or at an address; it may be in use.
 
-    Args:
-        place: A file or an address.
-        keys: What opens it. Rows that are encrypted are checked only with the key.
+    Without the key the rows of an encrypted gallery are not checked.
 
     Raises:
         GalleryFileError: It is missing, not a gallery, or too damaged to be opened.
@@ -98,7 +77,7 @@ def check_gallery(place: str | os.PathLike[str], keys: Keys = NO_KEYS) -> CheckR
 
 
 def check_tables(database: Backend) -> CheckReport:
-    """Check what a database holds: tables, numbers, rows, receipts."""
+    """Check the tables, numbers, rows and receipts of a database."""
     faults = [*check_numbers(database), *check_receipts(database)]
     if isinstance(database, SqliteDatabase):
         faults += check_schema(database)
@@ -113,7 +92,7 @@ def check_tables(database: Backend) -> CheckReport:
 
 
 def check_file(db: sqlite3.Connection) -> list[GalleryFault]:
-    """Return what SQLite finds wrong with a file: damaged pages, and rows that refer to nothing."""
+    """Return the damaged pages of a file, and rows with missing references, as SQLite finds them."""
     try:
         damages = [words for (words,) in db.execute(f"PRAGMA integrity_check({MOST})") if words != "ok"]
     except sqlite3.DatabaseError as error:
@@ -125,44 +104,39 @@ def check_file(db: sqlite3.Connection) -> list[GalleryFault]:
 
 
 def check_schema(database: SqliteDatabase) -> Iterator[GalleryFault]:
-    """Yield what differs from the tables that this version makes."""
+    """Yield the differences from the tables that this version makes."""
     [(version,)] = database.read("PRAGMA user_version")
-    found, wanted = describe_schema(database.read(OBJECTS)), make_schema(int(version))
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        for number in range(version):
+            migrate(db, number)
+        wanted = statements_by_name(db.execute(OBJECTS).fetchall())
+    found = statements_by_name(database.read(OBJECTS))
     for kind, name in sorted(wanted.keys() - found.keys()):
         yield GalleryFault("schema", f"{kind} {name!r} is missing: restore a backup")
     for kind, name in sorted(found.keys() - wanted.keys()):
         yield GalleryFault("schema", f"{kind} {name!r} is not one that sameface makes")
-    for key in sorted(found.keys() & wanted.keys()):
-        if found[key] != wanted[key]:
-            yield GalleryFault("schema", f"{key[0]} {key[1]!r} is not as sameface makes it")
+    for kind, name in sorted(found.keys() & wanted.keys()):
+        if found[kind, name] != wanted[kind, name]:
+            yield GalleryFault("schema", f"{kind} {name!r} is not as sameface makes it")
 
 
-def make_schema(version: int) -> dict[tuple[str, str], str]:
-    """Return what a new file of a version holds."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
-        for number in range(version):
-            migrate(db, number)
-        return describe_schema(db.execute(OBJECTS).fetchall())
-
-
-def describe_schema(objects: Sequence[tuple[Any, ...]]) -> dict[tuple[str, str], str]:
-    """Return the statement that makes each table, index and trigger, by its kind and name."""
+def statements_by_name(objects: Sequence[Row]) -> dict[tuple[str, str], str]:
+    """Return the statement that makes each table, index and trigger, by kind and name."""
     return {(kind, name): " ".join(str(sql).split()) for kind, name, sql in objects}
 
 
 def check_numbers(database: Backend) -> Iterator[GalleryFault]:
-    """Yield a fault if the next number may be one that somebody has."""
-    query = """SELECT last, greatest((SELECT coalesce(max(id), 0) FROM people),
-                                     (SELECT coalesce(max(id), 0) FROM faces)) FROM numbers"""
-    if database.file is not None:
-        query = query.replace("greatest", "max")
-    [(last, highest)] = database.read(query)
-    if last < highest:
-        yield GalleryFault("numbers", f"the last number is {last}, but {highest} is in use")
+    """Yield a fault if the next number may be in use."""
+    [(last, *used)] = database.read(
+        """SELECT last, (SELECT coalesce(max(id), 0) FROM people),
+                        (SELECT coalesce(max(id), 0) FROM faces) FROM numbers"""
+    )
+    if last < max(used):
+        yield GalleryFault("numbers", f"the last number is {last}, but {max(used)} is in use")
 
 
 def check_receipts(database: Backend) -> Iterator[GalleryFault]:
-    """Yield a fault if the chain of receipts does not hold."""
+    """Yield a fault if the chain of receipts is broken."""
     fault = verify_receipts(database).fault
     if fault is not None:
         yield GalleryFault("receipts", fault)
@@ -177,7 +151,7 @@ def check_rows(database: Backend) -> Iterator[GalleryFault]:
     while True:
         with database.snapshot():
             found = database.read(query, last)
-            reasons = judge_page(database, found, width)
+            reasons = check_page(database, found, width)
         for (face, person, name, _), reason in zip(found, reasons, strict=True):
             if reason is not None:
                 text = f"face {face} of person {person} ({name!r}): {reason}; no search finds it"
@@ -187,19 +161,19 @@ def check_rows(database: Backend) -> Iterator[GalleryFault]:
         last = found[-1][0]
 
 
-def judge_page(database: Backend, found: Sequence[tuple[Any, ...]], width: int | None) -> list[str | None]:
-    """Return why no search can use the row of each face, or None."""
+def check_page(database: Backend, found: Sequence[Row], width: int | None) -> list[str | None]:
+    """Return why no search can use each embedding, or None."""
     try:
         rows = database.decode_rows([face for face, *_ in found], [row for *_, row in found])
         if not found or (len(rows[0]) == width and are_unit_rows(np.stack(rows)).all()):
             return [None] * len(found)
     except UNREADABLE:
         pass  # one of them is to blame
-    return [judge_row(database, face, kept, width) for face, _, _, kept in found]
+    return [check_row(database, face, kept, width) for face, _, _, kept in found]
 
 
-def judge_row(database: Backend, face: int, kept: Any, width: int | None) -> str | None:
-    """Return why no search can use what is kept of a row, or None."""
+def check_row(database: Backend, face: int, kept: Any, width: int | None) -> str | None:
+    """Return why no search can use an embedding, or None."""
     try:
         [row] = database.decode_rows([face], [kept])
     except UNREADABLE as error:
@@ -214,7 +188,7 @@ def judge_row(database: Backend, face: int, kept: Any, width: int | None) -> str
 
 
 def check_modes(path: str) -> Iterator[GalleryFault]:
-    """Yield the files of a gallery that others may read or write."""
+    """Yield the files of a gallery that other users may read or write."""
     for file in (path + ending for ending in FILES):
         if may_others(file):
             yield GalleryFault("mode", f"others may read or write {file!r}: chmod 600")

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sameface.face import Template
+from sameface.gallery.backend import encode_crop
 from sameface.gallery.errors import GalleryBusyError
 from sameface.gallery.expiry import show_expiry
 from sameface.gallery.gallery import Gallery
-from sameface.gallery.people import Who, encode_crop
+from sameface.gallery.people import Who
 from sameface.gallery.receipts import receipt_to_dict
 from sameface.gallery.records import EnrolledFace
 

@@ -14,13 +14,7 @@ from sameface.face import Template
 from sameface.gallery import expiry, people, receipts
 from sameface.gallery.address import open_backend
 from sameface.gallery.backend import Backend, Row, Transaction, undamaged
-from sameface.gallery.errors import (
-    GalleryBusyError,
-    SignatureError,
-    UnknownFaceError,
-    UnknownPersonError,
-    UpgradeError,
-)
+from sameface.gallery.errors import SignatureError, UnknownFaceError, UnknownPersonError, UpgradeError
 from sameface.gallery.hash_chain import ChainCheck
 from sameface.gallery.keys import NO_KEYS, Keys
 from sameface.gallery.names import clean_name, clean_note
@@ -30,7 +24,6 @@ from sameface.gallery.receipts import Deletion
 from sameface.gallery.records import EnrolledFace, Identification, Person, Pipeline, Reason, Receipt, Rule
 from sameface.gallery.search import SearchIndex, SearchOptions, choose_rule, compute_limits, decide, empty_answer
 from sameface.gallery.thresholds import read_thresholds, write_thresholds
-from sameface.gallery.upgrade import erase_in_upgrade
 from sameface.thresholds import Thresholds
 
 SIGNATURE = "SELECT signature FROM pipeline"
@@ -415,16 +408,8 @@ class Gallery:
 
     def _pack(self, *, whole: bool) -> None:
         """Remove traces from memory and files, and write down where they are gone."""
-        through = receipts.last_number(self._db)
-        if not self._db.pack(whole=whole):
-            reason = "who was deleted leaves traces in it until another program is done: forget again"
-            raise GalleryBusyError(self.path, reason)
         self._templates.drop_deleted()
-        places = self._db.packed_places()
-        if self._db.file is not None:
-            places |= erase_in_upgrade(self._db.file, whole=whole)
-        with self._db.write() as db, undamaged(self.path, "a receipt"):
-            receipts.write_erasure(db, through, places, self._clock())
+        receipts.erase_traces(self._db, self._clock, whole=whole)
 
     def _renew(self, db: Transaction) -> None:
         """Make deleted templates anew; without the key the next search makes them."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 import numpy as np
-import PIL.Image
 from numpy.typing import NDArray
 
 from sameface.arrays import Image, expect_shape, expect_unit_rows
@@ -26,7 +24,6 @@ from sameface.gallery.errors import (
 from sameface.gallery.names import clean_name
 from sameface.gallery.receipts import Deletion, Merge
 from sameface.gallery.records import EnrolledFace, Person
-from sameface.image import DECODER_ERRORS, is_shortage
 
 Who: TypeAlias = str | int  # a person by name or by number
 
@@ -153,29 +150,6 @@ def read_crop(database: Backend, person: int, face: int) -> Image | None:
         if not found:
             raise UnknownFaceError(face)
         return None if found[0][0] is None else database.decode_crop(face, found[0][0])
-
-
-def encode_crop(crop: Image) -> bytes:
-    """Return a crop as a PNG file."""
-    expect_shape("crop", crop, ("h", "w", 3), np.uint8)
-    file = io.BytesIO()
-    PIL.Image.fromarray(crop).save(file, "PNG")
-    return file.getvalue()
-
-
-def decode_crop(data: bytes) -> Image:
-    """Return a crop from its PNG file.
-
-    Raises:
-        ValueError: It is none, or damaged.
-    """
-    expect_type(data, bytes)
-    try:
-        return np.asarray(PIL.Image.open(io.BytesIO(data), formats=("PNG",)))
-    except DECODER_ERRORS as error:
-        if is_shortage(error):
-            raise MemoryError(str(error)) from error
-        raise ValueError(f"a damaged PNG file ({error})") from error
 
 
 # Add and change

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -100,6 +100,14 @@ def write_erasure(db: Transaction, through: int, places: Mapping[str, bool], now
     facts = parse_facts(found[0])
     if facts["kind"] != ERASURE or facts["places"] != places:
         append(db, {"kind": ERASURE, "time": now, "through": through, "places": dict(places)})
+
+
+def erase_traces(database: Backend, clock: Callable[[], float], *, whole: bool) -> None:
+    """Remove the bytes of deleted rows, and write down where they are gone."""
+    through = last_number(database)
+    places = database.pack(whole=whole)
+    with database.write() as db, undamaged(database.path, "a receipt"):
+        write_erasure(db, through, places, clock())
 
 
 def append(db: Transaction, facts: Mapping[str, Any]) -> int:

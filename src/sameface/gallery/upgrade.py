@@ -1,4 +1,4 @@
-"""Move a gallery to another pipeline, in a file of its own beside it."""
+"""Move a gallery to another pipeline: in a file beside it, which `confirm_upgrade` puts into the gallery."""
 
 from __future__ import annotations
 
@@ -17,54 +17,47 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, expect_shape, expect_unit_rows
 from sameface.gallery.address import MilvusAddress, parse_address
-from sameface.gallery.errors import GalleryBusyError, UpgradeError
+from sameface.gallery.errors import UpgradeError
 from sameface.gallery.keys import NO_KEYS, Keys, KeySource
-from sameface.gallery.sqlite.database import SqliteDatabase, check_space, clean_up, delete_files
-from sameface.gallery.vault import Vault
+from sameface.gallery.sqlite.database import (
+    SqliteDatabase,
+    attached,
+    check_space,
+    clean_up,
+    delete_files,
+    upgraded_path,
+)
 from sameface.thresholds import Thresholds
 
-SUFFIX = ".upgraded"
-UNFINISHED = "unfinished upgrade to "  # no pipeline's signature: nobody can search the file yet
-PLACE = ("sha256", '"left"', "top", '"right"', "bottom")  # what makes a face that face, whatever its number
+UNFINISHED = "unfinished upgrade to "  # no pipeline's signature, so that no search opens the file yet
+PLACE = ("sha256", '"left"', "top", '"right"', "bottom")  # identifies a face in gallery and upgrade
 FACES = "{0}faces JOIN {0}pictures ON {0}pictures.id = {0}faces.picture_id"
 COLUMNS = 'id, person_id, picture_id, "left", top, "right", bottom, score, embedding, crop, adapted'
 
 
 @dataclass(frozen=True, slots=True)
 class UpgradeProgress:
-    """How far an upgrade is.
+    """The faces of an upgrade by state."""
 
-    Attributes:
-        embedded: Faces that were embedded anew from their pictures.
-        adapted: Faces whose rows an adapter moved.
-        left: Faces that are neither yet.
-        warning: Of a confirmed upgrade, what could not be cleaned up after it; None if all was.
-    """
-
-    embedded: int
-    adapted: int
+    embedded: int  # anew, from their pictures
+    adapted: int  # by an adapter
     left: int
-    warning: str | None = None
+    warning: str | None = None  # what could not be cleaned up after a confirmed upgrade
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PendingFace:
-    """A face that has no new row yet.
-
-    Attributes:
-        number: Its number in the file.
-        box: `(4,) float32` where in its picture.
-    """
+    """A face that has no new embedding yet."""
 
     number: int
-    box: NDArray[np.float32]
+    box: NDArray[np.float32]  # (4,) in its picture
 
 
 class Upgrade:
     """A gallery on its way to another pipeline. The gallery itself stays as it is, and can be used.
 
-    Every step is committed, so that it can be interrupted and opened again. Whoever was enrolled, renamed or
-    forgotten in the gallery meanwhile is taken over when it is opened.
+    Every step is committed, so that an interrupted upgrade can be opened again. Opening it takes over whatever
+    was enrolled, renamed or forgotten in the gallery meanwhile.
     """
 
     def __init__(self, database: SqliteDatabase, source: str, target: str) -> None:
@@ -75,12 +68,9 @@ class Upgrade:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], target: str, keys: Keys = NO_KEYS) -> Self:
-        """Begin to move the gallery at `path` to the signature `target`, or go on with it.
+        """Begin to move the gallery at `path` to the signature `target`, or resume.
 
-        Args:
-            path: The gallery.
-            target: The signature of the new pipeline.
-            keys: What opens the gallery. If it is encrypted the upgrade is too, with the same data keys.
+        The upgrade of an encrypted gallery is encrypted with the same data keys.
 
         Raises:
             MissingKeyError, WrongKeyError, KeyFileError: It is encrypted, and the key is not at hand.
@@ -93,13 +83,13 @@ class Upgrade:
             raise UpgradeError(os.fspath(path), f"it was made with pipeline {target} already")
         with removed_on_error(upgraded_path(path)):
             database = SqliteDatabase.open(upgraded_path(path), create=True)
-            database.vault.source = keys.encryption
+            database.key = keys.encryption
             try:
                 begin(database, source, target)
                 with attached(database, os.fspath(path)), database.write() as db:
-                    take_over(db, database.vault)
+                    copy_gallery(db, database)
                 upgrade = cls(database, source, target)
-                upgrade._settle()
+                upgrade._sign()
             except BaseException:
                 database.close()
                 raise
@@ -119,11 +109,12 @@ class Upgrade:
 
     @property
     def progress(self) -> UpgradeProgress:
-        """How far it is."""
-        return read_progress(self._db)
+        """The faces by state."""
+        with self._db.write() as db:
+            return count_faces(db, "")
 
     def pending(self) -> dict[str, list[PendingFace]]:
-        """Return the faces without a new row by the SHA-256 of their picture."""
+        """Return the faces without a new embedding by the SHA-256 of their picture."""
         found: dict[str, list[PendingFace]] = {}
         query = f"SELECT faces.id, {', '.join(PLACE)} FROM {FACES.format('')} JOIN pending ON face_id = faces.id"
         for number, picture, *box in self._db.read(query):
@@ -131,18 +122,18 @@ class Upgrade:
         return found
 
     def put(self, faces: Sequence[PendingFace], rows: Embeddings) -> None:
-        """Keep the rows that the new pipeline made of these faces, `(n, d) float32`."""
+        """Keep the embeddings that the new pipeline made of these faces, `(n, d) float32`."""
         self._replace([face.number for face in faces], rows, adapted=False)
 
     def adapt(self, move: Callable[[Embeddings], Embeddings], thresholds: Thresholds) -> int:
-        """Move the rows of all faces that are left; those that were moved once before stay out.
+        """Adapt the embeddings of all pending faces but those that were adapted once before.
 
         Args:
             move: From `(n, d)` old rows to `(n, e)` rows that can be compared with new ones.
             thresholds: For a new row against a moved one.
 
         Returns:
-            How many faces were moved.
+            The number of adapted faces.
         """
         query = """SELECT id, embedding FROM faces JOIN pending ON face_id = id WHERE NOT adapted ORDER BY id"""
         found = self._db.read(query)
@@ -157,38 +148,53 @@ class Upgrade:
         return len(found)
 
     def _replace(self, numbers: Sequence[int], rows: Embeddings, *, adapted: bool) -> None:
-        """Put new rows in the place of the old ones, all of them or none."""
+        """Replace old embeddings by new ones in one transaction."""
         expect_shape("rows", rows, (len(numbers), "d"), np.float32)
         expect_unit_rows("rows", rows)
         if not numbers:
             return
         with self._db.write() as db:
             values = [
-                (self._db.vault.seal("embedding", number, row.tobytes()), adapted, number)
+                (self._db.encode_value("embedding", number, row.tobytes()), adapted, number)
                 for number, row in zip(numbers, rows, strict=True)
             ]
             db.executemany("UPDATE faces SET embedding = ?, adapted = ? WHERE id = ?", values)
             db.executemany("DELETE FROM pending WHERE face_id = ?", [(number,) for number in numbers])
             db.execute("UPDATE pipeline SET dimension = ?", (rows.shape[1],))
-        self._settle()
+        self._sign()
 
-    def _settle(self) -> None:
-        """Sign the file with the new signature when nothing is left, so that it can be tried."""
+    def _sign(self) -> None:
+        """Sign the file with the new signature when no face is left, so that it can be tried."""
         signature = UNFINISHED + self.target if self.progress.left else self.target
         with self._db.write() as db:
             db.execute("UPDATE pipeline SET signature = ? WHERE signature <> ?", (signature, signature))
 
 
-@contextmanager
-def removed_on_error(place: str) -> Iterator[None]:
-    """Delete a file that could not be made whole, as on a full disk; one that was there before stays."""
-    new = not Path(place).exists()
-    try:
-        yield
-    except BaseException:
-        if new:
+def confirm_upgrade(path: str | os.PathLike[str], *, drop_rest: bool = False) -> UpgradeProgress:
+    """Put the new embeddings into the gallery in one transaction, and delete the file of the upgrade.
+
+    The gallery's own thresholds were for the old embeddings: those of the upgrade replace them. Where the old
+    embeddings cannot be overwritten, the answer has a warning.
+
+    Args:
+        path: The gallery.
+        drop_rest: Delete the faces that have no new embedding; without it they make the call fail.
+
+    Raises:
+        UpgradeError: None was begun, faces have no new embedding, or faces were enrolled since.
+        GalleryFileError, GalleryBusyError: The disk is full, or another program writes; nothing is changed.
+    """
+    place = find_upgrade(path)
+    with closing(SqliteDatabase.open(os.fspath(path), create=False)) as gallery:
+        check_space(gallery.path)
+        with attached(gallery, place), gallery.write() as db:
+            progress = replace_rows(db, os.fspath(path), drop_rest=drop_rest)
+
+        def finish() -> bool:
             delete_files(place)
-        raise
+            return gallery.remove_traces() is not None
+
+        return replace(progress, warning=clean_up(finish, "old rows stay in its free space or log"))
 
 
 def discard_upgrade(path: str | os.PathLike[str]) -> None:
@@ -200,17 +206,20 @@ def discard_upgrade(path: str | os.PathLike[str]) -> None:
     delete_files(find_upgrade(path))
 
 
-def upgraded_path(path: str | os.PathLike[str]) -> str:
-    """Return where the upgrade of a gallery is built."""
-    return os.fspath(path) + SUFFIX
+@contextmanager
+def removed_on_error(place: str) -> Iterator[None]:
+    """Delete a new file that could not be completed, as on a full disk."""
+    new = not Path(place).exists()
+    try:
+        yield
+    except BaseException:
+        if new:
+            delete_files(place)
+        raise
 
 
 def check_file(path: str | os.PathLike[str]) -> None:
-    """Raise unless the gallery is in a file: an upgrade is built beside it.
-
-    Raises:
-        UpgradeError: It is in a database.
-    """
+    """Raise unless the gallery is in a file: an upgrade is built beside it."""
     address = parse_address(os.fspath(path))
     if isinstance(address, MilvusAddress) and not address.in_postgres:
         raise UpgradeError(address.shown, f"move its people: sameface gallery upgrade {address.people}")
@@ -223,39 +232,32 @@ def check_file(path: str | os.PathLike[str]) -> None:
 
 
 def find_upgrade(path: str | os.PathLike[str]) -> str:
-    """Return the file of an upgrade that was begun, once it is certain that it is one."""
+    """Return the file of an upgrade that was begun."""
     check_file(path)
     place = upgraded_path(path)
     if not Path(place).exists():
         raise UpgradeError(os.fspath(path), f"none was begun: there is no {place!r}")
-    database = SqliteDatabase.open(place, create=False)
-    begun = database.read("SELECT 1 FROM upgrade")
-    used = database.read("SELECT 1 FROM pipeline")  # else a program was killed before it began
-    database.close()
-    if used and not begun:
-        raise UpgradeError(os.fspath(path), f"{place!r} is a gallery of its own: move it out of the way")
+    with closing(SqliteDatabase.open(place, create=False)) as database:
+        used = database.read("SELECT 1 FROM pipeline")  # empty if a program was killed before it began
+        if used and not database.is_trial:
+            raise UpgradeError(os.fspath(path), f"{place!r} is a gallery of its own: move it out of the way")
     return place
 
 
 def read_signature(path: str, key: KeySource | None) -> str:
-    """Return which pipeline made the rows of a gallery that the key opens."""
+    """Return the signature of a gallery that the key opens."""
     with closing(SqliteDatabase.open(path, key, create=False)) as database:
         database.check_key()
+        if database.is_trial:
+            raise UpgradeError(path, "it is an upgrade that is not confirmed")
         found = database.read("SELECT signature FROM pipeline")
-        begun = database.read("SELECT 1 FROM upgrade")
-    if begun:
-        raise UpgradeError(path, "it is an upgrade that is not confirmed")
     if not found:
         raise UpgradeError(path, "nobody was ever enrolled in it")
     return str(found[0][0])
 
 
 def begin(database: SqliteDatabase, source: str, target: str) -> None:
-    """Write into a new file what it is, or check an old one.
-
-    Raises:
-        UpgradeError: The file is something else, or it goes elsewhere.
-    """
+    """Write source and target into a new file, or compare them with those in an old one."""
     with database.write() as db:
         found = db.execute("SELECT source, target FROM upgrade").fetchone()
         if found is None and db.execute("SELECT 1 FROM pipeline").fetchone():
@@ -268,27 +270,16 @@ def begin(database: SqliteDatabase, source: str, target: str) -> None:
             raise UpgradeError(database.path, reason)
 
 
-@contextmanager
-def attached(database: SqliteDatabase, path: str) -> Iterator[None]:
-    """Let a connection see a second file as `other`."""
-    database.read("ATTACH ? AS other", f"{Path(path).absolute().as_uri()}?mode=rw")
-    try:
-        yield
-    finally:
-        database.read("DETACH other")
+def copy_gallery(db: sqlite3.Connection, database: SqliteDatabase) -> None:
+    """Copy people and faces of the gallery `other` anew; keep what was embedded from pictures before.
 
-
-def take_over(db: sqlite3.Connection, vault: Vault) -> None:
-    """Copy people and faces of the gallery anew; rows that were embedded from pictures are kept.
-
-    What is sealed is sealed for a face's number, which is the same here, by the gallery's data keys.
-
-    Rows that an adapter moved are left again: to move them costs nothing, and the adapter may be another.
+    An encrypted value stays valid, since data keys and the numbers of faces are the same here. Adapted faces are
+    pending again: to adapt them costs nothing, and the adapter may be another.
     """
     made = f"""SELECT faces.id, faces.embedding, {", ".join(PLACE)} FROM {FACES.format("")}
                WHERE NOT faces.adapted AND faces.id NOT IN (SELECT face_id FROM pending)"""
     found = db.execute(made).fetchall()
-    rows = vault.open("embedding", [number for number, *_ in found], [row for _, row, *_ in found])
+    rows = database.decode_values("embedding", [number for number, *_ in found], [row for _, row, *_ in found])
     for table in ("pending", "faces", "people", "pictures", "adapted", "data_keys"):
         db.execute(f"DELETE FROM {table}")
     db.execute("INSERT INTO data_keys SELECT * FROM other.data_keys")
@@ -301,106 +292,21 @@ def take_over(db: sqlite3.Connection, vault: Vault) -> None:
     where = " AND ".join(f"{column} = ?" for column in PLACE)
     for row, (_, _, *place) in zip(rows, found, strict=True):
         for (number,) in db.execute(f"SELECT faces.id FROM {FACES.format('')} WHERE {where}", place).fetchall():
-            embedding = vault.seal("embedding", number, row)
+            embedding = database.encode_value("embedding", number, row)
             db.execute("UPDATE faces SET embedding = ?, adapted = 0 WHERE id = ?", (embedding, number))
             db.execute("DELETE FROM pending WHERE face_id = ?", (number,))
 
 
-def erase_in_upgrade(path: str, *, whole: bool = False) -> dict[str, bool]:
-    """Delete whoever is gone from a gallery from an upgrade beside it too, and overwrite their bytes.
-
-    Args:
-        path: The gallery.
-        whole: As in `SqliteDatabase.pack`.
-
-    Returns:
-        The place, as in `Erasure.places`; nothing if no upgrade was begun.
-
-    Raises:
-        GalleryBusyError: Another program holds the file of the upgrade.
-    """
-    place = upgraded_path(path)
-    if not Path(place).exists():
-        return {}
-    database = SqliteDatabase.open(place, create=False)
-    try:
-        if not database.is_trial:
-            return {}
-        with attached(database, path), database.write() as db:
-            delete_gone(db)
-        if not database.pack(whole=whole):
-            raise GalleryBusyError(place, "who was deleted leaves traces in it until another program is done")
-        return {"upgrade": all(database.packed_places().values())}
-    finally:
-        database.close()
-
-
-def delete_gone(db: sqlite3.Connection) -> None:
-    """Delete faces that are gone from the gallery, and people and pictures that are left without any."""
-    (same,) = db.execute("SELECT (SELECT origin FROM numbers) = (SELECT origin FROM other.numbers)").fetchone()
-    if not same:
-        return
-    db.execute("DELETE FROM faces WHERE id NOT IN (SELECT id FROM other.faces)")
-    for table, column in (("people", "person_id"), ("pictures", "picture_id")):
-        db.execute(
-            f"""DELETE FROM {table} WHERE id NOT IN (SELECT id FROM other.{table})
-                AND id NOT IN (SELECT {column} FROM faces)"""
-        )
-
-
-def read_progress(database: SqliteDatabase) -> UpgradeProgress:
-    """Return how far an upgrade is."""
-    with database.write() as db:
-        return count_faces(db, "")
-
-
-def count_faces(db: sqlite3.Connection, schema: str) -> UpgradeProgress:
-    """Count the faces of an upgrade; `schema` is empty or `other.`."""
-    query = f"""SELECT count(*) FILTER (WHERE face_id IS NULL AND NOT adapted),
-                       count(*) FILTER (WHERE face_id IS NULL AND adapted),
-                       count(face_id)
-                FROM {schema}faces LEFT JOIN {schema}pending ON face_id = id"""
-    return UpgradeProgress(*db.execute(query).fetchone())
-
-
-def confirm_upgrade(path: str | os.PathLike[str], *, drop_rest: bool = False) -> UpgradeProgress:
-    """Put the new rows into the gallery in one transaction, and delete the file of the upgrade.
-
-    Thresholds that the gallery kept were for the old rows: they give way to those of the upgrade, if it has
-    any. Old rows are overwritten; where that fails the answer has a warning, and the upgrade is done.
-
-    Args:
-        path: The gallery.
-        drop_rest: Delete the faces that have no new row; without it they make the call fail.
-
-    Raises:
-        UpgradeError: None was begun, faces have no new row, or faces were enrolled since.
-        GalleryFileError, GalleryBusyError: The disk is full, or another program writes; nothing is changed.
-    """
-    place = find_upgrade(path)
-    with closing(SqliteDatabase.open(os.fspath(path), create=False)) as gallery:
-        check_space(gallery.path)
-        with attached(gallery, place), gallery.write() as db:
-            progress = swap_rows(db, os.fspath(path), drop_rest=drop_rest)
-
-        def finish() -> bool:
-            delete_files(place)
-            return gallery.pack()
-
-        return replace(progress, warning=clean_up(finish, "old rows stay in its free space or log"))
-
-
-def swap_rows(db: sqlite3.Connection, path: str, *, drop_rest: bool) -> UpgradeProgress:
-    """Put the rows of the upgrade `other` into the gallery, inside the transaction that is open."""
+def replace_rows(db: sqlite3.Connection, path: str, *, drop_rest: bool) -> UpgradeProgress:
+    """Put the embeddings of the upgrade `other` into the gallery, inside the open transaction."""
     (signature,) = db.execute("SELECT signature FROM pipeline").fetchone()
     source, target = db.execute("SELECT source, target FROM other.upgrade").fetchone()
     progress = count_faces(db, "other.")
-    if signature == target:  # it was interrupted when all was done but for the deletion of the file
+    if signature == target:  # an earlier call was interrupted before it deleted the file
         return progress
     if signature != source:
         raise UpgradeError(path, f"it has signature {signature} now, the upgrade is from {source}: --discard it")
     check_complete(db, path, progress, drop_rest=drop_rest)
-    check_keys(db, path)
     db.execute("DELETE FROM faces WHERE id IN (SELECT face_id FROM other.pending)")
     db.execute("DELETE FROM pictures WHERE id NOT IN (SELECT picture_id FROM faces)")
     db.execute(
@@ -415,7 +321,7 @@ def swap_rows(db: sqlite3.Connection, path: str, *, drop_rest: bool) -> UpgradeP
 
 
 def check_complete(db: sqlite3.Connection, path: str, progress: UpgradeProgress, *, drop_rest: bool) -> None:
-    """Raise unless every face of the gallery stands in the upgrade, and has a new row if it must."""
+    """Raise unless the upgrade has every face of the gallery, the new embeddings it must, and the same data keys."""
     columns = f"faces.id, {', '.join(PLACE)}"
     ours, theirs = (f"SELECT {columns} FROM {FACES.format(schema)}" for schema in ("main.", "other."))
     (missing,) = db.execute(f"SELECT count(*) FROM ({ours} EXCEPT {theirs})").fetchone()
@@ -428,11 +334,15 @@ def check_complete(db: sqlite3.Connection, path: str, progress: UpgradeProgress,
             "or confirm with --drop-rest to delete them"
         )
         raise UpgradeError(path, reason)
-
-
-def check_keys(db: sqlite3.Connection, path: str) -> None:
-    """Raise unless the gallery has every data key that the upgrade has: its values are copied as they are."""
     keys = "SELECT number FROM {}data_keys ORDER BY number"
-    ours, theirs = (db.execute(keys.format(schema)).fetchall() for schema in ("main.", "other."))
-    if ours != theirs:
+    if db.execute(keys.format("main.")).fetchall() != db.execute(keys.format("other.")).fetchall():
         raise UpgradeError(path, "its encryption was changed since; run the upgrade once more, then confirm")
+
+
+def count_faces(db: sqlite3.Connection, schema: str) -> UpgradeProgress:
+    """Count the faces of an upgrade by state; `schema` is empty or `other.`."""
+    query = f"""SELECT count(*) FILTER (WHERE face_id IS NULL AND NOT adapted),
+                       count(*) FILTER (WHERE face_id IS NULL AND adapted),
+                       count(face_id)
+                FROM {schema}faces LEFT JOIN {schema}pending ON face_id = id"""
+    return UpgradeProgress(*db.execute(query).fetchone())

@@ -63,11 +63,6 @@ class MilvusDatabase:
         self._people.close()
 
     @property
-    def file(self) -> str | None:
-        """The file that people are in, if they are in one."""
-        return self._people.file
-
-    @property
     def is_trial(self) -> bool:
         """It is an upgrade that nobody confirmed yet."""
         return self._people.is_trial
@@ -130,19 +125,23 @@ class MilvusDatabase:
             self._send()
         return MilvusIndex(self._people, self._dialect, self._vectors, state)
 
-    def pack(self, *, whole: bool = False) -> bool:
-        """Delete what Milvus still has of who was deleted, and pack the database of people."""
-        packed = self._people.pack(whole=whole)
+    def pack(self, *, whole: bool = False) -> dict[str, bool]:
+        """Delete in Milvus what was deleted here, and pack the database of people.
+
+        Milvus keeps the bytes until it compacts its own files.
+        """
+        try:
+            places = self._people.pack(whole=whole)
+        finally:
+            self._send_deletions()
+        return places | {"milvus": False}
+
+    def _send_deletions(self) -> None:
         try:
             self._send()
         except GalleryUnreachableError as error:
             reason = f"who was deleted is not found any more, but stays in Milvus: forget again; {error.reason}"
             raise GalleryBusyError(self.path, reason) from error
-        return packed
-
-    def packed_places(self) -> dict[str, bool]:
-        """Return where `pack` goes: Milvus keeps the bytes until it compacts its own files."""
-        return self._people.packed_places() | {"milvus": False}
 
     def _send(self) -> None:
         """Send what is noted, if there is anything."""

@@ -16,10 +16,9 @@ import psycopg
 from sameface.arrays import Embeddings, Image, expect_shape
 from sameface.compare import exact_distances
 from sameface.gallery.address import PostgresAddress
-from sameface.gallery.backend import Cursor, Row, Transaction
+from sameface.gallery.backend import TRACES, Cursor, Row, Transaction, decode_crop, encode_crop
 from sameface.gallery.errors import GalleryBusyError, SignatureError
 from sameface.gallery.index import EmbeddingTable, FlatIndex
-from sameface.gallery.people import decode_crop, encode_crop
 from sameface.gallery.postgres import connections
 from sameface.gallery.postgres.connections import CANDIDATES, Connections, connect, translated
 from sameface.gallery.postgres.schema import Connection, prepare
@@ -47,7 +46,6 @@ class PostgresDatabase:
 
     row_column = "vector_send(embedding)"
     adapted_column = "0"
-    file = None
     is_trial = False  # no upgrade is made in PostgreSQL
 
     def __init__(self, pool: Connections) -> None:
@@ -138,21 +136,22 @@ class PostgresDatabase:
                 self._rows = known
             return known.index
 
-    def pack(self, *, whole: bool = False) -> bool:  # noqa: ARG002
-        """Write the tables anew without deleted rows; False if another program prevents it.
+    def pack(self, *, whole: bool = False) -> dict[str, bool]:  # noqa: ARG002
+        """Write the tables anew without deleted rows: only that removes their bytes, and none from the log.
 
         With an index here or in Milvus the tables are too large to copy: VACUUM only frees the space.
+
+        Raises:
+            GalleryBusyError: Another program still reads deleted rows.
         """
         self._rows = None
         try:
             unseen = self._connections.run(await_readers)
             self._connections.run(vacuum)
         except GalleryBusyError:
-            return False
-        return unseen
-
-    def packed_places(self) -> dict[str, bool]:
-        """Return where `pack` goes: bytes stay in tables that are not written anew, and in the log."""
+            unseen = False
+        if not unseen:
+            raise GalleryBusyError(self.path, f"{TRACES}: forget again")
         return {"table": self.read(SMALL) == self.read(OWNED) == [(True,)], "log": False}
 
     def _make_index(self, dimension: int) -> None:

@@ -1,40 +1,46 @@
-"""The SQLite file under a gallery: opened, versioned, read and written in whole transactions."""
+"""A gallery in a SQLite file: transactions, versions, encrypted values, and the removal of deleted rows."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from sameface.arrays import Embeddings, Image
 from sameface.atomic import make_private
 from sameface.errors import SamefaceError
-from sameface.gallery.backend import check_not_turned, expect_type, undamaged
-from sameface.gallery.errors import GalleryBusyError, GalleryFileError
+from sameface.gallery.backend import TRACES, check_not_turned, decode_crop, encode_crop, expect_type, undamaged
+from sameface.gallery.errors import EncryptionError, GalleryBusyError, GalleryFileError
 from sameface.gallery.keys import KeySource
-from sameface.gallery.people import decode_crop, encode_crop
 from sameface.gallery.search import SearchIndex
 from sameface.gallery.sqlite.rows import RowCache
 from sameface.gallery.sqlite.schema import APPLICATION_ID, MIGRATIONS
-from sameface.gallery.vault import Vault, add_data_key
 from sameface.sqlite import WAIT_SECONDS, connect, transaction
 
-LARGE_PAGES = 4096  # of 4 KiB, from which on a file is not written anew whenever somebody is forgotten
+if TYPE_CHECKING:
+    from sameface.gallery.crypto import DataKeys
+
+LARGE_PAGES = 4096  # of 4 KiB: deleting somebody rewrites smaller files only
+COPIES = 3  # of a file that its log may hold: a transaction over all rows, VACUUM, and what values grow by
+LEAST = 1 << 20  # bytes
+MEGABYTE = 1e6
 WRONG_FACTS = """SELECT (SELECT count(*) FROM pipeline WHERE typeof(dimension) NOT IN ('integer', 'null')
                                                        OR dimension NOT BETWEEN 1 AND 65536)
                       + (SELECT count(*) <> 1 OR sum(typeof(last) <> 'integer'
                                                      OR typeof(clock) NOT IN ('integer', 'null')) > 0
                          FROM numbers)"""
 BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+CLOSED_CODES = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 COMPANIONS = ("-wal", "-shm", "-journal")  # endings of the files that SQLite keeps beside a database
 OLD_INDEX = ("-codes", "-codes.new")  # of the search index that versions up to 0.1.0 kept beside a large gallery
-CLOSED_CODES = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
 
 class SqliteDatabase:
@@ -45,20 +51,17 @@ class SqliteDatabase:
 
     def __init__(self, path: str, connection: sqlite3.Connection, key: KeySource | None = None) -> None:
         self.path = path
-        self.vault = Vault(path, key, self.read)
+        self.key = key
         self.lock = threading.RLock()
         self._connection = connection
         self._rows = RowCache(self)
-        self._compact = False
+        self._data_keys: DataKeys | None = None
 
     @classmethod
     def open(cls, path: str, key: KeySource | None = None, *, create: bool) -> Self:
         """Open the file and bring its tables to this version.
 
-        Args:
-            path: The file.
-            key: Opens what is encrypted in it. A file in which nobody was ever enrolled is encrypted with it.
-            create: Make it if it is not there.
+        A key encrypts a file in which nobody was ever enrolled.
 
         Raises:
             WrongKeyError, KeyFileError: The key does not open it.
@@ -76,9 +79,13 @@ class SqliteDatabase:
             database._migrate()
             database._check_facts()
             if key is not None:
-                database._open_vault(key)
-            delete_restoring(path)
-            delete_old_index(path)
+                database._encrypt_unused(key)
+                database.check_key()
+            with undeletable(restoring_path(path), "a restore that was killed has left it"):
+                delete_files(restoring_path(path))
+            for ending in OLD_INDEX:
+                with undeletable(path + ending, "it holds codes of faces"):
+                    delete_file(path + ending)
         except BaseException:
             database.close()
             raise
@@ -89,13 +96,8 @@ class SqliteDatabase:
         self._connection.close()
 
     @property
-    def file(self) -> str:
-        """The file."""
-        return self.path
-
-    @property
     def is_trial(self) -> bool:
-        """It is an upgrade that nobody confirmed yet."""
+        """Whether it is an upgrade that is not confirmed."""
         return bool(self.read("SELECT 1 FROM upgrade"))
 
     def read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
@@ -105,75 +107,122 @@ class SqliteDatabase:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """Hold one transaction: all of it is committed, or on an error nothing."""
+        """Hold one transaction: commit at the end, roll back on an error."""
         with self._writing() as connection:
             self._check_version()
             yield connection
 
-    def pack(self, *, whole: bool = False) -> bool:
-        """Leave nothing of deleted rows in the files; False if another program prevents it.
+    def pack(self, *, whole: bool = False) -> dict[str, bool]:
+        """Remove the traces of deleted rows from the file, its log, and an upgrade that was begun.
 
-        A small file is written anew. In a large one rows were overwritten where they were deleted
-        (`secure_delete`), but copies that SQLite made of them may stay in unused parts of its pages.
+        A small file is written anew, a large one only with `whole`. Else `secure_delete` has overwritten rows
+        where they were deleted, but copies by SQLite may stay in unused parts of pages.
 
-        Args:
-            whole: Write a large file anew too.
+        Returns:
+            As in `Erasure.places`.
+
+        Raises:
+            GalleryBusyError: Another program holds an older view of the file.
         """
+        places = self.remove_traces(whole=whole)
+        if places is None:
+            raise GalleryBusyError(self.path, f"{TRACES}: forget again")
+        return places | erase_in_upgrade(self.path, whole=whole)
+
+    def remove_traces(self, *, whole: bool = False) -> dict[str, bool] | None:
+        """Remove the traces of deleted rows from file and log; None if another program prevents it."""
         self._rows.clear()
         with self.write() as db:
             db.execute("DELETE FROM changes WHERE id < (SELECT max(id) FROM changes)")
         [(pages,)] = self.read("PRAGMA page_count")
-        self._compact = whole or pages <= LARGE_PAGES
-        return self.rewrite() if self._compact else self._empty_log()
+        compact = whole or pages <= LARGE_PAGES
+        emptied = self.rewrite() if compact else self._empty_log()
+        return {"table": compact, "log": True} if emptied else None
 
     def rewrite(self) -> bool:
-        """Write the file anew with nothing but live rows in it; False if another program prevents it."""
+        """Write the file anew with live rows only; False if another program prevents it."""
         self.read("VACUUM")
         return self._empty_log()
-
-    def packed_places(self) -> dict[str, bool]:
-        """Return where the last `pack` went, and whether it left nothing there."""
-        return {"table": self._compact, "log": True}
 
     def _empty_log(self) -> bool:
         """Move everything from the log into the file; False if another program prevents it."""
         [(busy, *_)] = self.read("PRAGMA wal_checkpoint(TRUNCATE)")
         return not busy
 
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether the file is encrypted now: another program may change that at any time."""
+        return bool(self.read("SELECT 1 FROM data_keys"))
+
+    @property
+    def data_keys(self) -> DataKeys:
+        """The keys of an encrypted file.
+
+        Raises:
+            EncryptionError: `cryptography` is not installed.
+        """
+        if self._data_keys is None:
+            try:
+                crypto = import_module("sameface.gallery.crypto")
+            except ModuleNotFoundError as error:
+                missing = str(error.name).partition(".")[0]
+                reason = f"encryption needs {missing}: pip install 'sameface[encrypt]'"
+                raise EncryptionError(self.path, reason) from error
+            self._data_keys = crypto.DataKeys(self)
+        return self._data_keys
+
     def check_key(self) -> None:
         """Raise unless embeddings can be read and written."""
-        self.vault.check()
+        if self.is_encrypted:
+            self.data_keys.newest()
+        elif self.key is not None:
+            reason = "a key was given, but it is not encrypted: say `sameface gallery encrypt`, or give no key"
+            raise EncryptionError(self.path, reason)
+
+    def encode_value(self, column: str, number: int, value: bytes) -> bytes:
+        """Return what the file keeps of a value, inside the transaction that keeps it."""
+        return self.data_keys.encrypt(column, number, value) if self.is_encrypted else value
+
+    def decode_values(self, column: str, numbers: Sequence[int], values: Sequence[bytes]) -> list[bytes]:
+        """Return values from what the file keeps of them. In an encrypted file a plain value is an error."""
+        if self.is_encrypted:
+            return self.data_keys.decrypt(column, numbers, values)
+        for number, value in zip(numbers, values, strict=True):
+            if not isinstance(value, bytes):
+                what = "an embedding" if column == "embedding" else "a crop"
+                raise GalleryFileError(self.path, f"damaged: {what} (of face {number}) is no bytes: take a backup")
+        return list(values)
 
     def encode_row(self, number: int, row: Embeddings, signature: str) -> dict[str, object]:  # noqa: ARG002
-        """Return the column that holds a row; the signature is the whole file's."""
-        return {"embedding": self.vault.seal("embedding", number, row.tobytes())}
+        """Return the column that holds an embedding; the signature is the whole file's."""
+        return {"embedding": self.encode_value("embedding", number, row.tobytes())}
 
     def decode_rows(self, numbers: Sequence[int], values: Sequence[bytes]) -> list[Embeddings]:
-        """Return rows from their bytes."""
-        return [np.frombuffer(row, np.float32) for row in self.vault.open("embedding", numbers, values)]
+        """Return embeddings from what the file keeps of them."""
+        return [np.frombuffer(row, np.float32) for row in self.decode_values("embedding", numbers, values)]
+
+    def stack_rows(self, numbers: Sequence[int], values: Sequence[bytes], width: int) -> Embeddings:
+        """Return embeddings, `(n, width) float32`, from what the file keeps of them."""
+        return stack_rows(self.path, self.decode_values("embedding", numbers, values), width)
 
     def encode_template(self, person: int, row: Embeddings) -> bytes:
-        """Return the bytes of a person's template."""
-        return self.vault.seal("template", person, row.tobytes())
+        """Return what the file keeps of a person's template."""
+        return self.encode_value("template", person, row.tobytes())
 
     def decode_templates(self, people: Sequence[int], values: Sequence[bytes]) -> list[Embeddings]:
-        """Return templates from their bytes."""
-        return [np.frombuffer(row, np.float32) for row in self.vault.open("template", people, values)]
+        """Return templates from what the file keeps of them."""
+        return [np.frombuffer(row, np.float32) for row in self.decode_values("template", people, values)]
 
     def encode_crop(self, number: int, crop: Image) -> bytes:
-        """Return the bytes of a crop."""
-        return self.vault.seal("crop", number, encode_crop(crop))
+        """Return what the file keeps of a crop."""
+        return self.encode_value("crop", number, encode_crop(crop))
 
     def decode_crop(self, number: int, value: bytes) -> Image:
-        """Return a crop from its bytes."""
-        return decode_crop(self.vault.open("crop", [number], [value])[0])
-
-    def stack_rows(self, numbers: Sequence[int], kept: Sequence[bytes], width: int) -> Embeddings:
-        """Return rows, `(n, width) float32`, from what the file keeps of these faces."""
-        return stack_rows(self.path, self.vault.open("embedding", numbers, kept), width)
+        """Return a crop from what the file keeps of it."""
+        return decode_crop(self.decode_values("crop", [number], [value])[0])
 
     def load(self, signature: str) -> SearchIndex:
-        """Return the rows of all faces as they are now."""
+        """Return the embeddings of all faces as they are now."""
         return self._rows.load(signature)
 
     def version_of_data(self) -> tuple[int, int]:
@@ -192,22 +241,18 @@ class SqliteDatabase:
             finally:
                 self._connection.execute("COMMIT")
 
-    def _open_vault(self, key: KeySource) -> None:
-        """Make sure that the key opens the file; one that was never used is encrypted with it."""
-        if self._is_unused():
+    def _encrypt_unused(self, key: KeySource) -> None:
+        """Encrypt a file in which nobody was ever enrolled."""
+        unused = "SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM pipeline) AND NOT EXISTS (SELECT 1 FROM data_keys)"
+        if self.read(unused):
             wrapping = key.read()
             with self.write() as db:
-                if self._is_unused():  # unless another program was faster
-                    add_data_key(db, self.path, wrapping)
-        self.vault.check()
-
-    def _is_unused(self) -> bool:
-        """Return whether nobody was ever enrolled, and nobody has decided to encrypt it."""
-        return not self.vault.is_sealed and not self.read("SELECT 1 FROM pipeline")
+                if self.read(unused):  # unless another program was faster
+                    self.data_keys.add(db, wrapping)
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """Hold one transaction, whatever version the tables have."""
+        """Hold one transaction, whatever the version of the tables."""
         with self.lock, translated(self.path), transaction(self._connection):
             yield self._connection
 
@@ -220,11 +265,11 @@ class SqliteDatabase:
 
     def _migrate(self) -> None:
         """Bring the tables to this version."""
-        version = self._version_of_tables()
+        version = self._read_version()
         check_not_turned(self.path, self.read("SELECT signature FROM pipeline") if version else [])
         if version < len(MIGRATIONS):
             with self._writing() as db:
-                for number in range(self._version_of_tables(), len(MIGRATIONS)):
+                for number in range(self._read_version(), len(MIGRATIONS)):
                     migrate(db, number)
 
     def _check_facts(self) -> None:
@@ -233,7 +278,7 @@ class SqliteDatabase:
         if wrong:
             raise GalleryFileError(self.path, "damaged: width or last number cannot be right: take a backup")
 
-    def _version_of_tables(self) -> int:
+    def _read_version(self) -> int:
         """Return the version of the file's tables, 0 for an empty file."""
         [(version,)] = self.read("PRAGMA user_version")
         [(owner,)] = self.read("PRAGMA application_id")
@@ -282,27 +327,22 @@ def restoring_path(path: str) -> str:
     return f"{path}.restoring"
 
 
-def delete_restoring(path: str) -> None:
-    """Delete what a killed restore has left beside a gallery that is open: none is under way then."""
+def upgraded_path(path: str | os.PathLike[str]) -> str:
+    """Return where the upgrade of a gallery is built."""
+    return f"{os.fspath(path)}.upgraded"
+
+
+@contextmanager
+def undeletable(path: str, why: str) -> Iterator[None]:
+    """Raise the failure to delete a file as an error of the gallery."""
     try:
-        delete_files(restoring_path(path))
+        yield
     except OSError as error:
-        reason = f"cannot delete it, and a restore that was killed has left it: {error.strerror}"
-        raise GalleryFileError(restoring_path(path), reason) from error
-
-
-def delete_old_index(path: str) -> None:
-    """Delete the index that an earlier version kept beside a gallery: it holds codes of embeddings."""
-    for ending in OLD_INDEX:
-        try:
-            delete_file(path + ending)
-        except OSError as error:
-            reason = f"cannot delete it, and it holds codes of faces: {error.strerror}"
-            raise GalleryFileError(path + ending, reason) from error
+        raise GalleryFileError(path, f"cannot delete it, and {why}: {error.strerror}") from error
 
 
 def delete_files(path: str) -> None:
-    """Delete a database and what lies beside it."""
+    """Delete a database and the files beside it."""
     delete_companions(path)
     delete_file(path)
 
@@ -331,17 +371,8 @@ def migrate(db: sqlite3.Connection, number: int) -> None:
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
-COPIES = 3  # of a file that its log may hold: a transaction over all rows, VACUUM, and what values grow by
-LEAST = 1 << 20  # bytes
-MEGABYTE = 1e6
-
-
 def check_space(path: str) -> None:
-    """Raise unless the disk has room for a change of every row of a gallery file, and for VACUUM after it.
-
-    Raises:
-        GalleryFileError: It has not.
-    """
+    """Raise unless the disk has room to change every row of a gallery file and to VACUUM it."""
     sizes = [each.stat().st_size for each in (Path(path), Path(f"{path}-wal")) if each.exists()]
     wanted, free = COPIES * sum(sizes) + LEAST, shutil.disk_usage(Path(path).absolute().parent).free
     if free < wanted:
@@ -350,14 +381,11 @@ def check_space(path: str) -> None:
 
 
 def clean_up(act: Callable[[], bool], left: str) -> str | None:
-    """Clean up after a change that is committed: whatever goes wrong then is no failure of the change.
+    """Clean up after a committed change, where a failure is a warning: the change is done.
 
     Args:
-        act: Returns False where another program prevents it.
-        left: What stays where it fails, in words.
-
-    Returns:
-        A warning; None if it is done.
+        act: Returns False if another program prevents it.
+        left: What stays then, for the warning.
     """
     try:
         reason = None if act() else "another program reads an older view of the file"
@@ -368,12 +396,47 @@ def clean_up(act: Callable[[], bool], left: str) -> str | None:
     return f"the change is done, but {left} ({reason}): say `sameface gallery compact` later"
 
 
-def stack_rows(path: str, blobs: Sequence[bytes], width: int) -> Embeddings:
-    """Return rows, `(n, width) float32`, from their bytes in a gallery.
+@contextmanager
+def attached(database: SqliteDatabase, path: str) -> Iterator[None]:
+    """Let a connection see a second file as `other`."""
+    database.read("ATTACH ? AS other", f"{Path(path).absolute().as_uri()}?mode=rw")
+    try:
+        yield
+    finally:
+        database.read("DETACH other")
 
-    Raises:
-        GalleryFileError: One of them is no row of this width.
-    """
+
+def erase_in_upgrade(path: str, *, whole: bool) -> dict[str, bool]:
+    """Delete faces that are gone from a gallery from its upgrade too; return the place, if there is one."""
+    place = upgraded_path(path)
+    if not Path(place).exists():
+        return {}
+    with closing(SqliteDatabase.open(place, create=False)) as upgrade:
+        if not upgrade.is_trial:
+            return {}
+        with attached(upgrade, path), upgrade.write() as db:
+            delete_gone(db)
+        places = upgrade.remove_traces(whole=whole)
+        if places is None:
+            raise GalleryBusyError(place, TRACES)
+        return {"upgrade": all(places.values())}
+
+
+def delete_gone(db: sqlite3.Connection) -> None:
+    """Delete faces that are gone from the gallery `other`, and people and pictures that are left without any."""
+    (same,) = db.execute("SELECT (SELECT origin FROM numbers) = (SELECT origin FROM other.numbers)").fetchone()
+    if not same:
+        return
+    db.execute("DELETE FROM faces WHERE id NOT IN (SELECT id FROM other.faces)")
+    for table, column in (("people", "person_id"), ("pictures", "picture_id")):
+        db.execute(
+            f"""DELETE FROM {table} WHERE id NOT IN (SELECT id FROM other.{table})
+                AND id NOT IN (SELECT {column} FROM faces)"""
+        )
+
+
+def stack_rows(path: str, blobs: Sequence[bytes], width: int) -> Embeddings:
+    """Return embeddings, `(n, width) float32`, from their bytes; raise if one has another width."""
     with undamaged(path, "an embedding"):
         for blob in blobs:
             expect_type(blob, bytes)

@@ -90,7 +90,7 @@ MIGRATIONS = (
     ALTER TABLE numbers ADD COLUMN clock INTEGER;
     """
     # A program that began before the file was encrypted may still write plain values. A sealed value begins
-    # with the byte 1 and the number of a data key (`seal.HEAD`).
+    # with the byte 1 and the number of a data key (`crypto.HEADER`).
     + "".join(
         f"""
     CREATE TRIGGER face_sealed_{event.split()[0].lower()} BEFORE {event} ON faces
