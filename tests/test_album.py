@@ -123,7 +123,9 @@ def test_the_list_says_who_is_where(run: Run, album: Path, tmp_path: Path) -> No
         ("person-002", 2),
         ("person-003", 1),
     ]
-    assert people[2]["faces"] == [{"picture": str(album / "trip" / "a.png"), "box": [80, 16, 112, 48]}]
+    assert people[2]["faces"] == [
+        {"picture": str(album / "trip" / "a.png"), "file": "a.png", "box": [80, 16, 112, 48]}
+    ]
 
 
 def test_json_lines_tell_the_sizes(run: Run, album: Path) -> None:

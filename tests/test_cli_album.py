@@ -153,3 +153,68 @@ def test_an_export_has_a_folder_for_each_person(run: Run, scanned: Path, tmp_pat
 def test_a_folder_that_was_never_scanned_says_what_to_do(run: Run, folder: Path) -> None:
     result = album(run, folder, "people")
     assert (result.exit_code, "sameface album scan" in result.stderr) == (3, True)
+
+
+def make_sorted_album(run: Run, tmp_path: Path) -> Path:
+    """Sort an album of three people, one of whom is only in pictures with another."""
+    source = tmp_path / "source"
+    source.mkdir()
+    colours = {
+        "red": [toy.RED],
+        "rose": [toy.RED],
+        "both": [toy.RED, toy.BLUE],
+        "blue": [toy.GREEN, toy.BLUE],
+        "green": [toy.GREEN],
+    }
+    for note, (name, faces) in enumerate(colours.items()):
+        toy.save(source / f"{name}.png", *faces, note=100 + note)
+    assert run("cluster", source, "-o", tmp_path / "sorted").exit_code == 0
+    return tmp_path / "sorted"
+
+
+def folder_of(place: Path, files: set[str]) -> Path:
+    """Return the folder that holds these pictures."""
+    return next(each for each in place.iterdir() if each.is_dir() and {file.name for file in each.iterdir()} == files)
+
+
+def test_a_sorted_album_is_enrolled_by_its_list_without_unnamed_groups(
+    run: Run, tmp_path: Path, toy_recognizer: Recognizer
+) -> None:
+    place = make_sorted_album(run, tmp_path)
+    folder_of(place, {"red.png", "rose.png", "both.png"}).rename(place / "Rosa")
+    folder_of(place, {"both.png", "blue.png"}).rename(place / "Bo")
+    result = run("enroll", "--people", place, "--gallery", tmp_path / "people.db")
+    assert (result.exit_code, result.stdout) == (0, "Bo: 2 added\nRosa: 3 added\n")
+    assert result.stderr == "1 folder without a person's name left out: rename a folder to enroll it\n"
+    with Gallery.open(tmp_path / "people.db", toy_recognizer) as gallery:
+        _, rows = toy_recognizer.embed(tmp_path / "source" / "both.png")
+        assert sorted(str(answer.name) for answer in gallery.identify(rows)) == ["Bo", "Rosa"]
+        assert {tuple(face.box) for face in gallery.faces("Bo")} == {(80.0, 16.0, 112.0, 48.0)}
+
+
+def test_a_picture_that_was_moved_to_another_folder_needs_one_face_only(run: Run, tmp_path: Path) -> None:
+    place = make_sorted_album(run, tmp_path)
+    rosa = folder_of(place, {"red.png", "rose.png", "both.png"}).rename(place / "Rosa")
+    green = folder_of(place, {"green.png", "blue.png"})
+    (green / "green.png").rename(rosa / "green.png")
+    result = run("enroll", "--people", place, "--gallery", tmp_path / "people.db")
+    assert (result.exit_code, result.stdout) == (0, "Rosa: 4 added\n")
+    (folder_of(place, {"both.png", "blue.png"}) / "blue.png").rename(rosa / "blue.png")
+    result = run("enroll", "--people", place, "--gallery", tmp_path / "people.db")
+    assert (result.exit_code, "2 faces" in result.stderr) == (3, True)
+
+
+def test_a_damaged_list_of_an_album_is_refused(run: Run, tmp_path: Path) -> None:
+    place = make_sorted_album(run, tmp_path)
+    for text in ("{", '{"people": [{"faces": [{"picture": 3}]}]}', "[]"):
+        (place / "clusters.json").write_text(text)
+        result = run("enroll", "--people", place, "--gallery", tmp_path / "people.db")
+        assert (result.exit_code, "clusters.json" in result.stderr) == (3, True)
+    assert not (tmp_path / "people.db").exists()
+
+
+def test_the_quality_gate_holds_for_a_sorted_album_too(run: Run, tmp_path: Path) -> None:
+    place = make_sorted_album(run, tmp_path)
+    folder_of(place, {"red.png", "rose.png", "both.png"}).rename(place / "Rosa")
+    result = run("enroll", "--people", place, "--gallery", tmp_path / "people.db", "--min-quality", 0.9)
+    assert (result.exit_code, "3 skipped" in result.stderr) == (3, True)

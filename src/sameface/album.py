@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Image
 from sameface.atomic import make_folder, make_private
+from sameface.errors import ImageError
 from sameface.face import Face
 
 THUMBNAIL = 96
 SHOWN = 100  # faces of a person on the contact sheet, about 4 kB each
 LIST, SHEET = "clusters.json", "contact-sheet.html"
 LONGEST = 240  # bytes of a file's name; systems take 255, the rest is for a number
+UNNAMED = re.compile(r"(person-|group )\d+")
 RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\.|$)", re.IGNORECASE)  # on Windows
 
 
@@ -62,30 +64,35 @@ def write_album(
         groups.setdefault(names[label], []).append(face)
     ordered = dict(sorted(groups.items(), key=lambda item: -len(item[1])))
     with make_folder(folder) as part:
-        taken = {LIST, SHEET}
+        taken, names_of = {LIST, SHEET}, {}
         for name, members in ordered.items():
             place = part / free_name(folder_name(name), taken)
             place.mkdir()
-            fill(place, members, files or {}, copy=copy)
+            names_of[name] = fill(place, members, files or {}, copy=copy)
         # The bytes of a file's name need not be text; JSON and HTML are.
         for name in (LIST, SHEET):
             make_private(part / name)
-        (part / LIST).write_text(to_json(ordered), "utf-8", errors="backslashreplace")
+        (part / LIST).write_text(to_json(ordered, names_of), "utf-8", errors="backslashreplace")
         (part / SHEET).write_text(to_html(ordered), "utf-8", errors="backslashreplace")
 
 
-def fill(place: Path, members: Sequence[PictureFace], files: Mapping[Path, Path], *, copy: bool) -> None:
-    """Put every picture of a group into its folder once; a number tells equal names apart."""
+def fill(place: Path, members: Sequence[PictureFace], files: Mapping[Path, Path], *, copy: bool) -> dict[Path, str]:
+    """Put every picture of a group into its folder once, and return the names; a number tells equal names apart."""
     taken: set[str] = set()
-    pictures = (face.picture if face.picture in files else face.picture.resolve() for face in members)
-    for picture in dict.fromkeys(pictures):
-        target = place / free_name(picture.name, taken)
+    names: dict[Path, str] = {}
+    for face in members:
+        picture = face.picture if face.picture in files else face.picture.resolve()
+        if picture in names:
+            continue
+        names[picture] = free_name(picture.name, taken)
+        target = place / names[picture]
         if picture in files:
             shutil.copyfile(files[picture], target)
         elif copy:
             shutil.copy2(picture, target)
         else:
             target.symlink_to(picture)
+    return names
 
 
 def free_name(name: str, taken: set[str]) -> str:
@@ -109,14 +116,58 @@ def shorten(name: str) -> str:
     return name if len(data) <= LONGEST else data[:LONGEST].decode(errors="ignore")
 
 
-def to_json(groups: dict[str, list[PictureFace]]) -> str:
-    """Return the groups as JSON."""
+def to_json(groups: dict[str, list[PictureFace]], names_of: dict[str, dict[Path, str]]) -> str:
+    """Return the groups as JSON; `names_of` holds the name of each picture in the folder of its group."""
     people = []
     for name, members in groups.items():
-        boxes = [[round(float(side), 2) for side in face.face.box] for face in members]
-        faces = [{"picture": str(face.picture), "box": box} for face, box in zip(members, boxes, strict=True)]
+        faces = []
+        for face in members:
+            files = names_of[name]
+            file = files[face.picture] if face.picture in files else files[face.picture.resolve()]
+            box = [round(float(side), 2) for side in face.face.box]
+            faces.append({"picture": str(face.picture), "file": file, "box": box})
         people.append({"name": name, "faces": faces})
     return json.dumps({"people": people}, ensure_ascii=False, indent=1)
+
+
+def read_boxes(folder: Path) -> dict[str, NDArray[np.float32]] | None:
+    """Return the face for which each picture is in a folder that `write_album` made, by the path of the picture.
+
+    Folders may have been renamed and pictures moved between them: a folder is of the group whose pictures it mostly
+    holds. A picture from elsewhere has its face if it has only one; else it is left out.
+
+    Returns:
+        Boxes, `(4,) float32`; None if there is no list in the folder.
+
+    Raises:
+        ImageError: The list is damaged.
+    """
+    try:
+        people = json.loads((folder / LIST).read_text("utf-8"))["people"]
+        boxes: list[dict[str, list[NDArray[np.float32]]]] = []
+        for person in people:
+            boxes.append({})
+            for face in person["faces"]:
+                name = face.get("file") or Path(face["picture"]).name
+                boxes[-1].setdefault(name, []).append(np.array(face["box"], np.float32).reshape(4))
+    except FileNotFoundError:
+        return None
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        raise ImageError(str(folder / LIST), f"damaged, or not written by `sameface cluster` ({error})") from error
+    found: dict[str, NDArray[np.float32]] = {}
+    for place in sorted(each for each in folder.iterdir() if each.is_dir()):
+        files = [file.name for file in place.iterdir()]
+        group = max(boxes, key=lambda each: sum(name in each for name in files), default={})
+        for name in files:
+            of_picture = group.get(name) or [box for each in boxes for box in each.get(name, ())]
+            if len(of_picture) == 1:
+                found[str(place / name)] = of_picture[0]
+    return found
+
+
+def is_unnamed(name: str) -> bool:
+    """Return whether a folder still has the name that was made for a group without a name."""
+    return UNNAMED.fullmatch(name) is not None
 
 
 def to_html(groups: dict[str, list[PictureFace]]) -> str:

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
-from sameface.batch import Finder, Picture, Result, embed_pictures, open_pictures
+from sameface.album import is_unnamed, read_boxes
+from sameface.batch import Finder, FoundFaces, Picture, Result, embed_pictures, open_pictures
 from sameface.cli.batch import Tally, batch_options, check_sources, follow, open_named
 from sameface.cli.gallery_options import gallery_option, key_options, quality_option
 from sameface.cli.options import face_option, json_option
 from sameface.cli.output import count, finish, print_json
-from sameface.errors import GalleryError, ImageError
-from sameface.face import Choice, Template
+from sameface.errors import FaceError, GalleryError, ImageError, NoFaceError
+from sameface.face import Choice, Template, overlaps
 from sameface.gallery import Gallery
 from sameface.gallery.errors import BadNameError, FaceTakenError
 from sameface.gallery.expiry import parse_moment
 from sameface.gallery.keys import Keys
-from sameface.recognizer import Recognizer
+from sameface.quality import require_quality
+from sameface.recognizer import Recognizer, choose_face
+
+SAME_PLACE = 0.5  # intersection over union of a face and the box of the album's list
+Box: TypeAlias = NDArray[np.float32]
+Add: TypeAlias = Callable[[str, list[Template]], int]  # enrolls faces of a person
 
 
 @click.command()
@@ -67,31 +75,45 @@ def enroll(
 
     PICTURES are files, folders, tar files and Parquet files. A picture that is enrolled already is passed
     over, so that the command can be repeated, also after it was interrupted.
+
+    In a folder that `sameface cluster` or `sameface album export` made, the list there says which face of a picture
+    is the person, and folders that were not renamed (person-001) are left out.
     """
     if bool(name) != bool(pictures) or not (name or people_folder):
         raise click.UsageError("give a NAME and PICTURES, or a folder with --people")
     check_sources(pictures)
     if people_folder is not None and next(open_people(people_folder), None) is None:
         raise click.UsageError(f"no folders with pictures in {str(people_folder)!r}")
+    boxes = read_boxes(people_folder) if people_folder is not None and people_folder.is_dir() else None
     expires = None if expire_after is None else parse_moment(expire_after, time.time())
     finder = Finder(recognizer, face, keep_crops, min_quality)
-    tally = Tally()
+    if boxes is not None:
+        finder = Finder(recognizer, crops=True)  # every face, of which `pick` takes the known one
+    pick = partial(pick_face, boxes, face, min_quality)
+    tally, unnamed = Tally(), set()
 
     def open_all() -> Iterator[Picture]:
-        if people_folder is not None:
-            yield from open_people(people_folder)
+        for picture in () if people_folder is None else open_people(people_folder):
+            if boxes is not None and is_unnamed(picture.person):
+                unnamed.add(picture.person)
+            else:
+                yield picture
         if name:
             yield from open_named(pictures, name)
 
     with Gallery.open(gallery_path, recognizer, keys=keys) as gallery:
         results = embed_pictures(open_all(), finder, workers=workers, leave_out=partial(is_enrolled, gallery))
         with closing(follow(results, lambda: sum(1 for _ in open_all()), tally)) as followed:
-            counts = enroll_results(gallery, followed, expires, tally.failures)
+            enroll_one = partial(enroll_result, partial(gallery.enroll, expires=expires), pick, keep_crop=keep_crops)
+            counts = enroll_results(enroll_one, followed, tally.failures)
     for person, added in counts.items():
         if as_json:
             print_json({"name": person, "added": added})
         else:
             click.echo(f"{person}: {added} added")
+    if unnamed:
+        left_out = count(len(unnamed), "folder")
+        click.echo(f"{left_out} without a person's name left out: rename a folder to enroll it", err=True)
     finish(tally.failures)
 
 
@@ -122,25 +144,45 @@ def is_enrolled(gallery: Gallery, picture: Picture, sha256: str) -> bool:
         return False
 
 
-def enroll_results(
-    gallery: Gallery, results: Iterator[Result], expires: datetime | None, failures: list[str]
-) -> Counter[str]:
+def pick_face(
+    boxes: Mapping[str, NDArray[np.float32]] | None,
+    choice: Choice,
+    min_quality: float,
+    result: Result,
+    found: FoundFaces,
+) -> int:
+    """Return the place of the face to enroll: the face at a known box, the only one searched for, or the choice.
+
+    Raises:
+        FaceError: No face is at the box, the choice cannot be made, or the quality is too low.
+    """
+    if boxes is None:
+        return 0  # the finder made the choice
+    name = repr(result.picture.name)
+    box = boxes.get(result.picture.name)
+    if box is None:
+        face = choose_face(list(found.faces), choice, name)
+        place = next(place for place, each in enumerate(found.faces) if each is face)
+    else:
+        shared = [float(overlaps(each.box, box[None])[0]) for each in found.faces]
+        place = int(np.argmax(shared)) if shared else 0
+        if not shared or shared[place] < SAME_PLACE:
+            raise NoFaceError(f"{name} at the place that the list of the album names")
+    require_quality(found.faces[place], found.crops[place], min_quality, name)
+    return place
+
+
+def enroll_results(enroll: Callable[[Result], int], results: Iterator[Result], failures: list[str]) -> Counter[str]:
     """Enroll the face of each picture, and return how many were added of each person.
 
-    An error of the gallery ends the work, and what was added stays; a name or face that is refused is skipped.
+    An error of the gallery ends the work, and what was added stays; a face or a name that is refused is skipped.
     """
     counts: Counter[str] = Counter()
     try:
         for result in results:
-            name, found = result.picture.person, result.found
-            counts[name] += 0
-            if found is None:
-                continue
-            crop = found.crops[0] if len(found.crops) else None
-            template = Template(result.sha256, found.faces[0].box, found.faces[0].score, found.rows[0], crop)
             try:
-                counts[name] += gallery.enroll(name, [template], expires=expires)
-            except (BadNameError, FaceTakenError) as error:
+                counts[result.picture.person] += enroll(result)
+            except (BadNameError, FaceError, FaceTakenError) as error:
                 failures.append(str(error))
     except GalleryError:
         done = count(counts.total(), "face")
@@ -148,3 +190,14 @@ def enroll_results(
         raise
     counts.pop("", None)  # unreadable pictures, and those outside a person's folder
     return counts
+
+
+def enroll_result(add: Add, pick: Callable[[Result, FoundFaces], int], result: Result, *, keep_crop: bool) -> int:
+    """Enroll the face of a picture and return how many were added."""
+    found = result.found
+    if found is None:
+        return 0
+    place = pick(result, found)
+    face, row = found.faces[place], found.rows[place]
+    crop = found.crops[place] if keep_crop else None
+    return add(result.picture.person, [Template(result.sha256, face.box, face.score, row, crop)])
