@@ -1,4 +1,4 @@
-"""Many pictures searched by the machines of a Ray cluster, each content once, with Ray Data."""
+"""Search many pictures on a Ray cluster, each content once, as Ray Data jobs."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from sameface.batch.journal import Failure, FoundFaces, Journal, Outcome
 from sameface.batch.sources import Picture
 from sameface.errors import BatchError, ImageError
 
-BLOCK = 4096  # pictures of one Ray Data job; what a job has found is kept as it comes
-BATCH = 4  # pictures that a worker is handed at a time: what is done again if it dies
+BLOCK = 4096  # pictures of one Ray Data job; the journal keeps each result when it comes
+BATCH = 4  # pictures that a worker gets at a time, and that are repeated if it dies
 CHANGED = "its file changed while the run went on: run it again"
 
 Rows: TypeAlias = dict[str, Any]  # columns by name, as Ray Data has them
@@ -37,18 +37,17 @@ class RayError(BatchError):
 def embed_on_ray(
     pictures: Iterable[Picture], finder: Finder, *, address: str, workers: int, journal: Journal | None = None
 ) -> Generator[Result, None, None]:
-    """Yield what becomes of each picture, in order, as `embed_pictures` does, by workers of a Ray cluster.
+    """Yield the result for each picture, in order, as `embed_pictures` does, from workers of a Ray cluster.
 
-    First every content is hashed there, then each that is not known yet is searched, once. A worker that
-    dies is replaced by Ray and its pictures are done again; the journal is written here alone, so that every
-    picture is in it exactly once. The workers read files and plain tar files by their paths, which must be
-    the same on every machine, as must those of the weights.
+    The workers first hash every content, then search each unknown one once. Ray replaces a worker that dies and
+    repeats its pictures. Only this process writes the journal, so that it holds every picture exactly once. The
+    workers read files, plain tar files and weights by their paths, which must be the same on every machine.
 
     Args:
-        pictures: From `open_pictures`; out of a compressed tar file none can be read.
-        finder: What to look for; its recognizer should be loaded with `threads=1`.
+        pictures: From `open_pictures`; those in compressed tar files fail.
+        finder: Load its recognizer with `threads=1`.
         address: Of the cluster: `auto`, `host:port`, or `local` for one on this machine.
-        workers: How many, each on one core.
+        workers: Their number, each on one core.
         journal: As in `embed_pictures`.
 
     Raises:
@@ -68,7 +67,7 @@ def embed_on_ray(
 
 
 class RayBlock:
-    """Some thousand pictures that go through the cluster together."""
+    """Some thousand pictures that pass through the cluster together."""
 
     def __init__(self, ray: Any, pictures: Sequence[Picture], finder: Finder, workers: int, journal: Journal) -> None:
         self._ray = ray
@@ -81,14 +80,14 @@ class RayBlock:
         self._new: set[int] = set()
 
     def search(self) -> Iterator[Result]:
-        """Yield what becomes of each picture, in order."""
+        """Yield the result for each picture, in order."""
         self._hash_all()
         first: dict[str, int] = {}
         for number, sha256 in self._hashes.items():
             if not self._journal.holds(self._finder.pipeline, sha256):
                 first.setdefault(sha256, number)
         self._search(list(first.values()))
-        # Copies of a picture that failed must say so under their own names.
+        # Copies of a picture that failed must fail under their own names.
         lost = {self._hashes[number] for number in self._failures if number in self._hashes}
         chosen = set(first.values())
         self._search([one for one, sha256 in self._hashes.items() if sha256 in lost and one not in chosen])
@@ -96,7 +95,7 @@ class RayBlock:
             yield self._finish(number, picture)
 
     def _hash_all(self) -> None:
-        """Learn the content of every picture."""
+        """Find the SHA-256 of every picture."""
         unknown = []
         for number, picture in enumerate(self._pictures):
             sha256 = self._journal.hash_of(picture.name, picture.stamp)
@@ -114,14 +113,9 @@ class RayBlock:
         self._hashes = dict(sorted(self._hashes.items()))
 
     def _search(self, numbers: list[int]) -> None:
-        """Search pictures, and keep what is found in each as it comes."""
-        how = {
-            "fn_constructor_args": (self._finder,),
-            "concurrency": self._workers,
-            "batch_size": BATCH,
-            "num_cpus": 1,
-        }
-        for row in self._run(numbers, Searcher, **how):
+        """Search pictures, and keep each result when it comes."""
+        how = {"fn_constructor_args": (self._finder,), "concurrency": self._workers}
+        for row in self._run(numbers, RaySearcher, batch_size=BATCH, num_cpus=1, **how):
             number: int = row["number"]
             outcome: Outcome = pickle.loads(row["answer"])  # noqa: S301, from our own workers
             self._new.add(number)
@@ -131,7 +125,7 @@ class RayBlock:
                 self._failures[number] = outcome
 
     def _run(self, numbers: Sequence[int], work: Any, **how: Any) -> Iterator[Rows]:
-        """Yield a row for each picture that Ray Data has put through `work`."""
+        """Yield Ray Data's row for each picture, after `work`."""
         items = []
         for number in numbers:
             picture = self._pictures[number]
@@ -147,7 +141,7 @@ class RayBlock:
             yield from data.map_batches(work, **how).iter_rows()
 
     def _finish(self, number: int, picture: Picture) -> Result:
-        """Return what became of a picture, and write it down."""
+        """Return the result for a picture, and add it to the journal."""
         sha256, failure = self._hashes.get(number, ""), self._failures.get(number)
         new, same_as, found = number in self._new, "", None
         if failure is None:
@@ -161,7 +155,7 @@ class RayBlock:
 
 @contextmanager
 def connected(address: str) -> Iterator[Any]:
-    """Give Ray, connected to a cluster; let go of it at the end, if it was not connected before."""
+    """Give Ray, connected to a cluster; disconnect at the end unless it was connected before."""
     try:
         import ray
         import ray.data
@@ -170,7 +164,7 @@ def connected(address: str) -> Iterator[Any]:
     before = ray.is_initialized()
     if not before:
         try:
-            knock(address)
+            check_address(address)
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
         except (OSError, RuntimeError, ValueError) as error:  # a refused connection is an OSError
             reason = str(error).strip().splitlines()[0].rstrip(".")
@@ -184,12 +178,8 @@ def connected(address: str) -> Iterator[Any]:
             ray.shutdown()
 
 
-def knock(address: str) -> None:
-    """See that somebody answers at `host:port`: Ray itself would try for minutes.
-
-    Raises:
-        OSError: Nobody does.
-    """
+def check_address(address: str) -> None:
+    """Connect to `host:port` once, or raise `OSError`: Ray itself would try for minutes."""
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if colon and port.isdecimal():
         socket.create_connection((host, int(port)), timeout=5).close()
@@ -197,41 +187,36 @@ def knock(address: str) -> None:
 
 def hash_pictures(rows: Rows) -> Rows:
     """Return the SHA-256 of pictures, or why they cannot be read."""
-    answers = []
-    for packed in rows["picture"]:
-        _, read = pickle.loads(packed)  # noqa: S301, from our own run
-        data = read_or_fail(read)
-        answers.append(data if isinstance(data, Failure) else hashlib.sha256(data).hexdigest())
-    return answer_rows(rows, answers)
+    return answer_rows(rows, [read_and_hash(packed)[-1] for packed in rows["picture"]])
 
 
-class Searcher:
-    """A worker of the cluster: it opens the networks once."""
+class RaySearcher:
+    """A worker of the cluster; it opens the networks once."""
 
     def __init__(self, finder: Finder) -> None:
         self._finder = finder
 
     def __call__(self, rows: Rows) -> Rows:
-        """Return what is found in pictures."""
+        """Return the outcomes of pictures."""
         return answer_rows(rows, [self._find(*pair) for pair in zip(rows["picture"], rows["sha256"], strict=True)])
 
     def _find(self, packed: bytes, sha256: str) -> Outcome:
-        name, read = pickle.loads(packed)  # noqa: S301, from our own run
-        data = read_or_fail(read)
-        if isinstance(data, Failure):
-            return data
-        if hashlib.sha256(data).hexdigest() != sha256:
+        name, data, found = read_and_hash(packed)
+        if isinstance(found, Failure):
+            return found
+        if found != sha256:
             return Failure.of(ImageError(repr(name), CHANGED))
         return self._finder.find(data, repr(name))
 
 
-def read_or_fail(read: Any) -> bytes | Failure:
-    """Return the bytes of a picture, or why it cannot be read."""
+def read_and_hash(packed: bytes) -> tuple[str, bytes, str | Failure]:
+    """Return name, bytes and SHA-256 of a picture; no bytes and a failure if it cannot be read."""
+    name, read = pickle.loads(packed)  # noqa: S301, from our own run
     try:
         data: bytes = read()
     except ImageError as error:
-        return Failure.of(error)
-    return data
+        return name, b"", Failure.of(error)
+    return name, data, hashlib.sha256(data).hexdigest()
 
 
 def answer_rows(rows: Rows, answers: Sequence[object]) -> Rows:

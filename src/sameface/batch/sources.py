@@ -1,4 +1,4 @@
-"""Where pictures come from: files, folders, tar files and Parquet, one after the other in a fixed order."""
+"""List the pictures of files, folders, tar files and Parquet files, in a fixed order."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from sameface.picture_files import MAX_BYTES, SUFFIXES, find_pictures, read_byte
 
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 TAR_ERRORS = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError)
-# pyarrow's own errors are among these; it says NotImplementedError of a column that it cannot read.
+# These include pyarrow's errors, and NotImplementedError for a column that it cannot read.
 PARQUET_ERRORS = (ImportError, KeyError, OSError, ValueError, NotImplementedError)
 ROWS = 16  # of a Parquet file in memory at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """A picture that is still to be read.
+    """A picture that is not read yet.
 
     Attributes:
-        name: What it is called in results.
-        read: Gives the bytes of its file, or raises an `ImageError`. Of a compressed tar file it is called
-            before the next picture is asked for, or never.
-        stamp: What changes when the file does: its size and time; empty where that is not known.
-        person: The folder that it is in, which is the person's name in a folder of people; empty at the top.
+        name: Its name in results.
+        read: Returns the bytes of its file, or raises an `ImageError`. Call it, in a compressed tar file, before
+            the next picture is asked for, or never.
+        stamp: Changes when the file does: size and time; empty if unknown.
+        person: Its folder, which is the person's name in a folder of people; empty at the top.
     """
 
     name: str
@@ -44,11 +44,11 @@ class Picture:
 def open_pictures(sources: Iterable[str | os.PathLike[str]]) -> Iterator[Picture]:
     """Yield every picture of files, folders, tar files and Parquet files, in the order of their names there.
 
-    A tar file, compressed or not, is told by its ending, and so is Parquet. A source that cannot be read, or
-    only in part, yields a picture in the place of the rest that raises an `ImageError` when it is read.
+    The ending of a name decides whether a file is tar or Parquet. For an unreadable source, or the unreadable
+    rest of one, a picture is yielded that raises an `ImageError` when it is read.
 
     Args:
-        sources: Paths. Of a folder every picture below it counts, hidden ones left out.
+        sources: Paths. A folder yields every picture below it, except hidden ones.
     """
     for source in map(Path, sources):
         yield from list_source(source)
@@ -60,28 +60,24 @@ def list_source(source: Path) -> Iterator[Picture]:
         return (open_file(path, source) for path in find_pictures(source))
     if is_tar(source):
         return list_tar(source)
-    if source.suffix.lower() == ".parquet":
-        return list_parquet(source)
-    return iter([open_file(source)])
+    return list_parquet(source) if is_parquet(source) else iter([open_file(source)])
 
 
 def count_pictures(sources: Iterable[str | os.PathLike[str]]) -> int:
-    """Return how many pictures `open_pictures` will yield; compressed tar files are unpacked for it."""
+    """Return how many pictures `open_pictures` yields; it unpacks compressed tar files."""
     return sum(count_source(source) for source in map(Path, sources))
 
 
 def count_source(source: Path) -> int:
     """Return how many pictures a source holds."""
-    if source.is_dir():
-        return sum(1 for _ in find_pictures(source))
-    if source.suffix.lower() == ".parquet":
+    if is_parquet(source) and not source.is_dir():
         return count_rows(source)
     return sum(1 for _ in list_source(source))
 
 
 def is_packed(source: Path) -> bool:
     """Return whether a source holds many pictures in one file, by its name."""
-    return is_tar(source) or source.suffix.lower() == ".parquet"
+    return is_tar(source) or is_parquet(source)
 
 
 def is_tar(source: Path) -> bool:
@@ -89,15 +85,20 @@ def is_tar(source: Path) -> bool:
     return source.name.lower().endswith(TAR_ENDINGS)
 
 
+def is_parquet(source: Path) -> bool:
+    """Return whether a file is a Parquet file by its name."""
+    return source.suffix.lower() == ".parquet"
+
+
 def open_file(path: Path, folder: Path | None = None) -> Picture:
-    """Return the picture in a file of its own, which was found below a folder."""
+    """Return the picture in a file, found below a folder or given itself."""
     parts = () if folder is None else path.relative_to(folder).parts[:-1]
     read = partial(read_bytes, path, repr(str(path)), MAX_BYTES)
     return Picture(str(path), read, stamp_of(path), parts[0] if parts else "")
 
 
 def stamp_of(path: Path) -> str:
-    """Return size and time of a file; empty if it is not there."""
+    """Return size and time of a file; empty if it does not exist."""
     try:
         facts = path.stat()
     except (OSError, ValueError):
@@ -105,14 +106,14 @@ def stamp_of(path: Path) -> str:
     return f"{facts.st_size}/{facts.st_mtime_ns}"
 
 
-def broken(source: Path, reason: str) -> Picture:
-    """Return what stands for the part of a source that cannot be read."""
-    return Picture(str(source), partial(refuse, repr(str(source)), reason))
+def unreadable(source: Path, reason: str) -> Picture:
+    """Return a picture in the place of an unreadable part of a source."""
+    return Picture(str(source), partial(refuse, ImageError(repr(str(source)), reason)))
 
 
-def refuse(name: str, reason: str) -> bytes:
+def refuse(error: ImageError) -> bytes:
     """Raise the error of a picture that cannot be read."""
-    raise ImageError(name, reason)
+    raise error
 
 
 def list_tar(source: Path) -> Iterator[Picture]:
@@ -130,31 +131,26 @@ def list_tar(source: Path) -> Iterator[Picture]:
                     yield Picture(name, read, f"{stamp}/{member.offset_data}", path.parent.name)
     except TAR_ERRORS as error:
         where = f" after {last!r}" if last else ""
-        yield broken(source, f"damaged or unreadable tar file{where} ({tell(error)})")
+        yield unreadable(source, f"damaged or unreadable tar file{where} ({short_reason(error)})")
 
 
 def open_member(source: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> Callable[[], bytes]:
-    """Return what reads a file inside a tar file: by its place, or in turn if it is compressed."""
+    """Return the reader of a file inside a tar file: by its position, or in turn if it is compressed."""
     if member.size > MAX_BYTES:
-        return partial(refuse_large, name, member.size)
+        return partial(refuse, ImageTooLargeError(name, "bytes", member.size, MAX_BYTES))
     if isinstance(tar.fileobj, io.BufferedReader) and not member.issparse():
-        return partial(read_place, source, member.offset_data, member.size, name)
+        return partial(read_range, source, member.offset_data, member.size, name)
     return partial(read_member, tar, member, name)
 
 
-def refuse_large(name: str, size: int) -> bytes:
-    """Raise the error of a picture of too many bytes."""
-    raise ImageTooLargeError(name, "bytes", size, MAX_BYTES)
-
-
-def read_place(source: Path, start: int, size: int, name: str) -> bytes:
-    """Return so many bytes of a file."""
+def read_range(source: Path, start: int, size: int, name: str) -> bytes:
+    """Return `size` bytes of a file from `start` on."""
     try:
         with source.open("rb") as file:
             file.seek(start)
             data = file.read(size)
     except OSError as error:
-        raise ImageError(name, tell(error)) from error
+        raise ImageError(name, short_reason(error)) from error
     if len(data) < size:
         raise ImageError(name, "damaged tar file (unexpected end of data)")
     return data
@@ -168,22 +164,21 @@ def read_member(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> byt
     try:
         return file.read()
     except TAR_ERRORS as error:
-        raise ImageError(name, f"damaged tar file ({tell(error)})") from error
+        raise ImageError(name, f"damaged tar file ({short_reason(error)})") from error
 
 
-def tell(error: Exception) -> str:
-    """Return why a file could not be read, in a few words."""
-    told = (getattr(error, "strerror", None) or str(error)).strip() or type(error).__name__
-    return told.splitlines()[0].rstrip(":").lower()
+def short_reason(error: Exception) -> str:
+    """Return the message of an error in a few words."""
+    message = (getattr(error, "strerror", None) or str(error)).strip() or type(error).__name__
+    return message.splitlines()[0].rstrip(":").lower()
 
 
 def list_parquet(source: Path) -> Iterator[Picture]:
     """Yield the pictures of a Parquet file row by row.
 
-    They stand in a column of bytes, or in one of structs with `bytes` and `path`, as Hugging Face has it;
-    of several in the one called `image`, or the first. What they are called is in `path`, or in a column
-    `path`, `picture`, `name` or `file_name`; else it is the row's number. A column `person` says who it is;
-    else the folder in the name does.
+    They are in a column of bytes, or of structs with `bytes` and `path` as Hugging Face writes them; of several
+    columns in `image`, or else the first. A name is the struct's `path`, or in a column `path`, `picture`, `name`
+    or `file_name`; else it is the row's number. A column `person` names the person; else the name's folder does.
     """
     try:
         with open_parquet(source) as file:
@@ -194,11 +189,11 @@ def list_parquet(source: Path) -> Iterator[Picture]:
                     yield open_row(source, row, columns, f"{stamp}/{number}")
                     number += 1
     except PARQUET_ERRORS as error:
-        yield broken(source, refusal(error))
+        yield unreadable(source, parquet_reason(error))
 
 
 def count_rows(source: Path) -> int:
-    """Return how many rows a Parquet file has; 1 if it cannot be read, for what is told of that."""
+    """Return the number of rows of a Parquet file; 1, for the error, if it cannot be read."""
     try:
         with open_parquet(source) as file:
             choose_columns(file.schema_arrow)
@@ -207,28 +202,24 @@ def count_rows(source: Path) -> int:
         return 1
 
 
-def refusal(error: Exception) -> str:
+def parquet_reason(error: Exception) -> str:
     """Return why a Parquet file cannot be read."""
     if isinstance(error, ImportError):
         return "Parquet needs pyarrow: pip install 'sameface[parquet]'"
     if isinstance(error, KeyError):
         return "no column of pictures: wanted one of bytes, or of structs with 'bytes'"
-    return f"damaged or unreadable Parquet file ({tell(error)})"
+    return f"damaged or unreadable Parquet file ({short_reason(error)})"
 
 
 def open_parquet(source: Path) -> Any:
-    """Open a Parquet file so that it is read a little at a time."""
+    """Open a Parquet file to read it in small parts."""
     import pyarrow.parquet  # only now: an extra, and half a second
 
     return pyarrow.parquet.ParquetFile(source, buffer_size=1 << 20, pre_buffer=False)
 
 
 def choose_columns(schema: Any) -> tuple[str, str, str]:
-    """Return the columns of the picture, of its name and of the person; empty where there is none.
-
-    Raises:
-        KeyError: No column holds pictures.
-    """
+    """Return the columns of picture, name and person, empty if missing; `KeyError` without a column of pictures."""
     import pyarrow.types as types
 
     names = {field.name: field.type for field in schema}
@@ -242,7 +233,7 @@ def choose_columns(schema: Any) -> tuple[str, str, str]:
 
 
 def holds_bytes(kind: Any) -> bool:
-    """Return whether a column of this type holds pictures."""
+    """Return whether a column of this type can hold pictures."""
     import pyarrow.types as types
 
     if types.is_struct(kind):
@@ -259,12 +250,7 @@ def open_row(source: Path, row: dict[str, Any], columns: tuple[str, str, str], s
     data = cell["bytes"] if isinstance(cell, dict) else cell
     name = inside or (row[called] if called else None) or stamp.rpartition("/")[2]
     whole = f"{source}:{name}"
-    who = row[person] if person else PurePosixPath(name).parent.name
-    return Picture(whole, partial(take_bytes, data, repr(whole)), stamp, who or "")
-
-
-def take_bytes(data: bytes | None, name: str) -> bytes:
-    """Return the bytes of a row."""
+    folder = row[person] if person else PurePosixPath(name).parent.name
     if data is None:
-        raise ImageError(name, "the row holds no bytes")
-    return read_bytes(data, name, MAX_BYTES)
+        return Picture(whole, partial(refuse, ImageError(repr(whole), "the row holds no bytes")), stamp, folder or "")
+    return Picture(whole, partial(read_bytes, data, repr(whole), MAX_BYTES), stamp, folder or "")
