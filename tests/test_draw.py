@@ -11,7 +11,7 @@ import pytest
 import toy
 
 from sameface import draw
-from sameface.draw import GOOD, NOWHERE, PLAIN, choose_font, count_missing, draw_faces, save_picture, writable
+from sameface.draw import GOOD, PLAIN, UNASSIGNED, choose_font, count_missing, draw_faces, save_picture, writable
 from sameface.face import Face
 
 
@@ -106,4 +106,4 @@ def test_a_name_that_the_usual_font_lacks_gets_one_of_the_system(monkeypatch: py
 
 def test_what_no_font_has_is_drawn_with_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(draw, "WIDE_FONTS", (DEJAVU,))
-    assert choose_font(f"Ann {NOWHERE}", 29).getname()[0] == "Aileron"
+    assert choose_font(f"Ann {UNASSIGNED}", 29).getname()[0] == "Aileron"

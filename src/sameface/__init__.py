@@ -1,4 +1,4 @@
-"""sameface: find faces, and tell whose they are, from one embedding.
+"""sameface: find faces in pictures and recognise people by one embedding per face.
 
     picture -> faces -> crops -> embeddings -> decision | gallery | clusters
 

@@ -48,27 +48,16 @@ class AdapterError(SamefaceError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Adapter:
-    """A map from embeddings of the pipeline `source` to the space of the pipeline `target`.
+    """A map from embeddings of the pipeline `source` to the space of the pipeline `target`."""
 
-    Attributes:
-        matrix: `(d + h, e) float32` from a row and its random ReLU features to a row of the target.
-        bends: `(d, h) float32` the directions of the features; `h` is 0 for a linear map.
-        offsets: `(h,) float32` their offsets.
-        source: The signature of the old pipeline.
-        target: The signature of the new pipeline.
-        pairs: The number of pictures that it was fitted to.
-        residual: The mean squared distance, on those pictures, from a moved row to the target's own.
-        thresholds: For a row of the target against a moved row; None if not calibrated.
-    """
-
-    matrix: NDArray[np.float32]
-    bends: NDArray[np.float32]
-    offsets: NDArray[np.float32]
-    source: str
-    target: str
-    pairs: int
-    residual: float
-    thresholds: Thresholds | None = None
+    matrix: NDArray[np.float32]  # `(d + h, e) float32` from a row and its random ReLU features to a row of the target
+    bends: NDArray[np.float32]  # `(d, h) float32` the directions of the features; `h` is 0 for a linear map
+    offsets: NDArray[np.float32]  # `(h,) float32` their offsets
+    source: str  # the signature of the old pipeline
+    target: str  # the signature of the new pipeline
+    pairs: int  # the number of pictures that it was fitted to
+    residual: float  # the mean squared distance, on those pictures, from a moved row to the target's own
+    thresholds: Thresholds | None = None  # for a row of the target against a moved row; None if not calibrated
 
     def __post_init__(self) -> None:
         expect_shape("bends", self.bends, ("d", "h"), np.float32)

@@ -16,14 +16,12 @@ Affine = NDArray[np.float64]  # (2, 3): a point of the crop to a point of the pi
 
 
 def align_faces(image: Image, faces: Sequence[Face], rule: CropRule) -> Crops:
-    """Return one square crop of each face.
-
-    What lies outside the picture is black.
+    """Return one square crop of each face; outside the picture it is black.
 
     Args:
         image: `(h, w, 3) uint8` RGB.
         faces: Faces of this picture.
-        rule: How to crop; the manifest of the embedder says.
+        rule: From the manifest of the embedder.
 
     Returns:
         `(n, size, size, 3) uint8` RGB.
@@ -37,7 +35,7 @@ def align_faces(image: Image, faces: Sequence[Face], rule: CropRule) -> Crops:
 
 
 def place_points(face: Face, rule: CropRule) -> Affine:
-    """Return where the crop lies so that the landmarks come nearest to the template.
+    """Return the similarity transform that brings the landmarks nearest to the template.
 
     The weighted least-squares similarity (turn, scale, shift, no mirror) has a closed form when points are
     complex numbers: z -> a z + b (Umeyama, 1991, without the reflection).
@@ -54,7 +52,7 @@ def place_points(face: Face, rule: CropRule) -> Affine:
 
 
 def place_box(face: Face, rule: CropRule) -> Affine:
-    """Return a square over the face's box with the margin round it."""
+    """Return the transform of a square over the face's box with the margin."""
     left, top, right, bottom = face.box.astype(np.float64)
     side = max(right - left, bottom - top) * (1 + rule.margin)
     scale = side / rule.size
@@ -62,10 +60,7 @@ def place_box(face: Face, rule: CropRule) -> Affine:
 
 
 def cut(image: Image, place: Affine, size: int) -> Image:
-    """Return the crop of `size` that lies at `place` in the picture.
-
-    A face larger than the crop is first shrunk by a whole factor, so that every pixel counts.
-    """
+    """Return the crop at `place` in the picture; a larger face is first reduced by a whole factor (box filter)."""
     corners = place @ [[0, size, 0, size], [0, 0, size, size], [1, 1, 1, 1]]  # (2, 4)
     height, width = image.shape[:2]
     low = np.clip(np.floor(corners.min(axis=1)) - 1, 0, [width, height]).astype(int)

@@ -3,14 +3,14 @@
 - A picture is `(h, w, 3) uint8` RGB and upright: orientation tags are applied when it is read.
 - Boxes are left, top, right, bottom in pixels of the upright picture, `float32`, from its top left corner.
 - Landmarks are `(5, 2) float32` x and y: left eye, right eye, nose, left and right corner of the mouth;
-  left and right as seen by who looks at the picture.
+  left and right as seen in the picture.
 - Crops are `(n, size, size, 3) uint8` RGB.
 - Embeddings are `(n, d) float32`, every row of length 1. Two rows are compared by their **squared
   Euclidean distance, 0 to 4, lower is nearer** (FaceNet, section 3); there is no other measure.
 - Letters: `n` faces, `m` the other side, `d` the width of an embedding, `h w` a picture, `k` neighbours.
 - Nothing is a number: no face is `[]` or an array with `n = 0`, never `None`.
-- The truth value of an answer is its yes: `bool(decision)` is `decision.same`, that of an identification
-  is whether somebody is named, that of a verdict whether it is passed or intact.
+- The truth value of an answer is its yes: `bool(decision)` is `decision.same`; an identification is true if
+  it names a person, a verdict if it is passed or intact.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def expect_shape(name: str, array: NDArray[np.generic], shape: Shape, dtype: typ
     """Raise unless `array` has this shape and dtype.
 
     Args:
-        name: What the array is called in the message.
+        name: The array's name in the message.
         array: Any array.
         shape: A number where the size is fixed, a letter where it is free: `("n", 128)`.
-        dtype: The exact dtype, such as `np.float32`.
+        dtype: The exact dtype.
 
     Raises:
         TypeError: It is no array, or its dtype differs.
@@ -54,7 +54,7 @@ def expect_shape(name: str, array: NDArray[np.generic], shape: Shape, dtype: typ
 
 
 def are_unit_rows(rows: Embeddings) -> NDArray[np.bool_]:
-    """Return for each of some rows, `(n, d) float32`, whether it is finite and its length 1 within 1e-3."""
+    """Return for each row, `(n, d) float32`, whether it is finite and of length 1 within 1e-3."""
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
         usable: NDArray[np.bool_] = np.abs(lengths - 1) <= LENGTH_TOLERANCE
@@ -62,12 +62,7 @@ def are_unit_rows(rows: Embeddings) -> NDArray[np.bool_]:
 
 
 def expect_unit_rows(name: str, rows: Embeddings, width: int | str = "d") -> None:
-    """Raise unless `rows` are embeddings: finite, and each of length 1 to within `LENGTH_TOLERANCE`.
-
-    Args:
-        name: What the array is called in the message.
-        rows: Any array.
-        width: A number where the width is fixed.
+    """Raise unless `rows` are embeddings of this width: finite, and of length 1 to within `LENGTH_TOLERANCE`.
 
     Raises:
         TypeError: It is no array of `float32`.

@@ -1,4 +1,4 @@
-"""Write a file or a folder whole or not at all, and see whether others may read it."""
+"""Write a file or a folder whole or not at all, and check who may read it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-OTHERS = 0o077  # the rights of everybody but the owner
+OTHERS = 0o077  # the permissions of group and others
 
 
 @contextmanager
 def replace_file(path: Path, *, private: bool = False) -> Iterator[Path]:
-    """Give a path to write to; it takes the place of `path` at the end, unless there was an error.
+    """Give a path to write to; it replaces `path` at the end, unless there was an error.
 
     Args:
-        path: Where the file is to be.
-        private: Only its owner may read it, from its first byte on.
+        path: The final path.
+        private: Only the owner may read it, from its first byte on.
     """
     part = beside(path)
     try:
@@ -33,7 +33,7 @@ def replace_file(path: Path, *, private: bool = False) -> Iterator[Path]:
 
 
 def make_private(path: Path) -> None:
-    """Make an empty file that only its owner may read or write."""
+    """Create an empty file that only its owner may read or write."""
     os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
 
 
@@ -42,7 +42,7 @@ def make_folder(path: Path) -> Iterator[Path]:
     """Give a new folder to fill; it becomes `path` at the end, unless there was an error.
 
     Raises:
-        FileExistsError: There is something at `path` already.
+        FileExistsError: `path` exists.
     """
     if path.exists():
         raise FileExistsError(17, "there is something here already, choose another place", str(path))
@@ -56,12 +56,12 @@ def make_folder(path: Path) -> Iterator[Path]:
 
 
 def beside(path: Path) -> Path:
-    """Return a free name in the same folder."""
+    """Return an unused path in the same folder."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
 def may_others(path: str) -> bool:
-    """Return whether a file is there that others than its owner may read or write."""
+    """Return whether a file exists that others than its owner may read or write."""
     try:
         return os.name == "posix" and bool(Path(path).stat().st_mode & OTHERS)
     except (OSError, ValueError):

@@ -56,20 +56,15 @@ class ChallengeFrame:
 class ChallengeVerdict:
     """The state of a challenge; true once it is passed.
 
-    Attributes:
-        met: The number of poses taken.
-        total: The number of poses asked for.
-        anchor: The frame of the first pose, which later ones are compared with; None before it.
-        too_fast: The wanted pose was taken, but the way to it was not seen.
-        reason: Why the challenge failed, or None: the time is over (late), no face was seen for too long (lost),
-            the face leapt (jumped), it is another person's, or it turned to the other side.
+    It fails because the time is over (`late`), no face was seen for too long (`lost`), the face leapt (`jumped`),
+    it is another person's, or it turned to the other side.
     """
 
-    met: int
-    total: int
-    anchor: ChallengeFrame | None = None
-    too_fast: bool = False
-    reason: Reason | None = None
+    met: int  # the number of poses taken
+    total: int  # the number of poses asked for
+    anchor: ChallengeFrame | None = None  # of the first pose; later frames are compared with it
+    too_fast: bool = False  # the wanted pose was taken, but the way to it was not seen
+    reason: Reason | None = None  # why it failed
 
     def __bool__(self) -> bool:
         """Return whether the challenge is passed."""

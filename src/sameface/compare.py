@@ -19,9 +19,9 @@ class Decision:
         distance: The squared Euclidean distance of the two embeddings, 0 to 4.
         threshold: The distance at and under which they count as the same.
         far: The part of the pairs of different people that this threshold accepts.
-        curve: What the distance says of the chance, or None without such a calibration.
-        population: Of whom `far` holds, by the calibration: `mixed`, `alike` or `own`.
-        extrapolated: `far` lies below the rates that were counted, and rests on a fitted tail.
+        curve: From a distance to a chance; None if not calibrated.
+        population: The people of `far`: `mixed`, `alike` or `own`.
+        extrapolated: `far` lies below the counted rates, on a fitted tail.
     """
 
     distance: float
@@ -32,7 +32,7 @@ class Decision:
     extrapolated: bool = False
 
     def __bool__(self) -> bool:
-        """Whether the two are the same person, as `same`."""
+        """Return `same`."""
         return self.same
 
     @property
@@ -44,10 +44,9 @@ class Decision:
     def probability(self) -> float | None:
         """The chance of one person, one half at the threshold; None if not calibrated.
 
-        A threshold is the break-even point of some prior chance: of two people as often the same as not for
-        a loose one, of rarer pairs for a strict one. This is the chance under the prior of the threshold in
-        use, so that it never says otherwise than `same`. Outside the calibrated range (`in_range`) it is the
-        chance at the nearer end of that range.
+        A threshold is the break-even point of some prior chance of one person: high for a loose threshold, low
+        for a strict one. This is the chance under that prior, so that it always agrees with `same`. Outside the
+        calibrated range (`in_range`) it is the chance at the nearer end.
         """
         if self.curve is None:
             return None
@@ -56,7 +55,7 @@ class Decision:
 
     @property
     def in_range(self) -> bool:
-        """Whether the calibration of the probability saw pairs of both kinds about this distance."""
+        """Whether the distance lies in the range of the probability's calibration."""
         return self.curve is not None and self.curve.covers(self.distance)
 
 
@@ -81,7 +80,7 @@ def squared_distances(a: Embeddings, b: Embeddings) -> NDArray[np.float32]:
 
 
 def unit_distances(a: Embeddings, b: Embeddings) -> NDArray[np.float32]:
-    """Return what `squared_distances` does, of rows that are known to be unit rows of one width."""
+    """Return the squared distances of rows that are known to be unit rows of one width, `(n, m)`."""
     distances = a @ b.T  # (n, m)
     distances *= -2
     distances += 2
@@ -89,17 +88,10 @@ def unit_distances(a: Embeddings, b: Embeddings) -> NDArray[np.float32]:
 
 
 def exact_distances(probe: Embeddings, rows: Embeddings) -> NDArray[np.float32]:
-    """Return the squared Euclidean distance of one row to each of some, rounded once.
+    """Return the squared Euclidean distance of one unit row to `(m, d)` others, `(m,)`, rounded once.
 
-    Sums of float32 depend in their last bits on where a row stands and how many there are; these do not, so
-    that equal rows are equally near, wherever they are kept.
-
-    Args:
-        probe: `(d,) float32` unit row.
-        rows: `(m, d) float32` unit rows.
-
-    Returns:
-        `(m,) float32`.
+    The last bits of float32 sums depend on the position of a row; these do not, so that equal rows are equally
+    near wherever they are kept.
     """
     products = (rows.astype(np.float64) * probe).sum(axis=1)  # (m,)
     distances: NDArray[np.float32] = np.clip(2 - 2 * products, 0, 4).astype(np.float32)

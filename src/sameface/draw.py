@@ -1,4 +1,4 @@
-"""Draw faces and what is known of them onto a picture."""
+"""Draw boxes, landmarks and labels onto a picture."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sameface.atomic import replace_file
 from sameface.face import Face
 
 GOOD, PLAIN = (22, 163, 74), (234, 88, 12)
-NOWHERE = "\U0010ffff"  # no font has it
-# What systems have for the scripts that Pillow's own font lacks: Linux, macOS, Windows.
+UNASSIGNED = "\U0010ffff"  # no font has it
+# Fonts of Linux, macOS and Windows for the scripts that Pillow's font lacks.
 WIDE_FONTS = (
     *("NotoSansCJK-Regular.ttc", "NotoSerifCJK-Regular.ttc", "NotoSans-Regular.ttf", "DejaVuSans.ttf"),
     *("AppleSDGothicNeo.ttc", "PingFang.ttc", "Arial Unicode.ttf"),
@@ -34,9 +34,9 @@ def draw_faces(image: Image, faces: Sequence[Face], labels: Sequence[str], known
     Args:
         image: `(h, w, 3) uint8` RGB.
         faces: Faces of this picture.
-        labels: What to write over each. What Pillow's own font lacks is looked for in the system's fonts; a
+        labels: The text over each. The system's fonts are used for characters that Pillow's font lacks; a
             character that none of them has is drawn as a box.
-        known: Whether each is drawn in green rather than orange.
+        known: Green rather than orange, for each.
 
     Returns:
         `(h, w, 3) uint8` RGB.
@@ -65,7 +65,7 @@ def draw_face(pen: PIL.ImageDraw.ImageDraw, face: Face, label: str, colour: tupl
 
 @cache
 def choose_font(text: str, size: int) -> Font:
-    """Return Pillow's own font, or where it lacks something the first that lacks least."""
+    """Return the font that lacks the fewest characters of a text, Pillow's own first."""
     own = PIL.ImageFont.load_default(size)
     if not count_missing(own, text):
         return own
@@ -75,7 +75,7 @@ def choose_font(text: str, size: int) -> Font:
 
 @cache
 def find_font(name: str, size: int) -> Font | None:
-    """Return a font of the system; None if it has none of this file name."""
+    """Return the system's font of this file name, or None."""
     try:
         return PIL.ImageFont.truetype(name, size)
     except OSError:
@@ -83,17 +83,13 @@ def find_font(name: str, size: int) -> Font | None:
 
 
 def count_missing(font: Font, text: str) -> int:
-    """Return how many characters a font draws as it draws what it does not have."""
-    box = bytes(font.getmask(NOWHERE))
+    """Return how many characters a font lacks: it draws them like an unassigned one."""
+    box = bytes(font.getmask(UNASSIGNED))
     return sum(bytes(font.getmask(character)) == box for character in text if not character.isspace())
 
 
 def save_picture(image: Image, path: Path) -> None:
-    """Write a picture whole or not at all, in the format that the name ends in.
-
-    Raises:
-        ValueError: Pillow writes no format of that ending.
-    """
+    """Write a picture whole or not at all, in the format of its ending; `ValueError` if Pillow cannot."""
     if not writable(path):
         raise ValueError(f"path must end in .png, .jpg or another picture format, got {str(path)!r}")
     with replace_file(path) as part:
@@ -101,5 +97,5 @@ def save_picture(image: Image, path: Path) -> None:
 
 
 def writable(path: Path) -> bool:
-    """Return whether Pillow writes the format that the name ends in."""
+    """Return whether Pillow writes the format of the ending."""
     return PIL.Image.registered_extensions().get(path.suffix.lower()) in PIL.Image.SAVE

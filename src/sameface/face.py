@@ -15,13 +15,13 @@ Choice: TypeAlias = Literal["only", "largest", "first"] | int  # of one face in 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Face:
-    """Where a face is.
+    """The place of a face in a picture.
 
     Attributes:
         box: `(4,) float32` left, top, right, bottom, in pixels of the upright picture.
         landmarks: `(5, 2) float32` left eye, right eye, nose, left and right mouth corner, left and right
             as seen when the face is upright. They may lie outside the picture.
-        score: How sure the detector is, 0 to 1.
+        score: The detector's, 0 to 1.
     """
 
     box: NDArray[np.float32]

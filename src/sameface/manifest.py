@@ -54,16 +54,11 @@ class ProbabilityCurve:
     """The chance that two faces at a distance are one person's, if half of all pairs are.
 
     Between two knots the log odds are linear in the distance; past either end the chance is constant.
-
-    Attributes:
-        distance: Squared distances, rising: the knots.
-        chance: The chance of one person at each, above 0 and under 1, never rising.
-        pairs: The number of pairs that it was fitted to.
     """
 
-    distance: tuple[float, ...]
-    chance: tuple[float, ...]
-    pairs: int
+    distance: tuple[float, ...]  # squared distances, rising: the knots
+    chance: tuple[float, ...]  # the chance of one person at each, above 0 and under 1, never rising
+    pairs: int  # the number of pairs that it was fitted to
 
     def __post_init__(self) -> None:
         if not len(self.distance) == len(self.chance) >= 1:
@@ -112,21 +107,13 @@ def to_chances(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingSpec:
-    """Input and output of an embedder.
+    """Input and output of an embedder."""
 
-    Attributes:
-        crop: How a face is cut out.
-        dimension: The length of an embedding.
-        thresholds: For the default population.
-        curve: From a distance to the chance of one person; None if not calibrated.
-        others: Thresholds for other populations.
-    """
-
-    crop: CropRule
-    dimension: int
-    thresholds: Thresholds
-    curve: ProbabilityCurve | None = None
-    others: tuple[Thresholds, ...] = ()
+    crop: CropRule  # how a face is cut out
+    dimension: int  # the length of an embedding
+    thresholds: Thresholds  # for the default population
+    curve: ProbabilityCurve | None = None  # from a distance to the chance of one person; None if not calibrated
+    others: tuple[Thresholds, ...] = ()  # thresholds for other populations
 
     def choose_thresholds(self, population: str) -> Thresholds:
         """Return the thresholds for a population, or raise `ValueError` if there are none."""

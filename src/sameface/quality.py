@@ -1,4 +1,4 @@
-"""How fit a face is to be recognised: certainty, size, sharpness, pose, light."""
+"""The quality of a face for recognition: certainty, size, sharpness, pose, light."""
 
 from __future__ import annotations
 
@@ -11,52 +11,42 @@ from sameface.arrays import Image, expect_shape
 from sameface.errors import PoorFaceError
 from sameface.face import Face
 
-# Where a part begins to count and where it is full, between which it grows evenly.
+# The values where a part is 0 and 1; it is linear between them.
 CERTAIN = (0.7, 0.93)  # the detector's score
-SHARP = (2.0, 8.0)  # levels of grey, as `measure_sharpness` gives them
-TURNED = (0.6, 0.1)  # of the distance between the eyes, by which the nose lies beside the middle
-CLIPPED = (0.3, 0.0)  # the part of the pixels that are black or white
+SHARP = (2.0, 8.0)  # levels of grey, from `measure_sharpness`
+TURNED = (0.6, 0.1)  # distances between the eyes, from `measure_turn`
+CLIPPED = (0.3, 0.0)  # the part of black and white pixels
 BLACK, WHITE = 20, 250  # levels of grey
-EDGE = 5  # the middle of a crop is what lies more than a fifth of its side from each edge
+EDGE = 5  # the middle of a crop leaves out a fifth of its side at each edge
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How fit a face is to be recognised; each part from 0, useless, to 1.
+    """The quality of a face; each part from 0, useless, to 1."""
 
-    Attributes:
-        certainty: Of the detector that it is a face.
-        size: Its side in the picture as a part of the crop's; past that the embedder sees no more.
-        sharpness: How much neighbouring pixels differ.
-        pose: How far it looks straight ahead, as the nose tells between eyes and mouth.
-        light: How little of it is black or white.
-    """
-
-    certainty: float
-    size: float
-    sharpness: float
-    pose: float
-    light: float
+    certainty: float  # of the detector that it is a face
+    size: float  # its side in the picture as a part of the crop's, at most 1
+    sharpness: float  # the difference of neighbouring pixels
+    pose: float  # 1 straight ahead, by the place of the nose between eyes and mouth
+    light: float  # 1 without black and white pixels
 
     @property
     def total(self) -> float:
-        """All parts multiplied: one that is useless makes the face useless."""
+        """The product of all parts: a useless part makes the face useless."""
         return float(np.prod(astuple(self)))
 
     @property
     def weakest(self) -> str:
-        """The part that costs most."""
+        """The name of the lowest part."""
         return min((each.name for each in fields(self)), key=lambda name: float(getattr(self, name)))
 
 
 def measure_quality(face: Face, crop: Image) -> Quality:
-    """Return how fit a face is to be recognised.
-
-    Its parts are rules of thumb, not a network: what they are worth was measured (docs/quality.md).
+    """Return the quality of a face by rules of thumb, whose worth was measured (docs/quality.md).
 
     Args:
-        face: As the detector found it.
-        crop: `(size, size, 3) uint8` RGB, what the embedder sees of it.
+        face: From the detector.
+        crop: `(size, size, 3) uint8` RGB, the face as the embedder sees it.
     """
     expect_shape("crop", crop, ("size", "size", 3), np.uint8)
     edge = len(crop) // EDGE
@@ -73,11 +63,7 @@ def measure_quality(face: Face, crop: Image) -> Quality:
 
 
 def require_quality(face: Face, crop: Image, minimum: float, name: str) -> None:
-    """Refuse a face that is too poor to be enrolled; `name` is what a message calls the picture.
-
-    Raises:
-        PoorFaceError: Its quality is under the minimum.
-    """
+    """Raise `PoorFaceError` unless a face has the minimum quality; `name` is the picture's in the message."""
     if minimum > 0:
         quality = measure_quality(face, crop)
         if quality.total < minimum:
@@ -85,13 +71,10 @@ def require_quality(face: Face, crop: Image, minimum: float, name: str) -> None:
 
 
 def measure_sharpness(grey: NDArray[np.float32]) -> float:
-    """Return how much neighbouring pixels differ: the deviation of the Laplacian.
+    """Return the standard deviation of the Laplacian in levels of grey; low in blurred and enlarged faces.
 
     Args:
         grey: `(h, w) float32` levels of grey.
-
-    Returns:
-        Levels of grey; blurred and enlarged faces have little.
     """
     across = grey[1:-1, :-2] + grey[1:-1, 2:]
     down = grey[:-2, 1:-1] + grey[2:, 1:-1]
@@ -99,13 +82,12 @@ def measure_sharpness(grey: NDArray[np.float32]) -> float:
 
 
 def measure_turn(landmarks: NDArray[np.float32]) -> float:
-    """Return by how much the nose lies beside the middle of eyes and mouth, in distances of the eyes.
+    """Return the distance of the nose from the middle of eyes and mouth, in distances of the eyes.
+
+    It is above 0 if the face looks to the right of the picture, the person's own left.
 
     Args:
-        landmarks: `(5, 2)` as a face has them.
-
-    Returns:
-        Above 0 if the face looks to the right of the picture, which is the person's own left.
+        landmarks: `(5, 2)` of a face.
     """
     left_eye, right_eye, nose, left_corner, right_corner = landmarks.astype(np.float64)
     across = right_eye - left_eye
@@ -115,6 +97,6 @@ def measure_turn(landmarks: NDArray[np.float32]) -> float:
 
 
 def ramp(value: float, ends: tuple[float, float]) -> float:
-    """Return 0 at the first end, 1 at the second, and what lies between them."""
+    """Interpolate from 0 at the first end to 1 at the second."""
     low, high = ends
     return float(np.clip((value - low) / (high - low), 0, 1))

@@ -27,6 +27,11 @@ from sameface.thresholds import Thresholds
 class Recognizer:
     """A detector and an embedder that work together. Any number of threads may share it.
 
+    Pictures are any source that `read_image` takes. `face` chooses one face of a picture: `"only"` requires a single
+    face, `"largest"` takes the largest box, `"first"` the highest score; a number counts from 0 in the detector's
+    order. Methods that take pictures raise `ImageError` if one cannot be read, and those that need one face
+    `NoFaceError`, `SeveralFacesError` or `NoSuchFaceError`.
+
     Args:
         detector: Finds the faces.
         embedder: Maps their crops to embeddings.
@@ -89,15 +94,9 @@ class Recognizer:
     def embed(self, image: ImageSource) -> tuple[list[Face], Embeddings]:
         """Return every face of a picture with its embedding.
 
-        Args:
-            image: Any source that `read_image` takes.
-
         Returns:
             `n` faces, the highest score first, and `(n, d) float32` unit rows in the same order; without a face
             `[]` and `(0, d)`.
-
-        Raises:
-            ImageError: The picture cannot be read.
         """
         faces, crops = self.cut_faces(read_image(image))
         return faces, self.embedder.embed(crops)
@@ -109,15 +108,12 @@ class Recognizer:
 
         Args:
             image: `(h, w, 3) uint8` RGB, upright.
-            face: The one to take, as in `embed_face`; None takes every one.
+            face: The one to take; None takes every one.
             name: The picture's name in messages.
             min_quality: The `Quality.total` that the one face must have; 0 takes every face.
 
         Returns:
             `n` faces, the highest score first, and `(n, size, size, 3) uint8` crops in the same order.
-
-        Raises:
-            FaceError: As in `embed_face`, or the one face has too little quality.
         """
         faces = self.detector.find(image)
         if face is not None:
@@ -128,22 +124,7 @@ class Recognizer:
         return faces, crops
 
     def embed_face(self, image: ImageSource, *, face: Choice = "only") -> tuple[Face, NDArray[np.float32]]:
-        """Return one face of a picture with its embedding.
-
-        Args:
-            image: Any source that `read_image` takes.
-            face: `"only"` requires a single face, `"largest"` takes the largest box, `"first"` the highest
-                score; a number counts from 0 in the detector's order.
-
-        Returns:
-            The face and its `(d,) float32` row.
-
-        Raises:
-            ImageError: The picture cannot be read.
-            NoFaceError: It holds no face.
-            SeveralFacesError: It holds several, and `face` is `"only"`.
-            NoSuchFaceError: It holds no face of this number.
-        """
+        """Return one face of a picture with its embedding, a `(d,) float32` unit row."""
         chosen, crops = self._crop_face(image, face)
         return chosen, self.embedder.embed(crops)[0]
 
@@ -153,14 +134,10 @@ class Recognizer:
         """Return one face of a picture, ready to be enrolled in a gallery.
 
         Args:
-            image: Any source that `read_image` takes.
-            face: As in `embed_face`.
+            image: The picture.
+            face: The one to take.
             keep_crop: Keep the crop of the face too.
-            min_quality: The `Quality.total` that the face must have; 0 takes every face.
-
-        Raises:
-            ImageError, FaceError: As in `embed_face`.
-            PoorFaceError: The face has less quality.
+            min_quality: The `Quality.total` that the face must have, or `PoorFaceError`; 0 takes every face.
         """
         picture = buffer_image(image)
         chosen, crops = self._crop_face(picture, face, min_quality=min_quality)
@@ -178,14 +155,13 @@ class Recognizer:
         """Decide whether two pictures show the same person.
 
         Args:
-            a: Any source that `read_image` takes.
+            a: A picture.
             b: The other picture.
             far: The part of the pairs of different people that may be accepted.
-            face: As in `embed_face`; a pair of choices is for `a` and `b`.
+            face: The one to take; a pair of choices is for `a` and `b`.
 
         Raises:
             ThresholdError: The calibration does not reach this `far`.
-            ImageError, FaceError: As in `embed_face`, for either picture.
         """
         self.thresholds.at(far)  # before any work
         of_a, of_b = face if isinstance(face, tuple) else (face, face)

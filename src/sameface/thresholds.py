@@ -31,19 +31,12 @@ Rates = tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Extrapolated rates, falling, all below the counted ones.
+    """Extrapolated rates, falling, all below the counted ones."""
 
-    Attributes:
-        far: False-accept rates.
-        distance: The squared distance of each rate.
-        low: The lower end of the 95 % interval of each distance, over people.
-        high: The upper end.
-    """
-
-    far: Rates
-    distance: Rates
-    low: Rates
-    high: Rates
+    far: Rates  # false-accept rates
+    distance: Rates  # the squared distance of each rate
+    low: Rates  # the lower end of the 95 % interval of each distance, over people
+    high: Rates  # the upper end
 
     def __post_init__(self) -> None:
         if not len(self.far) == len(self.distance) == len(self.low) == len(self.high):
@@ -57,19 +50,12 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class GalleryThreshold:
-    """The threshold of a search for one gallery size.
+    """The threshold of a search for one gallery size."""
 
-    Attributes:
-        distance: The squared distance at and under which a face may be a person's.
-        fpir: The part of the strangers who get any name, by the calibration.
-        asked: The requested FPIR; it differs from `fpir` if the calibration does not reach it.
-        extrapolated: The rate of one comparison comes from the tail.
-    """
-
-    distance: float
-    fpir: float
-    asked: float
-    extrapolated: bool
+    distance: float  # the squared distance at and under which a face may be a person's
+    fpir: float  # the part of the strangers who get any name, by the calibration
+    asked: float  # the requested FPIR; it differs from `fpir` if the calibration does not reach it
+    extrapolated: bool  # the rate of one comparison comes from the tail
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,19 +40,12 @@ class WorkersError(BatchError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Finder:
-    """Finds and embeds the faces of one picture; it can be sent to another process.
+    """Finds and embeds the faces of one picture; it can be sent to another process."""
 
-    Attributes:
-        recognizer: Detector and embedder.
-        face: The one face to take of a picture, as in `Recognizer.embed_face`; None takes every one.
-        crops: Also return the crops of the faces.
-        min_quality: The `Quality.total` that the one face must have; 0 takes every face.
-    """
-
-    recognizer: Recognizer
-    face: Choice | None = None
-    crops: bool = False
-    min_quality: float = 0
+    recognizer: Recognizer  # detector and embedder
+    face: Choice | None = None  # the one to take, as in `Recognizer.embed_face`; None takes every one
+    crops: bool = False  # also return the crops of the faces
+    min_quality: float = 0  # the `Quality.total` that the one face must have; 0 takes every face
 
     @property
     def pipeline(self) -> str:
@@ -75,23 +68,14 @@ class Finder:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """The result for one picture.
-
-    Attributes:
-        picture: The picture.
-        sha256: Of its content; empty if it could not be read.
-        found: Its faces; None if it failed or was left out.
-        failure: Why it failed, or None.
-        same_as: The earlier picture of this run with the same content; empty if there is none.
-        new: It was searched now, not in an earlier run or as another picture.
-    """
+    """The result for one picture."""
 
     picture: Picture
-    sha256: str
-    found: FoundFaces | None
+    sha256: str  # of its content; empty if it could not be read
+    found: FoundFaces | None  # its faces; None if it failed or was left out
     failure: Failure | None = None
-    same_as: str = ""
-    new: bool = False
+    same_as: str = ""  # the earlier picture of this run with the same content; empty if there is none
+    new: bool = False  # it was searched now, not in an earlier run or as another picture
 
     @property
     def entry(self) -> JournalEntry:

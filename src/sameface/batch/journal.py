@@ -46,17 +46,11 @@ class JournalError(BatchError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoundFaces:
-    """The faces of one picture.
+    """The faces of one picture."""
 
-    Attributes:
-        faces: The highest score first.
-        rows: `(n, d) float32` their embeddings.
-        crops: `(n, size, size, 3) uint8` RGB, or `(0, size, size, 3)` where crops were not asked for.
-    """
-
-    faces: tuple[Face, ...]
-    rows: Embeddings
-    crops: Crops
+    faces: tuple[Face, ...]  # the highest score first
+    rows: Embeddings  # `(n, d) float32` their embeddings
+    crops: Crops  # `(n, size, size, 3) uint8` RGB, or `(0, size, size, 3)` where crops were not asked for
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,20 +25,13 @@ ROWS = 16  # of a Parquet file in memory at a time
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """A picture that is not read yet.
+    """A picture that is not read yet."""
 
-    Attributes:
-        name: Its name in results.
-        read: Returns the bytes of its file, or raises an `ImageError`. Call it, in a compressed tar file, before
-            the next picture is asked for, or never.
-        stamp: Changes when the file does: size and time; empty if unknown.
-        person: Its folder, which is the person's name in a folder of people; empty at the top.
-    """
-
-    name: str
+    name: str  # its name in results
+    # Returns the bytes, or raises an `ImageError`; in a compressed tar file, call it before the next picture.
     read: Callable[[], bytes]
-    stamp: str = ""
-    person: str = ""
+    stamp: str = ""  # changes when the file does: size and time; empty if unknown
+    person: str = ""  # its folder, which is the person's name in a folder of people; empty at the top
 
 
 def open_pictures(sources: Iterable[str | os.PathLike[str]]) -> Iterator[Picture]:
