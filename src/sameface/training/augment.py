@@ -1,4 +1,4 @@
-"""Change a crop at random as photographs differ: place, light, focus, compression, something in front."""
+"""Augment crops at random: position, light, focus, compression, occlusion."""
 
 from __future__ import annotations
 
@@ -13,39 +13,25 @@ from sameface.align import cut
 from sameface.arrays import Image
 
 BILINEAR = PIL.Image.Resampling.BILINEAR
-GREY = np.array([0.299, 0.587, 0.114])  # how bright red, green and blue look (ITU-R BT.601)
+GREY = np.array([0.299, 0.587, 0.114])  # luma of red, green and blue (ITU-R BT.601)
 MIDDLE = 127.5
 
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """How strong each change is, and how often it comes; 0 turns it off.
+    """How strong each change is, or its probability; 0 turns it off."""
 
-    Attributes:
-        flip: The chance of the mirror image.
-        shift: How far the crop moves at most, in parts of its side.
-        scale: By what part it grows or shrinks at most.
-        turn: By how many degrees it turns at most.
-        brightness: By what part it gets lighter or darker at most.
-        contrast: By what part differences of light grow or shrink at most.
-        saturation: By what part its colours get stronger or paler at most.
-        grey: The chance that no colour is left.
-        blur: The chance of a blur, of up to 1/80 of the side.
-        jpeg: The chance of JPEG, of quality 20 to 90.
-        cover: The chance that a plain rectangle of up to a third of each side hides something.
-    """
-
-    flip: float = 0.5
-    shift: float = 0.04
-    scale: float = 0.06
-    turn: float = 6.0
-    brightness: float = 0.25
+    flip: float = 0.5  # probability of the mirror image
+    shift: float = 0.04  # largest, in parts of the crop's side
+    scale: float = 0.06  # largest change of size
+    turn: float = 6.0  # largest, in degrees
+    brightness: float = 0.25  # largest change
     contrast: float = 0.25
     saturation: float = 0.25
-    grey: float = 0.05
-    blur: float = 0.1
-    jpeg: float = 0.1
-    cover: float = 0.1
+    grey: float = 0.05  # probability of no colour
+    blur: float = 0.1  # probability of a blur of up to 1/80 of the side
+    jpeg: float = 0.1  # probability of JPEG with quality 20 to 90
+    cover: float = 0.1  # probability of a plain rectangle of up to a third of each side
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -56,13 +42,7 @@ class Augmentation:
 
 @dataclass(frozen=True, slots=True)
 class CropView:
-    """The square part of a crop that a network looks at; what lies round it comes in by shifts and turns.
-
-    Attributes:
-        left: Where it begins, in parts of the crop's side.
-        top: The same from above.
-        side: How large it is.
-    """
+    """The square part of a crop that a network sees, in parts of its side; shifts and turns bring in the rest."""
 
     left: float = 0.0
     top: float = 0.0
@@ -75,7 +55,7 @@ OFF = Augmentation(**dict.fromkeys((each.name for each in fields(Augmentation)),
 
 
 def scale_augmentation(changes: Augmentation, strength: float) -> Augmentation:
-    """Return the same changes, each smaller and rarer by this factor; the mirror image stays as it is."""
+    """Return the changes, each smaller and rarer by this factor but for the mirror image."""
     others = [each.name for each in fields(changes) if each.name != "flip"]
     return replace(changes, **{name: strength * getattr(changes, name) for name in others})
 
@@ -83,27 +63,31 @@ def scale_augmentation(changes: Augmentation, strength: float) -> Augmentation:
 def augment(
     crop: Image, size: int, rng: np.random.Generator, changes: Augmentation = STANDARD, view: CropView = WHOLE
 ) -> Image:
-    """Return a changed copy at the size that the network takes.
+    """Return a randomly changed copy at the network's size.
 
     Args:
         crop: `(h, w, 3) uint8`, square.
         size: The side of the result.
-        rng: Decides everything.
-        changes: How much; with `OFF` the result is that of `resize`.
-        view: The part of the crop that the network looks at.
+        rng: Source of all draws.
+        changes: With `OFF` the result is that of `resize`.
+        view: The part of the crop that the network sees.
 
     Returns:
         `(size, size, 3) uint8`.
     """
     picture = move(crop, size, rng, changes, view)
-    picture = blur(picture, rng, changes.blur)
+    if rng.random() < changes.blur:
+        picture = picture.filter(PIL.ImageFilter.GaussianBlur(rng.uniform(0.3, picture.width / 80)))
     picture = recolour(picture, rng, changes)
-    picture = compress(picture, rng, changes.jpeg)
+    if rng.random() < changes.jpeg:
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=int(rng.integers(20, 91)))
+        picture = PIL.Image.open(buffer).convert("RGB")
     return cover(np.asarray(picture), rng, changes.cover)
 
 
 def resize(crop: Image, size: int, view: CropView = WHOLE) -> Image:
-    """Return what the network looks at, at the size that it takes, otherwise as it is."""
+    """Return the view at the network's size, otherwise unchanged."""
     if view != WHOLE:
         sides = np.array(crop.shape[1::-1])
         corner, extent = sides * (view.left, view.top), sides * view.side
@@ -114,7 +98,7 @@ def resize(crop: Image, size: int, view: CropView = WHOLE) -> Image:
 
 
 def move(crop: Image, size: int, rng: np.random.Generator, changes: Augmentation, view: CropView) -> PIL.Image.Image:
-    """Mirror, turn, scale and shift in one step; what lies outside the crop is black."""
+    """Mirror, turn, scale and shift in one step; pixels outside the crop are black."""
     turn = np.deg2rad(changes.turn * rng.uniform(-1, 1))
     zoom = 1 + changes.scale * rng.uniform(-1, 1)
     shift = changes.shift * rng.uniform(-1, 1, 2)
@@ -124,7 +108,7 @@ def move(crop: Image, size: int, rng: np.random.Generator, changes: Augmentation
     picture = PIL.Image.fromarray(crop)
     factor = int(min(picture.size) * view.side) // size
     if factor > 1:
-        picture = picture.reduce(factor)  # else pixels are passed over
+        picture = picture.reduce(factor)  # else pixels are skipped
     sides = np.array(picture.size)
     scale = sides * view.side / size * zoom  # (2,) pixels of the crop per pixel of the result
     matrix = scale[:, None] * [[mirror * np.cos(turn), -np.sin(turn)], [mirror * np.sin(turn), np.cos(turn)]]
@@ -135,7 +119,7 @@ def move(crop: Image, size: int, rng: np.random.Generator, changes: Augmentation
 
 
 def recolour(picture: PIL.Image.Image, rng: np.random.Generator, changes: Augmentation) -> PIL.Image.Image:
-    """Change brightness, contrast and saturation, all in one step, or take all colour away."""
+    """Change brightness, contrast and saturation in one step, or remove all colour."""
     saturation = 1 + changes.saturation * rng.uniform(-1, 1)
     contrast = 1 + changes.contrast * rng.uniform(-1, 1)
     brightness = 1 + changes.brightness * rng.uniform(-1, 1)
@@ -143,25 +127,9 @@ def recolour(picture: PIL.Image.Image, rng: np.random.Generator, changes: Augmen
         saturation = 0.0
     if saturation == contrast == brightness == 1:
         return picture
-    mixed = saturation * np.eye(3) + (1 - saturation) * GREY  # each row adds up to 1, so that grey stays grey
+    mixed = saturation * np.eye(3) + (1 - saturation) * GREY  # rows sum to 1: grey stays grey
     matrix = np.column_stack([contrast * mixed, np.full(3, MIDDLE * (1 - contrast))])
     return picture.convert("RGB", tuple((brightness * matrix).ravel().tolist()))
-
-
-def blur(picture: PIL.Image.Image, rng: np.random.Generator, chance: float) -> PIL.Image.Image:
-    """Put the picture out of focus."""
-    if rng.random() >= chance:
-        return picture
-    return picture.filter(PIL.ImageFilter.GaussianBlur(rng.uniform(0.3, picture.width / 80)))
-
-
-def compress(picture: PIL.Image.Image, rng: np.random.Generator, chance: float) -> PIL.Image.Image:
-    """Return what JPEG leaves of a picture."""
-    if rng.random() >= chance:
-        return picture
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=int(rng.integers(20, 91)))
-    return PIL.Image.open(buffer).convert("RGB")
 
 
 def cover(pixels: Image, rng: np.random.Generator, chance: float) -> Image:

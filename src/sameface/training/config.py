@@ -13,24 +13,6 @@ from sameface.training.sampler import Stage
 
 RATES = {"adagrad": 0.05, "adamw": 1e-3}  # the paper's, and one that suits small runs
 
-# The smallest value of each number; a triplet needs two people, and two pictures of one.
-FEWEST = {
-    "people": 2,
-    "pictures": 2,
-    "steps": 1,
-    "validate_every": 1,
-    "save_every": 1,
-    "patience": 1,
-    "head_steps": 0,
-    "frozen": 0,
-    "learning_rate": 0,
-    "warm_up": 0,
-    "chunk": 0,
-    "workers": 0,
-    "as_is": 0,
-    "minutes": 0,
-}
-
 STEPS_DOWN = ((0.6, 0.1), (0.85, 0.01))  # the schedule `step`: after this part of the run, this part of the rate
 
 # Options that change how a run is executed and monitored, not what it computes.
@@ -39,9 +21,9 @@ RUNTIME_OPTIONS = frozenset(
 )
 
 
-def choice(value: Any, text: str, *, among: tuple[str, ...] = ()) -> Any:
-    """Return a field with its default, the help text of its option and the allowed values."""
-    return field(default=value, metadata={"help": text, "among": among})
+def choice(value: Any, text: str, *, among: tuple[str, ...] = (), least: int | None = None) -> Any:
+    """Return a field with its default, the help text of its option and the allowed values or the smallest."""
+    return field(default=value, metadata={"help": text, "among": among, "least": least})
 
 
 @dataclass(frozen=True)
@@ -51,8 +33,8 @@ class TrainConfig:
     network: str = choice("nns2", "what to train", among=(*TABLES, *RESIDUALS))
     dimension: int = choice(128, "width of an embedding, 64 to 512")
     norm: str = choice("batch", "normalisation", among=("batch", "response"))
-    people: int = choice(32, "P, people in a batch")
-    pictures: int = choice(4, "K, pictures of each")
+    people: int = choice(32, "P, people in a batch", least=2)
+    pictures: int = choice(4, "K, pictures of each", least=2)
     margin: float = choice(0.2, "by how much a negative must be farther (squared distance)")
     grow: str = choice("", "later stages, STEP:PxK or STEP:PxK:MARGIN, separated by commas")
     rule: str = choice(
@@ -64,11 +46,11 @@ class TrainConfig:
         "skip", "a pair without a semi-hard negative", among=("skip", "nearest-below", "hardest-below")
     )
     head: str = choice("none", "begin as a classifier of the people", among=("none", "softmax", "cosface"))
-    head_steps: int = choice(0, "for so many steps; then triplets")
-    as_is: int = choice(0, "side in pixels of crops without crops.toml, or too small; 0 refuses such")
+    head_steps: int = choice(0, "for so many steps; then triplets", least=0)
+    as_is: int = choice(0, "side in pixels of crops without crops.toml, or too small; 0 refuses such", least=0)
     view: float = choice(1.0, "the part of a crop's side that the network looks at, in the middle")
     start: str = choice("", "weights that a resnet begins with; the shipped resnet29 unless told")
-    frozen: int = choice(0, "first blocks of a resnet that stay as they began; 0 trains all of it")
+    frozen: int = choice(0, "first blocks of a resnet that stay as they began; 0 trains all of it", least=0)
     teacher: str = choice("none", "imitate embedders: NAME or FILE.onnx, several as A,B:WEIGHT")
     teacher_sees: str = choice(
         "clean", "the picture as it is, once, or the changed copy of each step", among=("clean", "changed")
@@ -76,13 +58,13 @@ class TrainConfig:
     mixed: float = choice(0.0, "the part of a batch mixed with other faces of it; teacher-sees changed only")
     teacher_weight: float = choice(1.0, "1 imitates only, less mixes with triplets")
     optimizer: str = choice("adamw", "adagrad is the paper's", among=("adamw", "adagrad"))
-    learning_rate: float = choice(0.0, "peak rate; 0 takes 0.05 with adagrad and 0.001 with adamw")
+    learning_rate: float = choice(0.0, "peak rate; 0 takes 0.05 with adagrad and 0.001 with adamw", least=0)
     weight_decay: float = choice(1e-4, "of adamw")
     schedule: str = choice("cosine", "how the rate falls", among=("constant", "cosine", "step"))
-    warm_up: int = choice(50, "steps in which the rate rises")
-    steps: int = choice(20_000, "steps of the whole run")
-    minutes: float = choice(0.0, "stop, to be resumed, after so many; 0 for never")
-    chunk: int = choice(0, "pictures that go through the network together; 0 for the whole batch")
+    warm_up: int = choice(50, "steps in which the rate rises", least=0)
+    steps: int = choice(20_000, "steps of the whole run", least=1)
+    minutes: float = choice(0.0, "stop, to be resumed, after so many; 0 for never", least=0)
+    chunk: int = choice(0, "pictures that go through the network together; 0 for the whole batch", least=0)
     precision: str = choice(
         "auto",
         "auto is bfloat16 on a GPU and float32 elsewhere; newer processors are faster with bfloat16, too",
@@ -91,39 +73,38 @@ class TrainConfig:
     augment: bool = choice(True, "change the crops at random")  # noqa: FBT003, a field's default
     strength: float = choice(1.0, "how much of each change, 0 to 1; 0 leaves the mirror image")
     held_out: str = choice("0.05", "people to test on: a part of them, or a folder or tar file of others")
-    validate_every: int = choice(500, "steps between two tests")
-    save_every: int = choice(500, "steps between two checkpoints")
+    validate_every: int = choice(500, "steps between two tests", least=1)
+    save_every: int = choice(500, "steps between two checkpoints", least=1)
     on_collapse: str = choice("stop", "what the alarm does", among=("stop", "recover"))
-    patience: int = choice(50, "steps before the alarm")
-    workers: int = choice(2, "processes that decode pictures")
+    patience: int = choice(50, "steps before the alarm", least=1)
+    workers: int = choice(2, "processes that decode pictures", least=0)
     device: str = choice("auto", "auto, cpu or cuda")
     seed: int = choice(0, "decides everything that is random")
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            among = each.metadata["among"]
-            if among and getattr(self, each.name) not in among:
-                raise ValueError(f"{each.name} must be one of {among}, got {getattr(self, each.name)!r}")
-        for name, fewest in FEWEST.items():
-            if getattr(self, name) < fewest:
-                raise ValueError(f"{name} must be {fewest} or more, got {getattr(self, name)!r}")
-        if not 0 < self.margin <= 4 or not 0 < self.view <= 1:
-            raise ValueError("margin must be over 0 and up to 4, view over 0 and up to 1")
-        if not 0 <= self.teacher_weight <= 1 or not 0 <= self.strength <= 1:
-            raise ValueError("teacher_weight and strength must be 0 to 1")
-        if not 0 <= self.mixed < 1 or (self.mixed and self.teacher_sees == "clean"):
-            raise ValueError("mixed must be 0 to under 1, and 0 unless teacher_sees is changed")
-        self._check_residual()
+            value, among, least = getattr(self, each.name), each.metadata["among"], each.metadata["least"]
+            if among and value not in among:
+                raise ValueError(f"{each.name} must be one of {among}, got {value!r}")
+            if least is not None and value < least:
+                raise ValueError(f"{each.name} must be {least} or more, got {value!r}")
+        residual = self.network in RESIDUALS
+        faults = {
+            "margin must be over 0 and up to 4": not 0 < self.margin <= 4,
+            "view must be over 0 and up to 1": not 0 < self.view <= 1,
+            "teacher_weight must be 0 to 1": not 0 <= self.teacher_weight <= 1,
+            "strength must be 0 to 1": not 0 <= self.strength <= 1,
+            "mixed must be 0 to under 1": not 0 <= self.mixed < 1,
+            "mixed must be 0 unless teacher_sees is changed": self.mixed and self.teacher_sees == "clean",
+            f"dimension must be resnet29's 128, got {self.dimension}": residual and self.dimension != 128,
+            f"start must be left out unless the network is one of {tuple(RESIDUALS)}": self.start and not residual,
+            f"frozen must be left out unless the network is one of {tuple(RESIDUALS)}": self.frozen and not residual,
+        }
+        for fault, found in faults.items():
+            if found:
+                raise ValueError(fault)
         self.stages()
         self.teachers()
-
-    def _check_residual(self) -> None:
-        """Raise for options that need a resnet, and for a width that a resnet cannot have."""
-        if self.network in RESIDUALS and self.dimension != 128:
-            raise ValueError(f"dimension must be resnet29's 128, got {self.dimension}")
-        if (self.start or self.frozen) and self.network not in RESIDUALS:
-            name = "start" if self.start else "frozen"
-            raise ValueError(f"{name} must be left out unless the network is one of {tuple(RESIDUALS)}")
 
     @property
     def rate(self) -> float:

@@ -1,4 +1,4 @@
-"""Cut the faces out of photographs once, before training."""
+"""Cut the faces out of photographs, once before training."""
 
 from __future__ import annotations
 
@@ -26,35 +26,27 @@ from sameface.training.dataset import RULE_FILE, PictureFile, open_pictures
 from sameface.training.errors import TrainingDataError
 
 QUALITY = 95  # of the JPEG files
-REPORT = "left-out.jsonl"  # the pictures that gave no crop, one JSON object on a line
-MARGIN = 0.3  # round a box, unless told otherwise
+REPORT = "left-out.jsonl"  # pictures without a crop, as JSON lines
+MARGIN = 0.3  # round a box by default
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedPicture:
-    """What became of one picture.
+    """The result for one picture."""
 
-    Attributes:
-        picture: What it is called.
-        crop: Where its crop is; None without one.
-        reason: Why there is none.
-        new: Whether this call did it, and not one before.
-        total: How many pictures there are.
-    """
-
-    picture: str
-    crop: Path | None
-    reason: str
-    new: bool
-    total: int
+    picture: str  # its path
+    crop: Path | None  # the path of its crop
+    reason: str  # why there is none
+    new: bool  # whether this call searched it, and not an earlier one
+    total: int  # number of pictures
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cutter:
-    """How a photograph becomes a crop.
+    """Cuts the crop out of a photograph.
 
     Attributes:
-        detector: Finds the faces; None where the pictures are crops already, cut by the rule at some size.
+        detector: Finds the faces; None for pictures that are crops already, by the rule at some size.
         rule: How to cut.
         face: Which face of several counts.
     """
@@ -65,13 +57,13 @@ class Cutter:
 
     @property
     def facts(self) -> dict[str, object]:
-        """What all crops of a folder must have in common, as it is written beside them."""
+        """The facts that all crops of a folder share, as `crops.toml` stores them."""
         how = "as it is" if self.detector is None else self.face
         return {**asdict(self.rule), "prepared": {"face": how}}
 
     @property
     def search(self) -> str:
-        """How faces are searched for; a picture without a face is searched again in another way."""
+        """The detector and its options; a picture without a face is searched again with others."""
         found = self.detector
         if found is None:
             return ""
@@ -79,10 +71,10 @@ class Cutter:
         return "/".join(map(str, (model, *found.options)))
 
     def cut(self, image: Image, name: str) -> Image:
-        """Return the crop of a picture, `(size, size, 3) uint8`.
+        """Cut the crop `(size, size, 3) uint8` out of a picture.
 
         Raises:
-            NoFaceError: It holds no face.
+            NoFaceError: The picture has no face.
         """
         if self.detector is None:
             return cut_middle(image, self.rule.size)
@@ -94,11 +86,11 @@ class Cutter:
 
 
 def prepare_pictures(source: Path, target: Path, cutter: Cutter) -> Iterator[PreparedPicture]:
-    """Write the crop of every picture in a person's folder, and yield what became of each.
+    """Write the crop of every picture in a person's folder, and yield each result.
 
-    A crop keeps the SHA-256 of its photograph as its JPEG comment. A second call goes on where the first was
-    ended: it leaves the crops of the same bytes as they are, and cuts a photograph that was replaced again.
-    Pictures without a face are listed in `left-out.jsonl` and not searched again in the same way.
+    A crop keeps the SHA-256 of its photograph as its JPEG comment. A later call skips crops of the same bytes, and
+    cuts a replaced photograph again. Pictures without a face are listed in `left-out.jsonl` and not searched again
+    with the same detector and options.
 
     Args:
         source: A folder per person, or a tar file of such folders.
@@ -106,37 +98,31 @@ def prepare_pictures(source: Path, target: Path, cutter: Cutter) -> Iterator[Pre
         cutter: How to cut.
 
     Raises:
-        TrainingDataError: The source holds no person's folder with pictures, or the target something else.
+        TrainingDataError: The source has no person's folder with pictures, or the target holds something else.
     """
     if target.resolve().is_relative_to(source.resolve()):
         raise TrainingDataError(str(target), "it lies inside the photographs: choose another --output")
     pictures = open_pictures([source])
     write_facts(target, cutter.facts)
     known = keep_failures(target / REPORT, cutter.search, pictures.files)
-    for place in pictures.files:
-        crop, reason, new = target / crop_name(place), known.get(place.name, ""), False
-        if not reason and not (crop.exists() and read_comment(crop) == place.digest().hex()):
-            reason, new = prepare_picture(place, crop, cutter, target / REPORT), True
-        yield PreparedPicture(str(place), None if reason else crop, reason, new, len(pictures))
+    for file in pictures.files:
+        crop, reason, new = target / crop_name(file), known.get(file.name, ""), False
+        if not reason and not (crop.exists() and read_comment(crop) == file.digest().hex()):
+            reason, new = prepare_picture(file, crop, cutter, target / REPORT), True
+        yield PreparedPicture(str(file), None if reason else crop, reason, new, len(pictures))
 
 
-def prepare_picture(place: PictureFile, crop: Path, cutter: Cutter, report: Path) -> str:
-    """Write one crop; or remove an older one, note why there is none, and return it."""
+def prepare_picture(file: PictureFile, crop: Path, cutter: Cutter, report: Path) -> str:
+    """Write one crop and return ""; or remove an older one, and report and return the reason."""
     sha256 = ""
     try:
-        picture = place.load()
+        picture = file.load()
         sha256 = hash_image(picture)
-        pixels = cutter.cut(read_image(picture), repr(str(place)))
+        pixels = cutter.cut(read_image(picture), repr(str(file)))
     except (ImageError, FaceError) as error:
-        entry = {
-            "picture": place.name,
-            "sha256": sha256,
-            "code": error.code,
-            "reason": str(error),
-            "search": cutter.search,
-        }
-        with report.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        entry = {"picture": file.name, "sha256": sha256, "code": error.code, "reason": str(error)}
+        with report.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps({**entry, "search": cutter.search}) + "\n")
         crop.unlink(missing_ok=True)
         return str(error)
     crop.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +132,7 @@ def prepare_picture(place: PictureFile, crop: Path, cutter: Cutter, report: Path
 
 
 def read_comment(crop: Path) -> str:
-    """Return the SHA-256 of the photograph that a crop was cut from; nothing where it does not say."""
+    """Return the SHA-256 of the photograph of a crop; "" if its JPEG comment lacks it."""
     try:
         with PIL.Image.open(crop, formats=("JPEG",)) as picture:
             return bytes(picture.info.get("comment", b"")).decode("ascii", "replace")
@@ -155,23 +141,23 @@ def read_comment(crop: Path) -> str:
 
 
 def check_names(sources: Sequence[Path]) -> None:
-    """Raise if two sources hold pictures whose crops would be one file.
+    """Check that no two sources have pictures whose crops would be one file.
 
     Raises:
-        TrainingDataError: They do, or a source holds no person's folder with pictures.
+        TrainingDataError: They have, or a source has no person's folder with pictures.
     """
     seen: dict[PurePosixPath, str] = {}
     for source in sources:
-        names = {crop_name(place): place.name for place in open_pictures([source]).files}
+        names = {crop_name(file): file.name for file in open_pictures([source]).files}
         for name in names.keys() & seen.keys():
             reason = f"both hold {names[name]!r}: rename one, or give each an --output of its own"
             raise TrainingDataError(f"{seen[name]} and {source}", reason)
         seen |= dict.fromkeys(names, str(source))
 
 
-def crop_name(place: PictureFile) -> PurePosixPath:
-    """Return where in the folder of crops that of a picture stands: `a.png` and `a.jpg` are two."""
-    name = PurePosixPath(place.name)
+def crop_name(file: PictureFile) -> PurePosixPath:
+    """Return the path of a picture's crop in the folder of crops; `a.png` and `a.jpg` give two."""
+    name = PurePosixPath(file.name)
     return name if name.suffix == ".jpg" else name.with_name(f"{name.name}.jpg")
 
 
@@ -186,11 +172,7 @@ def cut_middle(image: Image, size: int) -> Image:
 def make_rule(kind: str, size: int, *, margin: float | None = None) -> CropRule:
     """Return a crop rule of this size: `similarity` as `resnet29` sees faces, or the paper's `box`.
 
-    Args:
-        kind: Which of the two.
-        size: The side of a crop.
-        margin: The part of the side that is added round it; None adds `MARGIN` to a box, and nothing to
-            what `resnet29` sees.
+    `margin` is the part of the side that is added round it; None adds `MARGIN` to a box and nothing else.
     """
     if kind == "box":
         return CropRule("box", size, margin=MARGIN if margin is None else margin)
@@ -205,13 +187,17 @@ def make_rule(kind: str, size: int, *, margin: float | None = None) -> CropRule:
 
 
 def write_facts(target: Path, facts: dict[str, object]) -> None:
-    """Write beside the crops how they are cut, or see that those there were cut the same way."""
+    """Write `crops.toml`, or check that the crops in the folder were cut the same way."""
     text = tomli_w.dumps(facts)
     path = target / RULE_FILE
     if path.exists():
-        if same_facts(path, text):
-            return
-        raise TrainingDataError(str(target), "it holds crops cut in another way: choose another --output")
+        try:
+            same = tomllib.loads(path.read_text("utf-8")) == tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+            same = False
+        if not same:
+            raise TrainingDataError(str(target), "it holds crops cut in another way: choose another --output")
+        return
     if target.exists() and any(target.iterdir()):
         raise TrainingDataError(str(target), "it holds something else: choose another --output")
     target.mkdir(parents=True, exist_ok=True)
@@ -219,27 +205,19 @@ def write_facts(target: Path, facts: dict[str, object]) -> None:
         part.write_text(text, "utf-8")
 
 
-def same_facts(path: Path, text: str) -> bool:
-    """Return whether a file says the same as a text, in whatever form."""
-    try:
-        return tomllib.loads(path.read_text("utf-8")) == tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-        return False
+def keep_failures(path: Path, search: str, files: Sequence[PictureFile]) -> dict[str, str]:
+    """Return why pictures have no face, by their names; remove all other lines from the report.
 
-
-def keep_failures(path: Path, search: str, places: Sequence[PictureFile]) -> dict[str, str]:
-    """Return the pictures in which this search found no face, and why; take the others off the report.
-
-    A picture that could not be read is tried again, as is one that was replaced or whose line was cut off.
+    An unreadable or replaced picture is tried again, as is one whose line is incomplete or of another search.
     """
-    kept, place_of = [], {place.name: place for place in places}
+    kept, file_of = [], {file.name: file for file in files}
     for line in path.read_text("utf-8").splitlines() if path.exists() else ():
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:
             continue
-        place = place_of.get(entry["picture"])
-        same = place is None or entry.get("sha256") == place.digest().hex()
+        file = file_of.get(entry["picture"])
+        same = file is None or entry.get("sha256") == file.digest().hex()
         if same and entry["search"] == search and entry["code"] == NoFaceError.code:
             kept.append(entry)
     with replace_file(path) as part:

@@ -1,4 +1,4 @@
-"""Which pictures each step sees: P people with K pictures of each, every picture as often as any other."""
+"""Sample batches of P people with K pictures each, so that every picture comes equally often."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Numbers = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """From step `start` on a batch has `people` times `pictures` pictures and the loss this `margin`."""
+    """Size of a batch and margin of the loss from step `start` on."""
 
     start: int
     people: int
@@ -31,17 +31,15 @@ class Stage:
 def draw_batches(owner: Numbers, stages: Sequence[Stage], *, seed: int, start: int = 0) -> Iterator[Numbers]:
     """Yield the pictures of step `start`, of the next one, and so on without end.
 
-    In an epoch each person with K pictures or more is dealt into groups of K, so that each of these pictures
-    is there once, a few twice to fill the last group. Who has fewer than K comes with all of them; who has
-    only one serves as a negative. A batch is filled with groups of different people up to P times K pictures;
-    so it may hold more people than P, but never more pictures, and no picture twice. Nothing but the
-    arguments decides what comes: to resume is to start at a later step, and every process of several draws
-    the same.
+    In an epoch the pictures of each person are dealt into groups of K; a few come twice to fill the last group. A
+    person with fewer than K gives one group of them all. A batch takes groups of different people up to P times K
+    pictures: it may hold more people than P, but never more pictures, and none twice. The result depends only on
+    the arguments, so that a resumed run and every one of several processes draw the same.
 
     Args:
         owner: `(n,)` the person on each picture.
-        stages: In the order of their first step; the first is 0. A change of K begins a new epoch.
-        seed: The order; another seed gives another.
+        stages: By their first step, of which the first is 0. A change of K starts a new epoch.
+        seed: Decides the order.
         start: The first step to yield.
     """
     epochs = itertools.count()
@@ -53,17 +51,18 @@ def draw_batches(owner: Numbers, stages: Sequence[Stage], *, seed: int, start: i
         if stage.pictures != pictures:
             pictures = stage.pictures
             waiting.clear()
-            groups = deal_forever(owner, pictures, seed, epochs)
+            rngs = (np.random.default_rng([seed, epoch]) for epoch in epochs)
+            groups = itertools.chain.from_iterable(deal_epoch(owner, stage.pictures, rng) for rng in rngs)
         batch = fill_batch(waiting, groups, owner, stage)
         if step >= start:
             yield np.concatenate(batch)
 
 
 def fill_batch(waiting: deque[Numbers], groups: Iterator[Numbers], owner: Numbers, stage: Stage) -> list[Numbers]:
-    """Return the groups of one batch, first from `waiting`, where those that must wait stay in order.
+    """Return the groups of one batch, first from `waiting`.
 
-    Groups of people who are in the batch already wait. When P of them do, as many of these are taken as
-    there is room for: with fewer people than P, one person has several groups.
+    A second group of a person waits for the next batch. Once P groups wait, those that fit are taken after all:
+    with fewer people than P, one person has several groups.
     """
     batch: list[Numbers] = []
     passed: list[Numbers] = []
@@ -83,7 +82,7 @@ def fill_batch(waiting: deque[Numbers], groups: Iterator[Numbers], owner: Number
 
 
 def take_passed(batch: list[Numbers], passed: list[Numbers], room: int) -> list[Numbers]:
-    """Add to a batch the groups that fit and show none of its pictures again; return the rest."""
+    """Add the groups that fit and repeat no picture of the batch; return the rest."""
     seen = set(np.concatenate(batch).tolist())
     rest = []
     for group in passed:
@@ -96,14 +95,8 @@ def take_passed(batch: list[Numbers], passed: list[Numbers], room: int) -> list[
     return rest
 
 
-def deal_forever(owner: Numbers, pictures: int, seed: int, epochs: Iterator[int]) -> Iterator[Numbers]:
-    """Yield the groups of one epoch after the other; the seed and the epoch's number decide them."""
-    for epoch in epochs:
-        yield from deal_epoch(owner, pictures, np.random.default_rng([seed, epoch]))
-
-
 def deal_epoch(owner: Numbers, pictures: int, rng: np.random.Generator) -> list[Numbers]:
-    """Return the groups of one epoch, those of one person spread over all of it."""
+    """Return the groups of an epoch, those of one person spread over all of it."""
     shuffled = rng.permutation(len(owner))
     sorted_by_person = shuffled[np.argsort(owner[shuffled], kind="stable")]
     counts = np.bincount(owner)
@@ -119,14 +112,9 @@ def deal_epoch(owner: Numbers, pictures: int, rng: np.random.Generator) -> list[
 
 
 def deal_cards(cards: Numbers, pictures: int) -> Numbers:
-    """Deal the shuffled pictures of each person into groups; the last is filled up from the first.
+    """Deal `(p, c)` shuffled pictures into groups: `(p, c / K rounded up, K)`, or `(p, 1, c)` if c is under K.
 
-    Args:
-        cards: `(p, c)` of people with equally many pictures.
-        pictures: K.
-
-    Returns:
-        `(p, c / K rounded up, K)`, or `(p, 1, c)` where c is under K.
+    The first pictures of a person fill up the last group.
     """
     people, count = cards.shape
     if count <= pictures:
@@ -136,5 +124,5 @@ def deal_cards(cards: Numbers, pictures: int) -> Numbers:
 
 
 def share(batch: Numbers, rank: int, world: int) -> Numbers:
-    """Return the part of a batch that one of several processes embeds; together they are the batch."""
+    """Return the part of a batch that one of several processes embeds."""
     return np.array_split(batch, world)[rank]

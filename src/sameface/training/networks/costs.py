@@ -1,4 +1,4 @@
-"""LayerCost parameters and multiply-adds (the paper's "FLOPS"), from a table and from a module."""
+"""Count the parameters and multiply-adds (the paper's "FLOPS") of a network from its table."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from sameface.training.networks.tables import (
     Pool,
     ResidualTable,
     TableRow,
+    halve,
 )
 
 Shape: TypeAlias = tuple[int, int, int]  # channels, height, width
@@ -25,66 +26,51 @@ Shape: TypeAlias = tuple[int, int, int]  # channels, height, width
 
 @dataclass(frozen=True, slots=True)
 class LayerCost:
-    """One line of a network.
-
-    Attributes:
-        name: The line's name.
-        shape: Channels, height and width of what comes out.
-        weights: Weights, without biases and normalisation, as the paper counts.
-        macs: Multiply-adds for one picture.
-    """
+    """The cost of one line of a network for one picture."""
 
     name: str
-    shape: Shape
-    weights: int
-    macs: int
+    shape: Shape  # of the output
+    weights: int  # without biases and normalisation, as the paper counts
+    macs: int  # multiply-adds
+
+
+def totals(costs: list[LayerCost]) -> tuple[int, int]:
+    """Return all weights and all multiply-adds."""
+    return sum(cost.weights for cost in costs), sum(cost.macs for cost in costs)
 
 
 def count_table(table: NetworkTable, dimension: int = 128) -> list[LayerCost]:
-    """Return the counts of every line, from the table alone."""
+    """Return the cost of every line of a network of the paper."""
     shape: Shape = (3, table.size, table.width)
-    counts = []
+    costs = []
     for row in table.rows:
-        count = count_row(row, shape, dimension)
-        counts.append(count)
-        shape = count.shape
-    return counts
+        costs.append(count_row(row, shape, dimension))
+        shape = costs[-1].shape
+    return costs
 
 
 def count_residual(table: ResidualTable) -> list[LayerCost]:
-    """Return the counts of each convolution of a network of dlib's kind, and of its last layer."""
+    """Return the cost of every convolution of a network of dlib's kind, and of its last layer."""
     side = (table.size - 7) // 2 + 1
-    counts = [count_square("conv0", (3, 32, 7), side)]
+    costs = [count_conv("conv0", 3, (32, side, side), 7)]
     side, channels = (side - 3) // 2 + 1, 32
     for number in table.kept:
         width, inner = WIDTHS[number], side
         if number in DOWN:
             inner = (side - 3) // 2 + 1
             side = max(inner, side // 2)
-        counts.append(count_square(f"block{number + 1}_conv1", (channels, width, 3), inner))
-        counts.append(count_square(f"block{number + 1}_conv2", (width, width, 3), inner))
+        for part, inputs in ((1, channels), (2, width)):
+            costs.append(count_conv(f"block{number + 1}_conv{part}", inputs, (width, inner, inner), 3))
         channels = width
-    return [*counts, count_square("fc", (channels, 128, 1), 1)]
-
-
-def count_square(name: str, conv: tuple[int, int, int], side: int) -> LayerCost:
-    """Return the counts of a convolution given as channels, output channels and kernel, by what comes out."""
-    channels, out, kernel = conv
-    weights = channels * out * kernel**2
-    return LayerCost(name, (out, side, side), weights, weights * side**2)
-
-
-def totals(counts: list[LayerCost]) -> tuple[int, int]:
-    """Return all weights and all multiply-adds."""
-    return sum(count.weights for count in counts), sum(count.macs for count in counts)
+    return [*costs, count_conv("fc", channels, (128, 1, 1), 1)]
 
 
 def count_row(row: TableRow, shape: Shape, dimension: int) -> LayerCost:
-    """Return the counts of one line that is fed with `shape`."""
+    """Return the cost of one line with an input of `shape`."""
     channels, height, width = shape
     match row:
         case Conv(name, out, kernel, stride):
-            return count_conv(name, shape, (out, kernel, stride))
+            return count_conv(name, channels, (out, halve(height, stride), halve(width, stride)), kernel)
         case Inception():
             return count_inception(row, shape)
         case Pool(name):
@@ -97,40 +83,25 @@ def count_row(row: TableRow, shape: Shape, dimension: int) -> LayerCost:
             weights = channels * height * width * out * pieces
             return LayerCost(name, (out, 1, 1), weights, weights)
         case Embed(name):
-            weights = channels * height * width * dimension
-            return LayerCost(name, (dimension, 1, 1), weights, weights)
+            return count_conv(name, channels * height * width, (dimension, 1, 1), 1)
 
 
-def count_conv(name: str, shape: Shape, conv: tuple[int, int, int]) -> LayerCost:
-    """Return the counts of a convolution given as output channels, kernel and stride."""
-    channels, height, width = shape
-    out, kernel, stride = conv
-    if stride == 2:
-        height, width = halve(height), halve(width)
+def count_conv(name: str, channels: int, shape: Shape, kernel: int) -> LayerCost:
+    """Return the cost of a convolution from its input channels and the shape of its output."""
+    out, height, width = shape
     weights = channels * out * kernel**2
-    return LayerCost(name, (out, height, width), weights, weights * height * width)
+    return LayerCost(name, shape, weights, weights * height * width)
 
 
 def count_inception(row: Inception, shape: Shape) -> LayerCost:
-    """Return the counts of a module of several roads."""
-    convs = []
-    if row.one:
-        convs.append(count_conv("1x1", shape, (row.one, 1, 1)))
-    ends = [convs[-1]] if row.one else []
+    """Return the cost of a module of several branches."""
+    channels, *sides = shape
+    height, width = (halve(side, row.stride) for side in sides)
+    convs = [count_conv("1x1", channels, (row.one, sides[0], sides[1]), 1)]
     for kernel, (reduce, out) in ((3, row.three), (5, row.five)):
-        if out:
-            convs.append(count_conv("reduce", shape, (reduce, 1, 1)))
-            convs.append(count_conv("conv", convs[-1].shape, (out, kernel, row.stride)))
-            ends.append(convs[-1])
-    channels, height, width = ends[-1].shape[0], *ends[-1].shape[1:]
+        convs.append(count_conv("reduce", channels, (reduce, sides[0], sides[1]), 1))
+        convs.append(count_conv("conv", reduce, (out, height, width), kernel))
     projection = row.pool[1]
-    if projection:
-        convs.append(count_conv("pool", (shape[0], height, width), (projection, 1, 1)))
-    channels = sum(end.shape[0] for end in ends) + (projection or shape[0])
-    weights, macs = totals(convs)
-    return LayerCost(row.name, (channels, height, width), weights, macs)
-
-
-def halve(side: int) -> int:
-    """Return the side after a stride of 2."""
-    return (side + 1) // 2
+    convs.append(count_conv("pool", channels, (projection, height, width), 1))
+    out = row.one + row.three[1] + row.five[1] + (projection or channels)
+    return LayerCost(row.name, (out, height, width), *totals(convs))

@@ -1,4 +1,4 @@
-"""Build the paper's networks from their tables, and dlib's, as torch modules."""
+"""Build the paper's networks from their tables as torch modules."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ from sameface.training.networks.tables import (
     Norm,
     Pool,
     TableRow,
+    halve,
 )
 
 NormKind: TypeAlias = Literal["batch", "response"]
+Shape: TypeAlias = tuple[int, int, int]  # channels, height, width
 
 SMALLEST, LARGEST = 64, 512  # dimensions of an embedding
-L2_EPSILON = 1e-6  # keeps the gradient of the root finite where a window is all zero
+L2_EPSILON = 1e-6  # keeps the gradient of the root finite in an all-zero window
 
 
 class Network(nn.Module):
-    """A network of the paper: `(n, 3, size, size)` planes, mean taken and scaled, to `(n, d)` unit rows.
+    """A network of the paper: `(n, 3, size, size)` planes, mean subtracted and scaled, to `(n, d)` unit rows.
 
     Args:
         table: Its lines.
         dimension: The width of an embedding, 64 to 512.
-        norm: `batch` normalises over the batch after every convolution, as every working re-implementation
-            does; `response` is what the paper's tables show.
-        seed: Where the first weights come from; the same seed gives the same weights.
+        norm: `batch` normalises after every convolution, as working re-implementations do; `response` follows the
+            paper's tables.
+        seed: Decides the first weights.
     """
 
     def __init__(self, table: NetworkTable, *, dimension: int = 128, norm: NormKind = "batch", seed: int = 0) -> None:
@@ -47,7 +49,7 @@ class Network(nn.Module):
         self.dimension = dimension
         self.norm = norm
         self.layers = nn.Sequential()
-        shape = (3, table.size, table.width)
+        shape: Shape = (3, table.size, table.width)
         for row in table.rows:
             layer, shape = make_layer(row, shape, dimension, norm)
             self.layers.add_module(row.name, layer)
@@ -60,19 +62,18 @@ class Network(nn.Module):
         return functional.normalize(rows.float(), dim=1)
 
 
-def make_layer(
-    row: TableRow, shape: tuple[int, int, int], dimension: int, norm: NormKind
-) -> tuple[nn.Module, tuple[int, int, int]]:
-    """Return the module of one line, and the shape that comes out; `shape` is channels, height, width."""
+def make_layer(row: TableRow, shape: Shape, dimension: int, norm: NormKind) -> tuple[nn.Module, Shape]:
+    """Return the module of one line, and the shape of its output."""
     channels, height, width = shape
     match row:
         case Conv(_, out, kernel, stride):
-            return conv(channels, out, kernel, stride=stride, norm=norm), (out, *shrink(shape, stride))
+            layer = conv(channels, out, kernel, stride=stride, norm=norm)
+            return layer, (out, halve(height, stride), halve(width, stride))
         case Inception():
             module = InceptionModule(row, channels, norm)
-            return module, (module.out, *shrink(shape, row.stride))
+            return module, (module.out, halve(height, row.stride), halve(width, row.stride))
         case Pool():
-            return nn.MaxPool2d(3, 2, padding=1), (channels, *shrink(shape, 2))
+            return nn.MaxPool2d(3, 2, padding=1), (channels, halve(height), halve(width))
         case Norm():
             return (nn.LocalResponseNorm(5) if norm == "response" else nn.Identity()), shape
         case Average():
@@ -80,14 +81,8 @@ def make_layer(
         case Maxout(_, out, pieces):
             return MaxoutLayer(channels * height * width, out, pieces), (out, 1, 1)
         case Embed():
-            flat = nn.Flatten()
             linear = nn.Linear(channels * height * width, dimension)
-            return nn.Sequential(flat, linear), (dimension, 1, 1)
-
-
-def shrink(shape: tuple[int, int, int], stride: int) -> tuple[int, int]:
-    """Return height and width after a stride."""
-    return -(-shape[1] // stride), -(-shape[2] // stride)
+            return nn.Sequential(nn.Flatten(), linear), (dimension, 1, 1)
 
 
 def conv(channels: int, out: int, kernel: int, *, stride: int = 1, norm: NormKind) -> nn.Sequential:
@@ -100,7 +95,7 @@ def conv(channels: int, out: int, kernel: int, *, stride: int = 1, norm: NormKin
 
 
 class InceptionModule(nn.Module):
-    """The roads of one inception line, side by side."""
+    """The parallel branches of one inception line."""
 
     def __init__(self, row: Inception, channels: int, norm: NormKind) -> None:
         super().__init__()
@@ -119,7 +114,7 @@ class InceptionModule(nn.Module):
         self.out = row.one + row.three[1] + row.five[1] + (projection or channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the channels of all roads."""
+        """Return the channels of all branches."""
         return torch.cat([road(x) for road in self.roads.values()], dim=1)
 
 
@@ -133,7 +128,7 @@ class L2Pool(nn.Module):
 
 
 class MaxoutLayer(nn.Module):
-    """A full connection whose units are each the larger of several linear ones."""
+    """A full connection whose units are each the largest of several linear ones."""
 
     def __init__(self, inputs: int, out: int, pieces: int) -> None:
         super().__init__()
@@ -146,7 +141,7 @@ class MaxoutLayer(nn.Module):
 
 
 def draw_weights(network: nn.Module, seed: int) -> None:
-    """Fill in the first weights: normal, scaled so that a rectified layer keeps its variance (He, 2015)."""
+    """Draw normal weights, scaled so that a rectified layer keeps its variance (He, 2015)."""
     generator = torch.Generator().manual_seed(seed)
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

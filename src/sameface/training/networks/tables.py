@@ -1,7 +1,6 @@
-"""The networks as tables that read like the paper's (FaceNet, tables 1 and 2).
+"""The networks as tables that read like the paper's (FaceNet, tables 1 and 2): one row is one line.
 
-Each row of a table is a line of the paper. Nothing here computes: `networks.py` builds a module from a
-table and `count.py` counts its parameters and multiply-adds.
+`inception.py` builds the modules, `costs.py` counts parameters and multiply-adds.
 """
 
 from __future__ import annotations
@@ -9,12 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-PoolKind = Literal["max", "L2"]
-
 
 @dataclass(frozen=True, slots=True)
 class Conv:
-    """A square convolution, then a rectifier; padded so that only the stride shrinks the picture."""
+    """A square convolution and a rectifier; padded so that only the stride shrinks the picture."""
 
     name: str
     out: int
@@ -24,43 +21,33 @@ class Conv:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The largest of each 3x3 window, every second place."""
+    """The maximum of each 3x3 window, with stride 2."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """The paper's response normalisation across channels; nothing where batch norm is used."""
+    """The paper's response normalisation across channels; nothing if batch norm is used."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Inception:
-    """Up to four roads side by side, their channels concatenated.
-
-    Attributes:
-        name: The paper's name of the line.
-        one: Channels of the 1x1 convolution; 0 for none.
-        three: Channels of the 3x3 convolution and, before it, of its 1x1 reduction.
-        five: The same of the 5x5 convolution; `(0, 0)` for none.
-        pool: `max` or `L2` (the local 2-norm) over 3x3, and the channels of the 1x1 projection behind it;
-            0 passes the pooled channels through.
-        stride: 2 uses_bfloat16 the picture, in the 3x3, the 5x5 and the pool.
-    """
+    """Up to four parallel branches whose channels are concatenated; 0 channels leave a branch out."""
 
     name: str
-    one: int
-    three: tuple[int, int]
-    five: tuple[int, int]
-    pool: tuple[PoolKind, int]
-    stride: int = 1
+    one: int  # channels of the 1x1 convolution
+    three: tuple[int, int]  # of the 1x1 reduction and of the 3x3 convolution behind it
+    five: tuple[int, int]  # the same for 5x5
+    pool: tuple[Literal["max", "L2"], int]  # over 3x3, and the channels of the 1x1 projection; 0 for none
+    stride: int = 1  # of the 3x3, the 5x5 and the pool
 
 
 @dataclass(frozen=True, slots=True)
 class Maxout:
-    """A full connection to `out` units of which each is the larger of `pieces` linear ones."""
+    """A full connection to `out` units, each the largest of `pieces` linear ones."""
 
     name: str
     out: int
@@ -86,20 +73,17 @@ TableRow: TypeAlias = Conv | Pool | Norm | Inception | Maxout | Average | Embed
 
 @dataclass(frozen=True, slots=True)
 class NetworkTable:
-    """A network.
-
-    Attributes:
-        name: The paper's name.
-        size: The side in pixels of the square crops that it takes.
-        width: How many columns in the middle of a crop it looks at; NNS2's input is 140 high and 116 wide,
-            everything else of sameface deals in squares, and so the network itself leaves out the rest.
-        rows: The lines, input first.
-    """
+    """A network of the paper."""
 
     name: str
-    size: int
-    width: int
+    size: int  # side in pixels of its square crops
+    width: int  # columns in the middle that it sees; NNS2's input is 140 high and 116 wide
     rows: tuple[TableRow, ...]
+
+
+def halve(side: int, stride: int = 2) -> int:
+    """Return a side behind a stride, rounded up."""
+    return -(-side // stride)
 
 
 NN1 = (
@@ -156,7 +140,7 @@ NN2 = (
     Embed("fc"),
 )
 
-# NN4 has no 5x5 in the higher layers; leaving it out of 4e, 5a and 5b meets both of the paper's figures.
+# NN4 has no 5x5 in the higher layers; without it in 4e, 5a and 5b both of the paper's figures are met.
 NN4 = (
     *STEM,
     *MIDDLE,
@@ -167,9 +151,9 @@ NN4 = (
     Embed("fc"),
 )
 
-# The paper gives of NNS1 and NNS2 only the input and the two budgets (26 M parameters and 220 M
-# multiply-adds; 4.3 M and 20 M). These tables are our own: NN2 made thinner and shorter, and, as in NN1, a
-# maxout layer on the whole last picture, which holds most of the parameters.
+# Of NNS1 and NNS2 the paper gives only the input and the budgets (26 M parameters and 220 M multiply-adds; 4.3 M and
+# 20 M). These tables are ours: a thinner and shorter NN2, and, as in NN1, a maxout layer on the whole last picture,
+# which holds most of the parameters.
 NNS1 = (
     Conv("conv1", 32, 7, 2),
     Pool("pool1"),
@@ -225,15 +209,10 @@ DOWN = (3, 7, 10, 13)  # the blocks that halve the picture
 
 @dataclass(frozen=True, slots=True)
 class ResidualTable:
-    """A network of dlib's kind.
+    """A network of dlib's kind."""
 
-    Attributes:
-        size: The side in pixels of the square crops that it takes.
-        kept: Which of the fourteen blocks it has.
-    """
-
-    size: int
-    kept: tuple[int, ...]
+    size: int  # side in pixels of its square crops
+    kept: tuple[int, ...]  # which of the fourteen blocks it has
 
 
 RESIDUALS = {
