@@ -36,8 +36,7 @@ from sameface.evaluation.clusters import estimate_clusters, report_clusters, swe
 from sameface.evaluation.degradations import DEGRADATIONS, DegradationStep, step_cache_key
 from sameface.evaluation.errors import ProtocolError
 from sameface.evaluation.holdout import evaluate_holdout, report_holdout
-from sameface.evaluation.identification import evaluate_identification
-from sameface.evaluation.identification_report import report_identification
+from sameface.evaluation.identification import evaluate_identification, report_identification
 from sameface.evaluation.pairs import (
     SHOWN_ERRORS,
     evaluate_pairs,

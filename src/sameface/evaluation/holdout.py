@@ -21,7 +21,7 @@ from sameface.evaluation.bootstrap import REPEATS, Estimate, draw_people, interv
 from sameface.evaluation.charts import Chart, distance_chart, roc_charts
 from sameface.evaluation.pairs import FARS
 from sameface.evaluation.protocols import PeopleSet
-from sameface.evaluation.report import EvaluationReport, ReportTable, gap_table, refused_rows, with_interval
+from sameface.evaluation.report import EvaluationReport, ReportTable, far_table, gap_table, with_interval
 from sameface.evaluation.roc import Integers, Numbers, Roc, allowed_accepts, running_part
 
 
@@ -167,8 +167,7 @@ def rate_table(title: str, result: HoldoutResult) -> ReportTable:
         for rate in result.rates
     ]
     counted = f"{result.genuine:,} of one person, {result.impostors:,} of different people"
-    columns = ("FAR", "VAL", "threshold", "false accepts behind it")
-    return ReportTable(f"{title} ({counted})", columns, (*rows, *refused_rows(result.refused)))
+    return far_table(f"{title} ({counted})", rows, result.refused)
 
 
 def format_threshold(threshold: Estimate) -> str:

@@ -13,15 +13,19 @@ says how much the choice of the enrolled matters, not how much other people woul
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from sameface.arrays import Embeddings
 from sameface.evaluation.bootstrap import REPEATS, Estimate, draw_people, interval
+from sameface.evaluation.charts import cmc_chart, open_set_chart
 from sameface.evaluation.pairs import mean_and_error
+from sameface.evaluation.protocols import PeopleSet
 from sameface.evaluation.ranking import Labels, Ranking, blocks, rank_probes, split_gallery
+from sameface.evaluation.report import EvaluationReport, ReportTable, gap_table, percent, with_interval
 from sameface.evaluation.roc import ROUNDING, Flags, Integers, Numbers, allowed_accepts
 
 FPIRS = (1e-1, 1e-2, 1e-3)
@@ -29,6 +33,11 @@ VOTERS = (1, 3, 5)  # how many nearest faces vote
 RANKS = 20
 POINTS = 400  # of a curve over thresholds
 BLOCK = 1 << 22  # weights of draws at a time
+SHOWN_RANKS = (1, 2, 5, 10, 20)
+NOTE = (
+    "the intervals are over the people who come by, in the galleries that were drawn; "
+    "the standard errors in the JSON tell how much the draw of the gallery matters"
+)
 
 Draws = Integers  # (r, p) how often each person was drawn
 
@@ -50,7 +59,7 @@ class Detection:
 
     fpir: float  # the part of the strangers that may be named
     dir: Estimate | None  # the part of the enrolled that are given their own name
-    standard_error: float  # of DIR over the galleries; NaN with one
+    error: float  # standard error of DIR over the galleries; NaN with one
     threshold: float | None
 
 
@@ -60,7 +69,7 @@ class VoteResult:
 
     voters: int
     right: Estimate  # closed set: the part of the enrolled probes that are given their own name
-    standard_error: float  # of that part over the galleries
+    error: float  # standard error of that part over the galleries
     detections: tuple[Detection, ...]  # one for each false-positive rate
     curve: OpenCurve  # over all galleries together, at evenly spaced thresholds
 
@@ -315,3 +324,94 @@ def draw_detections(ranking: Ranking, draws: Draws, limits: Numbers, *, voters: 
         right[part] = np.take_along_axis(running, np.searchsorted(places, limits[part]), axis=1)
     defined = (whole[:, None] > 0) & ~np.isnan(limits)
     return np.where(defined, right / np.maximum(whole[:, None], 1), np.nan)
+
+
+def report_identification(
+    facts: Mapping[str, str],
+    people: PeopleSet,
+    results: Sequence[GalleryResult],
+    slices: Mapping[str, Sequence[GalleryResult]],
+) -> EvaluationReport:
+    """Return the report on each size of the gallery, among all people and among those of each slice."""
+    tables = [rank_table("Closed set: everyone is enrolled", results), open_table("Open set", results)]
+    for name, parts in slices.items():
+        tables += [rank_table(f"Closed set, {name}", parts), open_table(f"Open set, {name}", parts)]
+    if slices:
+        by_slice = {
+            name: {key: one for part in parts for key, one in result_estimates(part).items()}
+            for name, parts in slices.items()
+        }
+        tables.append(gap_table(by_slice))
+    named = {f"{result.enrolled} enrolled": result for result in results}
+    data = {
+        "galleries": [gallery_data(result) for result in results],
+        "slices": {name: [gallery_data(part) for part in parts] for name, parts in slices.items()},
+        "by_person": {
+            f"{measure}, {name}": {
+                person: counts.tolist() for person, counts in zip(people.names, by_person, strict=True) if counts[1]
+            }
+            for name, result in named.items()
+            for measure, by_person in result.by_person.items()
+        },
+    }
+    rates = {name: result.cmc for name, result in named.items()}
+    intervals = {name: result.cmc_interval for name, result in named.items()}
+    curves = {
+        f"{name}, k = {vote.voters}": (vote.curve.fpir, vote.curve.fnir)
+        for name, result in named.items()
+        for vote in result.votes
+    }
+    charts = (cmc_chart(rates, intervals), open_set_chart(curves))
+    return EvaluationReport("identification", facts, tuple(tables), charts, data, warnings=(*people.warnings, NOTE))
+
+
+def rank_table(title: str, results: Sequence[GalleryResult]) -> ReportTable:
+    """Return how often the own person is among the nearest, and is named by the votes."""
+    rows = []
+    for result in results:
+        ranks = [percent(float(result.cmc[rank - 1])) for rank in SHOWN_RANKS if rank <= len(result.cmc)]
+        votes = [with_interval(vote.right) for vote in result.votes]
+        rows.append((f"{result.enrolled:,}", f"{result.known:,}", *ranks, *votes))
+    voters = [f"named, k = {vote.voters}" for vote in results[0].votes] if results else []
+    return ReportTable(title, ("enrolled", "probes", *(f"rank {rank}" for rank in SHOWN_RANKS), *voters), tuple(rows))
+
+
+def open_table(title: str, results: Sequence[GalleryResult]) -> ReportTable:
+    """Return DIR at every FPIR, by size of the gallery and number of voters."""
+    rows = tuple(
+        (f"{result.enrolled:,}", f"{result.strangers:,}", str(vote.voters), *map(format_detection, vote.detections))
+        for result in results
+        for vote in result.votes
+    )
+    detections = results[0].votes[0].detections if results else ()
+    return ReportTable(
+        title, ("enrolled", "strangers", "k", *(f"DIR at FPIR {one.fpir:g}" for one in detections)), rows
+    )
+
+
+def format_detection(detection: Detection) -> str:
+    """Return DIR with its interval and threshold."""
+    if detection.dir is None:
+        return "not supported: too few strangers"
+    return f"{with_interval(detection.dir)} at {detection.threshold:.4f}"
+
+
+def result_estimates(result: GalleryResult) -> dict[str, Estimate]:
+    """Return rank 1, and DIR at every FPIR by number of voters."""
+    size = f"{result.enrolled:,} enrolled"
+    found = {f"rank 1, {size}": Estimate(float(result.cmc[0]), *map(float, result.cmc_interval[0]))}
+    for vote in result.votes:
+        for one in vote.detections:
+            if one.dir is not None:
+                found[f"DIR at FPIR {one.fpir:g}, k = {vote.voters}, {size}"] = one.dir
+    return found
+
+
+def gallery_data(result: GalleryResult) -> dict[str, Any]:
+    """Return the numbers of one size."""
+    names = ("enrolled", "faces", "known", "strangers", "cmc", "cmc_interval", "cmc_error")
+    votes = []
+    for vote in result.votes:
+        detections = [asdict(one) for one in vote.detections]
+        votes.append({"k": vote.voters, "right": vote.right, "right_error": vote.error, "detections": detections})
+    return {name: getattr(result, name) for name in names} | {"votes": votes}

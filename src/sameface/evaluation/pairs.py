@@ -18,10 +18,10 @@ from sameface.evaluation.report import (
     EvaluationReport,
     PairThumbnails,
     ReportTable,
+    far_table,
     gap_table,
     make_thumbnails,
     percent,
-    refused_rows,
     with_interval,
 )
 from sameface.evaluation.roc import (
@@ -29,6 +29,7 @@ from sameface.evaluation.roc import (
     Integers,
     Numbers,
     OperatingPoint,
+    Roc,
     allowed_accepts,
     area_under,
     equal_error_rate,
@@ -62,6 +63,11 @@ class PairScores:
     def found(self) -> Flags:
         """Whether both sides have a face."""
         return ~np.isnan(self.distance)
+
+    def roc(self, weight: Numbers | None = None) -> Roc:
+        """Return VAL and FAR of the pairs with both faces; each counts as often as its weight, `(n,)`."""
+        found = self.found
+        return make_roc(self.distance[found], self.same[found], None if weight is None else weight[found])
 
     def pick(self, chosen: Flags) -> PairScores:
         """Return some of the pairs."""
@@ -183,8 +189,7 @@ def evaluate_pairs(
     folds = cross_validate(scores)
     right = judge_pairs(scores, folds)
     mean, error = mean_and_error(np.array([fold.accuracy for fold in folds]))
-    found = scores.pick(scores.found)
-    roc = make_roc(found.distance, found.same)
+    roc = scores.roc()
     supported = [far for far in fars if allowed_accepts(far, roc.impostors)]
     common = {far: operate_at_far(roc, far).threshold for far in supported}
     parts = {name: np.array(slices) == name for name in sorted(set(slices))}
@@ -211,7 +216,7 @@ def measure_slice(
 
     def measure(draws: Integers) -> Numbers:
         weight = pair_weights(draws, people)
-        roc = make_roc(scores.distance[found], scores.same[found], weight[found])
+        roc = scores.roc(weight)
         values = [part_of(right, weight * found), part_of(right, weight), area_under(roc), equal_error_rate(roc)]
         for far, threshold in common.items():
             held = operate_at(roc, threshold)
@@ -219,7 +224,7 @@ def measure_slice(
         return np.array(values)
 
     estimates = estimate_all(measure, len(names), repeats=repeats, rng=np.random.default_rng(seed))
-    roc = make_roc(scores.distance[found], scores.same[found])
+    roc = scores.roc()
     vals = []
     for place, far in enumerate(common):
         own, val, rate = estimates[4 + 3 * place : 7 + 3 * place]
@@ -255,10 +260,9 @@ def report_pairs(
     """Return the report of kind `pairs` or `ytf`; `scores` are the pairs with their distances."""
     right = judge_pairs(scores, result.folds)
     found = scores.pick(scores.found)
-    rocs = {"all": make_roc(found.distance, found.same)}
+    rocs = {"all": scores.roc()}
     for name in result.slices:
-        part = np.array([pair.slice == name for pair in pairs]) & scores.found
-        rocs[name] = make_roc(scores.distance[part], scores.same[part])
+        rocs[name] = scores.pick(np.array([pair.slice == name for pair in pairs])).roc()
     measured, by_slice = result.measures, {name: slice_estimates(part) for name, part in result.slices.items()}
     tables = [summary_table(result), fold_table(result), val_table(result)]
     if result.slices:
@@ -317,8 +321,7 @@ def val_table(result: PairsResult) -> ReportTable:
         accepted = "" if held is None else f"{held.accepted:,} of {result.measures.impostors:,}"
         threshold = "" if held is None else f"{held.threshold:.4f}"
         rows.append((f"{val.far:g}", with_interval(val.val or UNDEFINED), threshold, accepted))
-    columns = ("FAR", "VAL", "threshold", "false accepts behind it")
-    return ReportTable("VAL at FAR", columns, (*rows, *refused_rows(result.refused)))
+    return far_table("VAL at FAR", rows, result.refused)
 
 
 def slice_estimates(measured: PairMeasures) -> dict[str, Estimate]:

@@ -12,6 +12,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -27,32 +28,15 @@ WIDTH, HEIGHT, ROW = 4.6, 3.3, 0.2  # inches; a phone shows it with letters that
 LONGEST_NAME = 52
 MOST_TICKS = 10  # of ranks or levels that an axis names
 MOST_POWERS = 6  # of ten that an axis names
-INK, GRID_INK = "#1f2328", "#8c959f"
+INK = "#1f2328"
 # Okabe and Ito's colours, which colour-blind people can tell apart; the dashes help where there is no colour.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 DASHES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP"
 MARK_DASHES = ((0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
-STYLE: dict[str, Any] = {
-    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color"), INK),
-    **dict.fromkeys(("axes.spines.right", "axes.spines.top", "axes.formatter.useoffset", "legend.frameon"), False),
-    "axes.axisbelow": True,
-    "axes.facecolor": "none",
-    "axes.labelsize": 10,
-    "axes.linewidth": 0.8,
-    "figure.facecolor": "none",
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9.5,
-    "grid.color": GRID_INK,
-    "grid.linewidth": 0.4,
-    "legend.fontsize": 9,
-    "lines.linewidth": 1.6,
-    "path.simplify": True,
-    "svg.fonttype": "none",  # letters stay letters: smaller, and they can be searched and read aloud
-    "svg.hashsalt": "sameface",
-    "text.parse_math": False,  # a dollar in a name is a dollar
-}
+STYLE = matplotlib.rc_params_from_file(
+    Path(__file__).parent / "templates" / "plots.mplstyle", use_default_template=False
+)
 # After matplotlib's own style, so that a page in the dark gets light letters on a dark ground.
 THEME = (
     "<style>svg{color:#1f2328;background:#fff;color-scheme:light dark}"
@@ -165,9 +149,8 @@ def write_svg(figure: Figure, title: str) -> str:
     svg = file.getvalue()
     start = svg.index("<svg")
     end = svg.index(">", start) + 1
-    body = POINT.sub(
-        lambda point: f"L {float(point[1]):.2f} {float(point[2]):.2f}", svg[end:].replace(f": {INK}", ": currentColor")
-    )
+    body = svg[end:].replace(f": {INK}", ": currentColor")
+    body = POINT.sub(lambda point: f"L {float(point[1]):.2f} {float(point[2]):.2f}", body)
     return f"{svg[start:end]}\n <title>{html.escape(printable(title))}</title>\n {THEME}{body}"
 
 

@@ -6,7 +6,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import PIL.Image
 from sameface.arrays import Image
 from sameface.atomic import replace_file
 from sameface.evaluation.bootstrap import Estimate
-from sameface.evaluation.charts import Chart
+from sameface.evaluation.charts import Chart, Line
 from sameface.evaluation.errors import ProtocolError
 
 FORMAT = 1  # of the JSON file
@@ -71,8 +71,8 @@ def to_jpeg(image: Image) -> bytes:
 
 def plain(value: Any) -> Any:
     """Return a value as JSON holds it; undefined numbers become null."""
-    if isinstance(value, Estimate):
-        return {"value": plain(value.value), "low": plain(value.low), "high": plain(value.high)}
+    if isinstance(value, Estimate | Line):
+        return plain(asdict(value))
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):
@@ -93,16 +93,7 @@ def report_record(report: EvaluationReport) -> dict[str, Any]:
         "warnings": list(report.warnings),
         "failures": list(report.failures),
         "data": plain(report.data),
-        "charts": [
-            {
-                "title": chart.title,
-                "lines": [
-                    plain({"name": line.name, "x": line.x, "y": line.y, "low": line.low, "high": line.high})
-                    for line in chart.lines
-                ],
-            }
-            for chart in report.charts
-        ],
+        "charts": [{"title": chart.title, "lines": plain(chart.lines)} for chart in report.charts],
     }
 
 
@@ -140,9 +131,11 @@ def with_interval(estimate: Estimate) -> str:
     return f"{percent(estimate.value)} ({100 * estimate.low:.2f} to {100 * estimate.high:.2f})"
 
 
-def refused_rows(fars: Iterable[float]) -> list[tuple[str, ...]]:
-    """Return the rows of a table of VAL at FAR for the rates that the pairs do not support."""
-    return [(f"{far:g}", f"not supported: needs {round(1 / far):,} pairs of different people", "", "") for far in fars]
+def far_table(title: str, rows: Iterable[tuple[str, ...]], refused: Iterable[float]) -> ReportTable:
+    """Return a table of VAL at FAR, with the rates that the pairs do not support."""
+    needed = [(f"{far:g}", f"not supported: needs {round(1 / far):,} pairs of different people") for far in refused]
+    columns = ("FAR", "VAL", "threshold", "false accepts behind it")
+    return ReportTable(title, columns, (*rows, *((*row, "", "") for row in needed)))
 
 
 def gap_table(by_slice: Mapping[str, Mapping[str, Estimate]]) -> ReportTable:

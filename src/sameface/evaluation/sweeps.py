@@ -14,13 +14,11 @@ from sameface.evaluation.degradations import Degradation, DegradationStep, quant
 from sameface.evaluation.pairs import PairScores
 from sameface.evaluation.ranking import Labels
 from sameface.evaluation.report import EvaluationReport, ReportTable, with_interval
-from sameface.evaluation.roc import Integers, Numbers, allowed_accepts, make_roc, operate_at, operate_at_far, val_under
+from sameface.evaluation.roc import Integers, Numbers, allowed_accepts, operate_at, operate_at_far, val_under
 
 BITS = (2, 3, 4, 6, 8)
 IMPOSTORS = 100_000
 BLOCK = 1 << 16  # pairs at a time
-
-Pairs = Integers
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ class PairedPictures:
 
     rows: Embeddings  # (n, d) unit rows; zeros for a picture without a face
     people: Integers  # (n,) the number of each picture's person
-    pairs: Pairs  # (m, 2) by picture
+    pairs: Integers  # (m, 2) by picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,7 @@ def pair_pictures(
     return PairedPictures(rows, numbers, np.concatenate(pairs).astype(np.int64))
 
 
-def draw_impostors(numbers: Integers, wanted: int, rng: np.random.Generator) -> Pairs:
+def draw_impostors(numbers: Integers, wanted: int, rng: np.random.Generator) -> Integers:
     """Return so many pairs of different people, none twice; all of them if there are no more."""
     count = len(numbers)
     available = (count**2 - int((np.bincount(numbers) ** 2).sum())) // 2
@@ -133,7 +131,7 @@ def measure_level(
 
     def measure(draws: Integers) -> Numbers:
         weight = pair_weights(draws, people)
-        roc = make_roc(scores.distance[found], same[found], weight[found])
+        roc = scores.roc(weight)
         held, val = operate_at(roc, common), val_under(roc, options.far)
         whole = weight[same].sum()
         part = weight[same & found].sum() / whole if whole > 0 else np.nan
@@ -142,7 +140,7 @@ def measure_level(
 
     rng = np.random.default_rng(options.seed)
     val, of_all, common_val, common_far = estimate_all(measure, len(names), repeats=options.repeats, rng=rng)
-    roc = make_roc(scores.distance[found], same[found])
+    roc = scores.roc()
     enough = allowed_accepts(options.far, roc.impostors) > 0
     return SweepPoint(
         level=level,
@@ -191,9 +189,7 @@ def sweep_rows(
     name: str, unit: str, *, pictures: PairedPictures, rows: Iterable[tuple[float, Embeddings]], options: SweepOptions
 ) -> SweepCurve:
     """Measure the pairs as they are and with the rows of each level."""
-    plain = score_level(pictures, pictures.rows)
-    found = plain.pick(plain.found)
-    common = operate_at_far(make_roc(found.distance, found.same), options.far).threshold
+    common = operate_at_far(score_level(pictures, pictures.rows).roc(), options.far).threshold
 
     def measure(level: float, matrix: Embeddings) -> SweepPoint:
         expect_shape("rows", matrix, (len(pictures.people), "d"), np.float32)
