@@ -28,8 +28,8 @@ from sameface.compare import squared_distances
 from sameface.embed import Embedder, unit_rows
 from sameface.gallery import Gallery, Identification
 from sameface.gallery.address import MilvusAddress
-from sameface.gallery.milvus import vectors as milvus_vectors
-from sameface.gallery.milvus.vectors import Vectors
+from sameface.gallery.milvus import collection as milvus_collection
+from sameface.gallery.milvus.collection import MilvusCollection
 from sameface.model import Model
 from sameface.training.dataset import open_pictures
 
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=0)
     parser.add_argument("--weights", default="resnet29")
     arguments = parser.parse_args()
-    milvus_vectors.ANSWER_SECONDS = 600  # milvus-lite is slow to count
+    milvus_collection.ANSWER_SECONDS = 600  # milvus-lite is slow to count
     crops = open_pictures([arguments.crops])
     crops = crops.of_people(range(len(crops.people))[: arguments.people])
     embedder = Embedder(Model.load(arguments.weights))
@@ -101,7 +101,7 @@ def search(
         gallery.identify(probes[:1])
         sent = gallery.count()[1] / (time.perf_counter() - started)
         [(name,)] = gallery._db.read("SELECT name FROM milvus_index")
-        vectors = Vectors(MilvusAddress.parse(place), name)
+        vectors = MilvusCollection(MilvusAddress.parse(place), name)
         settle(vectors)
         started = time.perf_counter()
         answers = [answer for part in parts(probes) for answer in gallery.identify(part, k=3)]
@@ -114,7 +114,7 @@ def search(
     return [*compare(index, found, truth), f"{same:.4f}", f"{names:.4f}", f"{sent:,.0f}", f"{each:.1f}"]
 
 
-def settle(vectors: Vectors) -> None:
+def settle(vectors: MilvusCollection) -> None:
     """Wait until the index holds every face; milvus-lite makes it when the collection is loaded."""
 
     def ask(client: MilvusClient) -> None:

@@ -31,9 +31,9 @@ from sameface.service.config import ServiceConfig
 
 pytest.importorskip("pymilvus", reason=milvus_world.INSTALL)
 
-from sameface.gallery.milvus import vectors
-from sameface.gallery.milvus.nearest import CANDIDATES
-from sameface.gallery.milvus.vectors import Vectors
+from sameface.gallery.milvus import collection
+from sameface.gallery.milvus.collection import MilvusCollection
+from sameface.gallery.milvus.database import CANDIDATES
 
 BOX = np.array([0, 0, 9, 9], np.float32)
 
@@ -53,8 +53,8 @@ def people(tmp_path: Path) -> str:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for a server a moment only."""
-    monkeypatch.setattr(vectors, "WAIT_SECONDS", 2.5)
-    monkeypatch.setattr(vectors, "ANSWER_SECONDS", 2.5)
+    monkeypatch.setattr(collection, "WAIT_SECONDS", 2.5)
+    monkeypatch.setattr(collection, "ANSWER_SECONDS", 2.5)
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +70,9 @@ def fragile_place(fragile: milvus_world.Server, tmp_path: Path) -> str:
     return fragile.place(str(tmp_path / "people.db"))
 
 
-def index_of(gallery: Gallery) -> Vectors:
+def index_of(gallery: Gallery) -> MilvusCollection:
     """Return what a gallery has in Milvus."""
-    return gallery._db._vectors  # type: ignore[attr-defined, no-any-return]
+    return gallery._db._collection  # type: ignore[attr-defined, no-any-return]
 
 
 def numbers_in(gallery: Gallery) -> list[int]:
@@ -261,7 +261,7 @@ def test_a_search_waits_for_a_server_that_is_started_again(
     fragile: milvus_world.Server, fragile_place: str, toy_recognizer: Recognizer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(vectors, "WAIT_SECONDS", 60)  # it takes seconds to start
+    monkeypatch.setattr(collection, "WAIT_SECONDS", 60)  # it takes seconds to start
     with Gallery.open(fragile_place, toy_recognizer) as gallery:
         gallery.enroll("Red", [face(toy.RED)])
         fragile.stop()

@@ -1,4 +1,4 @@
-"""The embeddings in Milvus: put, deleted, counted and searched by the number of their face."""
+"""The collection of a gallery in Milvus: embeddings by the number of their face."""
 
 from __future__ import annotations
 
@@ -30,21 +30,20 @@ INDEXES: dict[str, dict[str, Any]] = {
 }
 LOOKED_AT = 256
 
-# Without this a server that was away for long would be tried again after minutes only.
+# Without this the client waits minutes before it tries a server again.
 TRIED_AGAIN = {"grpc.initial_reconnect_backoff_ms": 100, "grpc.max_reconnect_backoff_ms": 1000}
 
 Result = TypeVar("Result")
 
 
-class Vectors:
+class MilvusCollection:
     """One collection in Milvus, for any number of threads. It holds numbers and embeddings, no names."""
 
     def __init__(self, address: MilvusAddress, name: str) -> None:
         self.address = address
         self.name = name
         self._client: MilvusClient | None = None
-        # What it logs, our errors tell.
-        logging.getLogger("pymilvus").handlers = [logging.NullHandler()]
+        logging.getLogger("pymilvus").handlers = [logging.NullHandler()]  # our errors say the same
 
     def close(self) -> None:
         """Close the connection."""
@@ -53,11 +52,7 @@ class Vectors:
             self._client = None
 
     def reach(self) -> None:
-        """Wait until the server answers.
-
-        Raises:
-            GalleryUnreachableError: It does not within `WAIT_SECONDS`.
-        """
+        """Wait until the server answers; raise `GalleryUnreachableError` after `WAIT_SECONDS`."""
         end = time.monotonic() + WAIT_SECONDS
         while True:
             try:
@@ -69,7 +64,7 @@ class Vectors:
             time.sleep(PAUSE_SECONDS)
 
     def dimension(self) -> int | None:
-        """Return how wide the embeddings of the collection are, or None if there is none."""
+        """Return the width of the embeddings, or None if there is no collection."""
 
         def ask(client: MilvusClient) -> int | None:
             if not client.has_collection(self.name, timeout=ANSWER_SECONDS):
@@ -84,7 +79,7 @@ class Vectors:
         self._ask(lambda client: client.drop_collection(self.name, timeout=ANSWER_SECONDS))
 
     def make(self, dimension: int) -> None:
-        """Make the collection anew, without faces."""
+        """Replace the collection by an empty one."""
         self.drop()
 
         def ask(client: MilvusClient) -> None:
@@ -100,7 +95,7 @@ class Vectors:
         self._ask(ask)
 
     def count(self) -> int:
-        """Return how many faces there are."""
+        """Return the number of faces."""
         found = self._ask(
             lambda client: client.query(
                 self.name, output_fields=["count(*)"], consistency_level="Strong", timeout=ANSWER_SECONDS
@@ -109,20 +104,20 @@ class Vectors:
         return int(found[0]["count(*)"])
 
     def put(self, numbers: Sequence[int], rows: Sequence[Embeddings]) -> None:
-        """Insert faces, or replace those of the same number; rows are `(d,) float32`."""
+        """Insert or replace faces by number; rows are `(d,) float32`."""
         if numbers:
             faces = [{"id": number, "embedding": row} for number, row in zip(numbers, rows, strict=True)]
             self._ask(lambda client: client.upsert(self.name, faces, timeout=ANSWER_SECONDS))
 
     def delete(self, numbers: Sequence[int]) -> None:
-        """Delete faces, those of them that are there."""
+        """Delete faces by number, if they are there."""
         if numbers:
             self._ask(lambda client: client.delete(self.name, ids=list(numbers), timeout=ANSWER_SECONDS))
 
     def search(self, probes: Embeddings, limit: int) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Return the faces nearest to each probe, and their inner products with it, the nearest first.
+        """Return the faces nearest to each probe and their inner products, nearest first.
 
-        If the server is away it is waited for, and asked once more.
+        If the server does not answer, wait for it and repeat the search once.
         """
         looked_at = {"ef": max(limit, LOOKED_AT)} if self.address.index == "hnsw" else {}
 
@@ -148,9 +143,9 @@ class Vectors:
         ]
 
     def _ask(self, work: Callable[[MilvusClient], Result]) -> Result:
-        """Call something with the connection, and turn its errors into ours.
+        """Call a function of the client, and raise its errors as errors of the gallery.
 
-        A server that was started again may have let go of the collection, which it is told to load then.
+        A server that was restarted may have released the collection: then load it again.
         """
         try:
             client = self._connect()
@@ -165,7 +160,7 @@ class Vectors:
             raise translate(error, self.address) from error
 
     def _connect(self) -> MilvusClient:
-        """Return the connection, made if there is none."""
+        """Return the client; connect on the first call."""
         if self._client is None:
             address = self.address
             self._client = MilvusClient(
@@ -182,7 +177,7 @@ class Vectors:
 def translate(
     error: MilvusException | grpc.RpcError, address: MilvusAddress
 ) -> GalleryFileError | GalleryUnreachableError:
-    """Return the error of ours that says the same."""
+    """Return the gallery's error for one of the client."""
     words = " ".join(str(getattr(error, "message", error)).split())
     if address.password:
         words = words.replace(address.password, "***")
