@@ -17,30 +17,30 @@ COMMANDS = {
     "demo": ("demo", "Show everything on the sample photographs."),
     "detect": ("pictures", "Find the faces in pictures."),
     "embed": ("embed", "Write the embedding of every face to a file."),
-    "verify": ("pictures", "Tell whether two pictures show the same person."),
+    "verify": ("pictures", "Decide whether two pictures show the same person."),
     "enroll": ("enroll", "Enroll people in the gallery."),
     "identify": ("identify", "Name the faces in pictures and videos, or reject them as strangers."),
-    "watch": ("identify", "Name who comes before a camera."),
-    "people": ("people", "List who is enrolled."),
-    "consent": ("people", "Keep a note on how a person agreed."),
+    "watch": ("identify", "Name the people before a camera."),
+    "people": ("people", "List the enrolled people."),
+    "consent": ("people", "Keep a note on the consent of a person."),
     "rename": ("people", "Give a person another name."),
     "merge": ("people", "Make two people one."),
-    "export-person": ("people", "Give a person everything that is held of them."),
-    "expire": ("people", "Say when people are to be deleted."),
-    "forget": ("people", "Delete a person for good, and give a receipt."),
-    "audit": ("audit", "Read who did what and what was deleted, and verify that nobody changed it."),
-    "gallery": ("gallery", "Back up, restore and check a gallery, move it to other weights, encrypt it."),
+    "export-person": ("people", "Write all data of a person to a file."),
+    "expire": ("people", "Set the day on which people are deleted."),
+    "forget": ("people", "Delete a person for good, and print a receipt."),
+    "audit": ("audit", "List audit entries and deletion receipts, and verify that they are unchanged."),
+    "gallery": ("gallery", "Back up, restore, check, upgrade or encrypt a gallery."),
     "album": ("album", "Name the people of a folder of photographs, and keep the names."),
     "cluster": ("cluster", "Sort an album into one folder per person."),
-    "group": ("cluster", "Group the embeddings that `embed` wrote into people; let new ones join."),
+    "group": ("cluster", "Group the embeddings of a file into people; add new faces later."),
     "serve": ("serve", "Serve REST and the page."),
     "keys": ("audit", "Make, list and revoke the keys of the service."),
     "evaluate": ("evaluate", "Measure the embeddings: pairs, ytf, holdout, identification, clusters, sweep."),
     "prepare": ("train", "Cut the faces out of photographs, to train on them."),
-    "train": ("train", "Train a network of one's own."),
-    "export": ("train", "Make a trained network weights that every command takes."),
+    "train": ("train", "Train your own network."),
+    "export": ("train", "Convert a trained network to weights for every command."),
     "calibrate": ("evaluate", "Find the threshold for your own people and cameras."),
-    "weights": ("weights", "List the embedders, or add one's own."),
+    "weights": ("weights", "List the embedders, or add your own."),
     "doctor": ("doctor", "Check the installation, the weights and the speed."),
 }
 
@@ -93,9 +93,9 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="sameface")
 def main() -> None:
-    """Find faces, and tell whose they are.
+    """Find faces, and identify people.
 
-    Exit codes: 0 yes or done, 1 different or nobody known, 2 wrong usage, 3 bad input.
+    Exit codes: 0 yes or done, 1 different or unknown, 2 wrong usage, 3 bad input.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show

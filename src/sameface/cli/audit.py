@@ -27,7 +27,7 @@ def keys() -> None:
 
 @keys.command("add")
 @click.argument("name")
-@click.option("--role", type=click.Choice(ROLES), default="read", help="What it may do.")
+@click.option("--role", type=click.Choice(ROLES), default="read", help="Its permissions.")
 @gallery_option
 @access_option
 @json_option
@@ -50,7 +50,7 @@ def add_key(*, name: str, role: Role, gallery_path: str, access_path: str | None
 @access_option
 @json_option
 def list_keys(*, gallery_path: str, access_path: str | None, as_json: bool) -> None:
-    """List the keys that hold, without the keys themselves."""
+    """List the names and roles of the valid keys."""
     with open_access(gallery_path, access_path) as access:
         found = access.keys()
     rows = [(key.name, key.role, datetime.fromtimestamp(key.made, UTC).isoformat(" ", "seconds")) for key in found]
@@ -62,7 +62,7 @@ def list_keys(*, gallery_path: str, access_path: str | None, as_json: bool) -> N
 @gallery_option
 @access_option
 def revoke_key(*, name: str, gallery_path: str, access_path: str | None) -> None:
-    """Make the key called NAME invalid, at once and for running services too."""
+    """Revoke the key called NAME, at once and for running services too."""
     with open_access(gallery_path, access_path) as access:
         access.revoke_key(name)
     click.echo(f"{name} is revoked")
@@ -70,18 +70,20 @@ def revoke_key(*, name: str, gallery_path: str, access_path: str | None) -> None
 
 @click.group()
 def audit() -> None:
-    """Read who did what and what was deleted, and verify that nobody changed it."""
+    """List audit entries and deletion receipts, and verify that they are unchanged."""
 
 
 @audit.command("list")
 @gallery_option
 @access_option
-@click.option("--last", default=MOST_ENTRIES, show_default=False, type=positive, help="Only so many; all by default.")
+@click.option(
+    "--last", default=MOST_ENTRIES, show_default=False, type=positive, help="Number of entries; all by default."
+)
 @json_option
 def list_entries(*, gallery_path: str, access_path: str | None, last: int, as_json: bool) -> None:
-    """List what was done with the service, the latest first; people stand there by number.
+    """List the actions in the service's audit log, the latest first; people are listed by number.
 
-    An entry `intent` is of an act that is under way or was interrupted: nobody knows whether it was done.
+    An entry `intent` belongs to an action under way or interrupted: whether it was done is unknown.
     """
     require_log(gallery_path, access_path)
     with open_access(gallery_path, access_path) as access:
@@ -102,7 +104,7 @@ def list_entries(*, gallery_path: str, access_path: str | None, last: int, as_js
 @gallery_option
 @json_option
 def list_receipts(*, gallery_path: str, as_json: bool) -> None:
-    """List what was deleted from the gallery, the oldest first; people stand there by number."""
+    """List the deletions from the gallery, the oldest first; people are listed by number."""
     with Gallery.open(gallery_path) as gallery:
         receipts = [receipt_to_dict(receipt) for receipt in gallery.receipts()]
     if as_json:
@@ -122,7 +124,7 @@ def list_receipts(*, gallery_path: str, as_json: bool) -> None:
     "expected",
     multiple=True,
     metavar="HASH",
-    help="A hash that was kept elsewhere, and must be in one of the chains; may be repeated.",
+    help="A hash kept elsewhere, which must be in one of the chains; may be repeated.",
 )
 @click.option(
     "--witness",
@@ -139,12 +141,12 @@ def verify(
     witness: str | None,
     as_json: bool,
 ) -> None:
-    """Say whether the audit log and the receipts of the gallery FILE are as they were written.
+    """Verify that the audit log and the receipts of the gallery FILE are unchanged.
 
     Each entry carries a hash over the one before and itself. Changed, removed, inserted and reordered entries
-    are found, and the command ends with 1. Acts that are under way or were interrupted are named. Whoever may
-    write the files can make whole chains anew: keep the last hashes where they cannot, by `serve --witness`,
-    or give them as --expect later. Hashes of entries that went by age are only counted.
+    are found, and the command ends with 1. Actions under way or interrupted are listed. A person who may write
+    the files can forge whole chains: keep the last hashes elsewhere, by `serve --witness`, or give them as
+    --expect later. Hashes of entries deleted by age are only counted.
     """
     place = gallery_path if file is None else file
     if witness is not None:

@@ -40,13 +40,13 @@ ROW_GROUP = 1 << 16  # faces of a Parquet file's row group
 @click.command()
 @click.argument("album", type=click.Path(exists=True))
 @click.option("-o", "--output", required=True, type=click.Path(), help="The folder to make.")
-@click.option("--copy", is_flag=True, help="Copy the pictures instead of linking to them.")
+@click.option("--copy", is_flag=True, help="Copy the pictures instead of linking them.")
 @click.option(
     "--gallery",
     "gallery_path",
     envvar="SAMEFACE_GALLERY",
     callback=warn_of_others,
-    help="Name the people known there.",
+    help="Name the people of this gallery.",
 )
 @key_options
 @far_option
@@ -67,12 +67,12 @@ def cluster(
     """Sort the pictures of ALBUM into one folder per person; the album is not touched.
 
     The new folder holds a folder with links (or copies) for each person, `contact-sheet.html` to look
-    through, and `clusters.json`. Faces of one picture are never taken for one person. --far, 0.0003 by
+    through, and `clusters.json`. Faces of one picture are never one person. --far, 0.0003 by
     default and less for more than 5,000 faces, sets how near the faces of one person must be: less gives
     more and purer groups.
 
-    ALBUM is a folder, or a tar or Parquet file, out of which pictures are always copied. A run that was
-    ended, in whatever way, goes on where it was when the same command is given again.
+    ALBUM is a folder, or a tar or Parquet file, out of which pictures are always copied. The same
+    command resumes an interrupted run.
     """
     target = Path(output)
     if target.resolve().is_relative_to(Path(album).resolve()):
@@ -160,13 +160,13 @@ def name_groups(labels: NDArray[np.int64], answers: Sequence[Identification]) ->
     "--update",
     "earlier",
     type=existing_file,
-    help="An output of before: only pictures that are not in it are compared, and its groups stay.",
+    help="An earlier output: its groups stay, and only new pictures are compared.",
 )
 @far_option
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 4),
-    help="The distance to allow instead, such as one below every rate that was calibrated.",
+    help="The distance to allow instead, such as one below every calibrated rate.",
 )
 @json_option
 @recognizer_options
@@ -186,7 +186,7 @@ def group(
     faces. Faces of one picture are never one person. --far, 0.0003 by default and less for more than 5,000
     faces, sets how near the faces of one person must be.
 
-    With --update the output holds the faces of before too. It may be that very file, which is then replaced.
+    With --update the output also holds the earlier faces. It may be the same file, which is then replaced.
     """
     check_output(output, ARRAY_ENDINGS)
     if far is not None and threshold is not None:

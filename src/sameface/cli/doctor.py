@@ -34,7 +34,7 @@ PACKAGES = (
 
 
 @click.command()
-@click.option("--tune", is_flag=True, help="Time every embedder on 1, 2, 4 ... cores; say what is fastest.")
+@click.option("--tune", is_flag=True, help="Time every embedder on 1, 2, 4 ... cores; print the fastest.")
 @click.option(
     "--gallery", "gallery_path", callback=warn_of_others, help="Also open a gallery, with the keys that it needs."
 )
@@ -44,7 +44,7 @@ PACKAGES = (
 def doctor(*, recognizer: Recognizer, tune: bool, gallery_path: str | None, keys: Keys, as_json: bool) -> None:
     """Check the installation: versions, weights, processors, and how long one face takes.
 
-    --tune changes nothing: it tells which options to give.
+    --tune changes nothing: it prints the fastest options.
     """
     gallery = None if gallery_path is None else gallery_record(gallery_path, recognizer, keys)
     record = installation_record(recognizer) | {"gallery": gallery}

@@ -43,9 +43,8 @@ def embed(
 ) -> None:
     """Write the embedding of every face in PICTURES to a file.
 
-    PICTURES are files, folders, tar files and Parquet files. Beside the rows stand the picture, the number
-    and the box of each face, and the pipeline's signature. A run that was ended, in whatever way, goes on
-    where it was when the same command is given again.
+    PICTURES are files, folders, tar files and Parquet files. The file also holds the picture, number and
+    box of each face, and the pipeline's signature. The same command resumes an interrupted run.
     """
     finder, tally = Finder(recognizer), Tally()
     check_output(output, (*ARRAY_ENDINGS, ".jsonl"))

@@ -48,7 +48,7 @@ Add: TypeAlias = Callable[[str, list[Template]], int]  # enrolls faces of a pers
 @click.option(
     "--expire-after",
     metavar="WHEN",
-    help="Delete whoever is enrolled after so many days (365d), or when a day begins in UTC (2030-01-31).",
+    help="Delete the person after so many days (365d), or when a day begins in UTC (2030-01-31).",
 )
 @quality_option
 @gallery_option
@@ -73,11 +73,11 @@ def enroll(
 ) -> None:
     """Enroll the person NAME with PICTURES, or everyone in a folder of --people.
 
-    PICTURES are files, folders, tar files and Parquet files. A picture that is enrolled already is passed
-    over, so that the command can be repeated, also after it was interrupted.
+    PICTURES are files, folders, tar files and Parquet files. Pictures that are already enrolled are
+    skipped, so the same command resumes an interrupted run.
 
-    In a folder that `sameface cluster` or `sameface album export` made, the list there says which face of a picture
-    is the person, and folders that were not renamed (person-001) are left out.
+    In a folder of `sameface cluster` or `sameface album export`, the list there says which face of a picture
+    is the person; folders that were not renamed (person-001) are left out.
     """
     if bool(name) != bool(pictures) or not (name or people_folder):
         raise click.UsageError("give a NAME and PICTURES, or a folder with --people")

@@ -83,7 +83,7 @@ def pairs(
 ) -> None:
     """Verification on LISTS of pairs: LFW's pairs.txt, pairsDev*.txt, or CSV with the columns a,b,same.
 
-    Each of several lists is a fold; a single list without folds is dealt to ten.
+    Each of several lists is a fold; a single list without folds is split into ten.
     """
     listed = read_sliced(lists, partial(read_pairs, lists, pictures), slices, slice_by)
     paths = sorted({path for pair in listed for path in (pair.a, pair.b)})
@@ -189,9 +189,9 @@ def identification(
     slices: Path | None,
     slice_by: str | None,
 ) -> None:
-    """Who is this, if anyone? Random galleries of PEOPLE_FOLDER, one folder per person.
+    """Identification in random galleries of PEOPLE_FOLDER, one folder per person.
 
-    Closed set: rank 1 and up (CMC). Open set: everyone who is not enrolled is a stranger; DIR at FPIR.
+    Closed set: rank 1 and up (CMC). Open set: people who are not enrolled are strangers; DIR at FPIR.
     """
     (people, failures, facts), parts = embed_slices(run, folder, slices, slice_by)
     results = {
@@ -276,7 +276,7 @@ def sweep(*, run: EvaluationRun, folder: Path, only: tuple[str, ...], far: float
 @click.command()
 @folder_argument
 @click.option("--far", type=rate, default=1e-3, help="The part of the pairs of different people to accept.")
-@click.option("--gallery-size", type=positive, help="Also tell the FPIR among so many faces.")
+@click.option("--gallery-size", type=positive, help="Also print the FPIR among so many faces.")
 @click.option(
     "--save",
     type=click.Path(dir_okay=False),
@@ -289,9 +289,9 @@ def calibrate(
 ) -> None:
     """Find the threshold for a false-accept rate on the pictures of PEOPLE_FOLDER, one folder per person.
 
-    It is refused where fewer than 30 false accepts would stand behind the rate. With --save GALLERY,
+    A rate with fewer than 30 false accepts is refused. With --save GALLERY,
     `identify` uses the thresholds from then on; with --save NAME.onnx, every command with --weights NAME.onnx
-    does, and `verify` tells a probability.
+    does, and `verify` prints a probability.
     """
     people, failures, facts = embed_people(run, folder)
     words = facts["pictures"]

@@ -36,7 +36,7 @@ REASONS = {"delete_person": "forget", "delete_face": "forget_face", "expire": "e
 
 @click.group()
 def gallery() -> None:
-    """Back up and check a gallery, move it to other weights, encrypt it."""
+    """Back up, restore, check, upgrade or encrypt a gallery."""
 
 
 gallery.add_command(fit_command)
@@ -50,8 +50,8 @@ gallery.add_command(upgrade)
 def check(*, path: str, as_json: bool, keys: Keys) -> None:
     """Check GALLERY, a file or an address: the file, tables, rows, receipts and who may read it.
 
-    Every fault is a line, and the command ends with 1. Rows that no search can use are named with the number
-    of the face and the person: `sameface forget NAME --face NUMBER` deletes one.
+    Every fault is a line, and the command ends with 1. Unusable embeddings are listed with the number of the
+    face and the person: `sameface forget NAME --face NUMBER` deletes one.
     """
     report = check_gallery(path, keys)
     print_faults(report.faults, as_json=as_json)
@@ -70,8 +70,8 @@ def check(*, path: str, as_json: bool, keys: Keys) -> None:
 def backup(*, path: str, output: Path, as_json: bool, keys: Keys) -> None:
     """Copy the file GALLERY, which may be in use, to one new file, as of one moment, and verify the copy.
 
-    Only you may read the copy. What is encrypted stays encrypted, and takes the key that opens the gallery
-    now. The copy still holds whoever is deleted later: `restore` deletes them again.
+    Only you may read the copy. An encrypted gallery stays encrypted with its present key. The copy still
+    holds people who are deleted later: `restore` deletes them again.
     """
     made = backup_gallery(path, output, keys)
     if as_json:
@@ -90,10 +90,10 @@ def backup(*, path: str, output: Path, as_json: bool, keys: Keys) -> None:
 @access_option
 @json_option
 def restore(*, backup_path: str, path: str, yes: bool, access_path: str | None, as_json: bool) -> None:
-    """Put BACKUP in the place of the file GALLERY, which no program may have open.
+    """Replace the file GALLERY, which no program may have open, by BACKUP.
 
-    Whoever was deleted since the backup is deleted again, as the receipts of the replaced gallery and the
-    audit log (--access) tell; numbers that were given since are not given again. What was done is printed.
+    People deleted since the backup are deleted again, by the receipts of the replaced gallery and the audit
+    log (--access); numbers given since are not given again. The changes are printed.
     """
     if not yes and Path(path).exists():
         click.confirm(f"replace {path} by {backup_path}?", abort=True, err=True)
@@ -192,7 +192,7 @@ def encrypt(*, path: str, key_file: str | None) -> None:
 @gallery_file_argument
 @key_file_option
 def decrypt(*, path: str, key_file: str | None) -> None:
-    """Take the encryption of the file GALLERY away."""
+    """Decrypt the file GALLERY."""
     done = decrypt_gallery(path, need_key(key_file))
     print_change(f"{path} is not encrypted any more: {count(done.faces, 'face')} changed", done)
 
@@ -201,12 +201,12 @@ def decrypt(*, path: str, key_file: str | None) -> None:
 @gallery_file_argument
 @key_file_option
 @click.option("--new-key-file", type=click.Path(dir_okay=False), help="The key that opens the gallery from now on.")
-@click.option("--data-key", is_flag=True, help="Also encrypt every row anew with another data key.")
+@click.option("--data-key", is_flag=True, help="Also re-encrypt every embedding with a new data key.")
 def rotate(*, path: str, key_file: str | None, new_key_file: str | None, data_key: bool) -> None:
     """Change the key of the encrypted file GALLERY while it is in use.
 
-    Programs that have it open go on; put the new key where they look for it before they start anew. With
-    --data-key the old data key is destroyed in the end; what is interrupted goes on when it is said again.
+    Programs that have it open continue; put the new key where they look for it before they restart. With
+    --data-key the old data key is destroyed at the end; the same command resumes an interrupted rotation.
     """
     if new_key_file is None and not data_key:
         raise click.UsageError("give --new-key-file, --data-key or both")
@@ -222,7 +222,7 @@ def rotate(*, path: str, key_file: str | None, new_key_file: str | None, data_ke
 @gallery.command()
 @gallery_argument
 def compact(*, path: str) -> None:
-    """Write GALLERY, a file or an address, anew, so that no byte of what was deleted stays in it.
+    """Rewrite GALLERY, a file or an address, so that no byte of deleted data stays in it.
 
     After a deletion this is done at once in a small file. In one of over 16 MB the rows are deleted and
     overwritten, but copies that SQLite has made of them may stay in unused parts of its pages until this.

@@ -43,14 +43,14 @@ quality_option = click.option(
     "--min-quality",
     default=0.0,
     type=click.FloatRange(0, 1),
-    help="Refuse a face of less quality, as `sameface detect --json` tells it; 0 takes every face.",
+    help="Refuse a face of lower quality, as `sameface detect --json` measures it; 0 takes every face.",
 )
 key_file_option = click.option(
     "--key-file",
     type=click.Path(dir_okay=False),
     envvar=f"{KEY_VARIABLE}_FILE",
     help=f"The key of an encrypted gallery, in a file that only you may read. Without it {KEY_VARIABLE} holds "
-    f"the key, or {KEY_VARIABLE}_COMMAND says what prints it.",
+    f"the key, or {KEY_VARIABLE}_COMMAND is the command that prints it.",
 )
 access_option = click.option(
     "--access",

@@ -59,7 +59,7 @@ every_option = click.option(
     type=click.Choice(["template", "rows"]),
     help="Compare with one template per person, the mean of their faces (the default), or with every face.",
 )
-@click.option("--closed-set", is_flag=True, help="Everyone is enrolled for certain: name the nearest.")
+@click.option("--closed-set", is_flag=True, help="Every face belongs to an enrolled person: name the nearest.")
 @click.option(
     "--annotated",
     type=click.Path(dir_okay=False),
@@ -87,13 +87,12 @@ def identify(
 ) -> None:
     """Name every face in PICTURES (files, folders, or - for stdin), or reject it as a stranger.
 
-    A file whose name ends as that of a video, such as .mp4, is one: everybody who comes into sight is named
-    once, with the time. This needs sameface[video]. Pictures come before videos.
+    A file with the ending of a video, such as .mp4, is searched as a video: each person is named once, with the
+    time. This needs sameface[video]. Pictures come before videos.
 
     --far is the part of the strangers that may be given a name, 0.01 by default; the threshold follows from
-    it and from the size of the gallery. Where the calibration does not reach that far, the default holds a
-    larger rate and says so, and a --far that was given is refused. The exit code is 1 if nobody at all was
-    named.
+    it and from the size of the gallery. Below the calibrated rates, the default falls back to a larger rate
+    and says so, and a given --far is refused. The exit code is 1 if no face was named.
     """
     given = list_pictures(pictures)
     videos = [path for path in given if Path(path).suffix.lower() in VIDEOS]
@@ -305,10 +304,10 @@ def watch(
     far: float | None,
     as_json: bool,
 ) -> None:
-    """Tell who comes before a camera, and who leaves, until Ctrl-C.
+    """Name the people before a camera, until Ctrl-C.
 
-    A line is printed when somebody comes into sight, when better views change the name, and when they have
-    been out of sight for a second. The exit code is 1 if nobody at all was named.
+    A line is printed when a person comes into sight, when better views change the name, and when the person
+    has been out of sight for a second. The exit code is 1 if no person was named.
     """
     import_av()
     named = False

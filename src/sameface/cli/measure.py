@@ -51,11 +51,11 @@ run_options = join_options(
         type=new_file,
         help="Write one HTML file with tables and plots, and its numbers beside it as .json.",
     ),
-    click.option("--show-faces", is_flag=True, help="Show pairs judged wrongly in the report: people's faces."),
+    click.option("--show-faces", is_flag=True, help="Show misjudged pairs in the report: people's faces."),
     click.option("--compare", type=existing_file, help="The .json of another run."),
-    click.option("--seed", default=0, help="For every random draw."),
+    click.option("--seed", default=0, help="Seed of every random draw."),
     click.option(
-        "--repeats", type=click.IntRange(min=2), default=REPEATS, help="How often people are drawn for an interval."
+        "--repeats", type=click.IntRange(min=2), default=REPEATS, help="Bootstrap samples of people for an interval."
     ),
     json_option,
 )

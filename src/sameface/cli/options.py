@@ -30,7 +30,7 @@ cache_option = click.option(
     default="sameface-cache.db",
     envvar="SAMEFACE_CACHE",
     type=click.Path(dir_okay=False),
-    help="Keeps embeddings from run to run; biometric data, readable by you only.",
+    help="Stores embeddings between runs; biometric data, readable by you only.",
 )
 far_option = click.option("--far", type=rate, help="The false-accept rate to allow.")
 
@@ -56,20 +56,20 @@ embedder_parameters = join_options(
     click.option(
         "--population",
         type=click.Choice(["alike", "mixed"]),
-        help="Of whom the rates are to hold: people alike in age, sex and origin, or people of all kinds; "
-        "the weights' own choice by default.",
+        help="The population of the rates: people alike in age, sex and origin, or mixed people; "
+        "the default of the weights if not given.",
     ),
 )
 detector_parameters = join_options(
     click.option("--threads", type=positive, help="Processor cores to use; all by default."),
-    click.option("--min-score", type=click.FloatRange(0, 1), help="The score from which a place is a face."),
+    click.option("--min-score", type=click.FloatRange(0, 1), help="The lowest score of a face."),
     click.option("--min-size", default=20, help="Leave out faces under so many pixels."),
     click.option(
         "--max-side",
         type=click.IntRange(min=32),
         help="Search with the longer side shrunk to so many pixels; half of it by default, 640 to 1280.",
     ),
-    click.option("--any-rotation", is_flag=True, help="Also find faces that lie or stand on their head."),
+    click.option("--any-rotation", is_flag=True, help="Also find sideways and upside-down faces."),
 )
 
 

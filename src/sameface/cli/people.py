@@ -24,7 +24,7 @@ from sameface.service.access import tell_person
 @gallery_option
 @json_option
 def people(*, gallery_path: str, as_json: bool) -> None:
-    """List who is enrolled, with how many faces, the note on their consent, and when they expire."""
+    """List the enrolled people with their number of faces, the note on consent, and the expiry."""
     with Gallery.open(gallery_path) as gallery:
         everyone = gallery.people()
     rows = [(person.name, person.faces, person.consent, show_expiry(person.expires)) for person in everyone]
@@ -58,7 +58,7 @@ def rename(*, old: str, new: str, gallery_path: str) -> None:
 @click.argument("into")
 @gallery_option
 def merge(*, source: str, into: str, gallery_path: str) -> None:
-    """Move the faces of the person SOURCE to the person INTO; SOURCE is no more."""
+    """Move the faces of the person SOURCE to the person INTO, and delete SOURCE."""
     with Gallery.open(gallery_path) as gallery:
         receipt = gallery.merge(source, into)
     click.echo(f"{source} is now {into}: {count(receipt.faces, 'face')} moved")
@@ -71,10 +71,10 @@ def merge(*, source: str, into: str, gallery_path: str) -> None:
 @access_option
 @key_options
 def export_person(*, name: str, output: Path, gallery_path: str, access_path: str | None, keys: Keys) -> None:
-    """Write everything that is held of the person NAME to a ZIP file, to give it to them.
+    """Write all data of the person NAME to a ZIP file.
 
-    It holds JSON in plain terms, the faces that were kept as PNG, the embeddings as numbers, and what the
-    audit log says of the person where there is one; nothing of anybody else. Only you may read the file.
+    It holds JSON in plain terms, the stored faces as PNG, the embeddings as numbers, and the person's entries
+    of the audit log if there is one; no data of other people. Only you may read the file.
     """
     with Gallery.open(gallery_path, keys=keys) as gallery:
         person = gallery.person(name)
@@ -90,8 +90,8 @@ def export_person(*, name: str, output: Path, gallery_path: str, access_path: st
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--face", type=int, help="Delete only the face of this number, as `gallery check` tells it.")
-@click.option("--expired", is_flag=True, help="Delete everybody whose time is over.")
+@click.option("--face", type=int, help="Delete only the face of this number, from `gallery check`.")
+@click.option("--expired", is_flag=True, help="Delete every expired person.")
 @click.option(
     "--yes", is_flag=True, help="Do not ask. With --expired: also delete where a wrong clock may be the cause."
 )
@@ -103,9 +103,9 @@ def forget(
 ) -> None:
     """Delete the person NAME with every face, for good: rows, free pages and log are overwritten.
 
-    What is printed is the receipt, which stays in the gallery without the name. The embeddings of the same
-    pictures in --cache are deleted too. --expired refuses until --yes if the clock is over 30 days after the
-    last entry in the gallery, or if over 20 people and over a tenth of all would be deleted at once.
+    The printed receipt stays in the gallery, without the name. The embeddings of the same pictures in --cache
+    are deleted too. --expired needs --yes if the clock is over 30 days after the last entry in
+    the gallery, or if over 20 people and over a tenth of all would be deleted at once.
     """
     if (name is None) != expired or (expired and face is not None):
         raise click.UsageError("give a NAME, or --expired; --face goes with a NAME")
@@ -166,13 +166,13 @@ def print_receipt(receipt: Receipt, name: str | None) -> None:
 @click.command()
 @click.argument("when")
 @click.argument("names", nargs=-1)
-@click.option("--everyone", is_flag=True, help="Everybody who has no such day yet.")
+@click.option("--everyone", is_flag=True, help="Every person without an expiry.")
 @gallery_option
 def expire(*, when: str, names: tuple[str, ...], everyone: bool, gallery_path: str) -> None:
-    """Say WHEN the people NAMES are to be deleted: `365d`, `2030-01-31` (in UTC), or `never`.
+    """Set WHEN the people NAMES are deleted: `365d`, `2030-01-31` (in UTC), or `never`.
 
-    From then on they are not named any more. `sameface forget --expired` deletes them, and so does a service
-    while it runs.
+    Expired people are no longer named. `sameface forget --expired` deletes them, and so does a running
+    service.
     """
     if bool(names) == everyone:
         raise click.UsageError("give NAMES, or --everyone")

@@ -33,7 +33,7 @@ class PicturePath(click.Path):
 @click.command()
 @click.argument("pictures", nargs=-1, required=True)
 @click.option("--draw", "drawing", type=PicturePath(dir_okay=False), help="Write the picture with its faces.")
-@click.option("--quality", "with_quality", is_flag=True, help="Tell how fit each face is to be enrolled.")
+@click.option("--quality", "with_quality", is_flag=True, help="Show the quality of each face for enrolment.")
 @json_option
 @detector_options
 def detect(
@@ -97,7 +97,7 @@ def face_row(number: int, face: Face, quality: Quality | None) -> tuple[object, 
 def verify(
     *, recognizer: Recognizer, a: str, b: str, far: float | None, face: tuple[Choice, Choice], as_json: bool
 ) -> None:
-    """Tell whether the pictures A and B show the same person.
+    """Decide whether the pictures A and B show the same person.
 
     --far is the part of the pairs of different people that may be accepted; 0.001 by default.
     """

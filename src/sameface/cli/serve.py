@@ -29,11 +29,11 @@ pem_file = click.Path(exists=True, dir_okay=False)
 @click.option("--port", default=8000, type=click.IntRange(0, 65535), help="The port; 0 takes any that is free.")
 @click.option("--tls-cert", type=pem_file, help="Serve HTTPS with this certificate (PEM).")
 @click.option("--tls-key", type=pem_file, help="The certificate's private key, if it is in another file.")
-@click.option("--require-keys", is_flag=True, help="Want a key of every request, also on 127.0.0.1: behind a proxy.")
-@click.option("--no-token", is_flag=True, help="Let every user of this machine in, without a start-up token.")
 @click.option(
-    "--rate", type=positive, help="Requests that a key may make in a minute; 600 by default where keys are wanted."
+    "--require-keys", is_flag=True, help="Require a key for every request, also on 127.0.0.1: behind a proxy."
 )
+@click.option("--no-token", is_flag=True, help="Let every user of this machine in, without a start-up token.")
+@click.option("--rate", type=positive, help="Requests of a key in a minute; 600 by default where keys are required.")
 @click.option("--cors-origin", "cors_origins", multiple=True, help="Let pages of this origin call the service.")
 @click.option("--keep-crops", is_flag=True, help="Store the face that was cut out with each enrolled face.")
 @quality_option
@@ -42,14 +42,16 @@ pem_file = click.Path(exists=True, dir_okay=False)
 @click.option("--picture-bytes", type=positive, help="The largest file; 20,000,000 by default.")
 @click.option("--picture-pixels", type=positive, help="The largest picture; 50,000,000 by default.")
 @click.option("--no-batching", is_flag=True, help="Embed every picture by itself, to see what batches gain.")
-@click.option("--audit-days", type=positive, help="How long the log of who did what is kept; 90.")
+@click.option("--audit-days", type=positive, help="Days that the audit log is kept; 90 by default.")
 @click.option(
-    "--witness", metavar="FILE|URL", help="Send the hash of each entry of the log there: a line of a file, or a POST."
+    "--witness",
+    metavar="FILE|URL",
+    help="Send the hash of each audit entry to a file, as a line, or to a URL, by POST.",
 )
 @click.option(
     "--expire-days",
     type=click.IntRange(1, MOST_DAYS),
-    help="Delete who is enrolled after so many days, unless the request says when.",
+    help="Delete enrolled people after so many days, unless the request sets another day.",
 )
 @recognizer_options
 def serve(
@@ -70,10 +72,9 @@ def serve(
 ) -> None:
     """Serve REST under /v1 and the page at /, until interrupted.
 
-    On an address that only this machine can reach no key is needed, but the start-up token in the printed
-    address: whoever has it may do everything. Programs send it as they would a key; SAMEFACE_TOKEN sets it.
-    On any other address a key is needed, and so it is with --require-keys: make one with `sameface keys add
-    NAME --role admin`.
+    On an address that only this machine can reach, requests need the start-up token in the printed address,
+    which allows everything. Programs send it as they would a key; SAMEFACE_TOKEN sets it. On any other address,
+    and with --require-keys, requests need a key: make one with `sameface keys add NAME --role admin`.
     The log goes to stderr, one JSON object per line.
     """
     try:  # only now: the web framework is an extra, which --help must not need

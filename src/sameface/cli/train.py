@@ -38,7 +38,7 @@ new_path = click.Path(path_type=Path)
 @click.command()
 @click.argument("photographs", nargs=-1, required=True, type=existing)
 @click.option("-o", "--output", required=True, type=new_path, help="Folder for the crops.")
-@click.option("--weights", help="Cut as this embedder wants its crops: a name or an .onnx file.")
+@click.option("--weights", help="Cut crops for this embedder: a name or an .onnx file.")
 @click.option(
     "--rule",
     type=click.Choice(["similarity", "box"]),
@@ -48,7 +48,7 @@ new_path = click.Path(path_type=Path)
 @click.option(
     "--margin",
     type=click.FloatRange(0, 4),
-    help=f"What is added round a face, in parts of the crop's side.  [default: {MARGIN:g} to a box, else 0]",
+    help=f"Margin around a face, in parts of the crop's side.  [default: {MARGIN:g} to a box, else 0]",
 )
 @click.option(
     "--face",
@@ -56,7 +56,7 @@ new_path = click.Path(path_type=Path)
     default="largest",
     help="Which face of a picture with several.",
 )
-@click.option("--as-is", is_flag=True, help="The pictures are crops by this rule already: resize them only.")
+@click.option("--as-is", is_flag=True, help="The pictures are already crops by this rule: only resize them.")
 @detector_options
 def prepare(
     *,
@@ -72,9 +72,9 @@ def prepare(
 ) -> None:
     """Cut one face out of each picture in PHOTOGRAPHS: folders, or tar files, with a folder per person.
 
-    Crops are JPEG files in a folder per person. `crops.toml` beside them tells how they were cut, and
-    `left-out.jsonl` which pictures gave none. Called again, it does only what is missing
-    or was replaced.
+    Crops are JPEG files in a folder per person. `crops.toml` beside them holds the crop rule, and
+    `left-out.jsonl` the pictures without a crop. Called again, the command cuts only missing or replaced
+    pictures.
     """
     if weights is not None and any(option is not None for option in (rule, size, margin)):
         raise click.UsageError("--weights brings its own --rule, --size and --margin")
@@ -135,7 +135,7 @@ def config_options(command: Command) -> Command:
 def train(*, crops: tuple[Path, ...], output: Path | None, list_networks: bool, **config_fields: Any) -> None:
     """Train a network on CROPS: folders or tar files with a folder per person, from `sameface prepare`.
 
-    Called again with the same options, it goes on where it was ended. Ctrl-C saves and ends it.
+    The same command resumes an ended run. Ctrl-C saves and ends it.
     """
     if list_networks:
         print_networks()
@@ -264,16 +264,16 @@ def print_networks() -> None:
 @click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("crops", nargs=-1, required=True, type=existing)
 @click.option("-o", "--output", required=True, type=new_path, help="A file ending in .onnx.")
-@click.option("--licence", required=True, help="Under which the weights may be used.")
-@click.option("--training-data", required=True, help="What they were trained on, in words.")
+@click.option("--licence", required=True, help="The licence of the weights.")
+@click.option("--training-data", required=True, help="The training data, in words.")
 @click.option(
     "--blend",
     type=click.FloatRange(0, 1, min_open=True),
     default=1.0,
-    help="How far to go from the weights that the run began with to those it came to; less forgets less.",
+    help="How far to go from the initial weights of the run to the trained ones; less forgets less.",
 )
 @click.option("--float16", is_flag=True, help="Store the weights in half the bytes.")
-@click.option("--int8", is_flag=True, help="Compute in 8 bits; what that costs is measured and told.")
+@click.option("--int8", is_flag=True, help="Compute in 8 bits; the loss of accuracy is measured and printed.")
 def export(
     *,
     checkpoint: Path,

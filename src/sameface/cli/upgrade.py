@@ -49,15 +49,15 @@ ENOUGH = 2000  # pairs: with fewer a linear map is better
 @click.option("--from", "old", required=True, help="The weights that the gallery was made with.")
 @click.option("--from-no-flip", is_flag=True, help="It was made with --no-flip.")
 @click.option("--to", "new", required=True, help="The weights to go to.")
-@click.option("--no-flip", is_flag=True, help="Go to rows without the mirror image.")
+@click.option("--no-flip", is_flag=True, help="Go to embeddings without the mirror image.")
 @output_option("An .npz file to write.")
 @cache_option
 @click.option(
     "--hidden",
     type=click.IntRange(min=0),
-    help=f"Bent features of the map, 0 for a linear one; {HIDDEN} by default, 0 under {ENOUGH} pictures.",
+    help=f"Random ReLU features of the map, 0 for a linear one; {HIDDEN} by default, 0 under {ENOUGH} pictures.",
 )
-@click.option("--seed", default=0, help="Draws the people to measure on.")
+@click.option("--seed", default=0, help="Seed of the held-out people.")
 @json_option
 @detector_parameters
 def fit_command(
@@ -77,8 +77,8 @@ def fit_command(
     """Fit a map from old embeddings to new ones, on the pictures of any people, one folder per person.
 
     A tenth of the people is held out. VAL at a false-accept rate of 0.001 is measured on them for the old
-    weights, for the new ones, and for new probes against old rows that were moved; the thresholds of this
-    last pairing are kept in the file.
+    weights, for the new ones, and for new probes against mapped old embeddings; the thresholds of this
+    last pairing are stored in the file.
     """
     recognizers = load_recognizers([(old, from_no_flip), (new, no_flip)], detector)
     photos = read_people(folder)
@@ -136,12 +136,12 @@ def val_or_none(pairing: PipelineComparison) -> float | None:
 @click.command()
 @gallery_file_argument
 @click.option("--to", "new", help="The weights to go to.")
-@click.option("--no-flip", is_flag=True, help="Go to rows without the mirror image.")
-@click.option("--pictures", type=existing_folder, help="Where enrolled pictures may be found, told by their content.")
-@click.option("--adapter", "adapter_path", type=existing_file, help="Moves what was not found; from fit-adapter.")
-@click.option("--confirm", is_flag=True, help="Put the upgrade into the gallery; there is no way back.")
+@click.option("--no-flip", is_flag=True, help="Go to embeddings without the mirror image.")
+@click.option("--pictures", type=existing_folder, help="Where to look for the enrolled pictures, by content.")
+@click.option("--adapter", "adapter_path", type=existing_file, help="Maps the other faces; from fit-adapter.")
+@click.option("--confirm", is_flag=True, help="Put the upgrade into the gallery; this cannot be undone.")
 @click.option("--drop-rest", is_flag=True, help="With --confirm: delete faces that could not be moved.")
-@click.option("--discard", is_flag=True, help="Delete the upgrade that was begun.")
+@click.option("--discard", is_flag=True, help="Delete the unfinished upgrade.")
 @json_option
 @key_options
 @detector_parameters
@@ -161,8 +161,8 @@ def upgrade(
 ) -> None:
     """Move GALLERY to other weights: first into GALLERY.upgraded, and back with --confirm.
 
-    Faces whose pictures are found in --pictures are embedded anew, the others are moved by --adapter. It can
-    be interrupted and repeated. Until --confirm the gallery stays as it is, and GALLERY.upgraded can be tried
+    Faces with a picture in --pictures are embedded again, the others are mapped by --adapter. The same command
+    resumes an interrupted upgrade. Until --confirm the gallery stays as it is; GALLERY.upgraded can be tried
     as soon as no face is left.
     """
     if (new is not None) + confirm + discard != 1:

@@ -58,7 +58,7 @@ adding_options = join_options(
         help="Calibrate the thresholds on this folder, which holds a folder per person.",
     ),
     click.option("--far", type=rate, default=1e-3, help="The false-accept rate that --people must support at least."),
-    click.option("--replace", is_flag=True, help="Take the place of weights that were added under this name."),
+    click.option("--replace", is_flag=True, help="Replace added weights of this name."),
 )
 
 
@@ -136,11 +136,11 @@ def print_weights(records: Sequence[dict[str, Any]]) -> None:
     "draft",
     required=True,
     type=existing_file,
-    help="What is known of the network, as docs/model.md tells; sha256 and [thresholds] may be left out.",
+    help="The manifest of the network, see docs/model.md; sha256 and [thresholds] may be left out.",
 )
 @adding_options
 def add(*, network: Path, draft: Path, people: Path | None, far: float, replace: bool) -> None:
-    """Add a network of one's own, so that every command takes it as --weights NAME.
+    """Add your own network, so that every command takes it as --weights NAME.
 
     The manifest is checked and the network tested first, on noise and on the sample photographs. It is
     copied to $SAMEFACE_WEIGHTS_FOLDER, or else to ~/.local/share/sameface/weights.
@@ -166,7 +166,7 @@ def get(*, name: str, files: tuple[Path, ...], people: Path | None, far: float, 
     """Add a network of the catalogue: downloaded from its publisher, or taken from files.
 
     Licence, size and source are shown first. An interrupted download resumes. A file of another SHA-256
-    than the catalogue's is refused. Nothing is downloaded by any other command.
+    than the catalogue's is refused. No other command downloads anything.
     """
     entry = find_entry(name)
     click.echo(format_entry(entry), err=True)
