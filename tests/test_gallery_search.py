@@ -16,14 +16,14 @@ from sameface.compare import exact_distances
 from sameface.embed import unit_rows
 from sameface.gallery import Gallery
 from sameface.gallery.errors import GalleryFileError
-from sameface.gallery.index import FARTHEST, PROBES, EmbeddingTable, FlatIndex
+from sameface.gallery.index import FARTHEST, EmbeddingTable, FlatIndex
 from sameface.gallery.records import Identification
 from sameface.gallery.search import (
     NOBODY,
+    PROBES,
     Candidates,
     Limits,
     SearchOptions,
-    among,
     compute_limits,
     decide,
     empty_answer,
@@ -127,11 +127,6 @@ def test_only_distances_to_adapted_rows_are_scaled_and_none_is_over_4() -> None:
     assert scaled.dtype == np.float32
     assert scale_distances(distances, None, 2) is distances
     assert scale_distances(distances, np.array([True, True, True]), 1) is distances
-
-
-def test_an_owner_is_among_the_people_or_not() -> None:
-    assert among(np.array([1, 2, 1, 3]), frozenset({1, 3})).tolist() == [True, False, True, True]
-    assert among(np.array([1, 2]), frozenset()).tolist() == [False, False]
 
 
 def test_the_rounding_grows_with_the_width() -> None:

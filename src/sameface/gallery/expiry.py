@@ -1,4 +1,4 @@
-"""When a person's time in a gallery is over: words to a moment and back, and deletions to be confirmed."""
+"""The expiry of people: moments in words, and when a deletion needs a confirmation."""
 
 from __future__ import annotations
 
@@ -20,28 +20,27 @@ WANTED = "give days such as '365d', or a date such as '2030-01-31'"
 
 
 def parse_expiry(words: str, now: float) -> datetime | None:
-    """Return the moment that words stand for, as in `parse_moment`; None for `never`."""
+    """Return a moment as `parse_moment` does; None for `never`."""
     return None if words.strip() == NEVER else parse_moment(words, now)
 
 
 def show_expiry(expires: datetime | None) -> str | None:
-    """Return a moment in words (ISO 8601); None for never."""
+    """Return a moment in ISO 8601; None for never."""
     return None if expires is None else expires.isoformat()
 
 
 def parse_moment(words: str, now: float) -> datetime:
-    """Return the moment that words stand for.
-
-    Args:
-        words: `365d` for so many days from now, or `2030-01-31` for when that day begins in UTC.
-        now: Seconds since 1970.
+    """Return the moment that words name: `365d` from now, or `2030-01-31`, the beginning of that day in UTC.
 
     Raises:
         BadExpiryError: They are neither, or the moment has passed.
     """
     given = words.strip()
     if re.fullmatch(r"[0-9]{1,9}d", given):
-        return after_days(words, int(given[:-1]), now)
+        days = int(given[:-1])
+        if not 1 <= days <= MOST_DAYS:
+            raise BadExpiryError(words, f"there must be 1 to {MOST_DAYS:,} days")
+        return datetime.fromtimestamp(int(now), UTC) + timedelta(days=days)
     try:
         day = datetime.strptime(given, "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError as error:
@@ -49,19 +48,12 @@ def parse_moment(words: str, now: float) -> datetime:
     return datetime.fromtimestamp(to_seconds(day, now), UTC)
 
 
-def after_days(words: str, days: int, now: float) -> datetime:
-    """Return the moment so many days from now, on a whole second."""
-    if not 1 <= days <= MOST_DAYS:
-        raise BadExpiryError(words, f"there must be 1 to {MOST_DAYS:,} days")
-    return datetime.fromtimestamp(int(now), UTC) + timedelta(days=days)
-
-
 def to_seconds(expires: datetime, now: float) -> int:
-    """Return a moment as a gallery keeps it: in whole seconds since 1970.
+    """Return a moment in whole seconds since 1970, as a gallery keeps it.
 
     Raises:
         BadExpiryError: It has passed, or is over a hundred years away.
-        ValueError: It has no time zone, so that nobody knows when it is.
+        ValueError: It has no time zone.
     """
     if expires.tzinfo is None:
         raise ValueError(f"expires must have a time zone, got {expires!r}")
@@ -74,7 +66,7 @@ def to_seconds(expires: datetime, now: float) -> int:
 
 
 def check_expiry(database: Backend, now: float) -> None:
-    """Raise if deleting everybody whose time is over needs a confirmation.
+    """Raise if deleting everybody who has expired needs a confirmation.
 
     Raises:
         MassExpiryError: The clock has jumped ahead by over 30 days, or over 20 people and over a tenth of all
@@ -101,7 +93,7 @@ def note_clock(db: Transaction, now: float) -> None:
 
 
 def needs_note(database: Backend, now: float) -> bool:
-    """Return whether somebody will expire, and no change of the last day has noted the clock."""
+    """Return whether somebody will expire, and the clock was not noted during the last day."""
     query = """SELECT 1 FROM numbers WHERE (clock IS NULL OR clock < ? OR clock > ?)
                AND EXISTS (SELECT 1 FROM people WHERE expires IS NOT NULL)"""
     return bool(database.read(query, int(now) - DAY, int(now)))

@@ -1,4 +1,4 @@
-"""Give a person their data: everything that a gallery holds of them, and of nobody else, in one ZIP file."""
+"""Export what a gallery holds of one person, as a ZIP file."""
 
 from __future__ import annotations
 
@@ -47,11 +47,10 @@ def export_person(gallery: Gallery, who: Who, log: Iterable[Mapping[str, Any]] |
     Args:
         gallery: Opened with the keys that it needs.
         who: The person, by name or number.
-        log: What the audit log holds of them, the first entry first, each with `time` and `action`; None
-            without one.
+        log: The person's entries of the audit log in order, each with `time` and `action`; None without a log.
 
     Raises:
-        UnknownPersonError: Nobody like that is enrolled.
+        UnknownPersonError: Nobody has this name or number.
         GalleryBusyError: The person was changed meanwhile.
     """
     person = gallery.person(who)
@@ -72,7 +71,7 @@ def export_person(gallery: Gallery, who: Who, log: Iterable[Mapping[str, Any]] |
         "expires": show_expiry(person.expires),
         "enrolled": first_enrolled(entries or []),
         "pipeline": gallery.signature,
-        "faces": [describe_face(*pair) for pair in zip(faces, templates, strict=True)],
+        "faces": [face_to_dict(*pair) for pair in zip(faces, templates, strict=True)],
         "deleted": [receipt_to_dict(each) for each in gallery.receipts() if each.person == person.number],
         "log": entries,
     }
@@ -80,18 +79,18 @@ def export_person(gallery: Gallery, who: Who, log: Iterable[Mapping[str, Any]] |
 
 
 def crop_name(face: EnrolledFace) -> str:
-    """Return what the crop of a face is called in the archive."""
+    """Return the path of a crop in the archive."""
     return f"crops/{face.number}.png"
 
 
 def first_enrolled(entries: Iterable[Mapping[str, Any]]) -> str | None:
-    """Return when a person was first enrolled, as far as the log knows."""
+    """Return when a person was first enrolled, by the log."""
     enrolments = (entry for entry in entries if entry["action"] == "enroll" and "failed" not in entry["detail"])
     return next((str(entry["time"]) for entry in enrolments), None)
 
 
-def describe_face(face: EnrolledFace, template: Template) -> dict[str, Any]:
-    """Return an enrolled face in plain terms."""
+def face_to_dict(face: EnrolledFace, template: Template) -> dict[str, Any]:
+    """Return an enrolled face as a JSON object."""
     return {
         "number": face.number,
         "picture": template.picture,
@@ -103,7 +102,7 @@ def describe_face(face: EnrolledFace, template: Template) -> dict[str, Any]:
 
 
 def pack(facts: Mapping[str, Any], crops: Mapping[str, bytes]) -> bytes:
-    """Return the ZIP file; that of the same content is the same."""
+    """Return the ZIP file, the same bytes for the same content."""
     data = io.BytesIO()
     words = json.dumps(facts, ensure_ascii=False, indent=1)
     with zipfile.ZipFile(data, "w") as file:

@@ -208,12 +208,7 @@ class Gallery:
             return added
 
     def rename(self, old: Who, new: str) -> None:
-        """Give a person another name.
-
-        Raises:
-            PersonExistsError: Somebody else is called `new`.
-            BadNameError: `new` is empty, too long or not text.
-        """
+        """Give a person another name; `PersonExistsError` if it is taken, `BadNameError` as in `enroll`."""
         clean = clean_name(new)
         with self._change() as db:
             people.rename_person(db, old, clean)
@@ -227,11 +222,8 @@ class Gallery:
     def expire(self, who: Who, expires: datetime | None) -> None:
         """Set when a person expires; None for never.
 
-        From then on the person is not named any more. `forget_expired` deletes them.
-
-        Raises:
-            BadExpiryError: It has passed.
-            ValueError: It has no time zone.
+        From then on the person is not named any more, and `forget_expired` deletes them. `BadExpiryError` if it
+        has passed, `ValueError` without a time zone.
         """
         over = None if expires is None else expiry.to_seconds(expires, self._clock())
         with self._change() as db:
@@ -280,10 +272,7 @@ class Gallery:
         return self._forget("forget_face", delete)
 
     def check_expiry(self) -> None:
-        """Raise `MassExpiryError` if `forget_expired` needs a confirmation, since the clock may be wrong.
-
-        That is if it is over 30 days after the last entry, or over 20 people and over a tenth of all would go.
-        """
+        """Raise `MassExpiryError` if `forget_expired` needs a confirmation, since the clock may be wrong."""
         expiry.check_expiry(self._db, self._clock())
 
     def forget_expired(self, *, confirmed: bool = False, people: Collection[int] | None = None) -> list[Receipt]:
@@ -297,7 +286,8 @@ class Gallery:
             people: Delete only these numbers of `expired`; None for all.
 
         Raises:
-            MassExpiryError: As in `check_expiry`; nobody is deleted.
+            MassExpiryError: Nobody is deleted: the clock is over 30 days after the last entry in the gallery, or
+                over 20 people and over a tenth of all would go.
             GalleryBusyError: As in `forget`; `receipts` has the receipts.
         """
         now = self._clock()

@@ -1,7 +1,7 @@
-"""A chain of entries: each carries a hash over the one before and its own facts.
+"""A hash chain: each entry carries a hash over the entry before and its own facts.
 
-Whoever changes, removes, inserts or reorders entries leaves a place where the hashes do not fit. Whoever may
-write the whole file can make all of them anew: that shows only against a hash that was kept elsewhere.
+Changed, removed, inserted or reordered entries no longer fit. Whoever may write the whole file can make all
+hashes anew: that shows only against a hash that was kept elsewhere.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 from sameface.gallery.backend import Transaction, expect_type
 
-START = "0" * 64  # stands in the place of a hash before the first entry
+START = "0" * 64  # the hash before the first entry
 
-# Of a database with a chain: where it begins and where it ends. It stands in migrations, and never changes.
+# Where a chain begins and ends. It stands in migrations, and never changes.
 TABLE = f"""
     CREATE TABLE chain (
         id integer PRIMARY KEY CHECK (id = 1),
@@ -29,46 +29,33 @@ ENDS = "SELECT first, anchor, last, head FROM chain"
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Where a chain begins and ends.
+    """Where a chain begins and ends."""
 
-    Attributes:
-        first: The number of the last entry that was let go of by age; 0 for none.
-        anchor: Its hash.
-        last: The number of the last entry.
-        head: Its hash.
-    """
-
-    first: int
-    anchor: str
-    last: int
-    head: str
+    first: int  # number of the last entry that was dropped by age; 0 for none
+    anchor: str  # its hash
+    last: int  # number of the last entry
+    head: str  # its hash
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An entry as the chain sees it.
+    """An entry of a chain."""
 
-    Attributes:
-        number: Rising; one more than that of the entry before, unless that came from an earlier version.
-        facts: Everything that it says.
-        hash: SHA-256 over the hash before, the number and the facts.
-    """
-
-    number: int
+    number: int  # one more than that of the entry before, unless that came from an earlier version
     facts: Mapping[str, Any]
-    hash: str
+    hash: str  # SHA-256 over the hash before, the number and the facts
 
 
 @dataclass(frozen=True, slots=True)
 class ChainCheck:
-    """What came of looking at a chain; true if it is intact.
+    """The result of checking a chain; true if it is intact.
 
     Attributes:
         entries: How many there are, up to the first that does not fit.
-        head: The hash of the last that fits: what to keep elsewhere.
-        fault: Which entry does not fit, in words; None if all do.
-        unseen: The hashes that were expected and are not in the chain.
-        unfinished: The numbers of intents that have no outcome, in an audit log.
+        head: The hash of the last entry that fits: what to keep elsewhere.
+        fault: Which entry does not fit, in words, or None.
+        unseen: Expected hashes that are not in the chain.
+        unfinished: In an audit log, the numbers of intents that have no outcome.
     """
 
     entries: int
@@ -85,14 +72,14 @@ class ChainCheck:
 def hash_link(before: str, number: int, facts: Mapping[str, Any]) -> str:
     """Return the hash of an entry: SHA-256 over the hash before it and its canonical JSON.
 
-    A fact that JSON has no word for was put there by somebody else, and is hashed as Python writes it.
+    A fact that JSON cannot hold was not written here, and is hashed by its `repr`.
     """
     words = json.dumps({"number": number, **facts}, sort_keys=True, separators=(",", ":"), default=repr)
     return hashlib.sha256(f"{before}\n{words}".encode()).hexdigest()
 
 
 def append_link(db: Transaction, facts: Mapping[str, Any]) -> Link:
-    """Return the next entry of the chain, and let it end there; the caller keeps the entry itself."""
+    """Advance the end of the chain by an entry, and return it; the caller stores the entry itself."""
     found = db.execute("SELECT last + 1, head FROM chain").fetchone()
     expect_type(found, Sequence)  # None where somebody took the row away
     number, head = found
@@ -103,7 +90,7 @@ def append_link(db: Transaction, facts: Mapping[str, Any]) -> Link:
 
 
 def verify_links(read_ends: Callable[[], Ends], links: Iterable[Link], expected: Collection[str] = ()) -> ChainCheck:
-    """Return whether entries are those that were written, as far as their hashes tell.
+    """Check the hashes of entries.
 
     Args:
         read_ends: Returns where they begin and end; called before the first and after the last.
@@ -126,7 +113,7 @@ def verify_links(read_ends: Callable[[], Ends], links: Iterable[Link], expected:
 
 
 def fault_of(link: Link, number: int, head: str) -> str | None:
-    """Return why an entry does not come behind the entry `number` with the hash `head`, or None."""
+    """Return why an entry cannot follow the entry `number` with the hash `head`, or None."""
     if link.hash == hash_link(head, link.number, link.facts):
         return None
     if link.number != number + 1:

@@ -1,4 +1,4 @@
-"""The names that a person can have, and the note on their consent."""
+"""Checks of names of people and of notes on consent."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from sameface.gallery.errors import BadNameError, BadNoteError
 LONGEST_NAME = 200
 LONGEST_NOTE = 500
 
-# Of no use in a name, whatever its script; with them a name can look like another, and garble a page.
-TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+# Bidirectional controls: with them a name can look like another, and garble a page.
+CONTROLS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
 def clean_name(name: str) -> str:
@@ -20,26 +20,22 @@ def clean_name(name: str) -> str:
         BadNameError: Nothing is left, it is too long, or it holds control characters or broken text.
     """
     clean = unicodedata.normalize("NFC", name).strip()
-    reason = fault_of(clean, LONGEST_NAME)
+    reason = find_fault(clean, LONGEST_NAME)
     if reason is not None:
         raise BadNameError(name, reason)
     return clean
 
 
 def clean_note(note: str) -> str:
-    """Return a note on one line.
-
-    Raises:
-        BadNoteError: As `clean_name` has it for a name.
-    """
+    """Return a note on one line; `BadNoteError` for the faults of `clean_name`."""
     clean = " ".join(note.split())
-    reason = fault_of(clean, LONGEST_NOTE)
+    reason = find_fault(clean, LONGEST_NOTE)
     if reason is not None:
         raise BadNoteError(note, reason)
     return clean
 
 
-def fault_of(text: str, longest: int) -> str | None:
+def find_fault(text: str, longest: int) -> str | None:
     """Return why a text cannot be kept, or None."""
     if not text:
         return "it is empty"
@@ -47,6 +43,6 @@ def fault_of(text: str, longest: int) -> str | None:
         return f"it has {len(text)} characters, the limit is {longest}"
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
         return "it holds control characters or broken text"
-    if any(unicodedata.bidirectional(letter) in TURNS for letter in text):
+    if any(unicodedata.bidirectional(letter) in CONTROLS for letter in text):
         return "it holds characters that turn the direction of the text round it"
     return None

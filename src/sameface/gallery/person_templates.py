@@ -1,7 +1,7 @@
-"""One template per person: the mean of their embeddings, brought to length 1, which searches compare with.
+"""One template per person: the mean of their embeddings, normalised to length 1.
 
 Triggers delete a template in the transaction that changes a face of the person, and put the person into
-`stale_templates`. Whoever has the key makes it again: in that transaction, or before the next search.
+`stale_templates`. It is made again in that transaction, or before the next search, which has the key.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, are_unit_rows
 from sameface.gallery.backend import Backend, Transaction, expect_type, undamaged
@@ -23,10 +22,7 @@ KEEP = "INSERT INTO templates (person_id, turn, faces, adapted, embedding) VALUE
 
 
 def mean_row(rows: Embeddings) -> Embeddings | None:
-    """Return the mean of embeddings, `(n, d) float32`, brought to length 1, `(d,) float32`.
-
-    None without rows, or if they cancel each other out.
-    """
+    """Return the normalised mean, `(d,) float32`, of `(n, d)` rows; None if there are none or they cancel out."""
     total = rows.sum(axis=0, dtype=np.float64)
     length = float(np.linalg.norm(total))
     if length <= len(rows) * np.finfo(np.float32).eps:
@@ -36,48 +32,28 @@ def mean_row(rows: Embeddings) -> Embeddings | None:
 
 
 def renew_templates(database: Backend, db: Transaction) -> None:
-    """Make the templates of people whose faces have changed, of `SLICE` of them at most.
-
-    Args:
-        database: The gallery, with the key if it is encrypted.
-        db: A transaction of it.
-    """
+    """Make the templates of at most `SLICE` people whose faces have changed, in the transaction `db`."""
     query = f"""SELECT person_id, id, {database.adapted_column}, {database.row_column} FROM faces
                 WHERE person_id IN ({STALE}) ORDER BY person_id, id"""
     found = db.execute(query).fetchall()
     if found:
         with undamaged(database.path, "an embedding"):
             rows = np.stack(database.decode_rows([face for _, face, *_ in found], [row for *_, row in found]))
-        moved = np.array([bool(adapted) for _, _, adapted, _ in found])
-        keep_templates(database, db, np.array([person for person, *_ in found], np.int64), rows, moved)
+        usable, adapted = are_unit_rows(rows), np.array([bool(adapted) for _, _, adapted, _ in found])
+        people, starts = np.unique(np.array([person for person, *_ in found], np.int64), return_index=True)
+        (turn,) = db.execute("UPDATE numbers SET turn = turn + ? RETURNING turn", (len(people),)).fetchone()
+        for place, (person, part) in enumerate(
+            zip(people.tolist(), np.split(np.arange(len(rows)), starts[1:]), strict=True)
+        ):
+            row = mean_row(rows[part][usable[part]])
+            if row is not None:
+                facts = (turn - place, int(usable[part].sum()), int(adapted[part].any()))
+                db.execute(KEEP, (person, *facts, database.encode_template(person, row)))
     db.execute(f"DELETE FROM stale_templates WHERE person_id IN ({STALE})")
 
 
-def keep_templates(
-    database: Backend, db: Transaction, people: NDArray[np.int64], rows: Embeddings, moved: NDArray[np.bool_]
-) -> None:
-    """Insert the template of everybody who has a face that can be compared.
-
-    Args:
-        database: The gallery.
-        db: A transaction of it.
-        people: `(n,) int64` whose each row is, rising.
-        rows: `(n, d) float32`.
-        moved: `(n,) bool` which of them an adapter moved here.
-    """
-    usable = are_unit_rows(rows)
-    starts = np.flatnonzero(np.diff(people, prepend=-1))
-    (turn,) = db.execute("UPDATE numbers SET turn = turn + ? RETURNING turn", (len(starts),)).fetchone()
-    for place, part in enumerate(np.split(np.arange(len(people)), starts[1:])):
-        row = mean_row(rows[part][usable[part]])
-        if row is not None:
-            person = int(people[part[0]])
-            facts = (turn - place, int(usable[part].sum()), int(moved[part].any()))
-            db.execute(KEEP, (person, *facts, database.encode_template(person, row)))
-
-
 def renew_all(database: Backend) -> None:
-    """Make every template that is missing, some at a time, so that others who write get their turns."""
+    """Make every missing template, some at a time, so that other writers get their turns."""
     while database.read("SELECT 1 FROM stale_templates LIMIT 1"):
         with database.write() as db:
             renew_templates(database, db)

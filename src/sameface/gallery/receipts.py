@@ -1,4 +1,4 @@
-"""Receipts: what was deleted or merged, written in the transaction that does it, as a chain without names."""
+"""Receipts of deletions and merges: entries of a hash chain, without names, written in the same transaction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sameface.gallery.backend import SHAPE_ERRORS, Backend, Row, Transaction, ex
 from sameface.gallery.hash_chain import ChainCheck, Ends, Link
 from sameface.gallery.records import Erasure, Reason, Receipt
 
-# What no receipt can speak of, because nothing here knows of it.
+# Copies that no receipt can cover.
 NOT_COVERED = (
     "backups and other copies of the gallery",
     "albums, tables, videos and exports that were made with it",
@@ -29,68 +29,50 @@ COLUMNS = "number, facts, hash"
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """What a transaction deleted of one person.
+    """What a transaction deleted of one person."""
 
-    Attributes:
-        person: The number of the person.
-        face: The number of the face that was deleted alone, or None.
-        faces: How many faces.
-        crops: How many of them had been kept as pictures.
-        pictures: How many hashes of pictures that showed nobody else.
-    """
-
-    person: int
-    face: int | None
+    person: int  # number of the person
+    face: int | None  # number of the face, if it was deleted alone
     faces: int
-    crops: int
-    pictures: int
+    crops: int  # of these faces
+    pictures: int  # hashes of pictures that showed nobody else
 
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """What a transaction merged.
+    """What a transaction merged."""
 
-    Attributes:
-        person: The number of the person who is no more.
-        into: The number of the person who has the faces now.
-        faces: How many faces moved.
-    """
-
-    person: int
-    into: int
+    person: int  # number of the person who is deleted
+    into: int  # number of the person who has the faces now
     faces: int
 
 
 def write_receipt(db: Transaction, reason: Reason, gone: Deletion, now: float) -> int:
-    """Write down what the open transaction deletes, and return the number of the entry."""
+    """Write an entry about a deletion in its transaction, and return the number of the entry."""
     facts = {"kind": DELETION, "reason": reason, "gallery": read_origin(db), "time": now}
     return append(db, facts | asdict(gone))
 
 
 def write_merge(db: Transaction, merge: Merge, now: float) -> int:
-    """Write down that the open transaction merges two people, and return the number of the entry."""
+    """Write an entry about a merge in its transaction, and return the number of the entry."""
     none = {"face": None, "crops": 0, "pictures": 0}
     facts = {"kind": MERGE, "reason": MERGE, "gallery": read_origin(db), "time": now}
     return append(db, facts | none | asdict(merge))
 
 
 def read_origin(db: Transaction) -> str:
-    """Return what tells this gallery from others.
-
-    Raises:
-        ValueError: It is no text.
-    """
+    """Return the random number of this gallery."""
     (origin,) = db.execute("SELECT origin FROM numbers").fetchone()
     expect_type(origin, str)
     return str(origin)
 
 
 def write_erasure(db: Transaction, through: int, places: Mapping[str, bool], now: float) -> None:
-    """Write down that of everything deleted up to an entry the bytes are gone too, unless that is known.
+    """Write an entry that the bytes of everything deleted up to the entry `through` are gone, unless there is one.
 
     Args:
         db: The open transaction.
-        through: The number of the last entry before the bytes were overwritten; 0 for none.
+        through: The last entry before the bytes were overwritten; 0 for none.
         places: As in `Erasure`.
         now: Seconds since 1970.
     """
@@ -111,7 +93,7 @@ def erase_traces(database: Backend, clock: Callable[[], float], *, whole: bool) 
 
 
 def append(db: Transaction, facts: Mapping[str, Any]) -> int:
-    """Put an entry at the end of the chain, and return its number."""
+    """Append an entry to the chain, and return its number."""
     link = hash_chain.append_link(db, facts)
     words = json.dumps(facts, sort_keys=True)
     db.execute(f"INSERT INTO receipts ({COLUMNS}) VALUES (?, ?, ?)", (link.number, words, link.hash))
@@ -128,14 +110,14 @@ def last_number(database: Backend) -> int:
 
 
 def is_unfinished(database: Backend) -> bool:
-    """Return whether bytes of the last deletion or merge are not known to be gone."""
+    """Return whether the last deletion or merge has no entry about its bytes."""
     found = database.read("SELECT facts FROM receipts ORDER BY number DESC LIMIT 1")
     with undamaged(database.path, "a receipt"):
         return bool(found) and parse_facts(found[0][0])["kind"] != ERASURE
 
 
 def read_receipts(database: Backend, after: int = 0) -> list[Receipt]:
-    """Return what was deleted, in order; the entries behind the number `after`."""
+    """Return the receipts behind the entry `after`, in order."""
     found = database.read(f"SELECT {COLUMNS} FROM receipts WHERE number > ? ORDER BY number", after)
     with undamaged(database.path, "a receipt", *SHAPE_ERRORS):
         links = [Link(number, parse_facts(words), hashed) for number, words, hashed in found]
@@ -143,11 +125,7 @@ def read_receipts(database: Backend, after: int = 0) -> list[Receipt]:
 
 
 def parse_facts(words: Any) -> dict[str, Any]:
-    """Return what an entry says.
-
-    Raises:
-        ValueError: It is no JSON object.
-    """
+    """Return the JSON object of an entry."""
     expect_type(words, str)
     facts = json.loads(words)
     expect_type(facts, dict)
@@ -155,11 +133,11 @@ def parse_facts(words: Any) -> dict[str, Any]:
 
 
 def join_erasures(links: Sequence[Link]) -> Iterator[Receipt]:
-    """Yield the deletions and merges among entries, the last first, each with what is known of its bytes.
+    """Yield the deletions and merges among entries, the last first, each with its erasure.
 
-    That is the next complete erasure that speaks of it, or else the last one.
+    That is the next complete erasure that covers it, or else the last one.
     """
-    newest: list[tuple[int, Erasure]] = []  # up to which entry each speaks, and the erasure
+    newest: list[tuple[int, Erasure]] = []  # the last entry that each covers, and the erasure
     complete: list[tuple[int, Erasure]] = []
     for link in reversed(links):
         facts = dict(link.facts)
@@ -176,12 +154,12 @@ def join_erasures(links: Sequence[Link]) -> Iterator[Receipt]:
 
 
 def read_receipt(database: Backend, number: int) -> Receipt:
-    """Return the receipt of this number, which there must be."""
+    """Return the receipt of this number."""
     return read_receipts(database, number - 1)[0]
 
 
 def receipt_to_dict(receipt: Receipt) -> dict[str, Any]:
-    """Return a receipt as JSON holds it."""
+    """Return a receipt as a JSON object."""
     erasure = receipt.erasure
     facts = {"complete": erasure is not None and erasure.complete, "not_covered": list(NOT_COVERED)}
     if erasure is not None:
@@ -190,15 +168,7 @@ def receipt_to_dict(receipt: Receipt) -> dict[str, Any]:
 
 
 def verify_receipts(database: Backend, expected: Collection[str] = ()) -> ChainCheck:
-    """Return whether the receipts are as they were written, as far as their hashes tell.
-
-    Args:
-        database: The gallery's.
-        expected: Hashes that were kept elsewhere, and must be among them.
-
-    Raises:
-        GalleryFileError: What says where they end is gone.
-    """
+    """Check the hashes of the receipts; hashes in `expected`, kept elsewhere, must be among them."""
     query = f"SELECT first, anchor, last, head, {COLUMNS} FROM chain LEFT JOIN receipts ON true ORDER BY number"
     found = database.read(query)
     links = (read_link(*row[4:]) for row in found if row[4] is not None)
@@ -208,11 +178,7 @@ def verify_receipts(database: Backend, expected: Collection[str] = ()) -> ChainC
 
 
 def read_ends(row: Row) -> Ends:
-    """Return where the chain begins and ends.
-
-    Raises:
-        ValueError: A number is none.
-    """
+    """Return where the chain begins and ends; `ValueError` if a number is none."""
     first, anchor, last, head, *_ = row
     expect_type(first, int)
     expect_type(last, int)
@@ -220,7 +186,7 @@ def read_ends(row: Row) -> Ends:
 
 
 def read_link(number: int, words: Any, hashed: str) -> Link:
-    """Return an entry as the chain has it; words that are no JSON are a fact that was not written here."""
+    """Return an entry of the chain; its words are its only fact if they are no JSON object."""
     try:
         facts = json.loads(words)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""What goes into a gallery and what comes out of it."""
+"""The records of a gallery: people, faces, answers of a search, receipts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Reason = Literal["forget", "forget_face", "expire", "merge"]
 
 
 class Pipeline(Protocol):
-    """What a gallery must know of whoever makes its rows; a `Recognizer` is one."""
+    """What a gallery needs of the pipeline that makes its embeddings; a `Recognizer` is one."""
 
     @property
     def signature(self) -> str:
@@ -29,20 +29,19 @@ class Pipeline(Protocol):
 
     @property
     def thresholds(self) -> Thresholds:
-        """Which distance means "same", by false-accept rate."""
+        """The distance that means "same", by false-accept rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody who is enrolled.
+    """An enrolled person. Two records are equal whatever their numbers.
 
     Attributes:
         name: Unique in the gallery.
-        faces: How many faces of this person are enrolled.
-        number: What stands for the person in this file, also under another name. Nobody else gets it later.
-            Two records are equal whatever their numbers.
-        consent: A note on how and when the person agreed; None if there is none.
-        expires: From when on the person is not named any more, and is deleted; None for never.
+        faces: How many faces are enrolled.
+        number: Stays when the name changes, and is never given to anybody else.
+        consent: A note on how and when the person agreed, or None.
+        expires: When the person expires: is not named from then on, and is deleted. None for never.
     """
 
     name: str
@@ -57,10 +56,10 @@ class EnrolledFace:
     """A face of a person in a gallery.
 
     Attributes:
-        number: What stands for the face in this file; no other face gets it later.
-        box: `(4,) float32` where it was in its picture.
-        score: The detector's score.
-        has_crop: The face that was cut out is kept.
+        number: Never given to another face.
+        box: `(4,) float32` in its picture.
+        score: The detector's.
+        has_crop: Whether the crop was kept.
     """
 
     number: int
@@ -71,14 +70,14 @@ class EnrolledFace:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Somebody that a probe may be.
+    """A person near a probe. Two records are equal whatever their numbers.
 
     Attributes:
         name: The person.
         distance: The squared distance to the person's template, or to their nearest face, 0 to 4. That to a
             mean of several faces is scaled so that the threshold for one face holds for it.
-        votes: How many of the `k` nearest templates or faces are this person's and near enough to count.
-        number: The person's. Two records are equal whatever their numbers.
+        votes: How many of the `k` nearest templates or faces are this person's and within the threshold.
+        number: The person's.
     """
 
     name: str
@@ -89,18 +88,17 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Identification:
-    """Who a probe is; true if somebody is named.
+    """The answer for a probe; true if it names somebody.
 
     Attributes:
-        matches: The nearest people and the one who is named, the nearest first; empty if nobody is
-            enrolled.
-        threshold: The squared distance at and under which a face may be a person's.
+        matches: The nearest people and the one who is named, the nearest first.
+        threshold: The largest squared distance at which a face may be a person's.
         far: The chance that this threshold gives a stranger any name in a gallery of this size.
         ambiguous: Two people or more are within the threshold.
         closed_set: The probe is taken to be enrolled: the nearest is named at any distance.
         rule: What the probe was compared with: one `template` per person, or all `rows`.
         asked: The chance that was asked for.
-        population: Of whom `far` holds, by the calibration: `mixed`, `alike` or `own`.
+        population: The population of the calibration: `mixed`, `alike` or `own`.
         extrapolated: `far` rests on a tail that was fitted to the calibration's nearest pairs.
         size: How many templates or faces the probe was compared with.
     """
@@ -123,7 +121,7 @@ class Identification:
 
     @property
     def warning(self) -> str | None:
-        """Why `far` is more than was asked for, or that it is extrapolated, in words; None for neither."""
+        """A sentence if `far` is more than was asked for or is extrapolated, else None."""
         if self.closed_set or not self.size:
             return None
         enrolled = f"{self.size:,} {'templates' if self.rule == 'template' else 'faces'}"
@@ -145,21 +143,21 @@ class Identification:
 
     @property
     def named(self) -> Match | None:
-        """What is known of who is named; None for a stranger."""
+        """The match of the person who is named; None for a stranger."""
         best = max(self.matches, key=lambda match: (match.votes, -match.distance), default=None)
         return None if best is None or best.votes == 0 else best
 
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """That the bytes of what was deleted were overwritten, and where; an entry in the chain of receipts.
+    """A record that the bytes of deleted rows were overwritten: an entry in the chain of receipts.
 
     Attributes:
         number: Of the entry.
         time: When it was done.
-        places: Each place that was gone through, and whether nothing is left there. `table`: rows of people,
-            faces and pictures. `log`: the write-ahead log. `upgrade`: the file of an upgrade that was begun.
-            `milvus`: the copy of the embeddings.
+        places: Each place, and whether nothing is left there. `table`: rows of people, faces and pictures.
+            `log`: the write-ahead log. `upgrade`: the file of an upgrade that was begun. `milvus`: the copy of
+            the embeddings.
         hash: Of the entry.
     """
 
@@ -176,21 +174,21 @@ class Erasure:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """That a person or a face was deleted, or a person merged: an entry in a chain, without a name.
+    """A record that a person or face was deleted, or a person merged: an entry in a chain, without a name.
 
     Attributes:
         number: Of the entry, rising.
         time: When the rows were deleted.
-        gallery: Whose numbers are meant: its `origin`.
-        reason: `forget`, `forget_face`, `expire` for who was deleted because their time was over, or `merge`.
-        person: The number of the person; nobody else gets it.
-        face: The number of the face that was deleted alone; None if all were.
+        gallery: Its `origin`.
+        reason: `forget`, `forget_face`, `expire` or `merge`.
+        person: The number of the person; it is not used again.
+        face: The number of a face that was deleted alone, or None.
         faces: How many faces were deleted, or moved by a merge.
-        crops: How many of them had been kept as pictures.
+        crops: How many of them had a crop.
         pictures: How many hashes of pictures that showed nobody else.
         hash: SHA-256 over the entry before and this one.
-        erasure: That the bytes are gone too; None as long as they are not.
-        into: The person that the faces moved to; None for a deletion.
+        erasure: The record that the bytes are gone too, or None.
+        into: The person who got the faces; None for a deletion.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""Search among who is enrolled, and decide: the same for every back end."""
+"""A search: its options, its threshold, its candidates and the decision, the same for every back end."""
 
 from __future__ import annotations
 
@@ -23,20 +23,12 @@ NOBODY = 0  # owns the rows that no search may find; people have numbers from 1
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """What is asked of a search.
+    """The options of a search."""
 
-    Attributes:
-        k: How many nearest faces vote.
-        most: How many people to return.
-        closed_set: The nearest is named at any distance.
-        hidden: The numbers of people who are not to be found, though they are enrolled.
-        rule: What a probe is compared with.
-    """
-
-    k: int
-    most: int
-    closed_set: bool
-    hidden: frozenset[int] = frozenset()
+    k: int  # nearest faces that vote
+    most: int  # people to return
+    closed_set: bool  # the nearest is named at any distance
+    hidden: frozenset[int] = frozenset()  # numbers of enrolled people who must not be found
     rule: Rule = "rows"
 
     def __post_init__(self) -> None:
@@ -47,55 +39,43 @@ class SearchOptions:
 
     @property
     def people(self) -> int:
-        """How many people must be known: two at least, so that it is known whether an answer is ambiguous."""
+        """How many people the candidates must hold: at least two, to see whether an answer is ambiguous."""
         return max(self.most, 2)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What decides a search.
+    """The threshold of a search."""
 
-    Attributes:
-        thresholds: Those that the limit is of.
-        limit: The distance at and under which a face may be a person's, and the rate that it holds.
-        factor: Brings the distance to a row that an adapter moved to the scale of the others.
-    """
-
-    thresholds: Thresholds
-    limit: GalleryThreshold
-    factor: float = 1.0
+    thresholds: Thresholds  # that the limit is taken from
+    limit: GalleryThreshold  # the largest distance at which a face may be a person's, and its rate
+    factor: float = 1.0  # brings distances to adapted rows to the scale of the others
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """Enrolled faces about a probe: all of them, or those that can count.
+    """Enrolled faces near a probe: all that can count, in the order of enrolment."""
 
-    Attributes:
-        distances: `(m,) float32` squared distances, in the order of enrolment.
-        owners: `(m,) int64` whose face each is.
-        names: The name of each person by number.
-    """
-
-    distances: NDArray[np.float32]
-    owners: NDArray[np.int64]
-    names: Mapping[int, str]
+    distances: NDArray[np.float32]  # (m,) squared
+    owners: NDArray[np.int64]  # (m,) the number of the person of each
+    names: Mapping[int, str]  # by number
 
     def without(self, hidden: frozenset[int]) -> Candidates:
-        """Return the faces of all but some people, and of nobody."""
-        kept = ~among(self.owners, hidden | {NOBODY})
+        """Return the candidates without hidden people and unusable rows."""
+        kept = ~np.isin(self.owners, [NOBODY, *hidden])
         return Candidates(self.distances[kept], self.owners[kept], self.names)
 
     def settles(self, reach: float, *, faces: int, people: int) -> bool:
-        """Return whether so many faces, of so many people, are nearer than a distance.
+        """Return whether `faces` faces, of `people` people, are nearer than `reach`.
 
-        Then faces at that distance or farther, which may be missing here, cannot change the answer.
+        Then missing faces at that distance or farther cannot change the answer.
         """
         inside = self.distances < reach
         return int(inside.sum()) >= faces and len(np.unique(self.owners[inside])) >= people
 
 
 class SearchIndex(Protocol):
-    """Who is enrolled, as a search sees it."""
+    """The enrolled faces or templates of a gallery, as a search sees them."""
 
     @property
     def faces(self) -> int:
@@ -107,22 +87,16 @@ class SearchIndex(Protocol):
 
     @property
     def mixed(self) -> Thresholds | None:
-        """Those for rows that an adapter moved here, or None if there are no such rows."""
+        """The thresholds for rows that an adapter moved here, or None without such rows."""
 
     def search(self, probes: Embeddings, limits: Limits, options: SearchOptions) -> Iterator[Candidates]:
-        """Yield for each probe what is near; at least one face is enrolled.
-
-        Args:
-            probes: `(n, d) float32` unit rows.
-            limits: What the distances to adapted rows are scaled by.
-            options: What will be asked of the faces.
-        """
+        """Yield the candidates of each probe, `(n, d) float32` unit rows; at least one face is enrolled."""
 
 
 def leave_out_unusable(rows: Embeddings, owners: NDArray[np.int64]) -> tuple[Embeddings, NDArray[np.int64]]:
-    """Give the rows that are not finite or not of length 1 to `NOBODY`, as zeros, and log that there are any.
+    """Replace rows that are not finite or not of length 1 by zeros, give them to `NOBODY`, and log their number.
 
-    A row like that is damaged, or was enrolled before such rows were refused. Its distances mean nothing.
+    They are damaged, or were enrolled before such rows were refused.
     """
     usable = are_unit_rows(rows)
     if usable.all():
@@ -134,20 +108,15 @@ def leave_out_unusable(rows: Embeddings, owners: NDArray[np.int64]) -> tuple[Emb
     return np.where(usable[:, None], rows, np.float32(0)), np.where(usable, owners, NOBODY)
 
 
-def among(owners: NDArray[np.int64], people: frozenset[int]) -> NDArray[np.bool_]:
-    """Return for each owner, `(m,) int64`, whether it is one of the people."""
-    return np.isin(owners, np.fromiter(people, np.int64, len(people)))
-
-
 def rounding(width: int) -> float:
-    """Return how far a squared distance of unit rows can be from the true one if float32 sums it."""
+    """Return the largest rounding error of a squared distance of unit rows that is summed in float32."""
     return 2 * (width + 4) * float(np.finfo(np.float32).eps)
 
 
 def scale_distances(
     distances: NDArray[np.float32], adapted: NDArray[np.bool_] | None, factor: float
 ) -> NDArray[np.float32]:
-    """Return distances `(m,)` on one scale: those to adapted rows times the factor, at most 4."""
+    """Return distances `(m,)` with those to adapted rows times the factor, at most 4."""
     if adapted is None or factor == 1:
         return distances
     scale = np.where(adapted, np.float32(factor), np.float32(1))
@@ -155,40 +124,39 @@ def scale_distances(
 
 
 def choose_rule(rule: Rule | None, k: int) -> Rule:
-    """Return what a probe is compared with: several neighbours are faces, not people."""
+    """Return the rule, by default `rows` if several neighbours vote."""
     if rule is None:
         return "rows" if k > 1 else "template"
     return rule
 
 
-def compute_limits(pipeline: Thresholds, known: SearchIndex, far: float | None) -> Limits:
-    """Return what decides a search.
+def compute_limits(pipeline: Thresholds, index: SearchIndex, far: float | None) -> Limits:
+    """Return the threshold for a gallery of this size.
+
+    The gallery's own thresholds come before those of the pipeline. With adapted rows, the factor brings the
+    threshold calibrated for them to that of the others, and the larger of the two rates holds.
 
     Args:
-        pipeline: Its thresholds, where the gallery keeps none of its own.
-        known: Who is enrolled.
+        pipeline: The thresholds of the pipeline.
+        index: The gallery.
         far: The chance that a stranger is given any name, as in `Thresholds.at_gallery`.
-
-    Returns:
-        With adapted rows, the factor that brings the threshold calibrated for them to that of the others, and
-        the larger of the two rates.
 
     Raises:
         ThresholdError: One of the two calibrations does not reach to this `far`.
     """
     own = pipeline
-    if known.own is not None:  # what a mean of several faces is worth belongs to the network
-        own = replace(known.own, templates=known.own.templates or pipeline.templates)
-    limit = own.at_gallery(known.faces, far)
-    if known.mixed is None:
+    if index.own is not None:  # the factors for means of several faces belong to the network
+        own = replace(index.own, templates=index.own.templates or pipeline.templates)
+    limit = own.at_gallery(index.faces, far)
+    if index.mixed is None:
         return Limits(own, limit)
-    other = known.mixed.at_gallery(known.faces, far)
+    other = index.mixed.at_gallery(index.faces, far)
     factor = limit.distance / max(other.distance, float(np.finfo(np.float32).tiny))
     return Limits(own, replace(limit, fpir=max(limit.fpir, other.fpir)), factor)
 
 
 def empty_answer(limits: Limits, options: SearchOptions, size: int) -> Identification:
-    """Return the answer of a search that has found nobody."""
+    """Return the answer without matches."""
     limit = limits.limit
     return Identification(
         matches=(),
@@ -205,7 +173,7 @@ def empty_answer(limits: Limits, options: SearchOptions, size: int) -> Identific
 
 
 def decide(near: Candidates, options: SearchOptions, answer: Identification) -> Identification:
-    """Return who a probe is, given what is near it and the answer of a search that has found nobody."""
+    """Return the answer for a probe, given its candidates and the answer without matches."""
     limit = 4.0 if options.closed_set else answer.threshold
     ranked = rank_people(near.distances, near.owners, k=options.k, limit=limit, most=options.most)
     matches = tuple(Match(near.names[person], distance, votes, person) for person, distance, votes in ranked)
@@ -216,18 +184,16 @@ def decide(near: Candidates, options: SearchOptions, answer: Identification) -> 
 def rank_people(
     distances: NDArray[np.float32], owners: NDArray[np.int64], *, k: int, limit: float, most: int
 ) -> list[tuple[int, float, int]]:
-    """Return the nearest people of one probe, the nearest first.
+    """Return number, distance of the nearest face, and votes of the nearest people, the nearest first.
+
+    The `k` nearest faces vote, unless farther than `limit`. Of equal distances the earlier face is nearer.
 
     Args:
-        distances: `(m,) float32` squared distances of the probe to every enrolled face.
-        owners: `(m,) int64` whose face each is.
-        k: How many nearest faces vote. Equal distances are taken in the order of the faces.
-        limit: A face farther than this has no vote.
-        most: How many people to return. Who has the most votes takes the last place if not among them.
-
-    Returns:
-        For each person the number, the distance of the nearest face and the votes. People at equal
-        distance come in the order of their faces.
+        distances: `(m,) float32` squared distances of one probe.
+        owners: `(m,) int64` the person of each face.
+        k: How many faces vote.
+        limit: The largest distance of a vote.
+        most: How many people to return. The one with most votes takes the last place if not among them.
     """
     order = nearest_faces(distances, owners, faces=k, people=most)
     _, first = np.unique(owners[order], return_index=True)
@@ -243,10 +209,10 @@ def rank_people(
 def nearest_faces(
     distances: NDArray[np.float32], owners: NDArray[np.int64], *, faces: int, people: int
 ) -> NDArray[np.intp]:
-    """Return so many nearest faces, in order, that they hold `faces` and those of `people` people.
+    """Return the places of the nearest faces, in order: at least `faces`, of at least `people` people.
 
-    Only a few are sorted: those at or under the distance that a selection finds, so that none of several
-    equally near ones is lost. If they belong to too few people, four times as many are taken.
+    A partition selects a few to sort, with all that are equally near as the last. If they are of too few
+    people, four times as many are taken.
     """
     reach = 4 * max(faces, people)
     while reach < len(distances):

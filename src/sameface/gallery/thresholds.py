@@ -1,4 +1,4 @@
-"""The thresholds that a gallery keeps, calibrated on its owner's pictures."""
+"""The gallery's own thresholds, calibrated on its owner's pictures, in its tables."""
 
 from __future__ import annotations
 
@@ -15,27 +15,19 @@ def read_thresholds(database: Backend) -> Thresholds | None:
 
 
 def parse_thresholds(database: Backend, table: str) -> Thresholds | None:
-    """Return the thresholds that a table holds in its one row, or None without a row."""
+    """Return the thresholds in the one row of a table, or None without a row."""
     found = database.read(f"SELECT thresholds FROM {table}")
     return decode_thresholds(database.path, found[0][0] if found else None)
 
 
 def decode_thresholds(path: str, facts: str | None) -> Thresholds | None:
-    """Return thresholds from what a gallery keeps of them.
-
-    Args:
-        path: The gallery.
-        facts: As `write_thresholds` has written them; None for none.
-
-    Raises:
-        GalleryFileError: They are damaged.
-    """
+    """Return thresholds from their JSON in the gallery at `path`; `GalleryFileError` if they are damaged."""
     with undamaged(path, "the thresholds", *SHAPE_ERRORS):
         return None if facts is None else Thresholds.from_facts(json.loads(facts))
 
 
 def write_thresholds(db: Transaction, thresholds: Thresholds | None) -> None:
-    """Put thresholds in the place of those that are there; None leaves the gallery without."""
+    """Replace the gallery's own thresholds; None deletes them."""
     db.execute("DELETE FROM calibration")
     if thresholds is not None:
         values = (json.dumps(asdict(thresholds)),)
