@@ -8,6 +8,7 @@ import pickle
 import socket
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -66,90 +67,90 @@ def embed_on_ray(
             yield from RayBlock(ray, block, finder, workers, journal).search()
 
 
+@dataclass(slots=True, eq=False)
 class RayBlock:
     """Some thousand pictures that pass through the cluster together."""
 
-    def __init__(self, ray: Any, pictures: Sequence[Picture], finder: Finder, workers: int, journal: Journal) -> None:
-        self._ray = ray
-        self._pictures = pictures
-        self._finder = finder
-        self._workers = workers
-        self._journal = journal
-        self._hashes: dict[int, str] = {}
-        self._failures: dict[int, Failure] = {}
-        self._new: set[int] = set()
+    ray: Any
+    pictures: Sequence[Picture]
+    finder: Finder
+    workers: int
+    journal: Journal
+    hashes: dict[int, str] = field(default_factory=dict)
+    failures: dict[int, Failure] = field(default_factory=dict)
+    new: set[int] = field(default_factory=set)
 
     def search(self) -> Iterator[Result]:
         """Yield the result for each picture, in order."""
         self._hash_all()
         first: dict[str, int] = {}
-        for number, sha256 in self._hashes.items():
-            if not self._journal.holds(self._finder.pipeline, sha256):
+        for number, sha256 in self.hashes.items():
+            if not self.journal.holds(self.finder.pipeline, sha256):
                 first.setdefault(sha256, number)
         self._search(list(first.values()))
         # Copies of a picture that failed must fail under their own names.
-        lost = {self._hashes[number] for number in self._failures if number in self._hashes}
+        lost = {self.hashes[number] for number in self.failures if number in self.hashes}
         chosen = set(first.values())
-        self._search([one for one, sha256 in self._hashes.items() if sha256 in lost and one not in chosen])
-        for number, picture in enumerate(self._pictures):
+        self._search([one for one, sha256 in self.hashes.items() if sha256 in lost and one not in chosen])
+        for number, picture in enumerate(self.pictures):
             yield self._finish(number, picture)
 
     def _hash_all(self) -> None:
         """Find the SHA-256 of every picture."""
         unknown = []
-        for number, picture in enumerate(self._pictures):
-            sha256 = self._journal.hash_of(picture.name, picture.stamp)
+        for number, picture in enumerate(self.pictures):
+            sha256 = self.journal.hash_of(picture.name, picture.stamp)
             if sha256 is None:
                 unknown.append(number)
             else:
-                self._hashes[number] = sha256
+                self.hashes[number] = sha256
         for row in self._run(unknown, hash_pictures, batch_size=BATCH, num_cpus=1):
             number, found = row["number"], pickle.loads(row["answer"])  # noqa: S301, from our own workers
             if isinstance(found, Failure):
-                self._failures[number] = found
+                self.failures[number] = found
                 continue
-            self._hashes[number] = found
-            self._journal.keep_hash(self._pictures[number].name, self._pictures[number].stamp, found)
-        self._hashes = dict(sorted(self._hashes.items()))
+            self.hashes[number] = found
+            self.journal.keep_hash(self.pictures[number].name, self.pictures[number].stamp, found)
+        self.hashes = dict(sorted(self.hashes.items()))
 
     def _search(self, numbers: list[int]) -> None:
         """Search pictures, and keep each result when it comes."""
-        how = {"fn_constructor_args": (self._finder,), "concurrency": self._workers}
+        how = {"fn_constructor_args": (self.finder,), "concurrency": self.workers}
         for row in self._run(numbers, RaySearcher, batch_size=BATCH, num_cpus=1, **how):
             number: int = row["number"]
             outcome: Outcome = pickle.loads(row["answer"])  # noqa: S301, from our own workers
-            self._new.add(number)
+            self.new.add(number)
             if isinstance(outcome, FoundFaces):
-                self._journal.keep(self._finder.pipeline, self._hashes[number], outcome)
+                self.journal.keep(self.finder.pipeline, self.hashes[number], outcome)
             else:
-                self._failures[number] = outcome
+                self.failures[number] = outcome
 
     def _run(self, numbers: Sequence[int], work: Any, **how: Any) -> Iterator[Rows]:
         """Yield Ray Data's row for each picture, after `work`."""
         items = []
         for number in numbers:
-            picture = self._pictures[number]
+            picture = self.pictures[number]
             try:
                 packed = pickle.dumps((picture.name, picture.read))
             except TypeError:
                 error = ImageError(repr(picture.name), "a compressed tar file: unpack it for Ray")
-                self._failures[number] = Failure.of(error)
+                self.failures[number] = Failure.of(error)
                 continue
-            items.append({"number": number, "picture": packed, "sha256": self._hashes.get(number, "")})
+            items.append({"number": number, "picture": packed, "sha256": self.hashes.get(number, "")})
         if items:
-            data = self._ray.data.from_items(items, override_num_blocks=-(-len(items) // BATCH))
+            data = self.ray.data.from_items(items, override_num_blocks=-(-len(items) // BATCH))
             yield from data.map_batches(work, **how).iter_rows()
 
     def _finish(self, number: int, picture: Picture) -> Result:
         """Return the result for a picture, and add it to the journal."""
-        sha256, failure = self._hashes.get(number, ""), self._failures.get(number)
-        new, same_as, found = number in self._new, "", None
+        sha256, failure = self.hashes.get(number, ""), self.failures.get(number)
+        new, same_as, found = number in self.new, "", None
         if failure is None:
-            found = self._journal.find(self._finder.pipeline, sha256)
+            found = self.journal.find(self.finder.pipeline, sha256)
             assert found is not None
-            same_as = "" if new else self._journal.first_of(sha256)
+            same_as = "" if new else self.journal.first_of(sha256)
         result = Result(picture, sha256, found, failure, same_as, new)
-        self._journal.add(result.entry)
+        self.journal.add(result.entry)
         return result
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection, resource_tracker
-from types import TracebackType
 from typing import Self
 
 from sameface.batch.journal import Failure, FoundFaces, Journal, JournalEntry, Outcome
@@ -119,15 +118,30 @@ def embed_pictures(
         yield from run.search(pictures, 1 if workers == 1 else WINDOW * workers)
 
 
+@dataclass(slots=True, eq=False)
+class SearchJob:
+    """A picture to search; `outcome` is None until it is done."""
+
+    name: str
+    data: bytes
+    tries: int = 0
+    outcome: Outcome | None = None
+
+    def end(self, outcome: Outcome) -> None:
+        """Keep the outcome, and free the bytes."""
+        self.outcome = outcome
+        self.data = b""
+
+
+@dataclass(slots=True, eq=False)
 class PendingPicture:
     """A picture whose result is not yielded yet."""
 
-    def __init__(self, picture: Picture, sha256: str = "") -> None:
-        self.picture = picture
-        self.sha256 = sha256
-        self.job: SearchJob | None = None  # None if the content is known, or pending as an earlier picture
-        self.data = b""  # kept while that earlier picture may still fail
-        self.result: Result | None = None
+    picture: Picture
+    sha256: str
+    result: Result | None = None
+    job: SearchJob | None = None  # None if the content is known, or pending as an earlier picture
+    data: bytes = b""  # kept while that earlier picture may still fail
 
     @property
     def done(self) -> bool:
@@ -164,15 +178,13 @@ class BatchRun:
             try:
                 data = picture.read()
             except ImageError as error:
-                failed = PendingPicture(picture)
-                failed.result = Result(picture, "", None, Failure.of(error))
-                return failed
+                return PendingPicture(picture, "", Result(picture, "", None, Failure.of(error)))
             sha256 = hashlib.sha256(data).hexdigest()
             self._journal.keep_hash(picture.name, picture.stamp, sha256)
-        pending = PendingPicture(picture, sha256)
         if self._is_left_out(picture, sha256):
-            pending.result = Result(picture, sha256, None)
-        elif data is not None and not self._journal.holds(self._pipeline, sha256):
+            return PendingPicture(picture, sha256, Result(picture, sha256, None))
+        pending = PendingPicture(picture, sha256)
+        if data is not None and not self._journal.holds(self._pipeline, sha256):
             self._submit(pending, data)
         return pending
 
@@ -215,21 +227,6 @@ class BatchRun:
         if isinstance(outcome, Failure):
             return Result(picture, sha256, None, outcome, new=True)
         return Result(picture, sha256, outcome, new=True)
-
-
-class SearchJob:
-    """A picture to search; `outcome` is None until it is done."""
-
-    def __init__(self, name: str, data: bytes) -> None:
-        self.name = name
-        self.data = data
-        self.tries = 0
-        self.outcome: Outcome | None = None
-
-    def end(self, outcome: Outcome) -> None:
-        """Keep the outcome, and free the bytes."""
-        self.outcome = outcome
-        self.data = b""
 
 
 class WorkerPool:
@@ -279,9 +276,7 @@ class WorkerPool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         for worker in self._workers:
             worker.process.terminate()
         for worker in self._workers:

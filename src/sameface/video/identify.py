@@ -150,7 +150,7 @@ class Watcher:
         if not self._takes(frame):
             return []
         ended = self._tracker.step(self._find(frame), frame.time)
-        return [make_track(*named, over=True) for named in self._name(ended)]
+        return self._identify(ended, over=True)
 
     def look_live(self, frame: Frame) -> list[Track]:
         """Add the next frame of a camera.
@@ -167,7 +167,7 @@ class Watcher:
 
     def finish(self) -> list[Track]:
         """Return the remaining tracks."""
-        return [make_track(*named, over=True) for named in self._name(self._tracker.finish())]
+        return self._identify(self._tracker.finish(), over=True)
 
     def _is_late(self, frame: Frame) -> bool:
         """Return whether a camera's frame is over a step later than the promptest one before it.
@@ -199,24 +199,21 @@ class Watcher:
 
     def _changed(self) -> list[Track]:
         """Return the open tracks with another name than reported before."""
-        named = self._name(self._tracker.tracks)
-        news = [(track, answer) for track, answer in named if self._reported.get(track.number, "") != answer.name]
-        self._reported = {track.number: answer.name for track, answer in named}
-        return [make_track(track, answer, over=False) for track, answer in news]
+        tracks = self._identify(self._tracker.tracks, over=False)
+        changed = [track for track in tracks if self._reported.get(track.number, "") != track.answer.name]
+        self._reported = {track.number: track.answer.name for track in tracks}
+        return changed
 
-    def _name(self, open_tracks: Iterable[OpenTrack]) -> list[tuple[OpenTrack, Identification]]:
+    def _identify(self, tracks: Iterable[OpenTrack], *, over: bool) -> list[Track]:
         """Identify the tracks that were seen often enough."""
-        tracks = [track for track in open_tracks if len(track.times) >= min(FEWEST, self.searched)]
-        if not tracks:
+        kept = [track for track in tracks if len(track.times) >= min(FEWEST, self.searched)]
+        if not kept:
             return []
-        means = np.stack([track.mean for track in tracks])  # (n, d)
-        search = self.search
-        answers = self._gallery.identify(
-            unit_rows(means), far=search.far, closed_set=search.closed_set, rule=search.rule
-        )
+        rows, search = unit_rows(np.stack([track.mean for track in kept])), self.search  # (n, d)
+        answers = self._gallery.identify(rows, far=search.far, closed_set=search.closed_set, rule=search.rule)
         thresholds = self._recognizer.thresholds
-        named = [judge_mean(*pair, thresholds) for pair in zip(answers, tracks, strict=True)]
-        return list(zip(tracks, named, strict=True))
+        pairs = zip(kept, answers, strict=True)
+        return [make_track(track, judge_mean(answer, track, thresholds), over=over) for track, answer in pairs]
 
 
 def judge_mean(answer: Identification, track: OpenTrack, thresholds: Thresholds) -> Identification:
