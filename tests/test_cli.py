@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+import PIL.Image
 import pyarrow.parquet
 import pytest
 import toy
@@ -22,6 +23,7 @@ import sameface.cli.doctor
 from sameface import album
 from sameface.cli import COMMANDS, main
 from sameface.cli.output import count
+from sameface.draw import GOOD
 from sameface.gallery import Gallery, Person
 from sameface.image import read_image
 from sameface.recognizer import Recognizer
@@ -631,6 +633,39 @@ def test_identify_prints_who_is_who(run: Run, team: Path) -> None:
         ["orange.png", "0", "unknown", "0.2111", f"nearest Rosa, over {threshold:.4f}"],
         ["nobody.png", "none"],
     ]
+
+
+def test_identify_draws_names_on_a_copy_of_a_picture(run: Run, team: Path, tmp_path: Path) -> None:
+    result = run("identify", "two.png", "--annotated", "named.png")
+    assert (result.exit_code, result.stderr) == (0, "written: named.png\n")
+    drawn, plain = (np.asarray(PIL.Image.open(tmp_path / name)) for name in ("named.png", "two.png"))
+    assert drawn.shape == plain.shape
+    assert (drawn == GOOD).all(axis=2).any()
+
+
+def test_identify_blurs_strangers_or_people_by_name(run: Run, team: Path, tmp_path: Path) -> None:
+    def changed(blur: str, number: int) -> bool:
+        """Return whether the face at this place is blurred: its square's edge is gone."""
+        result = run("identify", "two.png", "orange.png", "--annotated", f"out-{blur}", "--blur", blur)
+        assert result.exit_code == 0, result.stderr
+        name, left = (("two.png", 16), ("two.png", 80), ("orange.png", 16))[number]
+        before, after = (np.asarray(PIL.Image.open(tmp_path / place / name)) for place in ("", f"out-{blur}"))
+        return bool((before[16:48, left - 4 : left + 36] != after[16:48, left - 4 : left + 36]).any())
+
+    table = {blur: [changed(blur, number) for number in range(3)] for blur in ("everybody", "unknown", "Rosa")}
+    assert table == {"everybody": [True] * 3, "unknown": [False, False, True], "Rosa": [False, True, False]}
+    wrong = run("identify", "two.png", "--annotated", "a.png", "--blur", "Rose")
+    assert (wrong.exit_code, "Rose" in wrong.stderr, (tmp_path / "a.png").exists()) == (3, True, False)
+
+
+def test_a_blurred_copy_holds_no_metadata(run: Run, team: Path, tmp_path: Path) -> None:
+    image = PIL.Image.open(tmp_path / "two.png")
+    exif = image.getexif()
+    exif[0x010E] = "secret"
+    image.save(tmp_path / "two.jpg", exif=exif, quality=95, comment=b"secret")
+    assert run("identify", "two.jpg", "--annotated", "safe.jpg", "--blur", "everybody").exit_code in (0, 1)
+    assert b"secret" in (tmp_path / "two.jpg").read_bytes()
+    assert b"secret" not in (tmp_path / "safe.jpg").read_bytes()
 
 
 def test_identify_prints_json(run: Run, team: Path) -> None:

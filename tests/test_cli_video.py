@@ -110,6 +110,22 @@ def test_a_video_that_is_cut_off_is_told_as_far_as_it_goes(run: Run, tmp_path: P
     assert result.stderr.startswith(f"skipped: the rest of 'cut.mkv': {told['damage']}\n")
 
 
+def edge(image: NDArray[np.uint8], channel: int) -> int:
+    """Return the sharpest step of a colour from one pixel to the next."""
+    return int(np.abs(np.diff(image[:, :, channel].astype(int), axis=1)).max())
+
+
+def test_faces_of_a_video_are_blurred(run: Run, tmp_path: Path) -> None:
+    words = ["clip.mkv", "--annotated", "hidden.mp4", "--blur", "Rosa", "--far", "0.1", "--every", "0.1"]
+    result = run("identify", *words)
+    assert (result.exit_code, result.stderr) == (0, "written: hidden.mp4\n")
+    with Video.open(tmp_path / "clip.mkv") as before, Video.open(tmp_path / "hidden.mp4") as after:
+        pairs = [(old.image, new.image) for old, new in zip(before, after, strict=True)]
+    assert min(edge(old, 0) for old, _ in pairs) > 200
+    assert max(edge(new, 0) for _, new in pairs) < 150
+    assert edge(pairs[15][1], 2) > 200  # the stranger stays as she was
+
+
 def test_the_annotated_video_is_written(run: Run, tmp_path: Path) -> None:
     result = run("identify", "clip.mkv", "--annotated", "named.mp4")
     assert (result.exit_code, result.stderr) == (0, "written: named.mp4\n")
@@ -122,7 +138,11 @@ def test_the_annotated_video_is_written(run: Run, tmp_path: Path) -> None:
     [
         (["clip.mkv", "--annotated", "a.gif"], "--annotated must end in .mp4, .m4v, .mov, .mkv, got 'a.gif'"),
         (["clip.mkv", "nobody.mkv", "--annotated", "a.mp4"], "--annotated takes one video"),
-        (["red.png", "--annotated", "a.mp4"], "--annotated takes one video"),
+        (
+            ["red.png", "--annotated", "a.mp4"],
+            "--annotated must end in .png, .jpg or another picture format, got 'a.mp4'",
+        ),
+        (["red.png", "--blur", "everybody"], "--blur needs --annotated"),
         (["clip.mkv", "-k", "3"], "-k is for pictures: in a video the nearest template or face decides"),
         (["clip.mkv", "--every", "0"], "0.0 is not in the range x>0"),
     ],

@@ -11,8 +11,21 @@ import pytest
 import toy
 
 from sameface import draw
-from sameface.draw import GOOD, PLAIN, UNASSIGNED, choose_font, count_missing, draw_faces, save_picture, writable
+from sameface.compare import squared_distances
+from sameface.draw import (
+    GOOD,
+    PLAIN,
+    UNASSIGNED,
+    blur_faces,
+    choose_font,
+    count_missing,
+    draw_faces,
+    save_picture,
+    writable,
+)
 from sameface.face import Face
+from sameface.image import read_image
+from sameface.recognizer import Recognizer
 
 
 def make_face(left: float, top: float, right: float, bottom: float) -> Face:
@@ -107,3 +120,33 @@ def test_a_name_that_the_usual_font_lacks_gets_one_of_the_system(monkeypatch: py
 def test_what_no_font_has_is_drawn_with_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(draw, "WIDE_FONTS", (DEJAVU,))
     assert choose_font(f"Ann {UNASSIGNED}", 29).getname()[0] == "Aileron"
+
+
+def test_a_blurred_face_keeps_no_detail_and_the_rest_of_the_picture_stays(samples: dict[str, Path]) -> None:
+    image = read_image(samples["joe-biden"])
+    face = Face(np.array([50, 40, 150, 160], np.float32), np.zeros((5, 2), np.float32), 0.9)
+    blurred = blur_faces(image, [face])
+    inside = np.zeros(image.shape[:2], bool)
+    inside[16:184, 30:170] = True  # a fifth of its sides around it
+    assert (blurred[~inside] == image[~inside]).all()
+    few = np.asarray(PIL.Image.fromarray(blurred[16:184, 30:170]).resize((4, 4), PIL.Image.Resampling.BOX))
+    again = np.asarray(PIL.Image.fromarray(few).resize((140, 168), PIL.Image.Resampling.BICUBIC)).astype(int)
+    assert np.abs(again - blurred[16:184, 30:170]).mean() < 6  # sixteen colours tell all there is
+    assert (blur_faces(image, []) == image).all()
+
+
+def test_a_face_at_the_edge_is_blurred_as_far_as_it_is_in_the_picture() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    outside = Face(np.array([60, 60, 90, 90], np.float32), np.zeros((5, 2), np.float32), 0.9)
+    edge = Face(np.array([-20, -20, 10, 10], np.float32), np.zeros((5, 2), np.float32), 0.9)
+    blurred = blur_faces(image, [outside, edge])
+    assert (blurred[20:, 20:] == image[20:, 20:]).all()
+    assert (blurred[:10, :10] != image[:10, :10]).any()
+
+
+def test_nobody_is_recognised_in_a_blurred_picture(recognizer: Recognizer, samples: dict[str, Path]) -> None:
+    image = read_image(samples["barack-obama-1"])
+    faces, rows = recognizer.embed(image)
+    again, found = recognizer.embed(blur_faces(image, faces))
+    assert all(squared_distances(rows, row[None]).min() > recognizer.thresholds.at(0.03) for row in found)
+    assert len(again) == len(found)

@@ -17,6 +17,8 @@ from sameface.atomic import replace_file
 from sameface.face import Face
 
 GOOD, PLAIN = (22, 163, 74), (234, 88, 12)
+BLOCKS = 4  # mean colours across a face that is blurred
+AROUND = 0.2  # of a face's sides that are blurred around it
 UNASSIGNED = "\U0010ffff"  # no font has it
 # Fonts of Linux, macOS and Windows for the scripts that Pillow's font lacks.
 WIDE_FONTS = (
@@ -46,6 +48,31 @@ def draw_faces(image: Image, faces: Sequence[Face], labels: Sequence[str], known
     line = max(1, round(max(image.shape[:2]) / 400))
     for face, label, good in zip(faces, labels, known, strict=True):
         draw_face(pen, face, label, GOOD if good else PLAIN, line)
+    return np.asarray(picture)
+
+
+def blur_faces(image: Image, faces: Sequence[Face]) -> Image:
+    """Return a copy of the picture in which faces cannot be recognised any more.
+
+    The pixels of each face, with a fifth of its sides around it, are replaced by a smooth surface through the mean
+    colours of `BLOCKS` x `BLOCKS` parts. What it looked like is not in the copy.
+
+    Args:
+        image: `(h, w, 3) uint8` RGB.
+        faces: Faces of this picture.
+
+    Returns:
+        `(h, w, 3) uint8` RGB.
+    """
+    picture = PIL.Image.fromarray(image)
+    for face in faces:
+        margin = AROUND * np.array([-face.width, -face.height, face.width, face.height])
+        left, top, right, bottom = np.clip(face.box + margin, 0, [*picture.size] * 2).round().astype(int).tolist()
+        if right <= left or bottom <= top:
+            continue
+        region = picture.crop((left, top, right, bottom))
+        few = region.resize((BLOCKS, BLOCKS), PIL.Image.Resampling.BOX)
+        picture.paste(few.resize(region.size, PIL.Image.Resampling.BICUBIC), (left, top))
     return np.asarray(picture)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,6 +15,8 @@ from typing import Any
 import click
 from rich.progress import BarColumn, TimeRemainingColumn
 
+from sameface.album import free_name
+from sameface.arrays import Image
 from sameface.cli.gallery_options import gallery_option, key_options
 from sameface.cli.options import far_option, json_option, positive, recognizer_options
 from sameface.cli.output import (
@@ -27,11 +29,14 @@ from sameface.cli.output import (
     print_table,
     progress_bar,
 )
+from sameface.draw import blur_faces, draw_faces, save_picture
+from sameface.draw import writable as is_picture_format
 from sameface.errors import VideoError
 from sameface.face import Face
 from sameface.gallery import Gallery, Identification
 from sameface.gallery.keys import Keys
 from sameface.gallery.records import Rule, percent
+from sameface.image import read_image
 from sameface.recognizer import Recognizer
 from sameface.video import Frame, Timeline, Track, Video, VideoSearch, Watcher, annotate_video, identify_video
 from sameface.video.annotate import FORMATS, writable
@@ -62,8 +67,14 @@ every_option = click.option(
 @click.option("--closed-set", is_flag=True, help="Every face belongs to an enrolled person: name the nearest.")
 @click.option(
     "--annotated",
-    type=click.Path(dir_okay=False),
-    help="Write the video with faces and names: a file ending in .mp4, .mov or .mkv.",
+    type=click.Path(path_type=Path),
+    help="Write the picture or video with faces and names drawn on it: a file. A folder for several.",
+)
+@click.option(
+    "--blur",
+    multiple=True,
+    metavar="everybody|unknown|NAME",
+    help="With --annotated: make these faces unrecognisable instead of drawing on it. Any number of times.",
 )
 @every_option
 @gallery_option
@@ -78,7 +89,8 @@ def identify(
     gallery_path: str,
     keys: Keys,
     k: int,
-    annotated: str | None,
+    annotated: Path | None,
+    blur: tuple[str, ...],
     every: float,
     far: float | None,
     closed_set: bool,
@@ -93,28 +105,32 @@ def identify(
     --far is the part of the strangers that may be given a name, 0.01 by default; the threshold follows from
     it and from the size of the gallery. Below the calibrated rates, the default falls back to a larger rate
     and says so, and a given --far is refused. The exit code is 1 if no face was named.
+
+    --annotated writes what was found onto copies. With --blur the copies have unrecognisable faces instead: their
+    pixels are replaced, and metadata, which may hold a small picture, is left out. A face that was not found is not
+    blurred: look at each copy before you publish it.
     """
     given = list_pictures(pictures)
     videos = [path for path in given if Path(path).suffix.lower() in VIDEOS]
-    if annotated is not None and len(videos) != 1:
-        raise click.UsageError("--annotated takes one video")
-    if videos and k > 1:
-        raise click.UsageError("-k is for pictures: in a video the nearest template or face decides")
-    if k > 1 and rule == "template":
-        raise click.UsageError("-k over 1 needs --rule rows: each person has one template")
-    if videos:
-        import_av()  # reports a missing extra before the gallery is opened
-    if annotated is not None and not writable(Path(annotated)):
-        raise click.UsageError(f"--annotated must end in {', '.join(FORMATS)}, got {annotated!r}")
+    outputs = {} if annotated is None else plan_outputs(given, annotated)
+    check_options(rule, k, videos=bool(videos), blur=bool(blur), annotated=annotated is not None)
     failures: list[str] = []
     with Gallery.open(gallery_path, recognizer, create=False, keys=keys) as gallery:
         if gallery.thresholds != recognizer.thresholds:
             click.echo(f"thresholds of the gallery: {gallery.thresholds.calibrated_on}", err=True)
 
+        for person in set(blur) - {"everybody", "unknown"}:
+            gallery.person(person)  # a name that is misspelt would blur nobody
+        hides = partial(is_blurred, blur)
+
         def name_faces(picture: str) -> list[tuple[Face, Identification]]:
-            faces, rows = recognizer.embed(open_source(picture))
+            image = read_image(open_source(picture))
+            faces, rows = recognizer.embed(image)
             answers = gallery.identify(rows, k=k, far=far, closed_set=closed_set, rule=rule)
-            return list(zip(faces, answers, strict=True))
+            found = list(zip(faces, answers, strict=True))
+            if picture in outputs:
+                save_picture(annotate_picture(image, found, hides if blur else None), outputs[picture])
+            return found
 
         stills = [path for path in given if path not in videos]
         named = print_pictures(each(stills, name_faces, failures), as_json=as_json)
@@ -131,10 +147,66 @@ def identify(
             elif not timeline.complete:
                 click.echo(f"{path}: this is until second {timeline.seconds:.1f}", err=True)
                 raise KeyboardInterrupt
-            if annotated is not None:
-                annotate_video(path, timeline, annotated, follow=partial(show_progress, "drawing", timeline.seconds))
-                click.echo(f"written: {annotated}", err=True)
+            if path in outputs:
+                hidden = (lambda track: hides(track.answer)) if blur else None
+                follow = partial(show_progress, "drawing", timeline.seconds)
+                annotate_video(path, timeline, outputs[path], blur=hidden, follow=follow)
+    if annotated is not None:
+        click.echo(f"written: {annotated}", err=True)
     finish(failures, 0 if named else 1)
+
+
+def check_options(rule: Rule | None, k: int, *, videos: bool, blur: bool, annotated: bool) -> None:
+    """Refuse options that do not go together, and a missing extra, before the work begins."""
+    if blur and not annotated:
+        raise click.UsageError("--blur needs --annotated, the file to write")
+    if videos and k > 1:
+        raise click.UsageError("-k is for pictures: in a video the nearest template or face decides")
+    if k > 1 and rule == "template":
+        raise click.UsageError("-k over 1 needs --rule rows: each person has one template")
+    if videos:
+        import_av()
+
+
+def plan_outputs(given: Sequence[str], annotated: Path) -> dict[str, Path]:
+    """Return the file to write for each picture and video; several need a folder, which is made."""
+    if len(given) == 1:
+        is_video = Path(given[0]).suffix.lower() in VIDEOS
+        if not (writable(annotated) if is_video else is_picture_format(annotated)):
+            wanted = ", ".join(FORMATS) if is_video else ".png, .jpg or another picture format"
+            raise click.UsageError(f"--annotated must end in {wanted}, got {str(annotated)!r}")
+        return {given[0]: annotated}
+    if annotated.suffix and not annotated.is_dir():
+        raise click.UsageError(
+            f"--annotated takes one video or picture, or a folder for several, got {str(annotated)!r}"
+        )
+    annotated.mkdir(exist_ok=True)
+    taken: set[str] = set()
+    outputs = {}
+    for source in given:
+        path = Path("stdin.png" if source == "-" else Path(source).name)
+        if path.suffix.lower() in VIDEOS:
+            path = path if writable(path) else path.with_suffix(".mp4")
+        elif not is_picture_format(path):
+            path = path.with_suffix(".png")
+        outputs[source] = annotated / free_name(path.name, taken)
+    return outputs
+
+
+def is_blurred(blur: Collection[str], answer: Identification) -> bool:
+    """Return whether a face is to be blurred: everybody, strangers, or people by name."""
+    return "everybody" in blur or (answer.name or "unknown") in blur
+
+
+def annotate_picture(
+    image: Image, found: Sequence[tuple[Face, Identification]], hides: Callable[[Identification], bool] | None
+) -> Image:
+    """Return the picture with boxes and names drawn on it, or with faces blurred."""
+    if hides is not None:
+        return blur_faces(image, [face for face, answer in found if hides(answer)])
+    labels = [answer.name or "unknown" for _, answer in found]
+    known = [answer.name is not None for _, answer in found]
+    return draw_faces(image, [face for face, _ in found], labels, known)
 
 
 def print_pictures(found: Iterable[tuple[str, list[tuple[Face, Identification]]]], *, as_json: bool) -> int:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 
 from sameface.arrays import Image
 from sameface.atomic import replace_file
-from sameface.draw import draw_faces
+from sameface.draw import blur_faces, draw_faces
 from sameface.face import Face
 from sameface.video.identify import Follow, Timeline, Track
 from sameface.video.source import Video, av
@@ -19,6 +20,8 @@ from sameface.video.source import Video, av
 if TYPE_CHECKING:
     from av.container import OutputContainer
     from av.video.stream import VideoStream
+
+Blur: TypeAlias = Callable[[Track], bool]
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 ENCODERS = ("libx264", "mpeg4")  # the first that FFmpeg was built with
@@ -32,6 +35,7 @@ def annotate_video(
     timeline: Timeline,
     output: str | os.PathLike[str],
     *,
+    blur: Blur | None = None,
     follow: Follow = iter,
 ) -> None:
     """Copy a video with a box and a name on every face of its timeline, whole or not at all.
@@ -42,6 +46,8 @@ def annotate_video(
         source: The video of the timeline: a file, or opened once more.
         timeline: From `identify_video`; frames after its end are left out.
         output: Ends in .mp4, .m4v, .mov or .mkv; the video is H.264.
+        blur: Blur the faces of these tracks instead of drawing boxes and names. A face that the search missed, or
+            has not found yet, is not blurred.
         follow: As in `identify_video`.
 
     Raises:
@@ -54,13 +60,13 @@ def annotate_video(
         raise ValueError(f"path must end in {', '.join(FORMATS)}, got {str(path)!r}")
     if not isinstance(source, Video):
         with Video.open(source) as video:
-            annotate_video(video, timeline, output, follow=follow)
+            annotate_video(video, timeline, output, blur=blur, follow=follow)
         return
     with replace_file(path) as part, av.open(part, "w", format=FORMATS[path.suffix.lower()]) as container:
         writer = VideoWriter(container)
         for frame in follow(source):
             if frame.time <= timeline.seconds:
-                writer.add(draw_tracks(frame.image, timeline, frame.time), frame.time)
+                writer.add(draw_tracks(frame.image, timeline, frame.time, blur), frame.time)
         writer.finish()
 
 
@@ -104,12 +110,14 @@ class VideoWriter:
         return stream
 
 
-def draw_tracks(image: Image, timeline: Timeline, time: float) -> Image:
-    """Return the frame at `time` with the visible faces of the tracks, `(h, w, 3) uint8` RGB."""
+def draw_tracks(image: Image, timeline: Timeline, time: float, blur: Blur | None = None) -> Image:
+    """Return the frame at `time` with the visible faces of the tracks drawn or blurred, `(h, w, 3) uint8` RGB."""
     seen = [(track, face_at(track, time, HELD * timeline.every)) for track in timeline.tracks]
     faces = [(track, face) for track, face in seen if face is not None]
     if not faces:
         return image
+    if blur is not None:
+        return blur_faces(image, [face for track, face in faces if blur(track)])
     labels = [label_of(track) for track, _ in faces]
     known = [track.answer.name is not None for track, _ in faces]
     return draw_faces(image, [face for _, face in faces], labels, known)
