@@ -84,11 +84,7 @@ class ClusterEstimates:
 
 
 def make_contingency(labels: Labels, people: Labels) -> ContingencyTable:
-    """Return how many pictures groups and people share, from the group and the person of each picture, `(n,)` both.
-
-    Raises:
-        ValueError: The two differ in length.
-    """
+    """Return how many pictures groups and people share, from the group and the person of each picture."""
     if len(labels) != len(people):
         raise ValueError(f"labels and people must be equally many, got {len(labels)} and {len(people)}")
     _, groups = np.unique(np.asarray(labels), return_inverse=True)
@@ -175,11 +171,8 @@ def sweep_thresholds(
 ) -> tuple[ClusterPoint, ...]:
     """Measure the groups at many thresholds; the rows are linked once.
 
-    Args:
-        rows: `(n, d) float32` unit rows.
-        people: `(n,)` the person of each row.
-        thresholds: None takes 50 from 0 to the last merge, or to 4 if some rows never merge.
-        cannot_link: As in `cluster_embeddings`.
+    `rows` are unit rows, `(n, d) float32`; `people` the person of each, `(n,)`; `cannot_link` is as in
+    `cluster_embeddings`. The default are 50 thresholds from 0 to the last merge, or to 4 if some rows never merge.
 
     Raises:
         ValueError: As `cluster_embeddings`; rows and people differ in number.
@@ -194,11 +187,7 @@ def sweep_thresholds(
 
 
 def best_point(points: Sequence[ClusterPoint]) -> ClusterPoint:
-    """Return the point with the highest BCubed F, of equals the one with the lowest threshold.
-
-    Raises:
-        ValueError: There are no points.
-    """
+    """Return the point with the highest BCubed F, of equals the one with the lowest threshold."""
     return max(points, key=lambda point: (point.result.bcubed.f, -point.threshold))
 
 

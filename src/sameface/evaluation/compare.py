@@ -208,11 +208,7 @@ def compare_reports(
 
 
 def read_other(path: Path, report: EvaluationReport) -> dict[str, Any]:
-    """Return the other report, after a check of everything that the comparison needs.
-
-    Raises:
-        ProtocolError: It is of another kind, or not whole.
-    """
+    """Return the other report, after a check of everything that the comparison needs."""
     theirs = read_json(path)
     if theirs.get("kind") != report.kind:
         reason = f"it is a report of {theirs.get('kind')!r}, this one is of {report.kind!r}"
@@ -232,11 +228,7 @@ def read_other(path: Path, report: EvaluationReport) -> dict[str, Any]:
 
 
 def check_entries(path: Path, name: str, found: Iterable[tuple[Any, Any]] | None, types: Sequence[Any]) -> None:
-    """Check that the entries are there, by their places, and that each is a list of values of these types.
-
-    Raises:
-        ProtocolError: They are not.
-    """
+    """Check that the entries are there, by their places, and that each is a list of values of these types."""
     if found is None:
         raise ProtocolError(str(path), f"not a whole report: {name} are missing")
     for place, entry in found:
@@ -285,13 +277,7 @@ def difference_data(difference: Difference) -> dict[str, Any]:
 
 
 def overlay_charts(ours: EvaluationReport, theirs: Record) -> EvaluationReport:
-    """Return our report with the curves of the other run beside its own, each called after its model.
-
-    A plot that the other run does not have stays as it is.
-
-    Raises:
-        ProtocolError: The curves of the other run are not in our format.
-    """
+    """Return our report with the curves of the other run beside its own, each called after its model."""
     facts, charts = theirs.get("facts", {}), theirs.get("charts", [])
     if not isinstance(facts, dict) or not isinstance(charts, list) or not all(map(is_chart, charts)):
         raise ProtocolError("the other report", "its plots are not whole")
@@ -330,15 +316,10 @@ def is_chart(record: object) -> bool:
 
 
 def is_line(record: object) -> bool:
-    """Return whether this is a curve: as many numbers in each column, though the interval may be absent."""
+    """Return whether this is a curve: as many numbers or nulls in each column, though the interval may be null."""
     match record:
-        case {"name": str(), "x": [*x], "y": [*y], "low": low, "high": high}:
+        case {"name": str(), "x": [*x], "y": [*y], "low": [*_] | None as low, "high": [*_] | None as high}:
             columns = [x, y, *(end for end in (low, high) if end is not None)]
-            return all(is_column(column, len(x)) for column in columns)
+            numbers = {int, float, type(None)}
+            return all(len(column) == len(x) and set(map(type, column)) <= numbers for column in columns)
     return False
-
-
-def is_column(values: Any, length: int) -> bool:
-    """Return whether these are so many numbers, or null where one is not defined."""
-    whole = isinstance(values, list) and len(values) == length
-    return whole and all(value is None or type(value) in (int, float) for value in values)

@@ -138,11 +138,7 @@ def best_threshold(distance: Numbers, same: Flags) -> float:
 
 
 def cross_validate(scores: PairScores) -> tuple[FoldResult, ...]:
-    """Judge each fold with the threshold that is best on all others.
-
-    Raises:
-        ValueError: There are fewer than two folds.
-    """
+    """Judge each fold with the threshold that is best on all others."""
     numbers = np.unique(scores.fold)
     if len(numbers) < 2:
         raise ValueError(f"there must be two folds or more, got {len(numbers)}")
