@@ -228,22 +228,19 @@ def summarise_galleries(rankings: Sequence[Ranking], draws: Draws, *, enrolled: 
         cmc=cmc,
         cmc_interval=np.array(draw_intervals(drawn)),
         cmc_error=cmc_error,
-        votes=tuple(
-            summarise_votes(rankings, curves[voters], draws=draws, limits=limits, voters=voters) for voters in VOTERS
-        ),
+        votes=tuple(summarise_votes(rankings, curves[voters], draws, limits, voters) for voters in VOTERS),
         by_person=sum_by_person(rankings, draws.shape[1], curves),
     )
 
 
 def summarise_votes(
-    rankings: Sequence[Ranking], curves: Sequence[OpenCurve], *, draws: Draws, limits: Sequence[Numbers], voters: int
+    rankings: Sequence[Ranking], curves: Sequence[OpenCurve], draws: Draws, limits: Sequence[Numbers], voters: int
 ) -> VoteResult:
     """Return the measures of so many voters in several galleries; `curves` and `limits` are one for each gallery."""
     mean, error = mean_and_error(np.array([right_rate(ranking, voters) for ranking in rankings]))
     right = [draw_parts(ranking, [right_at(ranking, voters, np.inf)], draws) for ranking in rankings]
-    drawn = [
-        draw_detections(ranking, draws, limit, voters=voters) for ranking, limit in zip(rankings, limits, strict=True)
-    ]
+    pairs = zip(rankings, limits, strict=True)
+    drawn = [draw_detections(ranking, draws, limit, voters=voters) for ranking, limit in pairs]
     detections = tuple(map(partial(summarise_detections, curves), FPIRS, draw_intervals(drawn)))
     curve = thin_curve(make_open_curve(rankings, voters=voters))
     return VoteResult(voters, Estimate(mean, *draw_intervals(right)[0]), error, detections, curve)

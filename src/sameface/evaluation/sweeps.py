@@ -119,12 +119,11 @@ def score_level(pictures: PairedPictures, rows: Embeddings) -> PairScores:
 
 
 def measure_level(
-    scores: PairScores, *, level: float, failed: int, common: float, options: SweepOptions
+    pictures: PairedPictures, rows: Embeddings, level: float, common: float, options: SweepOptions
 ) -> SweepPoint:
-    """Return every measure of one level with its interval over people.
-
-    The scores are sorted by distance; `common` is the threshold of the pictures as they are.
-    """
+    """Return every measure of one level with its interval; `common` is the threshold of the pictures as they are."""
+    expect_shape("rows", rows, (len(pictures.people), "d"), np.float32)
+    scores = score_level(pictures, rows)
     found, same = scores.found, scores.same
     names, numbers = np.unique(scores.people, return_inverse=True)
     people = numbers.reshape(-1, 2)
@@ -144,7 +143,7 @@ def measure_level(
     enough = allowed_accepts(options.far, roc.impostors) > 0
     return SweepPoint(
         level=level,
-        failed=failed,
+        failed=int((~rows.any(axis=1)).sum()),
         genuine=roc.genuine,
         impostors=roc.impostors,
         threshold=operate_at_far(roc, options.far).threshold if enough else None,
@@ -170,7 +169,7 @@ def sweep_pictures(
         TooFewPairsError: The pictures as they are do not support the rate.
     """
     rows = ((step.level, embed(step)) for step in degradation.steps)
-    return sweep_rows(degradation.name, degradation.unit, pictures=pictures, rows=rows, options=options)
+    return sweep_rows(degradation.name, degradation.unit, pictures, rows, options)
 
 
 def sweep_bits(
@@ -182,23 +181,17 @@ def sweep_bits(
         TooFewPairsError: The pairs do not support the rate.
     """
     rows = ((float(few), restore_rows(quantise_rows(pictures.rows, bits=few))) for few in bits)
-    return sweep_rows("bits", "bits of a number", pictures=pictures, rows=rows, options=options)
+    return sweep_rows("bits", "bits of a number", pictures, rows, options)
 
 
 def sweep_rows(
-    name: str, unit: str, *, pictures: PairedPictures, rows: Iterable[tuple[float, Embeddings]], options: SweepOptions
+    name: str, unit: str, pictures: PairedPictures, rows: Iterable[tuple[float, Embeddings]], options: SweepOptions
 ) -> SweepCurve:
     """Measure the pairs as they are and with the rows of each level."""
     common = operate_at_far(score_level(pictures, pictures.rows).roc(), options.far).threshold
-
-    def measure(level: float, matrix: Embeddings) -> SweepPoint:
-        expect_shape("rows", matrix, (len(pictures.people), "d"), np.float32)
-        failed = int((~matrix.any(axis=1)).sum())
-        scores = score_level(pictures, matrix)
-        return measure_level(scores, level=level, failed=failed, common=common, options=options)
-
-    points = tuple(measure(level, matrix) for level, matrix in rows)
-    return SweepCurve(name, unit, options.far, measure(float("nan"), pictures.rows), points)
+    points = tuple(measure_level(pictures, matrix, level, common, options) for level, matrix in rows)
+    plain = measure_level(pictures, pictures.rows, float("nan"), common, options)
+    return SweepCurve(name, unit, options.far, plain, points)
 
 
 def report_sweeps(
