@@ -89,9 +89,9 @@ def test_other_choices_compute_everything_again(run, listed, people, choice):
 def test_a_renamed_picture_is_remembered_by_its_content(toy_recognizer, tmp_path):
     first = toy.save(tmp_path / "a.png", toy.RED)
     with EmbeddingCache.open(tmp_path / "c.db") as cache:
-        enroller = PictureEmbedder(toy_recognizer, cache)
-        [one] = enroller.embed_all([str(first)])
-        [two] = enroller.embed_all([str(first.rename(tmp_path / "b.png"))])
+        embedder = PictureEmbedder(toy_recognizer, cache)
+        [one] = embedder.embed_all([str(first)])
+        [two] = embedder.embed_all([str(first.rename(tmp_path / "b.png"))])
     assert (one.computed, two.computed) == (True, False)
     assert (one.row == two.row).all()
 
@@ -417,8 +417,8 @@ def test_the_mean_of_two_videos_is_the_mean_over_all_pairs_of_their_first_frames
         toy.save(tmp_path / "a" / f"{number + 8}.png", colour)  # 8, 9, 10, 11
         toy.save(tmp_path / "b" / f"{number}.png", colours[-number])
     with EmbeddingCache.open(tmp_path / "c.db") as cache:
-        enroller = PictureEmbedder(toy_recognizer, cache)
-        found = EmbeddedPictures([embed_video(enroller, str(tmp_path / name), frames=3) for name in "ab"])
+        embedder = PictureEmbedder(toy_recognizer, cache)
+        found = EmbeddedPictures([embed_video(embedder, str(tmp_path / name), frames=3) for name in "ab"])
     pair = LabelledPair(str(tmp_path / "a"), str(tmp_path / "b"), False, ("a", "b"))
     first, second = colours[:3], [colours[0], colours[3], colours[2]]
     mean = np.mean([toy.distance_of(a, b) for a in first for b in second])

@@ -118,11 +118,11 @@ def test_another_way_to_make_pictures_worse_is_remembered_apart(toy_recognizer, 
         DegradationStep("light=0.5", 0.5, lambda image, box: image // 2 + image // 4),
     ]
     with EmbeddingCache.open(tmp_path / "c.db") as cache:
-        enroller = PictureEmbedder(toy_recognizer, cache)
+        embedder = PictureEmbedder(toy_recognizer, cache)
         computed = [
             one.computed
             for step in (*steps, *steps)
-            for one in enroller.embed_all([path], change=step.change, name=step_cache_key(step))
+            for one in embedder.embed_all([path], change=step.change, name=step_cache_key(step))
         ]
     assert computed == [True, True, False, False]
 
@@ -370,12 +370,12 @@ def test_pictures_are_changed_found_and_embedded_again(tmp_path):
     paths = [toy.save(tmp_path / f"{n}.png", colour, note=n) for n, colour in enumerate(colours * 2)]
     [brightness] = [one for one in DEGRADATIONS if one.name == "brightness"]
     with EmbeddingCache.open(tmp_path / "cache.db") as cache:
-        enroller = PictureEmbedder(toy.make_recognizer(), cache)
+        embedder = PictureEmbedder(toy.make_recognizer(), cache)
 
         def embed(step):
-            return EmbeddedPictures(list(enroller.embed_all(map(str, paths), change=step.change, name=step.name))).rows
+            return EmbeddedPictures(list(embedder.embed_all(map(str, paths), change=step.change, name=step.name))).rows
 
-        plain = EmbeddedPictures(list(enroller.embed_all(map(str, paths)))).rows
+        plain = EmbeddedPictures(list(embedder.embed_all(map(str, paths)))).rows
         pictures = pair_pictures(plain, [0, 1, 2, 3] * 2, rng=np.random.default_rng(0))
         curve = sweep_pictures(brightness, pictures, embed=embed, options=FEW)
     dark = {point.level: point for point in curve.points}

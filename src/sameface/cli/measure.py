@@ -92,7 +92,7 @@ class EvaluationRun:
     def facts(self, found: EmbeddedPictures, **more: str) -> dict[str, str]:
         """Return what was measured, with what, and how many pictures or videos failed to enrol."""
         manifest = self.recognizer.embedder.model.manifest
-        failed, count = len(found.failures), len(found.enrolled)
+        failed, count = len(found.failures), len(found.pictures)
         return {
             "weights": f"{manifest.name} (sha-256 {manifest.sha256[:12]}…)",
             "signature": self.recognizer.signature,

@@ -363,7 +363,7 @@ def show_errors(
     pairs: Sequence[LabelledPair], scores: PairScores, places: Sequence[int], found: EmbeddedPictures
 ) -> tuple[PairThumbnails, ...]:
     """Return some pairs as pictures of their faces, which stand in `found`; of videos nothing is shown."""
-    boxes = {one.path: one.box for one in found.enrolled if len(one.box)}
+    boxes = {one.path: one.box for one in found.pictures if len(one.box)}
     shown = []
     for place in places:
         pair = pairs[place]

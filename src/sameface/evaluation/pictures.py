@@ -48,26 +48,25 @@ class EmbeddedPicture:
 class EmbeddedPictures:
     """The embeddings of many pictures."""
 
-    enrolled: Sequence[EmbeddedPicture]  # one for each picture
+    pictures: Sequence[EmbeddedPicture]
 
     @property
     def found(self) -> Flags:
         """`(n,) bool`: which pictures have a row."""
-        return np.array([one.reason == "" for one in self.enrolled], bool)
+        return np.array([one.reason == "" for one in self.pictures], bool)
 
     @property
     def rows(self) -> Embeddings:
         """`(n, d) float32`: the row of each picture, zeros where there is none."""
-        width = max((len(one.row) for one in self.enrolled), default=0)
-        rows = np.zeros((len(self.enrolled), width), np.float32)
-        for place, one in zip(rows, self.enrolled, strict=True):
-            place[:] = one.row if one.reason == "" else 0
-        return rows
+        width = max((len(one.row) for one in self.pictures), default=0)
+        blank = np.zeros(width, np.float32)
+        rows = [blank if one.reason else one.row for one in self.pictures]
+        return np.array(rows, np.float32).reshape(len(rows), width)
 
     @property
     def failures(self) -> list[str]:
         """The pictures without a row, each with its path and the reason."""
-        return [f"{one.path}: {one.reason}" for one in self.enrolled if one.reason]
+        return [f"{one.path}: {one.reason}" for one in self.pictures if one.reason]
 
 
 class PictureEmbedder:
@@ -163,7 +162,7 @@ def choose_face(faces: Sequence[Face], image: Image, policy: FacePolicy) -> Face
 
 def pair_distances(pairs: Sequence[LabelledPair], found: EmbeddedPictures) -> Numbers:
     """Return the squared distance of each pair, NaN where a face is missing."""
-    place = {one.path: number for number, one in enumerate(found.enrolled)}
+    place = {one.path: number for number, one in enumerate(found.pictures)}
     a = np.array([place[pair.a] for pair in pairs], np.int64)
     b = np.array([place[pair.b] for pair in pairs], np.int64)
     rows = found.rows.astype(np.float64)
@@ -181,13 +180,13 @@ def gather_people(photos: Sequence[LabelledPicture], found: EmbeddedPictures) ->
         ProtocolError: No picture is left.
     """
     owners: dict[str, set[str]] = {}
-    for photo, one in zip(photos, found.enrolled, strict=True):
+    for photo, one in zip(photos, found.pictures, strict=True):
         owners.setdefault(one.sha256, set()).add(photo.person)
-    usable = [number for number, one in enumerate(found.enrolled) if not one.reason]
-    own = [number for number in usable if len(owners[found.enrolled[number].sha256]) == 1]
+    usable = [number for number, one in enumerate(found.pictures) if not one.reason]
+    own = [number for number in usable if len(owners[found.pictures[number].sha256]) == 1]
     first: dict[str, int] = {}
     for number in own:
-        first.setdefault(found.enrolled[number].sha256, number)
+        first.setdefault(found.pictures[number].sha256, number)
     kept = list(first.values())
     if not kept:
         raise ProtocolError(photos[0].path, "no picture of the folder has a face that can be used")
