@@ -274,8 +274,8 @@ def summary_table(found: CalibrationResult, gallery_size: int | None) -> ReportT
     ]
     if gallery_size is not None:
         fpir = estimate_fpir(found, gallery_size)
-        told = f"{fpir.value:.3g} ({fpir.low:.3g} to {fpir.high:.3g})"
-        rows.append((f"FPIR in a gallery of {gallery_size:,} faces, if comparisons were independent", told))
+        text = f"{fpir.value:.3g} ({fpir.low:.3g} to {fpir.high:.3g})"
+        rows.append((f"FPIR in a gallery of {gallery_size:,} faces, if comparisons were independent", text))
     if found.curve is not None:
         near, far = found.curve.distance[0], found.curve.distance[-1]
         rows.append(("chances are calibrated for distances", f"{near:.4f} to {far:.4f}"))

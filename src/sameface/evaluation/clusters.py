@@ -233,8 +233,8 @@ def point_row(point: ClusterPoint) -> tuple[str, ...]:
     """Return the row of one threshold."""
     result = point.result
     values = [*asdict(result.bcubed).values(), *asdict(result.pairwise).values()]
-    told = ["not defined" if np.isnan(value) else f"{value:.4f}" for value in values]
-    return (f"{point.threshold:.4f}", f"{result.clusters:,} ({result.people:,})", *told)
+    cells = ["not defined" if np.isnan(value) else f"{value:.4f}" for value in values]
+    return (f"{point.threshold:.4f}", f"{result.clusters:,} ({result.people:,})", *cells)
 
 
 def point_data(point: ClusterPoint) -> dict[str, Any]:
