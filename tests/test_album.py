@@ -20,7 +20,7 @@ import toy
 from click.testing import Result
 
 import sameface.cli.cluster
-from sameface.album import SHOWN, PictureFace, folder_name, free_name, thumbnail, write_album
+from sameface.album import GROUPS, SHOWN, PictureFace, folder_name, free_name, thumbnail, write_album
 from sameface.cli.cluster import name_groups
 from sameface.face import Face
 from sameface.gallery import Gallery
@@ -409,3 +409,19 @@ def test_a_thumbnail_shows_the_face(run: Run, tmp_path: Path) -> None:
     with PIL.Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as picture:
         assert picture.size == (96, 96)
         np.testing.assert_allclose(picture.getpixel((48, 48)), toy.RED, atol=8)
+
+
+def test_many_groups_take_several_pages_with_names_first(tmp_path: Path) -> None:
+    picture = toy.save(tmp_path / "album" / "holiday.png", toy.RED)
+    count = GROUPS + 1
+    names = [f"person-{number:03d}" for number in range(1, count)] + ["Zoe"]
+    labels = np.array([0, 0, *range(count)], np.int64)
+    write_album(tmp_path / "sorted", [face_in(picture)] * len(labels), labels, names, copy=False)
+    first, second = (
+        Sources((tmp_path / "sorted" / name).read_text("utf-8"))
+        for name in ("contact-sheet.html", "contact-sheet-2.html")
+    )
+    assert (first.headings[:2], len(first.headings), len(second.headings)) == (["Zoe", "person-001"], GROUPS, 1)
+    assert first.loads.count("contact-sheet-2.html") == second.loads.count("contact-sheet.html") == 2
+    assert "<figcaption>holiday.png</figcaption>" in (tmp_path / "sorted" / "contact-sheet-2.html").read_text("utf-8")
+    assert {(tmp_path / "sorted" / name).stat().st_mode & 0o777 for name in ("contact-sheet-2.html",)} == {0o600}

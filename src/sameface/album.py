@@ -24,6 +24,7 @@ from sameface.errors import ImageError
 from sameface.face import Face
 
 THUMBNAIL = 96
+GROUPS = 100  # on a page of the contact sheet
 SHOWN = 100  # faces of a person on the contact sheet, about 4 kB each
 LIST, SHEET = "clusters.json", "contact-sheet.html"
 LONGEST = 240  # bytes of a file's name; systems take 255, the rest is for a number
@@ -49,7 +50,7 @@ def write_album(
     copy: bool,
     files: Mapping[Path, Path] | None = None,
 ) -> None:
-    """Write the groups into a new folder, whole or not at all. The largest group comes first.
+    """Write the groups into a new folder, whole or not at all: named groups first, then the largest.
 
     Args:
         folder: Where to; it must not exist.
@@ -62,18 +63,18 @@ def write_album(
     groups: dict[str, list[PictureFace]] = {}
     for face, label in zip(faces, labels, strict=True):
         groups.setdefault(names[label], []).append(face)
-    ordered = dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+    ordered = dict(sorted(groups.items(), key=lambda item: (is_unnamed(item[0]), -len(item[1]))))
+    pages = to_html(ordered)
     with make_folder(folder) as part:
-        taken, names_of = {LIST, SHEET}, {}
+        taken, names_of = {LIST, *pages}, {}
         for name, members in ordered.items():
             place = part / free_name(folder_name(name), taken)
             place.mkdir()
             names_of[name] = fill(place, members, files or {}, copy=copy)
         # The bytes of a file's name need not be text; JSON and HTML are.
-        for name in (LIST, SHEET):
+        for name, text in {LIST: to_json(ordered, names_of), **pages}.items():
             make_private(part / name)
-        (part / LIST).write_text(to_json(ordered, names_of), "utf-8", errors="backslashreplace")
-        (part / SHEET).write_text(to_html(ordered), "utf-8", errors="backslashreplace")
+            (part / name).write_text(text, "utf-8", errors="backslashreplace")
 
 
 def fill(place: Path, members: Sequence[PictureFace], files: Mapping[Path, Path], *, copy: bool) -> dict[Path, str]:
@@ -170,12 +171,18 @@ def is_unnamed(name: str) -> bool:
     return UNNAMED.fullmatch(name) is not None
 
 
-def to_html(groups: dict[str, list[PictureFace]]) -> str:
-    """Return one page that shows the first faces of every group, with nothing loaded from elsewhere."""
+def to_html(groups: dict[str, list[PictureFace]]) -> dict[str, str]:
+    """Return the pages that show the first faces of every group, by file name, with nothing loaded from elsewhere."""
     templates = jinja2.Environment(loader=jinja2.PackageLoader("sameface"), autoescape=True, trim_blocks=True)
     title = f"{sum(map(len, groups.values()))} faces, {len(groups)} people"
+    items = list(groups.items())
+    parts = [dict(items[start : start + GROUPS]) for start in range(0, max(len(items), 1), GROUPS)]
+    files = [SHEET, *(SHEET.replace(".", f"-{number}.") for number in range(2, len(parts) + 1))]
     sheet = templates.get_template(SHEET)
-    return sheet.render(title=title, groups=groups, size=THUMBNAIL, shown=SHOWN)
+    return {
+        file: sheet.render(title=title, groups=part, size=THUMBNAIL, shown=SHOWN, files=files, file=file)
+        for file, part in zip(files, parts, strict=True)
+    }
 
 
 def thumbnail(crop: Image) -> str:
