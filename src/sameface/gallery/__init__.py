@@ -1,4 +1,4 @@
-"""Who is enrolled, and who is this: people, their faces, and the search among them."""
+"""Galleries: enrolled people, their faces, and the search among them."""
 
 from __future__ import annotations
 

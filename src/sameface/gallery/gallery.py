@@ -244,7 +244,7 @@ class Gallery:
         return receipts.read_receipt(self._db, number)
 
     def find_receipt(self, reasons: Collection[Reason], person: int, face: int | None = None) -> Receipt | None:
-        """Return the first receipt of a person, or of one face of theirs, with one of the reasons, or None."""
+        """Return the first receipt of a person, or of one of their faces, with one of the reasons, or None."""
         same = (each for each in self.receipts() if (each.person, each.face) == (person, face))
         return next((receipt for receipt in same if receipt.reason in reasons), None)
 
@@ -292,7 +292,7 @@ class Gallery:
         """
         now = self._clock()
         if self._db.is_trial:
-            return []  # whoever goes from the gallery beside it goes from here too
+            return []  # people deleted from the gallery beside it are deleted here too
         if not self.expired():
             if expiry.needs_note(self._db, now):
                 with self._db.write() as db:
@@ -358,7 +358,7 @@ class Gallery:
                 the number of templates or faces. None means 1e-2, or the smallest that the calibration
                 reaches in a gallery of this size; the answer says which.
             closed_set: The probe is certainly enrolled: name the nearest at any distance.
-            most: How many people to return for each probe. Whom the votes name is always among them.
+            most: How many people to return for each probe; the named person is always among them.
             rule: None takes `rows` if `k` is more than 1, else `template`.
 
         Raises:

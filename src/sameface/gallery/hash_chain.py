@@ -1,6 +1,6 @@
 """A hash chain: each entry carries a hash over the entry before and its own facts.
 
-Changed, removed, inserted or reordered entries no longer fit. Whoever may write the whole file can make all
+Changed, removed, inserted or reordered entries no longer fit. A program that can write the whole file can make all
 hashes anew: that shows only against a hash that was kept elsewhere.
 """
 

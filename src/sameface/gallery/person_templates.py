@@ -85,7 +85,7 @@ class TemplateCache:
             return FlatIndex(database, self._table, read_thresholds(database), mixed)
 
     def drop_deleted(self) -> None:
-        """Let go of templates that were deleted or replaced."""
+        """Drop templates that were deleted or replaced."""
         with self._lock:
             self._table = self._select_live()
 

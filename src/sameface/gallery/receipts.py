@@ -42,7 +42,7 @@ class Deletion:
 class Merge:
     """What a transaction merged."""
 
-    person: int  # number of the person who is deleted
+    person: int  # number of the deleted person
     into: int  # number of the person who has the faces now
     faces: int
 

@@ -91,7 +91,7 @@ class Identification:
     """The answer for a probe; true if it names somebody.
 
     Attributes:
-        matches: The nearest people and the one who is named, the nearest first.
+        matches: The nearest people and the named person, the nearest first.
         threshold: The largest squared distance at which a face may be a person's.
         far: The chance that this threshold gives a stranger any name in a gallery of this size.
         ambiguous: Two people or more are within the threshold.
@@ -143,7 +143,7 @@ class Identification:
 
     @property
     def named(self) -> Match | None:
-        """The match of the person who is named; None for a stranger."""
+        """The match of the named person; None for a stranger."""
         best = max(self.matches, key=lambda match: (match.votes, -match.distance), default=None)
         return None if best is None or best.votes == 0 else best
 

@@ -200,7 +200,7 @@ def rank_people(
     chosen = order[np.sort(first)[:most]].tolist()  # the nearest face of each person
     voters = [place for place in order[:k].tolist() if float(distances[place]) <= limit]
     votes = Counter(int(owners[place]) for place in voters)
-    for winner, _ in votes.most_common(1):  # of equals the first counted, who is the nearest
+    for winner, _ in votes.most_common(1):  # of equal counts the first: the nearest
         face = next(place for place in voters if owners[place] == winner)
         chosen[-1] = chosen[-1] if face in chosen else face
     return [(int(owners[place]), float(distances[place]), votes[int(owners[place])]) for place in chosen]

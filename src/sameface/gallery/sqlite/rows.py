@@ -30,7 +30,7 @@ class RowCache:
         self.clear()
 
     def clear(self) -> None:
-        """Let go of the rows."""
+        """Drop the rows."""
         self._index: FlatIndex | None = None
         self._version = self._change = (-1, -1)
 

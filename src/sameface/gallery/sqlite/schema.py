@@ -51,8 +51,8 @@ MIGRATIONS = (
     ALTER TABLE numbers ADD COLUMN origin TEXT NOT NULL DEFAULT '';
     UPDATE numbers SET origin = lower(hex(randomblob(16)));
     """,
-    # What a search must see, one entry for each face that came, changed or went: an index that was at an
-    # entry with this very stamp is brought to the last one. Older entries go; an older index is made anew.
+    # One entry for each face that was added, changed or deleted. Rows in memory as of an entry with the same
+    # stamp are brought up to the last entry. Old entries are deleted; rows from before them are read anew.
     f"""
     CREATE TABLE changes (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
