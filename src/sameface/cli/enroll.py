@@ -31,7 +31,6 @@ from sameface.quality import require_quality
 from sameface.recognizer import Recognizer, choose_face
 
 SAME_PLACE = 0.5  # intersection over union of a face and the box of the album's list
-Box: TypeAlias = NDArray[np.float32]
 Add: TypeAlias = Callable[[str, list[Template]], int]  # enrolls faces of a person
 
 
@@ -104,8 +103,8 @@ def enroll(
     with Gallery.open(gallery_path, recognizer, keys=keys) as gallery:
         results = embed_pictures(open_all(), finder, workers=workers, leave_out=partial(is_enrolled, gallery))
         with closing(follow(results, lambda: sum(1 for _ in open_all()), tally)) as followed:
-            enroll_one = partial(enroll_result, partial(gallery.enroll, expires=expires), pick, keep_crop=keep_crops)
-            counts = enroll_results(enroll_one, followed, tally.failures)
+            add = partial(gallery.enroll, expires=expires)
+            counts = enroll_results(add, followed, pick, tally.failures, keep_crop=keep_crops)
     for person, added in counts.items():
         if as_json:
             print_json({"name": person, "added": added})
@@ -172,16 +171,30 @@ def pick_face(
     return place
 
 
-def enroll_results(enroll: Callable[[Result], int], results: Iterator[Result], failures: list[str]) -> Counter[str]:
-    """Enroll the face of each picture, and return how many were added of each person.
+def enroll_results(
+    add: Add,
+    results: Iterator[Result],
+    pick: Callable[[Result, FoundFaces], int],
+    failures: list[str],
+    *,
+    keep_crop: bool,
+) -> Counter[str]:
+    """Enroll the picked face of each picture, and return how many were added of each person.
 
     An error of the gallery ends the work, and what was added stays; a face or a name that is refused is skipped.
     """
     counts: Counter[str] = Counter()
     try:
         for result in results:
+            person, found = result.picture.person, result.found
+            counts[person] += 0
+            if found is None:
+                continue
             try:
-                counts[result.picture.person] += enroll(result)
+                place = pick(result, found)
+                face, crop = found.faces[place], found.crops[place] if keep_crop else None
+                template = Template(result.sha256, face.box, face.score, found.rows[place], crop)
+                counts[person] += add(person, [template])
             except (BadNameError, FaceError, FaceTakenError) as error:
                 failures.append(str(error))
     except GalleryError:
@@ -190,14 +203,3 @@ def enroll_results(enroll: Callable[[Result], int], results: Iterator[Result], f
         raise
     counts.pop("", None)  # unreadable pictures, and those outside a person's folder
     return counts
-
-
-def enroll_result(add: Add, pick: Callable[[Result, FoundFaces], int], result: Result, *, keep_crop: bool) -> int:
-    """Enroll the face of a picture and return how many were added."""
-    found = result.found
-    if found is None:
-        return 0
-    place = pick(result, found)
-    face, row = found.faces[place], found.rows[place]
-    crop = found.crops[place] if keep_crop else None
-    return add(result.picture.person, [Template(result.sha256, face.box, face.score, row, crop)])
