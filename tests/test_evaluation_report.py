@@ -20,12 +20,13 @@ from sameface.evaluation.errors import ProtocolError
 from sameface.evaluation.report import (
     THUMBNAIL,
     EvaluationReport,
+    PairThumbnails,
     ReportTable,
-    make_thumbnails,
     percent,
     plain,
     read_json,
     report_record,
+    to_jpeg,
     with_interval,
     write_json,
 )
@@ -53,6 +54,10 @@ class Page(HTMLParser):
 
     def all(self, tag):
         return [attributes for name, attributes in self.elements if name == tag]
+
+
+def make_thumbnails(a, b, caption):
+    return PairThumbnails(to_jpeg(a), to_jpeg(b), caption)
 
 
 def make_report(*, name="all", rows=1, **more):

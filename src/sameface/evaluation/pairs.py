@@ -20,8 +20,8 @@ from sameface.evaluation.report import (
     ReportTable,
     far_table,
     gap_table,
-    make_thumbnails,
     percent,
+    to_jpeg,
     with_interval,
 )
 from sameface.evaluation.roc import (
@@ -260,7 +260,12 @@ def report_pairs(
     for name in result.slices:
         rocs[name] = scores.pick(np.array([pair.slice == name for pair in pairs])).roc()
     measured, by_slice = result.measures, {name: slice_estimates(part) for name, part in result.slices.items()}
-    tables = [summary_table(result), fold_table(result), val_table(result)]
+    folds = tuple(
+        (str(number), f"{fold.pairs:,}", f"{fold.threshold:.4f}", percent(fold.accuracy))
+        for number, fold in enumerate(result.folds, start=1)
+    )
+    columns = ("fold", "pairs", "threshold from the others", "accuracy")
+    tables = [summary_table(result), ReportTable("Folds", columns, folds), val_table(result)]
     if result.slices:
         tables += [slice_table(result, by_slice), gap_table(by_slice)]
     tables.append(error_table(pairs, scores, right))
@@ -298,15 +303,6 @@ def summary_table(result: PairsResult) -> ReportTable:
         ("EER", with_interval(measured.eer)),
     )
     return ReportTable("Measures (with 95 % intervals over people)", ("measure", "value"), rows)
-
-
-def fold_table(result: PairsResult) -> ReportTable:
-    """Return threshold and accuracy of each fold."""
-    rows = tuple(
-        (str(number), f"{fold.pairs:,}", f"{fold.threshold:.4f}", percent(fold.accuracy))
-        for number, fold in enumerate(result.folds, start=1)
-    )
-    return ReportTable("Folds", ("fold", "pairs", "threshold from the others", "accuracy"), rows)
 
 
 def val_table(result: PairsResult) -> ReportTable:
@@ -368,10 +364,10 @@ def show_errors(
     for place in places:
         pair = pairs[place]
         if pair.a in boxes and pair.b in boxes:
-            faces = [cut_face(read_image(path), boxes[path]) for path in (pair.a, pair.b)]
+            first, second = (to_jpeg(cut_face(read_image(path), boxes[path])) for path in (pair.a, pair.b))
             names = " and ".join(Path(path).name for path in (pair.a, pair.b))
             caption = f"{KINDS[pair.same]} at {scores.distance[place]:.4f}: {names}"
-            shown.append(make_thumbnails(faces[0], faces[1], caption))
+            shown.append(PairThumbnails(first, second, caption))
     return tuple(shown)
 
 

@@ -55,13 +55,8 @@ class EvaluationReport:
     pictures: tuple[PairThumbnails, ...] = ()  # pairs judged wrongly, for the page; never in the JSON
 
 
-def make_thumbnails(a: Image, b: Image, caption: str) -> PairThumbnails:
-    """Return two faces, `(h, w, 3) uint8` RGB, as small JPEGs that hold nothing but the pictures."""
-    return PairThumbnails(to_jpeg(a), to_jpeg(b), caption)
-
-
 def to_jpeg(image: Image) -> bytes:
-    """Return a picture as a small JPEG."""
+    """Return a picture, `(h, w, 3) uint8` RGB, as a small JPEG that holds nothing but the picture."""
     small = PIL.Image.fromarray(image)
     small.thumbnail((THUMBNAIL, THUMBNAIL), PIL.Image.Resampling.LANCZOS)
     file = io.BytesIO()
