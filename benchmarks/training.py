@@ -33,9 +33,8 @@ from sameface.training.errors import TrainingDataError
 from sameface.training.gradients import backpropagate
 from sameface.training.losses import combined_loss, triplet_loss
 from sameface.training.mining import Rule, choose_negatives, sort_negatives, squared_distances
-from sameface.training.networks.costs import count_table, totals
 from sameface.training.networks.inception import Network
-from sameface.training.networks.tables import TABLES
+from sameface.training.networks.tables import TABLES, count_table, totals
 from sameface.training.train import train
 
 MARGIN = 0.2

@@ -9,10 +9,9 @@ from torch import nn
 
 from sameface.errors import WeightsError
 from sameface.model import Model
-from sameface.training.networks.costs import count_residual, count_table, totals
 from sameface.training.networks.inception import L2Pool, Network
 from sameface.training.networks.resnet29 import load_resnet29
-from sameface.training.networks.tables import RESIDUALS, TABLES
+from sameface.training.networks.tables import RESIDUALS, TABLES, count_residual, count_table, totals
 
 # FaceNet, tables 1 and 2: what comes out, parameters and multiply-adds as printed there.
 NN1 = {

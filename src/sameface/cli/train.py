@@ -20,8 +20,7 @@ from sameface.detect import Detector
 from sameface.model import rule_of_weights
 from sameface.training.config import TrainConfig
 from sameface.training.dataset import PictureSet, open_pictures, split_people
-from sameface.training.networks.costs import count_residual, count_table, totals
-from sameface.training.networks.tables import RESIDUALS, TABLES
+from sameface.training.networks.tables import RESIDUALS, TABLES, count_residual, count_table, totals
 from sameface.training.prepare import MARGIN, REPORT, Cutter, check_names, make_rule, prepare_pictures
 
 if TYPE_CHECKING:

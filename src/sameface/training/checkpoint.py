@@ -38,11 +38,7 @@ class TrainedNetwork:
 
 
 def load_trained(checkpoint: Path) -> TrainedNetwork:
-    """Return the network of a checkpoint, ready to embed.
-
-    Raises:
-        CheckpointError: The file is missing or damaged.
-    """
+    """Return the network of a checkpoint, ready to embed; the errors are those of `load_checkpoint`."""
     state = load_checkpoint(checkpoint)
     config = TrainConfig(**json.loads(state["config"]))
     network = build_network(config)
@@ -51,12 +47,7 @@ def load_trained(checkpoint: Path) -> TrainedNetwork:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any], previous: Path | None = None) -> None:
-    """Write tensors, numbers and text; the old file stays until the new one is complete.
-
-    Args:
-        path: The file.
-        state: Its content.
-        previous: Where the old file goes, unless it is damaged.
+    """Write tensors, numbers and text; an undamaged old file moves to `previous` once the new one is complete.
 
     Raises:
         CheckpointError: The file cannot be written; the old one is unchanged.
@@ -107,11 +98,7 @@ def is_whole(data: bytes) -> bool:
 
 
 def load_last(folder: Path) -> tuple[dict[str, Any], str]:
-    """Return the last checkpoint of a run, or the previous one if it is damaged, and a warning.
-
-    Raises:
-        CheckpointError: Both are missing or damaged.
-    """
+    """Return the last checkpoint of a run, or with a warning the previous one if it is damaged."""
     try:
         return load_checkpoint(folder / LAST), ""
     except CheckpointError as error:
@@ -128,54 +115,34 @@ def open_run(
 ) -> tuple[dict[str, Any], str] | None:
     """Write the options; return the checkpoint to resume from with a warning, None if the folder has none.
 
-    Args:
-        folder: Folder of the run.
-        config: Options.
-        pictures: Training pictures.
-        content: Their `content_hash`.
-
     Raises:
-        CheckpointError: The folder holds a run with other options or other pictures.
+        CheckpointError: The folder holds a run with other options or pictures (whose `content_hash` is `content`).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LAST
-    if not path.exists() and not (folder / PREVIOUS).exists():
-        config.save(folder / CONFIG)
-        return None
-    state, warning = load_last(folder)
-    differences = config.differences(json.loads(state["config"]))
-    if "content" not in state and state["pictures"] != names_hash(pictures):
-        differences.append("the pictures are not the same")
-    if state.get("content", content) != content:
-        differences.append("the pictures are not the same")
-    if differences:
-        reason = f"another run: {'; '.join(differences)}: give the same options or another --output"
-        raise CheckpointError(str(path), reason)
-    config.save(folder / CONFIG)
-    return state, warning
-
-
-def names_hash(pictures: PictureSet) -> str:
-    """Return the hash that early checkpoints have: of the people and their numbers of pictures."""
-    text = json.dumps([pictures.people, pictures.counts.tolist()])
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    found = None
+    if (folder / LAST).exists() or (folder / PREVIOUS).exists():
+        found = load_last(folder)
+        state = found[0]
+        differences = config.differences(json.loads(state["config"]))
+        # Early checkpoints have a hash of the people and their numbers of pictures only.
+        early = "content" not in state and state["pictures"] != hash_text([pictures.people, pictures.counts.tolist()])
+        if early or state.get("content", content) != content:
+            differences.append("the pictures are not the same")
+        if differences:
+            reason = f"another run: {'; '.join(differences)}: give the same options or another --output"
+            raise CheckpointError(str(folder / LAST), reason)
+    (folder / CONFIG).write_text(json.dumps(asdict(config), indent=1) + "\n", "utf-8")
+    return found
 
 
 def content_hash(pictures: PictureSet) -> str:
     """Return the SHA-256 of people, crop rule and the bytes of every picture; file names do not count."""
     rule = None if pictures.rule is None else asdict(pictures.rule)
-    text = json.dumps([pictures.people, pictures.counts.tolist(), rule])
-    whole = hashlib.sha256(text.encode("utf-8", "surrogateescape"))
-    for file in pictures.files:
-        whole.update(file.digest())
-    return whole.hexdigest()
+    digests = [file.digest() for file in pictures.files]
+    return hash_text([pictures.people, pictures.counts.tolist(), rule], *digests)
 
 
-def run_facts(config: TrainConfig, pictures: PictureSet, content: str) -> dict[str, Any]:
-    """Return the facts that tie a checkpoint to its run."""
-    return {
-        "config": json.dumps(asdict(config)),
-        "content": content,
-        "people": len(pictures.people),
-        "count": len(pictures),
-    }
+def hash_text(facts: list[Any], *more: bytes) -> str:
+    """Return the SHA-256 of facts as JSON, followed by bytes."""
+    text = json.dumps(facts).encode("utf-8", "surrogateescape")
+    return hashlib.sha256(b"".join([text, *more])).hexdigest()

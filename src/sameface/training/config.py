@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from sameface.training.networks.tables import RESIDUALS, TABLES
@@ -90,12 +88,14 @@ class TrainConfig:
                 raise ValueError(f"{each.name} must be {least} or more, got {value!r}")
         residual = self.network in RESIDUALS
         faults = {
-            "margin must be over 0 and up to 4": not 0 < self.margin <= 4,
-            "view must be over 0 and up to 1": not 0 < self.view <= 1,
-            "teacher_weight must be 0 to 1": not 0 <= self.teacher_weight <= 1,
-            "strength must be 0 to 1": not 0 <= self.strength <= 1,
-            "mixed must be 0 to under 1": not 0 <= self.mixed < 1,
-            "mixed must be 0 unless teacher_sees is changed": self.mixed and self.teacher_sees == "clean",
+            "margin must be over 0 and up to 4, view over 0 and up to 1": not (
+                0 < self.margin <= 4 and 0 < self.view <= 1
+            ),
+            "teacher_weight and strength must be 0 to 1": not (
+                0 <= self.teacher_weight <= 1 and 0 <= self.strength <= 1
+            ),
+            "mixed must be 0 to under 1, and 0 unless teacher_sees is changed": not 0 <= self.mixed < 1
+            or (self.mixed and self.teacher_sees == "clean"),
             f"dimension must be resnet29's 128, got {self.dimension}": residual and self.dimension != 128,
             f"start must be left out unless the network is one of {tuple(RESIDUALS)}": self.start and not residual,
             f"frozen must be left out unless the network is one of {tuple(RESIDUALS)}": self.frozen and not residual,
@@ -153,7 +153,7 @@ class TrainConfig:
         return self.precision == "bfloat16" or (self.precision == "auto" and device == "cuda")
 
     def stage(self, step: int) -> Stage:
-        """Return the stage that a step is in."""
+        """Return the stage of a step."""
         return [stage for stage in self.stages() if stage.start <= step][-1]
 
     def differences(self, other: dict[str, Any]) -> list[str]:
@@ -164,10 +164,6 @@ class TrainConfig:
             for name, value in asdict(self).items()
             if name not in RUNTIME_OPTIONS and other.get(name, defaults[name]) != value
         ]
-
-    def save(self, path: Path) -> None:
-        """Write the options as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n", "utf-8")
 
 
 def parse_stage(text: str, margin: float) -> Stage:

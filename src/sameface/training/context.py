@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sameface.model import find_weights
-from sameface.training.checkpoint import (
-    LAST,
-    PREVIOUS,
-    content_hash,
-    load_checkpoint,
-    open_run,
-    run_facts,
-    save_checkpoint,
-)
+from sameface.training.checkpoint import LAST, PREVIOUS, content_hash, load_checkpoint, open_run, save_checkpoint
 from sameface.training.config import TrainConfig
 from sameface.training.dataset import PictureSet
 from sameface.training.distillation import OnlineTeacher, OnProgress, TargetSpace, fit_last_layer, teacher_targets
@@ -164,6 +156,7 @@ def save_state(path: Path, state: RunState, context: RunContext) -> None:
     """Write a checkpoint; of several processes the first writes."""
     context.group.average_buffers(state.network)
     if context.group.rank == 0:
-        facts = run_facts(context.config, context.pictures, context.content)
+        facts: dict[str, Any] = {"config": json.dumps(asdict(context.config)), "content": context.content}
+        facts |= {"people": len(context.pictures.people), "count": len(context.pictures)}
         previous = path.with_name(PREVIOUS) if path.name == LAST else None
         save_checkpoint(path, {**state.to_dict(), **facts}, previous)

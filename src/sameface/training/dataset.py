@@ -40,19 +40,11 @@ class PictureFile:
         return self.path if self.size >= 0 else self.path.removesuffix(self.name).rstrip("/") or "/"
 
     def read(self) -> Image:
-        """Decode the picture: `(h, w, 3) uint8`.
-
-        Raises:
-            ImageError: It cannot be read.
-        """
+        """Decode the picture, `(h, w, 3) uint8`, or raise `ImageError`."""
         return read_image(self.load())
 
     def load(self) -> ImageSource:
-        """Read the bytes into an open file, for `hash_image` and `read_image`.
-
-        Raises:
-            ImageError: They cannot be read.
-        """
+        """Read the bytes, for `hash_image` and `read_image`, or raise `ImageError`."""
         if self.size < 0:
             return buffer_image(self.path)
         try:
@@ -105,13 +97,9 @@ def read_batches(
     size: int,
     on_progress: Callable[[int, int], None] = lambda _done, _count: None,
 ) -> Iterator[tuple[list[Image], list[int]]]:
-    """Yield the readable crops in batches, with their places in `numbers`.
+    """Yield the readable crops of these numbers in batches, with their places in `numbers`.
 
-    Args:
-        pictures: Crops.
-        numbers: Which of them.
-        size: Crops in a batch, before unreadable ones are left out.
-        on_progress: Called before each batch with the pictures done and their number.
+    `on_progress` is called before each batch with the pictures done and their number.
     """
     for start in range(0, len(numbers), size):
         on_progress(start, len(numbers))

@@ -49,21 +49,13 @@ def ignore_progress(_teacher: str, _done: int, _count: int) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TargetSpace:
-    """The map from the rows of several teachers to rows of the student's width.
+    """The map from the rows of several teachers to rows of the student's width."""
 
-    Attributes:
-        weights: Factor of each teacher.
-        means: `(d,)` mean row of each teacher; empty for one teacher that is taken as it is.
-        directions: `(sum of d, dimension)` principal directions of the joined rows; None if they have the width.
-        turn: `(dimension, dimension)` and
-        shift: `(dimension,)` map to the student's start weights; None keeps the teachers' own space.
-    """
-
-    weights: tuple[float, ...]
-    means: tuple[Embeddings, ...] = ()
-    directions: Embeddings | None = None
-    turn: Embeddings | None = None
-    shift: Embeddings | None = None
+    weights: tuple[float, ...]  # factor of each teacher
+    means: tuple[Embeddings, ...] = ()  # (d,) mean row of each teacher; empty for one that is taken as it is
+    directions: Embeddings | None = None  # (sum of d, dimension) principal directions of the joined rows
+    turn: Embeddings | None = None  # (dimension, dimension) rotation and scale to the student's start weights
+    shift: Embeddings | None = None  # (dimension,) behind the rotation
 
     def to_dict(self) -> dict[str, Any]:
         """Return the map as a checkpoint stores it."""
@@ -92,14 +84,10 @@ class TargetSpace:
         return joined
 
     def align_to(self, rows: Embeddings, own: Embeddings) -> TargetSpace:
-        """Rotate, scale and shift the rows onto an embedder's (orthogonal Procrustes, Schönemann, 1966).
+        """Rotate, scale and shift `(n, dimension)` rows onto an embedder's (orthogonal Procrustes, Schönemann, 1966).
 
         A student that starts with the embedder's weights then has the shortest way to go, and its rows stay
         comparable with the embedder's. Distances keep their ratios, but for the projection to the sphere.
-
-        Args:
-            rows: `(n, dimension)` joined rows of some pictures.
-            own: `(n, dimension)` the embedder's rows of the same pictures.
         """
         rows, own = rows.astype(np.float64), own.astype(np.float64)
         origin, middle = rows.mean(axis=0), own.mean(axis=0)
@@ -111,8 +99,8 @@ class TargetSpace:
 def fit_space(parts: Sequence[Embeddings], weights: Sequence[float], dimension: int) -> TargetSpace:
     """Return the map to `dimension` numbers that keeps the distances best.
 
-    One teacher of that width is taken as it is. The rows of several are centred, scaled to length 1, weighted
-    and concatenated. Wider rows are projected onto their principal directions (PCA without centring).
+    One teacher of that width is taken as it is. The rows of several are centred, normalised, weighted and
+    concatenated. Wider rows are projected onto their principal directions (PCA without centring).
 
     Raises:
         TrainingDataError: The teachers together are narrower than the network.
@@ -132,13 +120,9 @@ def fit_space(parts: Sequence[Embeddings], weights: Sequence[float], dimension: 
 def teacher_targets(
     pictures: PictureSet, config: TrainConfig, start: str = "", on_progress: OnProgress = ignore_progress
 ) -> Embeddings:
-    """Return the targets of clean pictures: `(n, dimension) float32` unit rows, zeros where one is unreadable.
+    """Return the targets of straightened crops: `(n, dimension) float32` unit rows, zeros for unreadable ones.
 
-    Args:
-        pictures: Straightened crops.
-        config: Names the teachers and the width.
-        start: Weights, by name or path, whose space the targets are aligned to; "" for none.
-        on_progress: Called with each teacher's name, the pictures done and their number.
+    `start` names the weights whose space the targets are aligned to; "" for none.
 
     Raises:
         WeightsError: A teacher is not an embedder.
@@ -164,15 +148,12 @@ def sample_step(count: int) -> int:
 
 def fit_last_layer(network: ResNet29, pictures: PictureSet, spec: InputSpec, targets: Tensor) -> None:
     """Set the last layer by ridge regression of the targets on the features of an even sample of pictures."""
+    numbers = [n for n in range(0, len(pictures), sample_step(len(pictures))) if targets[n].any()]
     features, wanted = [], []
-    for start in range(0, len(pictures), BATCH * sample_step(len(pictures))):
-        numbers = [n for n in range(start, min(start + BATCH, len(pictures))) if targets[n].any()]
-        crops = [resize(pictures.files[n].read(), spec.size, spec.view) for n in numbers]
-        if crops:
-            planes = to_planes(torch.from_numpy(np.stack(crops)), spec.mean, spec.scale, targets.device)
-            with torch.no_grad():
-                features.append(network.pool(planes.to(network.fc.weight.device)).cpu().double())
-            wanted.append(targets[numbers].double())
+    for crops, places in read_batches(pictures, numbers, BATCH):
+        with torch.no_grad():
+            features.append(network.pool(spec.to_planes(crops, network.fc.weight.device)).cpu().double())
+        wanted.append(targets[[numbers[place] for place in places]].double())
     x = torch.cat(features)  # (n, 256)
     square = x.T @ x
     square += RIDGE * square.diagonal().mean() * torch.eye(len(square))
@@ -192,11 +173,7 @@ def embed_all(
 
 
 def recut(crop: Image, was: CropRule | None, wanted: CropRule) -> Image:
-    """Cut a crop again by another rule.
-
-    Raises:
-        TrainingDataError: As in `find_template_face`.
-    """
+    """Cut a crop again by another rule; the errors are those of `find_template_face`."""
     again: Image = align_faces(crop, [find_template_face(was, wanted, len(crop))], wanted)[0]
     return again
 
@@ -205,7 +182,7 @@ def find_template_face(was: CropRule | None, wanted: CropRule, size: int) -> Fac
     """Return the face in a crop of this size.
 
     Raises:
-        TrainingDataError: One of the rules has no landmarks, so the place of the face is unknown.
+        TrainingDataError: A rule has no landmarks.
     """
     if was is None or was.kind != "similarity" or wanted.kind != "similarity":
         raise TrainingDataError(
@@ -235,15 +212,11 @@ class CropFrame:
 
 
 class TeacherNetwork(nn.Module):
-    """An embedder in torch that cuts its own part out of a frame.
-
-    Args:
-        weights: Name or path.
-        rule: The crop rule of the frame.
+    """An embedder in torch that cuts its own part out of a frame, whose crop rule is `rule`.
 
     Raises:
-        WeightsError: It is not an embedder, or torch cannot compute it.
-        TrainingDataError: The place of the face in a crop is unknown.
+        WeightsError: The weights are not an embedder's, or torch cannot compute it.
+        TrainingDataError: A rule has no landmarks.
     """
 
     def __init__(self, weights: str, rule: CropRule | None) -> None:
@@ -295,14 +268,7 @@ def check_same_rows(network: nn.Module, embedder: Embedder) -> None:
 
 
 class OnlineTeacher:
-    """The teachers of a run on the training device; `space` joins their rows.
-
-    Args:
-        rule: The crop rule of the training pictures.
-        spec: The student's input.
-        config: Names the teachers.
-        device: Where to compute.
-    """
+    """The teachers of a run on the training device; `space` joins their rows."""
 
     def __init__(self, rule: CropRule | None, spec: InputSpec, config: TrainConfig, device: torch.device) -> None:
         self.frame = CropFrame.around(spec)

@@ -119,7 +119,7 @@ def backpropagate(
         planes: `(n, 3, size, size)`, this process's part of the batch.
         objective: All rows `(m, d)` to the loss and a second result; its own parameters get their gradient too.
         chunk: Rows that go through the network together; 0 for all at once.
-        group: None for this process alone.
+        group: The processes; None for this one alone.
 
     Returns:
         The loss, without a graph, and the second result.

@@ -8,7 +8,6 @@ import signal
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -64,18 +63,12 @@ class StepDataset(Dataset[Part]):
         return np.stack(crops) if crops else empty, np.array(numbers, np.int64), faults
 
 
-class StepSampler:
-    """The endless sequence of batch requests, as torch's loader takes it."""
-
-    def __init__(self, owner: NDArray[np.int64], stages: Sequence[Stage], config: LoaderConfig) -> None:
-        self.owner, self.stages, self.config = owner, stages, config
-
-    def __iter__(self) -> Iterator[BatchRequest]:
-        config = self.config
-        batches = draw_batches(self.owner, self.stages, seed=config.seed, start=config.start)
-        for step, batch in enumerate(batches, start=config.start):
-            places = share(np.arange(len(batch)), config.rank, config.world)
-            yield step, [(int(batch[place]), int(place)) for place in places]
+def draw_requests(owner: NDArray[np.int64], stages: Sequence[Stage], config: LoaderConfig) -> Iterator[BatchRequest]:
+    """Yield the request of each step without end."""
+    batches = draw_batches(owner, stages, seed=config.seed, start=config.start)
+    for step, batch in enumerate(batches, start=config.start):
+        places = share(np.arange(len(batch)), config.rank, config.world)
+        yield step, [(int(batch[place]), int(place)) for place in places]
 
 
 def load_batches(
@@ -85,19 +78,14 @@ def load_batches(
     loader = DataLoader(
         StepDataset(files, config),
         batch_size=None,
-        sampler=StepSampler(owner, stages, config),
+        sampler=draw_requests(owner, stages, config),
         num_workers=config.workers,
         worker_init_fn=prepare_worker,
         prefetch_factor=4 if config.workers else None,
-        collate_fn=keep_arrays,
+        collate_fn=tuple,  # arrays stay arrays: between processes they are faster than torch's tensors
     )
     for crops, numbers, faults in loader:
         yield torch.as_tensor(crops), torch.as_tensor(numbers), faults
-
-
-def keep_arrays(part: Any) -> Any:
-    """Return a batch unchanged: between processes, arrays are faster than torch's own tensors."""
-    return part
 
 
 def prepare_worker(_number: int) -> None:

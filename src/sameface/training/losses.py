@@ -23,25 +23,15 @@ COSFACE_SCALE, COSFACE_MARGIN = 30.0, 0.35  # Wang et al., 2018
 
 @dataclass(frozen=True, slots=True)
 class TripletStats:
-    """The triplets of a batch.
+    """The triplets of a batch."""
 
-    Attributes:
-        pairs: Anchor-positive pairs, each counted in both directions.
-        triplets: Chosen triplets; `batch-all` and `semi-hard-all` count them without forming them.
-        active: Chosen triplets whose loss is above 0.
-        active_fraction: The part of the pairs that have an active triplet.
-        positive: Mean squared distance of the anchor-positive pairs.
-        negative: Mean squared distance of the anchor-negative pairs.
-        spread: Mean squared distance of all pairs of different pictures; it falls to 0 in a collapse.
-    """
-
-    pairs: int
-    triplets: int
-    active: int
-    active_fraction: float
-    positive: float
-    negative: float
-    spread: float
+    pairs: int  # anchor-positive pairs, each counted in both directions
+    triplets: int  # chosen; `batch-all` and `semi-hard-all` count them without forming them
+    active: int  # of these, with a loss above 0
+    active_fraction: float  # the part of the pairs that have an active triplet
+    positive: float  # mean squared distance of the anchor-positive pairs
+    negative: float  # of the anchor-negative pairs
+    spread: float  # of all pairs of different pictures; it falls to 0 in a collapse
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,19 +56,19 @@ def triplet_loss(
     """Return the mean loss of the active triplets that a rule chooses, and statistics.
 
     Args:
-        rows: `(n, d) float32` unit rows; the gradient flows back into them.
-        labels: `(n,)` whole numbers, the person of each row; any number of rows of each.
+        rows: `(n, d) float32` unit rows.
+        labels: `(n,)` whole numbers, the person of each row.
         margin: By how much a negative must be farther from the anchor than the positive.
         rule: All take every anchor-positive pair. `semi-hard` adds the nearest negative beyond the positive,
             if it is inside the margin; `semi-hard-random` a random one of those; `semi-hard-all` each of
             them; `hardest` the negative nearest to the anchor; `batch-all` every negative;
             `distance-weighted` one drawn so that all distances are equally likely.
-        otherwise: What `semi-hard` and `semi-hard-random` do for a pair without such a negative: skip it, or
-            take the nearest one below the positive, or the hardest of those below.
-        generator: Source of the two random rules; needed only there.
+        otherwise: For a pair without a semi-hard negative: skip it, or take the nearest one below the positive, or
+            the hardest of those below.
+        generator: Source of the two random rules.
 
     Returns:
-        A scalar, 0 with a gradient of 0 where no triplet is active, and the statistics.
+        A scalar, 0 with a gradient of 0 if no triplet is active, and the statistics.
     """
     with torch.no_grad():
         order = sort_negatives(rows, labels)
@@ -183,7 +173,7 @@ def combined_loss(
         config: Options of the run.
         step: Decides the stage, and seeds the random rules.
         head: The classifier of the first steps.
-        targets: `(n, d)` rows of the teachers; zeros where there is none.
+        targets: `(n, d)` rows of the teachers; zeros for none.
     """
     seen = labels >= 0
     known, named = rows[seen], labels[seen]

@@ -6,6 +6,7 @@ import logging
 import tempfile
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -78,18 +79,6 @@ def store_float16(model: ModelProto) -> ModelProto:
     return small
 
 
-class CalibrationReader:
-    """Gives planes batch by batch, as ONNX Runtime's calibration reads them."""
-
-    def __init__(self, name: str, planes: NDArray[np.float32]) -> None:
-        self._name = name
-        self._left = [planes[start : start + BATCH] for start in range(0, len(planes), BATCH)]
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        """Return the next batch, None at the end."""
-        return {self._name: self._left.pop(0)} if self._left else None
-
-
 def quantize(model: ModelProto, planes: NDArray[np.float32]) -> bytes:
     """Return the network with 8-bit weights, by channel, and 8-bit activations in the ranges of `planes`.
 
@@ -105,7 +94,9 @@ def quantize(model: ModelProto, planes: NDArray[np.float32]) -> bytes:
         source.write_bytes(model.SerializeToString())
         # This adds the shapes of all layers; ONNX Runtime warns without them.
         quant_pre_process(str(source), str(source), skip_symbolic_shape=True)
-        reader: Any = CalibrationReader(model.graph.input[0].name, planes)
+        name = model.graph.input[0].name
+        batches = iter([{name: planes[start : start + BATCH]} for start in range(0, len(planes), BATCH)])
+        reader: Any = SimpleNamespace(get_next=lambda: next(batches, None))
         quantization.quantize_static(
             str(source),
             str(target),

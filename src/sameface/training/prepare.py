@@ -43,17 +43,11 @@ class PreparedPicture:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cutter:
-    """Cuts the crop out of a photograph.
+    """Cuts the crop out of a photograph."""
 
-    Attributes:
-        detector: Finds the faces; None for pictures that are crops already, by the rule at some size.
-        rule: How to cut.
-        face: Which face of several counts.
-    """
-
-    detector: Detector | None
+    detector: Detector | None  # None for pictures that are crops already, by the rule at some size
     rule: CropRule
-    face: FacePolicy = "largest"
+    face: FacePolicy = "largest"  # which of several
 
     @property
     def facts(self) -> dict[str, object]:
@@ -64,18 +58,12 @@ class Cutter:
     @property
     def search(self) -> str:
         """The detector and its options; a picture without a face is searched again with others."""
-        found = self.detector
-        if found is None:
+        if self.detector is None:
             return ""
-        model = found.model.manifest.sha256[:16]
-        return "/".join(map(str, (model, *found.options)))
+        return "/".join(map(str, (self.detector.model.manifest.sha256[:16], *self.detector.options)))
 
     def cut(self, image: Image, name: str) -> Image:
-        """Cut the crop `(size, size, 3) uint8` out of a picture.
-
-        Raises:
-            NoFaceError: The picture has no face.
-        """
+        """Cut the crop `(size, size, 3) uint8` out of a picture; without a face, raise `NoFaceError`."""
         if self.detector is None:
             return cut_middle(image, self.rule.size)
         faces = self.detector.find(image)
@@ -86,16 +74,11 @@ class Cutter:
 
 
 def prepare_pictures(source: Path, target: Path, cutter: Cutter) -> Iterator[PreparedPicture]:
-    """Write the crop of every picture in a person's folder, and yield each result.
+    """Write the crop of every picture in a folder per person, or a tar file of such folders; yield each result.
 
     A crop keeps the SHA-256 of its photograph as its JPEG comment. A later call skips crops of the same bytes, and
     cuts a replaced photograph again. Pictures without a face are listed in `left-out.jsonl` and not searched again
     with the same detector and options.
-
-    Args:
-        source: A folder per person, or a tar file of such folders.
-        target: The same folders with crops, and `crops.toml`, the rule.
-        cutter: How to cut.
 
     Raises:
         TrainingDataError: The source has no person's folder with pictures, or the target holds something else.
@@ -141,11 +124,7 @@ def read_comment(crop: Path) -> str:
 
 
 def check_names(sources: Sequence[Path]) -> None:
-    """Check that no two sources have pictures whose crops would be one file.
-
-    Raises:
-        TrainingDataError: They have, or a source has no person's folder with pictures.
-    """
+    """Raise `TrainingDataError` if two sources have pictures whose crops would be one file."""
     seen: dict[PurePosixPath, str] = {}
     for source in sources:
         names = {crop_name(file): file.name for file in open_pictures([source]).files}

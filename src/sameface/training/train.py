@@ -35,23 +35,16 @@ RECOVERIES = 3  # from a collapse, before the run gives up
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """The figures of one step.
+    """The figures of one step."""
 
-    Attributes:
-        step: How many steps are done.
-        waiting: The part of the step's time spent waiting for pictures.
-        val: VAL at FAR 1e-2 on the held-out people, if this step measured it.
-        note: Further events: an unreadable picture, a recovery.
-    """
-
-    step: int
+    step: int  # steps done
     loss: float = math.nan
     stats: TripletStats = NO_TRIPLETS
     rate: float = 0
     pictures_per_second: float = 0
-    waiting: float = 0
-    val: float | None = None
-    note: str = ""
+    waiting: float = 0  # the part of the step's time spent waiting for pictures
+    val: float | None = None  # VAL at FAR 1e-2 on the held-out people, if this step measured it
+    note: str = ""  # an unreadable picture, a recovery
 
     def to_scalars(self) -> dict[str, float]:
         """Return the figures that TensorBoard shows."""
@@ -75,10 +68,10 @@ def train(
     Args:
         pictures: People to train on.
         held_out: People to test on; may be empty.
-        config: Options.
+        config: Options of the run.
         folder: For checkpoints (`last.pt`, and `best.pt` by VAL), options and TensorBoard events.
         stop: Called after each step; true saves and ends the run, to be resumed.
-        on_progress: Called before the first step while teachers embed the pictures: teacher, done, in all.
+        on_progress: Called while teachers embed the pictures: teacher, pictures done, pictures in all.
 
     Raises:
         TrainingDataError: The pictures allow no triplet, or too few people have K pictures.

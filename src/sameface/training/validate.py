@@ -14,12 +14,10 @@ from sameface.arrays import Embeddings
 from sameface.compare import squared_distances
 from sameface.embed import unit_rows
 from sameface.evaluation.roc import Roc, allowed_accepts, make_roc, operate_at_far
-from sameface.training.augment import resize
 from sameface.training.checkpoint import BEST, LAST, load_trained
 from sameface.training.config import TrainConfig
 from sameface.training.dataset import PictureSet, read_batches
 from sameface.training.errors import TrainingDataError
-from sameface.training.loader import to_planes
 from sameface.training.networks.build import InputSpec, make_input_spec
 from sameface.training.sampler import Numbers
 
@@ -46,9 +44,8 @@ def embed_pictures(network: nn.Module, pictures: PictureSet, spec: InputSpec) ->
     rows, numbers = [], list[int]()
     training = network.training
     network.eval()
-    for batch, places in read_batches(pictures, range(len(pictures)), BATCH):
-        crops = np.stack([resize(crop, spec.size, spec.view) for crop in batch])
-        planes = to_planes(torch.from_numpy(crops), spec.mean, spec.scale, device)
+    for crops, places in read_batches(pictures, range(len(pictures)), BATCH):
+        planes = spec.to_planes(crops, device)
         with torch.no_grad():
             both = network(planes) + network(planes.flip(-1))
         rows.append(both.float().cpu().numpy())

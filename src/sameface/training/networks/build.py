@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from sameface.align import place_points
+from sameface.arrays import Image
 from sameface.errors import ImageError
 from sameface.face import Face
 from sameface.manifest import CropRule, read_manifest
 from sameface.model import find_weights
-from sameface.training.augment import WHOLE, CropView
+from sameface.training.augment import WHOLE, CropView, resize
 from sameface.training.config import TrainConfig
 from sameface.training.dataset import PictureSet
 from sameface.training.errors import TrainingDataError
+from sameface.training.loader import to_planes
 from sameface.training.networks.inception import Network
 from sameface.training.networks.resnet29 import SHIPPED, is_shortened, load_resnet29
 from sameface.training.networks.tables import RESIDUALS, TABLES
@@ -33,6 +37,11 @@ class InputSpec:
     mean: tuple[float, float, float]  # subtracted from red, green and blue
     scale: float  # factor of the difference
     view: CropView = WHOLE  # the part of a stored crop that the network sees
+
+    def to_planes(self, crops: Sequence[Image], device: torch.device) -> Tensor:
+        """Return `(n, 3, size, size) float32` planes of stored crops."""
+        resized = np.stack([resize(crop, self.size, self.view) for crop in crops])
+        return to_planes(torch.from_numpy(resized), self.mean, self.scale, device)
 
 
 def build_network(config: TrainConfig) -> nn.Module:
@@ -87,8 +96,8 @@ def check_crops(pictures: PictureSet, config: TrainConfig) -> None:
     """Raise unless the pictures are crops that the network can take.
 
     Raises:
-        TrainingDataError: They are not of the size `as_is`; or, if that is 0, have no crop rule, or the part
-            that the network sees is more than a tenth smaller than its input.
+        TrainingDataError: They differ from the size `as_is`; or, if that is 0, they have no crop rule, or the view is
+            more than a tenth smaller than the network's input.
     """
     if not len(pictures):
         return

@@ -17,12 +17,12 @@ from sameface.training.networks.tables import (
     NetworkTable,
     Norm,
     Pool,
+    Shape,
     TableRow,
-    halve,
+    count_table,
 )
 
 NormKind: TypeAlias = Literal["batch", "response"]
-Shape: TypeAlias = tuple[int, int, int]  # channels, height, width
 
 SMALLEST, LARGEST = 64, 512  # dimensions of an embedding
 L2_EPSILON = 1e-6  # keeps the gradient of the root finite in an all-zero window
@@ -50,9 +50,9 @@ class Network(nn.Module):
         self.norm = norm
         self.layers = nn.Sequential()
         shape: Shape = (3, table.size, table.width)
-        for row in table.rows:
-            layer, shape = make_layer(row, shape, dimension, norm)
-            self.layers.add_module(row.name, layer)
+        for row, cost in zip(table.rows, count_table(table, dimension), strict=True):
+            self.layers.add_module(row.name, make_layer(row, shape, dimension, norm))
+            shape = cost.shape
         draw_weights(self, seed)
 
     def forward(self, planes: Tensor) -> Tensor:
@@ -62,27 +62,24 @@ class Network(nn.Module):
         return functional.normalize(rows.float(), dim=1)
 
 
-def make_layer(row: TableRow, shape: Shape, dimension: int, norm: NormKind) -> tuple[nn.Module, Shape]:
-    """Return the module of one line, and the shape of its output."""
+def make_layer(row: TableRow, shape: Shape, dimension: int, norm: NormKind) -> nn.Module:
+    """Return the module of one line with an input of `shape`."""
     channels, height, width = shape
     match row:
         case Conv(_, out, kernel, stride):
-            layer = conv(channels, out, kernel, stride=stride, norm=norm)
-            return layer, (out, halve(height, stride), halve(width, stride))
+            return conv(channels, out, kernel, stride=stride, norm=norm)
         case Inception():
-            module = InceptionModule(row, channels, norm)
-            return module, (module.out, halve(height, row.stride), halve(width, row.stride))
+            return InceptionModule(row, channels, norm)
         case Pool():
-            return nn.MaxPool2d(3, 2, padding=1), (channels, halve(height), halve(width))
+            return nn.MaxPool2d(3, 2, padding=1)
         case Norm():
-            return (nn.LocalResponseNorm(5) if norm == "response" else nn.Identity()), shape
+            return nn.LocalResponseNorm(5) if norm == "response" else nn.Identity()
         case Average():
-            return nn.AdaptiveAvgPool2d(1), (channels, 1, 1)
+            return nn.AdaptiveAvgPool2d(1)
         case Maxout(_, out, pieces):
-            return MaxoutLayer(channels * height * width, out, pieces), (out, 1, 1)
+            return MaxoutLayer(channels * height * width, out, pieces)
         case Embed():
-            linear = nn.Linear(channels * height * width, dimension)
-            return nn.Sequential(nn.Flatten(), linear), (dimension, 1, 1)
+            return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, dimension))
 
 
 def conv(channels: int, out: int, kernel: int, *, stride: int = 1, norm: NormKind) -> nn.Sequential:
@@ -111,7 +108,6 @@ class InceptionModule(nn.Module):
         pool = nn.MaxPool2d(3, row.stride, padding=1) if kind == "max" else L2Pool()
         project = conv(channels, projection, 1, norm=norm) if projection else nn.Identity()
         self.roads["pool"] = nn.Sequential(pool, project)
-        self.out = row.one + row.three[1] + row.five[1] + (projection or channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the channels of all branches."""
