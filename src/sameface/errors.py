@@ -7,7 +7,7 @@ SamefaceError                       code
 ├── FaceError
 │   ├── NoFaceError                 no_face            the picture holds no face
 │   ├── SeveralFacesError           several_faces      one face was wanted, the picture holds more
-│   ├── NoSuchFaceError             no_such_face       the face asked for by number is not there
+│   ├── NoSuchFaceError             no_such_face       the picture has no face of that number
 │   └── PoorFaceError               poor_face          the face is too small, blurred, turned or badly lit
 ├── WeightsError                    bad_weights        weights file or manifest missing, broken or swapped
 ├── AlbumError                      bad_album          the state of an album is missing or another file
@@ -23,7 +23,7 @@ SamefaceError                       code
 │   ├── DivergedError               diverged           the loss is not a number any more
 │   └── ExportError                 bad_export         the exported file does not do what the network does
 ├── BatchError
-│   ├── JournalError                bad_journal        what an unfinished run has left cannot be used
+│   ├── JournalError                bad_journal        the journal of an unfinished run cannot be used
 │   ├── WorkersError                no_workers         the worker processes die before they begin
 │   └── RayError                    no_ray             Ray is not installed, or there is no cluster
 ├── GalleryError
@@ -31,34 +31,34 @@ SamefaceError                       code
 │   ├── GalleryBusyError            gallery_busy       another program holds the gallery
 │   ├── GalleryUnreachableError     gallery_lost       the database of the gallery does not answer
 │   ├── SignatureError              other_signature    rows of another pipeline
-│   ├── UpgradeError                bad_upgrade        the move to other weights cannot go on
+│   ├── UpgradeError                bad_upgrade        the move to other weights cannot proceed
 │   ├── KeyFileError                bad_key            the key of a gallery cannot be read
 │   ├── MissingKeyError             no_key             the gallery is encrypted, and no key was given
 │   ├── WrongKeyError               wrong_key          the key is not the one that the gallery needs
 │   ├── BackupError                 bad_backup         a gallery cannot be backed up or restored
 │   ├── SealError                   bad_seal           an encrypted value is damaged, or not where it was
-│   ├── EncryptionError             bad_encryption     the gallery cannot be encrypted, or is it already
-│   ├── UnknownPersonError          unknown_person     nobody of that name or number is enrolled
+│   ├── EncryptionError             bad_encryption     the gallery cannot be encrypted, or already is
+│   ├── UnknownPersonError          unknown_person     no person of that name or number is enrolled
 │   ├── UnknownFaceError            unknown_face       the person has no face of that number
-│   ├── LastFaceError               last_face          the only face of a person is not deleted alone
+│   ├── LastFaceError               last_face          the only face of a person cannot be deleted
 │   ├── PersonExistsError           person_exists      the new name is taken
-│   ├── BadNameError                bad_name           not a name that a person can have
-│   ├── BadNoteError                bad_note           not a note that is kept with a person
-│   ├── BadExpiryError              bad_expiry         not a day on which a person can expire
+│   ├── BadNameError                bad_name           not a valid name of a person
+│   ├── BadNoteError                bad_note           not a valid note
+│   ├── BadExpiryError              bad_expiry         not a valid day of expiry
 │   ├── MassExpiryError             mass_expiry        so many would expire that the clock may be wrong
-│   └── FaceTakenError              face_taken         this very face is enrolled under another name
+│   └── FaceTakenError              face_taken         the same face is enrolled under another name
 ├── ClientError
-│   ├── UnreachableError            unreachable        no answer comes from the service
+│   ├── UnreachableError            unreachable        the service does not answer
 │   ├── RefusedError                refused            the service answered with an error; `code` is its code
-│   └── StrangeAnswerError          strange_answer     what answered is no service of this version
+│   └── StrangeAnswerError          strange_answer     the answer is not that of a service of this version
 └── ServiceError
-    ├── RequestError                bad_request        a request that does not say what it must
-    ├── UnauthorizedError           unauthorized       no key, or one that does not hold
-    ├── ForbiddenError              forbidden          the key's role, or the page it comes from, may not
+    ├── RequestError                bad_request        a missing or wrong field
+    ├── UnauthorizedError           unauthorized       a missing, invalid or revoked key
+    ├── ForbiddenError              forbidden          not allowed for the key's role or for this page
     ├── NotFoundError               not_found          there is nothing at this address
     ├── BodyTooLargeError           too_large          more bytes or pictures than one request may hold
     ├── RateLimitedError            rate_limited       too many requests in a minute
-    ├── BusyError                   busy               more work is waiting than is taken on
+    ├── BusyError                   busy               the queue of waiting work is full
     ├── NothingEnrolledError        nothing_enrolled   none of the pictures can be used
     └── AccessFileError             bad_access         the file of keys and audit log cannot be used
 

@@ -1,4 +1,4 @@
-"""Group embeddings into people without knowing anyone's name."""
+"""Group embeddings into people without names."""
 
 from __future__ import annotations
 
@@ -29,34 +29,30 @@ def cluster_embeddings(
 
     Args:
         rows: `(n, d) float32` unit rows, any number; memory grows with it, time with its square.
-        threshold: Two groups merge while the mean squared distance of their pairs is at or under this,
-            0 to 4.
+        threshold: Groups merge while the mean squared distance of their pairs is at or under it, 0 to 4.
         cannot_link: Pairs of row numbers that never share a group, such as two faces of one picture.
         groups: `(n,) int64` the group that each row begins in, from 0 on without a gap; such rows stay together,
             and `cannot_link` holds pairs of these groups. None begins with every row alone.
         told: Called with the finished part of a long work, 0 to 1.
 
     Returns:
-        `(n,) int64`: the number of each row's group, 0 for the group of the first row and so on. A row
-        that is near no other is a group by itself.
+        `(n,) int64` the number of each row's group, 0 for that of the first row and so on.
 
     Raises:
-        ValueError: Rows that are not unit rows; a threshold outside 0 to 4; a pair that names a row which is
-            not there, or one row twice.
+        ValueError: Rows are not unit rows; the threshold is outside 0 to 4; a pair names an unknown row, or one
+            row twice.
     """
     check_threshold(threshold)
-    if groups is not None:
-        expect_unit_rows("rows", rows)
-        expect_shape("groups", groups, (len(rows),), np.int64)
-        count = int(groups.max(initial=-1)) + 1
-        linkage = AverageLinkage(sum_groups(rows, groups, count), np.bincount(groups), threshold=threshold)
-        return number_groups(linkage.run(check_pairs(cannot_link, count), told)[groups])
-    if len(rows) <= FEW:
+    if groups is None and len(rows) <= FEW:
         return cut_tree(link_rows(rows, cannot_link=cannot_link), threshold, len(rows))
     expect_unit_rows("rows", rows)
-    forbidden = check_pairs(cannot_link, len(rows))
-    merging = AverageLinkage(rows.copy(), np.ones(len(rows), np.int64), threshold=threshold)
-    return number_groups(merging.run(forbidden, told))
+    if groups is None:
+        groups, sums = np.arange(len(rows)), rows.copy()
+    else:
+        expect_shape("groups", groups, (len(rows),), np.int64)
+        sums = sum_groups(rows, groups, int(groups.max(initial=-1)) + 1)
+    linkage = AverageLinkage(sums, np.bincount(groups), threshold=threshold)
+    return number_groups(linkage.run(check_pairs(cannot_link, len(sums)), told)[groups])
 
 
 def extend_clusters(
@@ -68,17 +64,16 @@ def extend_clusters(
     cannot_link: Iterable[tuple[int, int]] = (),
     told: ProgressCallback | None = None,
 ) -> NDArray[np.int64]:
-    """Let new rows join groups that were made before, or open new ones; those groups stay as they are.
+    """Add new rows to existing groups or to new ones; existing groups never merge or change.
 
-    Only the new rows are compared, with each group and with each other, by the rule of
-    `cluster_embeddings`. Groups that were made before never merge.
+    The new rows are compared with each group and with each other, by the rule of `cluster_embeddings`.
 
     Args:
         rows: `(n, d) float32` the new unit rows.
-        known: `(m, d) float32` the rows that have groups.
+        known: `(m, d) float32` the rows in groups.
         labels: `(m,) int64` the numbers of their groups, 0 or more.
         threshold: As in `cluster_embeddings`.
-        cannot_link: NeighbourPairs of numbers of new rows that never share a group.
+        cannot_link: Pairs of numbers of new rows that never share a group.
         told: Called with the finished part of a long work, 0 to 1.
 
     Returns:
