@@ -18,7 +18,7 @@ from sameface.gallery import Gallery
 from sameface.gallery.encryption import encrypt_gallery, rotate_key
 from sameface.gallery.errors import GalleryFileError, WrongKeyError
 from sameface.gallery.keys import Keys
-from sameface.gallery.sqlite import database
+from sameface.gallery.sqlite import files
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
 
@@ -109,8 +109,8 @@ def small(tmp_path: Path) -> Iterator[Path]:
 def test_a_key_that_is_changed_on_a_full_disk_is_a_change_with_a_warning(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "COPIES", 0)  # as if the disk had filled up just after it was looked at
-    monkeypatch.setattr(database, "LEAST", 0)
+    monkeypatch.setattr(files, "COPIES", 0)  # as if the disk had filled up just after it was looked at
+    monkeypatch.setattr(files, "LEAST", 0)
     disk.fill(small.parent, 200_000)
     done = rotate_key(small, keys.KEYS[0], keys.KEYS[1])
     disk.free(small.parent)

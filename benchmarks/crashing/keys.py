@@ -22,8 +22,8 @@ from sameface.face import Template
 from sameface.gallery import Gallery
 from sameface.gallery.encryption import decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
 from sameface.gallery.keys import Key, Keys, KeyText
-from sameface.gallery.sqlite import database
-from sameface.gallery.sqlite.database import upgraded_path
+from sameface.gallery.sqlite import files
+from sameface.gallery.sqlite.files import upgraded_path
 from sameface.gallery.upgrade import Upgrade, confirm_upgrade, discard_upgrade
 
 FACES = 400
@@ -126,7 +126,7 @@ def live_with_keys(path: Path, state: State, seed: int, pipe: Connection) -> Non
     """Take steps until the end; tell of each before and after, and after a failure what the gallery is."""
     rng = random.Random(seed)
     if seed // 2 % 2:  # nothing is refused beforehand, so that the disk is full in the middle of a step
-        database.COPIES = database.LEAST = 0
+        files.COPIES = files.LEAST = 0
     while True:
         step, after = choose(state, rng, path)
         pipe.send(("begin", (step, after)))

@@ -23,14 +23,12 @@ from sameface.gallery.keys import NO_KEYS, Keys
 from sameface.gallery.people import delete_face, delete_person, merge_people
 from sameface.gallery.receipts import COLUMNS, ERASURE, erase_traces, read_ends, read_link, write_merge, write_receipt
 from sameface.gallery.records import Reason
-from sameface.gallery.sqlite.database import (
-    BUSY_CODES,
-    SqliteDatabase,
+from sameface.gallery.sqlite.database import BUSY_CODES, SqliteDatabase, translated
+from sameface.gallery.sqlite.files import (
     delete_companions,
     delete_files,
     make_private_file,
     restoring_path,
-    translated,
     upgraded_path,
 )
 from sameface.gallery.sqlite.schema import APPLICATION_ID

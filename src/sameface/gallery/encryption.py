@@ -14,7 +14,8 @@ from typing import TypeAlias
 from sameface.gallery.address import parse_address
 from sameface.gallery.errors import EncryptionError
 from sameface.gallery.keys import KeySource
-from sameface.gallery.sqlite.database import SqliteDatabase, check_space, clean_up, upgraded_path
+from sameface.gallery.sqlite.database import SqliteDatabase
+from sameface.gallery.sqlite.files import check_space, clean_up, upgraded_path
 
 FaceRow: TypeAlias = tuple[int, bytes, bytes | None]  # number, embedding and crop
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sameface.gallery.backend import Transaction, expect_type
+if TYPE_CHECKING:
+    from sameface.gallery.backend import Transaction
 
 START = "0" * 64  # the hash before the first entry
 
@@ -80,11 +81,10 @@ def hash_link(before: str, number: int, facts: Mapping[str, Any]) -> str:
 
 def append_link(db: Transaction, facts: Mapping[str, Any]) -> Link:
     """Advance the end of the chain by an entry, and return it; the caller stores the entry itself."""
-    found = db.execute("SELECT last + 1, head FROM chain").fetchone()
-    expect_type(found, Sequence)  # None where somebody took the row away
-    number, head = found
-    expect_type(number, int)
-    link = Link(int(number), facts, hash_link(head, int(number), facts))
+    [(number, head)] = db.execute("SELECT last + 1, head FROM chain").fetchall()  # none if somebody deleted the row
+    if not isinstance(number, int):
+        raise ValueError("the last number of the chain must be an integer")  # noqa: TRY004
+    link = Link(number, facts, hash_link(head, number, facts))
     db.execute("UPDATE chain SET last = ?, head = ?", (link.number, link.hash))
     return link
 

@@ -19,14 +19,8 @@ from sameface.arrays import Embeddings, expect_shape, expect_unit_rows
 from sameface.gallery.address import MilvusAddress, parse_address
 from sameface.gallery.errors import UpgradeError
 from sameface.gallery.keys import NO_KEYS, Keys, KeySource
-from sameface.gallery.sqlite.database import (
-    SqliteDatabase,
-    attached,
-    check_space,
-    clean_up,
-    delete_files,
-    upgraded_path,
-)
+from sameface.gallery.sqlite.database import SqliteDatabase, attached
+from sameface.gallery.sqlite.files import check_space, clean_up, delete_files, upgraded_path
 from sameface.thresholds import Thresholds
 
 UNFINISHED = "unfinished upgrade to "  # no pipeline's signature, so that no search opens the file yet

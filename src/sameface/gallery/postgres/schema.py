@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import psycopg
 from psycopg import sql
 
-from sameface.gallery.address import PostgresAddress
 from sameface.gallery.backend import check_not_turned
 from sameface.gallery.errors import GalleryFileError
 from sameface.gallery.hash_chain import TABLE as CHAIN
+
+if TYPE_CHECKING:
+    from sameface.gallery.address import PostgresAddress
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 

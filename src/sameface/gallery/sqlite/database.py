@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, Image
-from sameface.atomic import make_private
-from sameface.errors import SamefaceError
 from sameface.gallery.backend import TRACES, check_not_turned, decode_crop, encode_crop, expect_type, undamaged
-from sameface.gallery.errors import EncryptionError, GalleryBusyError, GalleryFileError
+from sameface.gallery.errors import EncryptionError, GalleryBusyError, GalleryFileError, SignatureError
+from sameface.gallery.index import EmbeddingTable, FlatIndex
 from sameface.gallery.keys import KeySource
-from sameface.gallery.search import SearchIndex
-from sameface.gallery.sqlite.rows import RowCache
+from sameface.gallery.search import NOBODY, SearchIndex, leave_out_unusable
+from sameface.gallery.sqlite.files import (
+    OLD_INDEX,
+    delete_file,
+    delete_files,
+    make_private_file,
+    restoring_path,
+    undeletable,
+    upgraded_path,
+)
 from sameface.gallery.sqlite.schema import APPLICATION_ID, MIGRATIONS
+from sameface.gallery.thresholds import parse_thresholds, read_thresholds
 from sameface.sqlite import WAIT_SECONDS, connect, transaction
 
 if TYPE_CHECKING:
     from sameface.gallery.crypto import DataKeys
 
 LARGE_PAGES = 4096  # of 4 KiB: deleting somebody rewrites smaller files only
-COPIES = 3  # of a file that its log may hold: a transaction over all rows, VACUUM, and what values grow by
-LEAST = 1 << 20  # bytes
-MEGABYTE = 1e6
+PAGE = 32_768  # rows that are read at once
+LATEST = "SELECT id, stamp FROM changes ORDER BY id DESC LIMIT 1"
+ROWS = "SELECT embedding FROM json_each(?) AS wanted CROSS JOIN faces ON faces.id = wanted.value ORDER BY faces.id"
 WRONG_FACTS = """SELECT (SELECT count(*) FROM pipeline WHERE typeof(dimension) NOT IN ('integer', 'null')
                                                        OR dimension NOT BETWEEN 1 AND 65536)
                       + (SELECT count(*) <> 1 OR sum(typeof(last) <> 'integer'
@@ -39,8 +47,6 @@ WRONG_FACTS = """SELECT (SELECT count(*) FROM pipeline WHERE typeof(dimension) N
                          FROM numbers)"""
 BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 CLOSED_CODES = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
-COMPANIONS = ("-wal", "-shm", "-journal")  # endings of the files that SQLite keeps beside a database
-OLD_INDEX = ("-codes", "-codes.new")  # of the search index that versions up to 0.1.0 kept beside a large gallery
 
 
 class SqliteDatabase:
@@ -293,6 +299,78 @@ class SqliteDatabase:
         return int(version)
 
 
+class RowCache:
+    """Holds the rows of a gallery file in memory, and reads those that have changed before each search."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+        self.clear()
+
+    def clear(self) -> None:
+        """Drop the rows."""
+        self._index: FlatIndex | None = None
+        self._version = self._change = (-1, -1)
+
+    def load(self, signature: str) -> FlatIndex:
+        """Return the rows as they are now.
+
+        Raises:
+            SignatureError: They are not of this pipeline.
+        """
+        database = self._database
+        with database.lock:
+            [(found,)] = database.read("SELECT signature FROM pipeline")
+            if found != signature:
+                raise SignatureError(database.path, found, signature)
+            version = database.version_of_data()
+            if self._index is None or self._version != version:
+                with database.snapshot():
+                    self._index = self._refresh()
+                self._version = version
+            return self._index
+
+    def _refresh(self) -> FlatIndex:
+        """Return the rows as of the snapshot."""
+        database = self._database
+        [(width,)] = database.read("SELECT dimension FROM pipeline")
+        known = EmbeddingTable.empty(width or 0) if self._index is None else self._index.table
+        (change, stamp), [latest] = self._change, database.read(LATEST) or [(-1, -1)]
+        found = database.read("SELECT stamp FROM changes WHERE id = ?", change)
+        if found != [(stamp,)] or known.matrix.shape[1] != width:  # a gallery that was put back, or upgraded
+            known = EmbeddingTable.empty(width or 0)
+        changed = database.read("SELECT face_id FROM changes WHERE id > ?", change)
+        table = update_table(database, known, np.array(changed, np.int64).ravel())
+        mixed = parse_thresholds(database, "adapted") if table.adapted.any() else None
+        index = FlatIndex(database, table, read_thresholds(database), mixed)
+        self._change = latest
+        return index
+
+
+def update_table(database: SqliteDatabase, known: EmbeddingTable, changed: NDArray[np.int64]) -> EmbeddingTable:
+    """Return the rows as they are now; only those that are new or have changed are read."""
+    with undamaged(database.path, "a face"):
+        faces = np.array(database.read("SELECT id, person_id FROM faces"), np.int64).reshape(-1, 2)
+    keys, owners = faces[np.argsort(faces[:, 0])].T
+    kept = np.isin(known.keys, np.setdiff1d(keys, changed))
+    table = known if kept.all() else known.select(kept)
+    table = table.join(read_rows(database, np.setdiff1d(keys, table.keys), known.matrix.shape[1]))
+    owners = np.where(table.owners == NOBODY, NOBODY, owners)
+    adapted = np.isin(keys, np.array(database.read("SELECT id FROM faces WHERE adapted"), np.int64))
+    return EmbeddingTable(table.keys, owners, table.matrix, table.counts, adapted)
+
+
+def read_rows(database: SqliteDatabase, keys: NDArray[np.int64], width: int) -> EmbeddingTable:
+    """Return the rows of faces; the owner is `NOBODY` if a row is unusable, else not known."""
+    matrix, owners = np.empty((len(keys), width), np.float32), np.full(len(keys), NOBODY + 1)
+    for start in range(0, len(keys), PAGE):
+        page = slice(start, start + PAGE)
+        numbers = keys[page].tolist()
+        blobs = [blob for (blob,) in database.read(ROWS, json.dumps(numbers))]
+        matrix[page] = database.stack_rows(numbers, blobs, width)
+    matrix, owners = leave_out_unusable(matrix, owners)
+    return EmbeddingTable(keys, owners, matrix, np.ones(len(keys), np.int64), np.zeros(len(keys), np.bool_))
+
+
 @contextmanager
 def translated(path: str) -> Iterator[None]:
     """Turn SQLite's errors into ours."""
@@ -314,51 +392,6 @@ def translated(path: str) -> Iterator[None]:
         raise GalleryFileError(path, f"{error}: is it a gallery file?") from error
 
 
-def make_private_file(path: str) -> None:
-    """Make an empty file that only its owner may read or write."""
-    try:
-        make_private(Path(path))
-    except OSError as error:
-        raise GalleryFileError(path, f"cannot make it: {error.strerror}") from error
-
-
-def restoring_path(path: str) -> str:
-    """Return where a backup is prepared to take the place of a gallery."""
-    return f"{path}.restoring"
-
-
-def upgraded_path(path: str | os.PathLike[str]) -> str:
-    """Return where the upgrade of a gallery is built."""
-    return f"{os.fspath(path)}.upgraded"
-
-
-@contextmanager
-def undeletable(path: str, why: str) -> Iterator[None]:
-    """Raise the failure to delete a file as an error of the gallery."""
-    try:
-        yield
-    except OSError as error:
-        raise GalleryFileError(path, f"cannot delete it, and {why}: {error.strerror}") from error
-
-
-def delete_files(path: str) -> None:
-    """Delete a database and the files beside it."""
-    delete_companions(path)
-    delete_file(path)
-
-
-def delete_companions(path: str) -> None:
-    """Delete the log of a database, and an old index."""
-    for ending in COMPANIONS + OLD_INDEX:
-        delete_file(path + ending)
-
-
-def delete_file(path: str) -> None:
-    """Delete a file if it is there; on a read-only disk even to delete what is missing is an error."""
-    if Path(path).exists():
-        Path(path).unlink(missing_ok=True)
-
-
 def migrate(db: sqlite3.Connection, number: int) -> None:
     """Take the tables from version `number` to the next, inside the transaction that is open."""
     statement = ""
@@ -369,31 +402,6 @@ def migrate(db: sqlite3.Connection, number: int) -> None:
             statement = ""
     db.execute(f"PRAGMA user_version = {number + 1}")
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-
-
-def check_space(path: str) -> None:
-    """Raise unless the disk has room to change every row of a gallery file and to VACUUM it."""
-    sizes = [each.stat().st_size for each in (Path(path), Path(f"{path}-wal")) if each.exists()]
-    wanted, free = COPIES * sum(sizes) + LEAST, shutil.disk_usage(Path(path).absolute().parent).free
-    if free < wanted:
-        reason = f"this takes {wanted / MEGABYTE:.0f} MB of free space beside it, given {free / MEGABYTE:.0f} MB"
-        raise GalleryFileError(path, f"{reason}: nothing is changed; make room and try again")
-
-
-def clean_up(act: Callable[[], bool], left: str) -> str | None:
-    """Clean up after a committed change, where a failure is a warning: the change is done.
-
-    Args:
-        act: Returns False if another program prevents it.
-        left: What stays then, for the warning.
-    """
-    try:
-        reason = None if act() else "another program reads an older view of the file"
-    except (SamefaceError, OSError, MemoryError, KeyboardInterrupt) as error:
-        reason = str(error) or type(error).__name__
-    if reason is None:
-        return None
-    return f"the change is done, but {left} ({reason}): say `sameface gallery compact` later"
 
 
 @contextmanager
