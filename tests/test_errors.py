@@ -65,6 +65,11 @@ def test_every_error_has_a_code_of_its_own():
     assert all("code" in vars(each) for each in CLASSES)
 
 
+def test_an_unknown_error_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'StrangeError'"):
+        errors.StrangeError  # noqa: B018
+
+
 def test_no_error_passes_for_a_fault_of_the_calling_code():
     assert not any(issubclass(each, ValueError | TypeError | OSError) for each in CLASSES)
 
