@@ -51,7 +51,7 @@ class Chart:
     """Curves over one pair of axes.
 
     `steps` holds y until the next x, and `filled` also colours the area below. A logarithmic axis has no
-    place for what is not above 0. `y_range` is what the y axis shows; None for what the curves need.
+    place for what is not above 0. `y_range` are the ends of the y axis; None fits them to the curves.
     """
 
     title: str

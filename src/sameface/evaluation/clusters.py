@@ -120,7 +120,7 @@ def weigh_agreement(cells: ContingencyTable, sums: Numbers, draw: Integers) -> N
 
 
 def ratio(part: float, whole: float) -> float:
-    """Return a part of a whole; NaN of nothing."""
+    """Return a part of a whole; NaN if the whole is 0."""
     return part / whole if whole else float("nan")
 
 

@@ -91,7 +91,7 @@ def brighten(image: Image, _box: Box, /, *, level: float) -> Image:
 
 
 def rotate(image: Image, box: Box, /, *, level: float) -> Image:
-    """Return the picture turned to the left round the face by `level` degrees; what was outside is black."""
+    """Return the picture turned to the left round the face by `level` degrees; pixels from outside are black."""
     centre = (float(box[0] + box[2]) / 2, float(box[1] + box[3]) / 2)
     bilinear = PIL.Image.Resampling.BILINEAR
     return np.asarray(PIL.Image.fromarray(image).rotate(level, bilinear, center=centre))
@@ -136,6 +136,6 @@ def quantise_rows(rows: Embeddings, *, bits: int = 8) -> NDArray[np.int8]:
 
 
 def restore_rows(numbers: NDArray[np.int8]) -> Embeddings:
-    """Return unit rows, `(n, d) float32`, from what `quantise_rows` made."""
+    """Return unit rows, `(n, d) float32`, from the output of `quantise_rows`."""
     expect_shape("numbers", numbers, ("n", "d"), np.int8)
     return unit_rows(numbers.astype(np.float32))

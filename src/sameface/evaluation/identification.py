@@ -100,7 +100,7 @@ def match_rates(ranking: Ranking, ranks: int = RANKS) -> Numbers:
 
 
 def right_rate(ranking: Ranking, voters: int) -> float:
-    """Return the part of the enrolled probes that the votes name rightly, at any distance; NaN of nothing."""
+    """Return the part of the enrolled probes that the votes name rightly, at any distance; NaN without any."""
     right = (ranking.named[:, voters - 1] == ranking.truth)[ranking.known]
     return float(right.mean()) if len(right) else float("nan")
 
@@ -150,7 +150,7 @@ def answer_changes(ranking: Ranking, voters: int) -> tuple[Numbers, Integers, In
 
 
 def running_rate(places: Numbers, steps: Integers | Numbers, threshold: Numbers, total: int) -> Numbers:
-    """Return the sum of the steps at or under each threshold as a part of `total`; NaN of nothing."""
+    """Return the sum of the steps at or under each threshold as a part of `total`; NaN if that is 0."""
     if total == 0:
         return np.full(len(threshold), np.nan)
     order = np.argsort(places, kind="stable")
@@ -287,7 +287,7 @@ def count_by_person(ranking: Ranking, flags: Flags, people: int) -> Integers:
 
 
 def draw_parts(ranking: Ranking, flags: Sequence[Flags], draws: Draws) -> Numbers:
-    """Return which part of the enrolled probes each of `k` flags holds for in each draw, `(r, k)`; NaN of nothing."""
+    """Return which part of the enrolled probes each of `k` flags holds for in each draw, `(r, k)`; NaN without any."""
     counts = [count_by_person(ranking, one, draws.shape[1]) for one in flags]
     columns = np.column_stack([counts[0][:, 1], *(count[:, 0] for count in counts)]).astype(np.float64)
     sums: Numbers = draws.astype(np.float64) @ columns  # (r, 1 + k)

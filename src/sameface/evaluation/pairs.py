@@ -233,7 +233,7 @@ def measure_slice(
 
 
 def part_of(flags: Flags, weight: Numbers) -> float:
-    """Return which part of the weight is flagged; NaN of nothing."""
+    """Return which part of the weight is flagged; NaN if all weights are 0."""
     total = weight.sum()
     return float(weight[flags].sum() / total) if total > 0 else float("nan")
 

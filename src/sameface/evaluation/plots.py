@@ -101,7 +101,7 @@ def on_axis(values: Numbers, *, log: bool) -> Numbers:
 
 
 def limit_axes(axes: Any, chart: Chart) -> None:
-    """Choose what the axes show, and their scales."""
+    """Set the ranges and scales of the axes."""
     if chart.diagonal:
         axes.axline((0, 0), slope=1, color=INK, linestyle=(0, (4, 3)), linewidth=0.9)
     if chart.log_x:

@@ -65,7 +65,7 @@ def last_of_equal(values: Numbers) -> Flags:
 
 
 def running_part(counts: Numbers | Integers, last: Integers) -> Numbers:
-    """Return which part of all counts lies at or before each place, with a 0 in front; NaN of nothing."""
+    """Return which part of all counts lies at or before each place, with a 0 in front; NaN if all are 0."""
     total = counts.sum()
     running = np.append(0.0, np.cumsum(counts)[last])
     return running / total if total > 0 else np.full(len(running), np.nan)
