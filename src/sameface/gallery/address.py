@@ -1,23 +1,27 @@
-"""Where a gallery is: a file, or the address of one in a database."""
+"""The place of a gallery, a file or an address in a database, and the back end that opens it."""
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import ModuleType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, unquote, urlencode
 
-from sameface.gallery.backend import Backend
+from sameface.errors import GalleryError
 from sameface.gallery.errors import EncryptionError, GalleryFileError
 from sameface.gallery.keys import NO_KEYS, Keys
+
+if TYPE_CHECKING:
+    from sameface.gallery.backend import Backend
 
 SCHEMES = ("postgresql://", "postgres://")
 MILVUS = "milvus://"
 SCHEMA = "sameface"
 SECRETS = ("password", "sslpassword")
-OURS = ("schema", "index")
 LONGEST_SCHEMA = 63  # bytes; PostgreSQL cuts longer names off
 MILVUS_PORT = 19530
 MILVUS_CHOICES = {"index", "tls", "database"}
@@ -26,112 +30,69 @@ COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
 
 @dataclass(frozen=True, slots=True)
 class PostgresAddress:
-    """Where a gallery is in PostgreSQL.
+    """The address of a gallery in PostgreSQL."""
 
-    Attributes:
-        shown: The address as messages show it, without a password.
-        conninfo: What the client library takes, without a password.
-        secrets: The passwords, by the names that the library has for them.
-        schema: The schema that holds the tables.
-        indexed: Search with the index, approximately, and not every face exactly.
-    """
-
-    shown: str
-    conninfo: str
-    secrets: dict[str, str] = field(repr=False)
-    schema: str = SCHEMA
-    indexed: bool = False
+    shown: str  # in messages, without a password
+    conninfo: str  # for the client library, without a password
+    secrets: dict[str, str] = field(repr=False)  # passwords, by the names of the client library
+    schema: str = SCHEMA  # that holds the tables
+    indexed: bool = False  # search with the index, approximately
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `postgresql://user@host:port/database?schema=NAME&index=hnsw`; other parameters are libpq's.
-
-        The last `@` before the parameters ends the password, so that one that is not percent-encoded is not
-        taken for a part of the host and shown in a message.
-
-        Raises:
-            GalleryFileError: It does not read like that.
-        """
-        scheme, _, rest = text.partition("://")
-        place, _, query = rest.partition("?")
-        account, at, server = place.rpartition("@")
-        user, colon, password = account.partition(":")
-        shown = f"{scheme}://{user}{at}{server}"
-        given = read_parameters(query, shown)
-        schema, index = (given.pop(name, None) for name in OURS)
-        secrets = {name: given.pop(name) for name in SECRETS if name in given}
-        if colon:
-            secrets["password"] = unquote(password)
-        wanted = given | ({} if schema is None else {"schema": schema})
-        wanted |= {} if index is None else {"index": index}
-        check_schema(schema, shown)
+        """Read `postgresql://user@host:port/database?schema=NAME&index=hnsw`; other parameters are libpq's."""
+        place, _, _, password, parameters = split_address(text)
+        ours = {name: parameters.pop(name) for name in ("schema", "index") if name in parameters}
+        secrets = {name: parameters.pop(name) for name in SECRETS if name in parameters}
+        if password is not None:
+            secrets["password"] = password
+        schema, index = ours.get("schema", SCHEMA), ours.get("index")
+        if not schema or "\0" in schema or len(schema.encode()) > LONGEST_SCHEMA:
+            raise GalleryFileError(place, f"schema must be 1 to {LONGEST_SCHEMA} bytes of text, got {schema!r}")
         if index not in (None, "hnsw"):
-            raise GalleryFileError(shown, f"index must be 'hnsw' or left out, got {index!r}")
-        return cls(
-            shown=with_parameters(shown, wanted),
-            conninfo=with_parameters(shown, given),
-            secrets=secrets,
-            schema=SCHEMA if schema is None else schema,
-            indexed=index is not None,
-        )
+            raise GalleryFileError(place, f"index must be 'hnsw' or left out, got {index!r}")
+        shown, conninfo = join_parameters(place, parameters | ours), join_parameters(place, parameters)
+        return cls(shown, conninfo, secrets, schema, index is not None)
 
     @property
     def file_name(self) -> str:
-        """What to call files on this machine that go with the gallery."""
+        """The name of files on this machine for the gallery."""
         database = self.conninfo.partition("?")[0].rpartition("/")[2] or "database"
         return plain_name(f"{database}.{self.schema}")
 
 
 @dataclass(frozen=True, slots=True)
 class MilvusAddress:
-    """Where the faces of a gallery are searched by Milvus, and where its people are.
+    """The address of a gallery whose faces Milvus searches."""
 
-    Attributes:
-        shown: The address as messages show it, without passwords.
-        uri: Where Milvus is, as its client takes it.
-        collection: What the name of the collection begins with.
-        people: The file or the address of the database of people.
-        index: `flat`, which compares every face, or `hnsw`.
-        database: Of Milvus.
-        user: Whom Milvus lets in; empty for nobody in particular.
-        password: The user's.
-    """
-
-    shown: str
-    uri: str
-    collection: str
-    people: str = field(repr=False)
-    index: str
-    database: str
-    user: str
+    shown: str  # in messages, without passwords
+    uri: str  # for the client of Milvus
+    collection: str  # the beginning of the collection's name
+    people: str = field(repr=False)  # the file or address of the database of people
+    index: str  # `flat`, which compares every face, or `hnsw`
+    database: str  # of Milvus
+    user: str  # empty for none
     password: str = field(repr=False)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `milvus://user@host:port/collection?people=PLACE&index=hnsw&tls=on&database=NAME`.
-
-        Raises:
-            GalleryFileError: It does not read like that.
-        """
-        place, _, query = text.removeprefix(MILVUS).partition("?")
-        account, at, server = place.rpartition("@")
-        user, _, password = account.partition(":")
+        """Read `milvus://user@host:port/collection?people=PLACE&index=hnsw&tls=on&database=NAME`."""
+        place, server, user, password, parameters = split_address(text)
         host, _, collection = server.partition("/")
-        shown = f"{MILVUS}{user}{at}{server}"
-        given = read_parameters(query, shown)
-        people = given.pop("people", "")
-        choices = {"index": "flat", "tls": "off", "database": "default"} | given
-        check_milvus(choices, host, collection, people, shown)
+        people = parameters.pop("people", "")
+        choices = {"index": "flat", "tls": "off", "database": "default"} | parameters
+        check_milvus(choices, host, collection, people, place)
         secure, port = choices["tls"] == "on", "" if ":" in host else f":{MILVUS_PORT}"
+        known = parse_address(people)
         return cls(
-            shown=with_parameters(shown, {"people": show(people)} | given),
+            shown=join_parameters(place, {"people": people if known is None else known.shown} | parameters),
             uri=f"{'https' if secure else 'http'}://{host}{port}",
             collection=collection,
             people=people,
             index=choices["index"],
             database=choices["database"],
             user=unquote(user),
-            password=unquote(password),
+            password=password or "",
         )
 
     @property
@@ -141,15 +102,15 @@ class MilvusAddress:
 
     @property
     def file_name(self) -> str:
-        """What to call files on this machine that go with the gallery."""
+        """The name of files on this machine for the gallery."""
         return plain_name(f"{self.database}.{self.collection}")
 
 
 def parse_address(place: str) -> PostgresAddress | MilvusAddress | None:
-    """Return where a gallery is, if that is in a database; None is a file.
+    """Return the address of a gallery in a database, or None for a file.
 
     Raises:
-        GalleryFileError: It is an address of an unknown kind, or does not read like one.
+        GalleryFileError: It is an address of an unknown kind, or damaged.
     """
     if place.startswith(SCHEMES):
         return PostgresAddress.parse(place)
@@ -162,10 +123,38 @@ def parse_address(place: str) -> PostgresAddress | MilvusAddress | None:
     return None
 
 
-def show(place: str) -> str:
-    """Return where a gallery is as messages show it, without passwords."""
-    address = parse_address(place)
-    return place if address is None else address.shown
+def expect_file(
+    path: str | os.PathLike[str], error: Callable[[str, str], GalleryError], reason: str, milvus: str | None = None
+) -> None:
+    """Raise an error with its reason unless a gallery is in a file; `milvus` is the one if only people are."""
+    address = parse_address(os.fspath(path))
+    if isinstance(address, MilvusAddress) and not address.in_postgres and milvus is not None:
+        raise error(address.shown, milvus.format(people=address.people))
+    if address is not None:
+        raise error(address.shown, reason)
+
+
+def split_address(text: str) -> tuple[str, str, str, str | None, dict[str, str]]:
+    """Return an address without password and parameters, its server, user, password and parameters.
+
+    The last `@` before the parameters ends the password: no part of one that is not percent-encoded is taken
+    for the host, and shown in a message.
+    """
+    scheme, _, rest = text.partition("://")
+    place, _, query = rest.partition("?")
+    account, at, server = place.rpartition("@")
+    user, colon, password = account.partition(":")
+    pairs = [pair.partition("=") for pair in query.split("&") if pair]
+    if not all(name and sign for name, sign, _ in pairs):  # the rest may hold a password with a question mark
+        reason = "after '?' there must be name=value, joined by '&'; in a password write '?' as %3F"
+        raise GalleryFileError(f"{scheme}://", reason)
+    parameters = {unquote(name): unquote(value) for name, _, value in pairs}
+    return f"{scheme}://{user}{at}{server}", server, user, unquote(password) if colon else None, parameters
+
+
+def join_parameters(place: str, parameters: dict[str, str]) -> str:
+    """Return an address with its parameters."""
+    return f"{place}?{urlencode(parameters, safe='/', quote_via=quote)}" if parameters else place
 
 
 def plain_name(words: str) -> str:
@@ -173,29 +162,8 @@ def plain_name(words: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in words)
 
 
-def read_parameters(query: str, shown: str) -> dict[str, str]:
-    """Return what stands behind the question mark."""
-    pairs = [pair.partition("=") for pair in query.split("&") if pair]
-    if not all(name and sign for name, sign, _ in pairs):
-        scheme = shown.partition("://")[0]  # a password with a question mark may be in the rest
-        reason = "after '?' there must be name=value, joined by '&'; in a password write '?' as %3F"
-        raise GalleryFileError(f"{scheme}://", reason)
-    return {unquote(name): unquote(value) for name, _, value in pairs}
-
-
-def with_parameters(place: str, parameters: dict[str, str]) -> str:
-    """Return an address with its parameters."""
-    return f"{place}?{urlencode(parameters, safe='/', quote_via=quote)}" if parameters else place
-
-
-def check_schema(schema: str | None, shown: str) -> None:
-    """Raise unless this can be the name of a schema."""
-    if schema is not None and (not schema or "\0" in schema or len(schema.encode()) > LONGEST_SCHEMA):
-        raise GalleryFileError(shown, f"schema must be 1 to {LONGEST_SCHEMA} bytes of text, got {schema!r}")
-
-
 def check_milvus(choices: dict[str, str], host: str, collection: str, people: str, shown: str) -> None:
-    """Raise unless these can be the parts of an address of Milvus."""
+    """Raise unless the parts of an address of Milvus are valid."""
     reasons = {
         "there must be milvus://host/collection": bool(host),
         "a collection has a name of letters, digits and _, no digit first, up to 200": bool(
@@ -215,7 +183,7 @@ def check_milvus(choices: dict[str, str], host: str, collection: str, people: st
 
 
 def open_backend(place: str, keys: Keys, *, create: bool) -> Backend:
-    """Open the database that is meant.
+    """Open the database at a place.
 
     Raises:
         GalleryFileError: It is at an address of an unknown kind, or what reaches it is not installed.

@@ -14,7 +14,7 @@ from typing import Any
 
 from sameface.atomic import replace_file
 from sameface.gallery import hash_chain
-from sameface.gallery.address import MilvusAddress, parse_address
+from sameface.gallery.address import expect_file
 from sameface.gallery.backend import Transaction
 from sameface.gallery.check import GalleryFault, check_file, check_tables
 from sameface.gallery.errors import BackupError, GalleryBusyError, LastFaceError
@@ -36,6 +36,11 @@ from sameface.sqlite import connect
 
 Counts = tuple[int, int, int, str]  # people, faces and pictures, and the hash of the last receipt
 
+IN_POSTGRES = (
+    "only PostgreSQL can copy its own tables as of one moment while others write: use pg_dump and "
+    "pg_restore, as docs/deploy.md shows"
+)
+IN_MILVUS = "back up or restore its people in {people!r}; Milvus is filled from them"
 SPARE = 100_000  # numbers that are passed over where the last used one is not known
 COUNTS = """SELECT (SELECT count(*) FROM people), (SELECT count(*) FROM faces),
                    (SELECT count(*) FROM pictures), (SELECT head FROM chain)"""
@@ -117,7 +122,7 @@ def backup_gallery(path: str | os.PathLike[str], output: str | os.PathLike[str],
         GalleryFileError: It is missing or not a gallery, or the disk is full.
     """
     place = Path(output)
-    check_local(path)
+    expect_file(path, BackupError, IN_POSTGRES, IN_MILVUS)
     if place.exists():
         raise BackupError(str(place), "there is something here already: choose another name")
     with closing(SqliteDatabase.open(os.fspath(path), keys.encryption, create=False)) as database:
@@ -154,20 +159,6 @@ def verify_copy(part: Path, keys: Keys, counts: Counts, place: Path) -> Backup:
         return Backup(str(place), report.people, report.faces, counts[-1], copy.is_encrypted, report.faults)
 
 
-def check_local(path: str | os.PathLike[str]) -> None:
-    """Raise unless a gallery is in a file."""
-    address = parse_address(os.fspath(path))
-    if isinstance(address, MilvusAddress) and not address.in_postgres:
-        reason = f"back up or restore its people in {address.people!r}; Milvus is filled from them"
-        raise BackupError(address.shown, reason)
-    if address is not None:
-        reason = (
-            "only PostgreSQL can copy its own tables as of one moment while others write: use pg_dump and "
-            "pg_restore, as docs/deploy.md shows"
-        )
-        raise BackupError(address.shown, reason)
-
-
 def restore_gallery(
     backup: str | os.PathLike[str],
     path: str | os.PathLike[str],
@@ -193,7 +184,7 @@ def restore_gallery(
         GalleryFileError: The disk is full or not writable; nothing is changed.
     """
     source, place = os.fspath(backup), os.fspath(path)
-    check_local(place)
+    expect_file(place, BackupError, IN_POSTGRES, IN_MILVUS)
     if Path(upgraded_path(place)).exists():
         reason = f"an upgrade was begun in {upgraded_path(place)!r}: confirm it or --discard it first"
         raise BackupError(place, reason)

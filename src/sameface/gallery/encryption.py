@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from sameface.gallery.address import parse_address
+from sameface.gallery.address import expect_file
 from sameface.gallery.errors import EncryptionError
 from sameface.gallery.keys import KeySource
 from sameface.gallery.sqlite.database import SqliteDatabase
@@ -126,10 +126,8 @@ def rotate_data_key(path: str | os.PathLike[str], source: KeySource) -> KeyChang
 @contextmanager
 def opened(path: str | os.PathLike[str], key: KeySource | None) -> Iterator[SqliteDatabase]:
     """Open a gallery in a file, on a disk with room for a change of every row."""
-    address = parse_address(os.fspath(path))
-    if address is not None:
-        reason = "sameface encrypts galleries in files only: encrypt the disk of the database"
-        raise EncryptionError(address.shown, reason)
+    reason = "sameface encrypts galleries in files only: encrypt the disk of the database"
+    expect_file(path, EncryptionError, reason)
     with closing(SqliteDatabase.open(os.fspath(path), key, create=False)) as database:
         check_space(database.path)
         yield database

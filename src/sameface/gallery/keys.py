@@ -24,13 +24,9 @@ WANTED = "wanted 32 random bytes in base64, 44 letters on one line; `sameface ga
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key, which is shown in no message.
+    """A key, which is shown in no message."""
 
-    Attributes:
-        secret: 32 random bytes.
-    """
-
-    secret: bytes = field(repr=False)
+    secret: bytes = field(repr=False)  # 32 random bytes
 
     def __post_init__(self) -> None:
         if len(self.secret) != SIZE:
@@ -43,15 +39,7 @@ class Key:
 
     @classmethod
     def parse(cls, text: bytes, source: str) -> Self:
-        """Read a key from base64.
-
-        Args:
-            text: The key; space round it does not matter.
-            source: Where it is from, in words.
-
-        Raises:
-            KeyFileError: It is no key.
-        """
+        """Return the key of a base64 text; `source` names its origin in a `KeyFileError`."""
         try:
             secret = base64.b64decode(text.strip(), validate=True)
         except binascii.Error as error:
@@ -67,28 +55,20 @@ class Key:
 
     @property
     def fingerprint(self) -> str:
-        """What tells this key from others and does not give it away, 16 hexadecimal digits."""
+        """A public name of the key, 16 hexadecimal digits."""
         return hashlib.shake_256(b"sameface fingerprint" + self.secret).hexdigest(8)
 
 
 class KeySource(Protocol):
-    """Where a key is. It is read again when another is needed, so that a service need not start anew."""
+    """The place of a key. It is read each time a key is needed, so that a service finds a changed one."""
 
     def read(self) -> Key:
-        """Return the key.
-
-        Raises:
-            KeyFileError: There is none.
-        """
+        """Return the key, or raise `KeyFileError`."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyFile:
-    """A file that holds a key and that only its owner may read.
-
-    Attributes:
-        path: Where it is.
-    """
+    """A file that holds a key and that only its owner may read."""
 
     path: str
 
@@ -106,12 +86,7 @@ class KeyFile:
 
 @dataclass(frozen=True, slots=True)
 class KeyText:
-    """A key in base64.
-
-    Attributes:
-        text: The key.
-        source: Where it is from, in words.
-    """
+    """A key in base64, and its origin in words."""
 
     text: str = field(repr=False)
     source: str
@@ -123,13 +98,9 @@ class KeyText:
 
 @dataclass(frozen=True, slots=True)
 class KeyCommand:
-    """A command that prints a key, such as one that asks a key store. It is run without a shell.
+    """A command that prints a key, such as the client of a key store. It is run without a shell."""
 
-    Attributes:
-        command: The words of the command, quoted as in a shell.
-    """
-
-    command: str
+    command: str  # its words are quoted as in a shell
 
     def read(self) -> Key:
         """Run the command and return the key that it prints."""
@@ -155,20 +126,16 @@ class KeyCommand:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys that a gallery is opened with.
+    """The keys that a gallery is opened with."""
 
-    Attributes:
-        encryption: Opens a file that is encrypted; None for one that is not.
-    """
-
-    encryption: KeySource | None = None
+    encryption: KeySource | None = None  # None for a gallery that is not encrypted
 
 
 NO_KEYS = Keys()
 
 
 def check_private(status: os.stat_result, source: str) -> None:
-    """Raise unless only its owner may read a file, and that is this user or root."""
+    """Raise unless only the owner may read a file, and that is this user or root."""
     if os.name != "posix":
         return
     mode = stat.S_IMODE(status.st_mode)
@@ -179,11 +146,7 @@ def check_private(status: os.stat_result, source: str) -> None:
 
 
 def write_key(path: Path, key: Key) -> None:
-    """Write a key into a new file that only its owner may read.
-
-    Raises:
-        KeyFileError: There is a file already, or it cannot be made.
-    """
+    """Write a key into a new file that only its owner may read; raise `KeyFileError` if it cannot be made."""
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except OSError as error:

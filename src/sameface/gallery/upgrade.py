@@ -16,13 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, expect_shape, expect_unit_rows
-from sameface.gallery.address import MilvusAddress, parse_address
+from sameface.gallery.address import expect_file
 from sameface.gallery.errors import UpgradeError
 from sameface.gallery.keys import NO_KEYS, Keys, KeySource
 from sameface.gallery.sqlite.database import SqliteDatabase, attached
 from sameface.gallery.sqlite.files import check_space, clean_up, delete_files, upgraded_path
 from sameface.thresholds import Thresholds
 
+IN_POSTGRES = (
+    "a gallery in PostgreSQL cannot be moved yet: enroll again into another schema, "
+    "with &schema=NAME, and give that address from then on"
+)
 UNFINISHED = "unfinished upgrade to "  # no pipeline's signature, so that no search opens the file yet
 PLACE = ("sha256", '"left"', "top", '"right"', "bottom")  # identifies a face in gallery and upgrade
 FACES = "{0}faces JOIN {0}pictures ON {0}pictures.id = {0}faces.picture_id"
@@ -71,7 +75,7 @@ class Upgrade:
             UpgradeError: It has that signature already, or an upgrade to another one was begun.
             GalleryFileError: It is missing or not a gallery; or the disk is full, and nothing is left there.
         """
-        check_file(path)
+        expect_file(path, UpgradeError, IN_POSTGRES, "move its people: sameface gallery upgrade {people}")
         source = read_signature(os.fspath(path), keys.encryption)
         if source == target:
             raise UpgradeError(os.fspath(path), f"it was made with pipeline {target} already")
@@ -212,22 +216,9 @@ def removed_on_error(place: str) -> Iterator[None]:
         raise
 
 
-def check_file(path: str | os.PathLike[str]) -> None:
-    """Raise unless the gallery is in a file: an upgrade is built beside it."""
-    address = parse_address(os.fspath(path))
-    if isinstance(address, MilvusAddress) and not address.in_postgres:
-        raise UpgradeError(address.shown, f"move its people: sameface gallery upgrade {address.people}")
-    if address is not None:
-        reason = (
-            "a gallery in PostgreSQL cannot be moved yet: enroll again into another schema, "
-            "with &schema=NAME, and give that address from then on"
-        )
-        raise UpgradeError(address.shown, reason)
-
-
 def find_upgrade(path: str | os.PathLike[str]) -> str:
     """Return the file of an upgrade that was begun."""
-    check_file(path)
+    expect_file(path, UpgradeError, IN_POSTGRES, "move its people: sameface gallery upgrade {people}")
     place = upgraded_path(path)
     if not Path(place).exists():
         raise UpgradeError(os.fspath(path), f"none was begun: there is no {place!r}")
