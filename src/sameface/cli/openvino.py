@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -58,10 +58,13 @@ class Converter:
         self.tensors: list[Any] = []
 
     def convert(self, *, swap_channels: bool) -> Any:
-        shape = ["n", *shape_of(self.one("Parameter"))[1:]]
-        first, [last] = f"v{self.one('Parameter').attrib['id']}", self.inputs[self.one("Result").attrib["id"]]
+        """Return the model in ONNX."""
+        [parameter] = [layer for layer in self.layers if layer.attrib["type"] == "Parameter"]
+        [result] = [layer for layer in self.layers if layer.attrib["type"] == "Result"]
+        [last] = self.inputs[result.attrib["id"]]
+        shape = ["n", *numbers(attributes_of(parameter)["shape"])[1:]]
         self.add_tensor("order", np.array([2, 1, 0] if swap_channels else [0, 1, 2]))
-        nodes = [self.helper.make_node("Gather", ["x", "order"], [first], axis=1)]
+        nodes = [self.helper.make_node("Gather", ["x", "order"], [f"v{parameter.attrib['id']}"], axis=1)]
         for layer in self.layers:
             nodes.extend(self.nodes_of(layer))
         nodes.append(self.helper.make_node("Flatten", [last], ["y"]))
@@ -70,65 +73,44 @@ class Converter:
         opset = self.helper.make_opsetid("", OPSET)
         return self.helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
 
-    def one(self, kind: str) -> ElementTree.Element:
-        [layer] = [layer for layer in self.layers if layer.attrib["type"] == kind]
-        return layer
-
     def add_tensor(self, name: str, values: np.ndarray[Any, Any]) -> None:
+        """Keep a constant."""
         self.constants[name] = values
         self.tensors.append(self.numpy_helper.from_array(values, name))
 
     def nodes_of(self, layer: ElementTree.Element) -> Iterator[Any]:
+        """Yield the ONNX nodes of a layer."""
         kind, output = layer.attrib["type"], f"v{layer.attrib['id']}"
         inputs, facts = self.inputs.get(layer.attrib["id"], []), attributes_of(layer)
-        if kind == "Const":
-            self.add_tensor(output, self.read_constant(facts))
-        elif kind == "Convert":
-            self.constants[output] = self.constants[inputs[0]]
-            yield self.helper.make_node("Cast", inputs, [output], to=1)
-        elif kind in SAME:
-            yield self.helper.make_node(SAME[kind], inputs, [output])
-        elif kind not in ("Parameter", "Result"):
-            yield from WRITERS[kind](self, inputs, output, facts)
-
-    def read_constant(self, facts: Mapping[str, str]) -> np.ndarray[Any, Any]:
-        kind = {"f16": np.float16, "f32": np.float32}[facts["element_type"]]
-        start, size = int(facts["offset"]), int(facts["size"])
-        return np.frombuffer(self.weights[start : start + size], kind).reshape(numbers(facts["shape"]))
-
-    def convolution(self, inputs: list[str], output: str, facts: Mapping[str, str]) -> Iterator[Any]:
-        places = {"strides": numbers(facts["strides"]), "dilations": numbers(facts["dilations"])}
-        yield self.helper.make_node("Conv", inputs, [output], pads=pads_of(facts), **places)
-
-    def group_convolution(self, inputs: list[str], output: str, facts: Mapping[str, str]) -> Iterator[Any]:
-        """Yield a convolution in groups, whose weights have an axis for the groups."""
-        groups, out, *rest = self.constants[inputs[1]].shape
-        self.add_tensor(f"{output}_shape", np.array([groups * out, *rest]))
-        yield self.helper.make_node("Reshape", [inputs[1], f"{output}_shape"], [f"{output}_w"])
-        for node in self.convolution([inputs[0], f"{output}_w"], output, facts):
-            node.attribute.append(self.helper.make_attribute("group", groups))
-            yield node
-
-    def prelu(self, inputs: list[str], output: str, _facts: Mapping[str, str]) -> Iterator[Any]:
-        """Yield a PReLU with one slope, which ONNX Runtime joins to the convolution if it is a LeakyRelu."""
-        slope = self.constants[inputs[1]].item()
-        yield self.helper.make_node("LeakyRelu", inputs[:1], [output], alpha=float(slope))
-
-    def average_pool(self, inputs: list[str], output: str, facts: Mapping[str, str]) -> Iterator[Any]:
-        places = {"kernel_shape": numbers(facts["kernel"]), "strides": numbers(facts["strides"])}
-        padded = int(facts["exclude-pad"] != "true")
-        yield self.helper.make_node(
-            "AveragePool", inputs, [output], pads=pads_of(facts), count_include_pad=padded, **places
-        )
-
-
-Writer = Callable[[Converter, list[str], str, Mapping[str, str]], Iterator[Any]]
-WRITERS: dict[str, Writer] = {
-    "Convolution": Converter.convolution,
-    "GroupConvolution": Converter.group_convolution,
-    "PReLU": Converter.prelu,
-    "AvgPool": Converter.average_pool,
-}
+        make = self.helper.make_node
+        match kind:
+            case "Parameter" | "Result":
+                return
+            case "Const":
+                dtype = {"f16": np.float16, "f32": np.float32}[facts["element_type"]]
+                start, size = int(facts["offset"]), int(facts["size"])
+                values = np.frombuffer(self.weights[start : start + size], dtype)
+                self.add_tensor(output, values.reshape(numbers(facts["shape"])))
+            case "Convert":
+                self.constants[output] = self.constants[inputs[0]]
+                yield make("Cast", inputs, [output], to=1)
+            case "Convolution":
+                yield make("Conv", inputs, [output], dilations=numbers(facts["dilations"]), **windows_of(facts))
+            case "GroupConvolution":  # its weights have an axis for the groups
+                groups, out, *rest = self.constants[inputs[1]].shape
+                self.add_tensor(f"{output}_shape", np.array([groups * out, *rest]))
+                yield make("Reshape", [inputs[1], f"{output}_shape"], [f"{output}_w"])
+                options = {"dilations": numbers(facts["dilations"]), "group": groups} | windows_of(facts)
+                yield make("Conv", [inputs[0], f"{output}_w"], [output], **options)
+            case "PReLU":  # with one slope: ONNX Runtime joins a LeakyRelu to the convolution
+                yield make("LeakyRelu", inputs[:1], [output], alpha=float(self.constants[inputs[1]].item()))
+            case "AvgPool":
+                options = {"kernel_shape": numbers(facts["kernel"])} | windows_of(facts)
+                yield make(
+                    "AveragePool", inputs, [output], count_include_pad=int(facts["exclude-pad"] != "true"), **options
+                )
+            case _:
+                yield make(SAME[kind], inputs, [output])
 
 
 def attributes_of(layer: ElementTree.Element) -> dict[str, str]:
@@ -140,14 +122,12 @@ def attributes_of(layer: ElementTree.Element) -> dict[str, str]:
     return facts
 
 
-def shape_of(layer: ElementTree.Element) -> list[int]:
-    return numbers(attributes_of(layer)["shape"])
-
-
-def pads_of(facts: Mapping[str, str]) -> list[int]:
-    """Return the padding as ONNX lists it: all beginnings, then all ends."""
-    return numbers(facts["pads_begin"]) + numbers(facts["pads_end"])
+def windows_of(facts: Mapping[str, str]) -> dict[str, Any]:
+    """Return strides and padding as ONNX lists them: all beginnings, then all ends."""
+    pads = numbers(facts["pads_begin"]) + numbers(facts["pads_end"])
+    return {"strides": numbers(facts["strides"]), "pads": pads}
 
 
 def numbers(text: str) -> list[int]:
+    """Return the whole numbers of a list in an attribute."""
     return [int(part) for part in text.split(",")]
