@@ -162,7 +162,7 @@ def test_a_failure_while_writing_leaves_the_groups_of_before(
     def interrupt(*args: object, **named: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("numpy.savez" if ending == ".npz" else "sameface.cli.embed.to_arrow", interrupt)
+    monkeypatch.setattr("numpy.savez" if ending == ".npz" else "sameface.cli.cluster.to_arrow", interrupt)
     result = run("group", first, "--update", f"groups{ending}", "-o", f"groups{ending}")
     assert result.exit_code == 130
     assert (tmp_path / f"groups{ending}").read_bytes() == (tmp_path / "kept").read_bytes()

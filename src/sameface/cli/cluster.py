@@ -22,7 +22,15 @@ from sameface.atomic import replace_file
 from sameface.batch import Finder, Result, count_pictures, embed_pictures, is_packed, open_pictures
 from sameface.cli import BadInputError
 from sameface.cli.batch import Tally, batch_options, check_sources, follow, unfinished
-from sameface.cli.embed import ARRAY_ENDINGS, Columns, check_output, join_columns, read_columns, write_parquet
+from sameface.cli.embed import (
+    ARRAY_ENDINGS,
+    Columns,
+    check_output,
+    import_pyarrow,
+    join_columns,
+    read_columns,
+    to_arrow,
+)
 from sameface.cli.gallery_options import key_options, warn_of_others
 from sameface.cli.options import existing_file, far_option, json_option, output_option, recognizer_options
 from sameface.cli.output import count, finish, print_json, progress_bar
@@ -203,8 +211,13 @@ def group(
     with progress_bar() as bar:
         task = bar.add_task("comparing", total=1.0)
         new["group"] = group_faces(new, known, threshold, lambda part: bar.update(task, completed=part))
-    write_groups(output, join_columns([known, new]), recognizer.signature)
-    print_groups(np.concatenate([known["group"], new["group"]]), output, as_json=as_json)
+    columns = join_columns([known, new])
+    write_groups(output, columns, recognizer.signature)
+    sizes = Counter(columns["group"].tolist())
+    for number, size in sorted(sizes.items(), key=lambda item: (-item[1], item[0])) if as_json else ():
+        print_json({"group": number, "faces": size})
+    people = f"{count(len(columns['group']), 'face')} of {count(len(sizes), 'person', 'people')}"
+    click.echo(f"{people}: {output}", err=True)
 
 
 def group_faces(new: Columns, known: Columns, threshold: float, told: ProgressCallback) -> NDArray[np.int64]:
@@ -221,19 +234,9 @@ def group_faces(new: Columns, known: Columns, threshold: float, told: ProgressCa
 
 
 def write_groups(path: Path, columns: Columns, signature: str) -> None:
-    with replace_file(path, private=True) as part:
+    with replace_file(path, private=True) as part, part.open("wb") as file:
         if path.suffix == ".npz":
-            with part.open("wb") as file:
-                arrays: dict[str, Any] = {"signature": np.array(signature), **columns}
-                np.savez(file, **arrays)
-            return
-        pieces = (slice(low, low + ROW_GROUP) for low in range(0, len(columns["group"]), ROW_GROUP))
-        groups = ({name: values[piece] for name, values in columns.items()} for piece in pieces)
-        write_parquet(part, groups, signature, {name: values[:0] for name, values in columns.items()})
-
-
-def print_groups(groups: NDArray[np.int64], output: Path, *, as_json: bool) -> None:
-    numbers, sizes = np.unique(groups, return_counts=True)
-    for place in np.argsort(-sizes, kind="stable").tolist() if as_json else ():
-        print_json({"group": int(numbers[place]), "faces": int(sizes[place])})
-    click.echo(f"{count(len(groups), 'face')} of {count(len(numbers), 'person', 'people')}: {output}", err=True)
+            arrays: dict[str, Any] = {"signature": np.array(signature), **columns}
+            np.savez(file, **arrays)
+        else:
+            import_pyarrow().parquet.write_table(to_arrow(columns, signature), file, row_group_size=ROW_GROUP)

@@ -92,7 +92,12 @@ def write_embeddings(path: Path, entries: Entries, signature: str, dimension: in
         }
         if path.suffix == ".npz":
             return write_npz(part, entries, signature, empty)
-        return write_parquet(part, gather_groups(filter(faces_of, entries())), signature, empty)
+        faces = 0
+        with import_pyarrow().parquet.ParquetWriter(part, to_arrow(empty, signature).schema) as file:
+            for columns in gather_groups(filter(faces_of, entries())):
+                file.write_table(to_arrow(columns, signature))
+                faces += len(columns["number"])
+        return faces
 
 
 def write_npz(part: Path, entries: Entries, signature: str, empty: Columns) -> int:
@@ -111,16 +116,6 @@ def write_npz(part: Path, entries: Entries, signature: str, empty: Columns) -> i
                 for entry in filter(faces_of, entries()):
                     member.write(make(entry).astype(kind).tobytes())
     return faces
-
-
-def write_parquet(part: Path, groups: Iterable[Columns], signature: str, empty: Columns) -> int:
-    """Write a row group for each of `groups`; return how many rows there are."""
-    rows = 0
-    with import_pyarrow().parquet.ParquetWriter(part, to_arrow(empty, signature).schema) as file:
-        for columns in groups:
-            file.write_table(to_arrow(columns, signature))
-            rows += len(columns["number"])
-    return rows
 
 
 def write_lines(part: Path, entries: Iterable[JournalEntry], signature: str) -> int:
