@@ -668,6 +668,28 @@ def test_a_blurred_copy_holds_no_metadata(run: Run, team: Path, tmp_path: Path) 
     assert b"secret" not in (tmp_path / "safe.jpg").read_bytes()
 
 
+def test_enrolling_warns_of_a_person_who_looks_like_another(run: Run, team: Path, tmp_path: Path) -> None:
+    toy.save(tmp_path / "again.png", toy.RED, note=99)
+    result = run("enroll", "Rosalind", "again.png")
+    threshold = toy.THRESHOLDS.at(1 - 0.99**0.5)
+    assert (result.exit_code, result.stdout) == (0, "Rosalind: 1 added\n")
+    evidence = f"1 face, distance 0.0000, threshold {threshold:.4f}"
+    assert result.stderr == f"warning: Rosalind looks like Rosa, who is enrolled: {evidence}\n"
+    assert run("enroll", "Rosalind", "again.png").stderr == ""  # nothing is new
+
+
+def test_people_who_may_be_one_and_faces_that_may_be_anothers_are_listed(run: Run, team: Path, tmp_path: Path) -> None:
+    assert run("gallery", "lookalikes", "people.db").exit_code == 0
+    assert records(run("gallery", "lookalikes", "people.db", "--json")) == []
+    for number, (name, colour) in enumerate({"Rosalind": toy.RED, "Bo": toy.GREEN, "Gus": toy.GREEN}.items()):
+        toy.save(tmp_path / f"{name}.png", colour, note=50 + number)
+        run("enroll", name, f"{name}.png")
+    found = records(run("gallery", "lookalikes", "people.db", "--far", "0.1", "--json"))
+    assert [(each["person"], each["other"]) for each in found if each["face"] is None] == [("Rosa", "Rosalind")]
+    [face] = [each for each in found if each["face"] is not None and each["person"] == "Bo"]
+    assert (face["other"], face["distance"]) == ("Gus", pytest.approx(0, abs=1e-6))
+
+
 def test_identify_prints_json(run: Run, team: Path) -> None:
     [record] = records(run("identify", "reddish.png", "--json"))
     [face] = record["faces"]  # type: ignore[misc]

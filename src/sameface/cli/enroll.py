@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -23,10 +24,11 @@ from sameface.cli.options import face_option, json_option
 from sameface.cli.output import count, finish, print_json
 from sameface.errors import FaceError, GalleryError, ImageError, NoFaceError
 from sameface.face import Choice, Template, overlaps
-from sameface.gallery import Gallery
+from sameface.gallery import Gallery, Identification
 from sameface.gallery.errors import BadNameError, FaceTakenError
 from sameface.gallery.expiry import parse_moment
 from sameface.gallery.keys import Keys
+from sameface.gallery.names import clean_name
 from sameface.quality import require_quality
 from sameface.recognizer import Recognizer, choose_face
 
@@ -100,16 +102,18 @@ def enroll(
         if name:
             yield from open_named(pictures, name)
 
+    lookalikes: dict[tuple[str, str], list[Identification]] = {}
     with Gallery.open(gallery_path, recognizer, keys=keys) as gallery:
         results = embed_pictures(open_all(), finder, workers=workers, leave_out=partial(is_enrolled, gallery))
         with closing(follow(results, lambda: sum(1 for _ in open_all()), tally)) as followed:
-            add = partial(gallery.enroll, expires=expires)
+            add = partial(enroll_faces, gallery, expires, lookalikes)
             counts = enroll_results(add, followed, pick, tally.failures, keep_crop=keep_crops)
     for person, added in counts.items():
         if as_json:
             print_json({"name": person, "added": added})
         else:
             click.echo(f"{person}: {added} added")
+    print_lookalikes(lookalikes)
     if unnamed:
         left_out = count(len(unnamed), "folder")
         click.echo(f"{left_out} without a person's name left out: rename a folder to enroll it", err=True)
@@ -169,6 +173,31 @@ def pick_face(
             raise NoFaceError(f"{name} at the place that the list of the album names")
     require_quality(found.faces[place], found.crops[place], min_quality, name)
     return place
+
+
+def enroll_faces(
+    gallery: Gallery,
+    expires: datetime | None,
+    lookalikes: dict[tuple[str, str], list[Identification]],
+    person: str,
+    templates: list[Template],
+) -> int:
+    """Enroll faces of a person; note under both names whom else a new face would be named as."""
+    answers = gallery.identify(np.stack([template.embedding for template in templates]))
+    added = gallery.enroll(person, templates, expires=expires)
+    name = clean_name(person)
+    for answer in answers if added else ():
+        if answer.name is not None and answer.name != name:
+            lookalikes.setdefault((name, answer.name), []).append(answer)
+    return added
+
+
+def print_lookalikes(lookalikes: Mapping[tuple[str, str], list[Identification]]) -> None:
+    """Warn on stderr of people who may be enrolled already under another name."""
+    for (name, other), answers in lookalikes.items():
+        nearest = min(answer.matches[0].distance for answer in answers)
+        evidence = f"{count(len(answers), 'face')}, distance {nearest:.4f}, threshold {answers[0].threshold:.4f}"
+        click.echo(f"warning: {name} looks like {other}, who is enrolled: {evidence}", err=True)
 
 
 def enroll_results(

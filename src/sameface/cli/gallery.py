@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 
 import click
@@ -19,14 +19,16 @@ from sameface.cli.gallery_options import (
     key_options,
     open_access,
 )
-from sameface.cli.options import json_option, output_option
-from sameface.cli.output import count, finish, print_json
+from sameface.cli.options import far_option, json_option, output_option, recognizer_options
+from sameface.cli.output import count, finish, print_json, print_rows
 from sameface.cli.upgrade import fit_command, upgrade
 from sameface.gallery import Gallery
 from sameface.gallery.backup import Change, History, backup_gallery, restore_gallery
 from sameface.gallery.check import GalleryFault, check_gallery
 from sameface.gallery.encryption import KeyChange, decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
 from sameface.gallery.keys import Key, KeyFile, Keys, KeySource, write_key
+from sameface.gallery.lookalikes import find_lookalikes
+from sameface.recognizer import Recognizer
 from sameface.service.access import INTENT, MOST_ENTRIES, AuditEntry
 from sameface.service.errors import AccessFileError
 
@@ -119,6 +121,24 @@ def count_held(people: int, faces: int) -> str:
 
 def join(items: Iterable[object]) -> str:
     return ", ".join(map(str, items)) or "none"
+
+
+@gallery.command()
+@gallery_argument
+@far_option
+@json_option
+@key_options
+@recognizer_options
+def lookalikes(*, recognizer: Recognizer, path: str, far: float | None, as_json: bool, keys: Keys) -> None:
+    """List the people of GALLERY who may be one person, and faces that may be another person's.
+
+    `sameface merge` makes two people one, `sameface forget NAME --face NUMBER` deletes a face. --far is as in
+    `sameface identify`: less lists less.
+    """
+    columns = ("person", "face", "other", "distance", "threshold")
+    with Gallery.open(path, recognizer, create=False, keys=keys) as opened:
+        rows = [astuple(found) for found in find_lookalikes(opened, far=far)]
+    print_rows(columns, [(*row[:3], round(row[3], 4), round(row[4], 4)) for row in rows], as_json=as_json)
 
 
 def print_faults(faults: Iterable[GalleryFault], *, as_json: bool) -> None:
