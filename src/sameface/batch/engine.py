@@ -114,7 +114,7 @@ def embed_pictures(
     with ExitStack() as opened:
         kept = opened.enter_context(Journal.open()) if journal is None else journal
         pool = opened.enter_context(WorkerPool(finder, workers))
-        run = BatchRun(pool, kept, finder.pipeline, leave_out)
+        run = BatchRun(pool, kept, finder.pipeline, leave_out or (lambda _picture, _sha256: False))
         yield from run.search(pictures, 1 if workers == 1 else WINDOW * workers)
 
 
@@ -152,7 +152,7 @@ class PendingPicture:
 class BatchRun:
     """One run over pictures."""
 
-    def __init__(self, pool: WorkerPool, journal: Journal, pipeline: str, leave_out: LeaveOut | None) -> None:
+    def __init__(self, pool: WorkerPool, journal: Journal, pipeline: str, leave_out: LeaveOut) -> None:
         self._pool = pool
         self._journal = journal
         self._pipeline = pipeline
@@ -174,22 +174,19 @@ class BatchRun:
         """Read a picture, unless its content is known, and submit it."""
         data = None
         sha256 = self._journal.hash_of(picture.name, picture.stamp)
-        if sha256 is None or not (self._is_left_out(picture, sha256) or self._journal.holds(self._pipeline, sha256)):
+        if sha256 is None or not (self._leave_out(picture, sha256) or self._journal.holds(self._pipeline, sha256)):
             try:
                 data = picture.read()
             except ImageError as error:
                 return PendingPicture(picture, "", Result(picture, "", None, Failure.of(error)))
             sha256 = hashlib.sha256(data).hexdigest()
             self._journal.keep_hash(picture.name, picture.stamp, sha256)
-        if self._is_left_out(picture, sha256):
+        if self._leave_out(picture, sha256):
             return PendingPicture(picture, sha256, Result(picture, sha256, None))
         pending = PendingPicture(picture, sha256)
         if data is not None and not self._journal.holds(self._pipeline, sha256):
             self._submit(pending, data)
         return pending
-
-    def _is_left_out(self, picture: Picture, sha256: str) -> bool:
-        return self._leave_out is not None and self._leave_out(picture, sha256)
 
     def _submit(self, pending: PendingPicture, data: bytes) -> None:
         """Submit a picture, unless one of the same content is pending."""

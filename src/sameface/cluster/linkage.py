@@ -37,7 +37,8 @@ def link_rows(rows: Embeddings, *, cannot_link: Iterable[tuple[int, int]] = ()) 
         return np.zeros((0, 4))
     distances = pair_distances(rows)
     # With this distance between them, two groups of any size have a mean over 4 and never merge.
-    distances[condensed_index(forbidden[:, 0], forbidden[:, 1], count)] = 4.0 * count**2
+    first, second = forbidden.T
+    distances[count * first - first * (first + 1) // 2 + second - first - 1] = 4.0 * count**2
     import fastcluster  # only now: it loads SciPy too, where that is installed
 
     tree: NDArray[np.float64] = fastcluster.linkage(distances, method="average", preserve_input=False)
@@ -54,12 +55,6 @@ def pair_distances(rows: Embeddings) -> NDArray[np.float64]:
         distances[start:stop] = unit_distances(rows[first : first + 1], rows[first + 1 :])[0]
         start = stop
     return distances
-
-
-def condensed_index(first: NDArray[np.int64], second: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Return the positions of pairs, `first < second`, in SciPy's condensed matrices."""
-    place: NDArray[np.int64] = count * first - first * (first + 1) // 2 + second - first - 1
-    return place
 
 
 def cut_tree(tree: NDArray[np.float64], threshold: float, count: int) -> NDArray[np.int64]:

@@ -171,7 +171,8 @@ class Video:
         step = 1 / (self.rate or 25)
         for raw in self._decode():
             if begin is None:
-                begin, size = raw.time or 0.0, shown_size(raw, self._stream)
+                aspect = self._stream.sample_aspect_ratio  # of a pixel
+                begin, size = raw.time or 0.0, (round(raw.width * aspect) if aspect else raw.width, raw.height)
             given = latest + step if raw.time is None else raw.time - begin
             if given < latest:  # the clock restarts, as where two streams were joined
                 begin, given = raw.time - latest - step, latest + step
@@ -179,7 +180,9 @@ class Video:
             yield Frame(latest, raw, size, round(raw.rotation / 90) % 4)
         if begin is None:
             raise VideoError(self.name, self.damage or "it has not one frame")
-        self._compare_length(latest)
+        if not self.live and self.seconds is not None and self.seconds - latest > SHORT:
+            self.complete = False
+            self.damage = f"it is cut off after {latest:.1f} of {self.seconds:.1f} seconds"
 
     def _decode(self) -> Iterator[VideoFrame]:
         """Yield every frame that can be decoded."""
@@ -205,12 +208,6 @@ class Video:
                 self.damage = f"{lost} of its pieces cannot be decoded: {ffmpeg_reason(error)}"
                 continue
             yield from frames
-
-    def _compare_length(self, latest: float) -> None:
-        """Note if frames are missing at the end."""
-        if not self.live and self.seconds is not None and self.seconds - latest > SHORT:
-            self.complete = False
-            self.damage = f"it is cut off after {latest:.1f} of {self.seconds:.1f} seconds"
 
 
 def open_container(
@@ -246,12 +243,6 @@ def choose_stream(container: InputContainer, name: str) -> VideoStream:
     if pixels > MAX_PIXELS:
         raise VideoError(name, f"its frames have {pixels:,} pixels, the limit is {MAX_PIXELS:,}")
     return stream
-
-
-def shown_size(raw: VideoFrame, stream: VideoStream) -> tuple[int, int]:
-    """Return width and height with square pixels."""
-    aspect = stream.sample_aspect_ratio
-    return (round(raw.width * aspect) if aspect else raw.width), raw.height
 
 
 def find_camera(number: int, name: str) -> tuple[str, str]:
