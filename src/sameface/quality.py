@@ -64,10 +64,9 @@ def measure_quality(face: Face, crop: Image) -> Quality:
 
 def require_quality(face: Face, crop: Image, minimum: float, name: str) -> None:
     """Raise `PoorFaceError` unless a face has the minimum quality; `name` is the picture's in the message."""
-    if minimum > 0:
-        quality = measure_quality(face, crop)
-        if quality.total < minimum:
-            raise PoorFaceError(name, quality, minimum)
+    quality = measure_quality(face, crop)
+    if quality.total < minimum:
+        raise PoorFaceError(name, quality, minimum)
 
 
 def measure_sharpness(grey: NDArray[np.float32]) -> float:

@@ -119,7 +119,7 @@ class Recognizer:
         if face is not None:
             faces = [choose_face(faces, face, name)]
         crops = align_faces(image, faces, self.embedder.spec.crop)
-        if face is not None:
+        if face is not None and min_quality > 0:
             require_quality(faces[0], crops[0], min_quality, name)
         return faces, crops
 
