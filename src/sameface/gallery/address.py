@@ -107,11 +107,7 @@ class MilvusAddress:
 
 
 def parse_address(place: str) -> PostgresAddress | MilvusAddress | None:
-    """Return the address of a gallery in a database, or None for a file.
-
-    Raises:
-        GalleryFileError: It is an address of an unknown kind, or damaged.
-    """
+    """Return the address of a gallery in a database, or None for a file; refuse other kinds of addresses."""
     if place.startswith(SCHEMES):
         return PostgresAddress.parse(place)
     if place.startswith(MILVUS):
@@ -215,5 +211,4 @@ def import_backend(name: str, address: PostgresAddress | MilvusAddress) -> Modul
     try:
         return import_module(f"sameface.gallery.{name}.database")
     except ModuleNotFoundError as error:
-        reason = f"this needs {error.name}: pip install 'sameface[{name}]'"
-        raise GalleryFileError(address.shown, reason) from error
+        raise GalleryFileError(address.shown, f"this needs {error.name}: pip install 'sameface[{name}]'") from error

@@ -83,11 +83,7 @@ class Backend(Protocol):
         """Close it; what was committed is in it."""
 
     def check_key(self) -> None:
-        """Raise unless embeddings can be read and written.
-
-        Raises:
-            MissingKeyError, WrongKeyError, KeyFileError: They are encrypted, and the key is not at hand.
-        """
+        """Raise unless embeddings can be read and written: encrypted ones need the key."""
 
     def read(self, query: str, *values: object) -> list[Row]:
         """Return the rows of a query."""
@@ -120,11 +116,7 @@ class Backend(Protocol):
         """Return the crop of the face `number` from its column."""
 
     def load(self, signature: str) -> SearchIndex:
-        """Return the current faces for a search.
-
-        Raises:
-            SignatureError: The rows are not of this pipeline.
-        """
+        """Return the current faces for a search; `SignatureError` if they are not of this pipeline."""
 
     def pack(self, *, whole: bool = False) -> dict[str, bool]:
         """Remove the bytes of deleted rows from the disk as far as possible; with `whole` from large files too.
@@ -180,11 +172,7 @@ def encode_crop(crop: Image) -> bytes:
 
 
 def decode_crop(data: bytes) -> Image:
-    """Return a crop from its PNG file.
-
-    Raises:
-        ValueError: It is none, or damaged.
-    """
+    """Return a crop from its PNG file; `ValueError` if it is none, or damaged."""
     expect_type(data, bytes)
     try:
         return np.asarray(PIL.Image.open(io.BytesIO(data), formats=("PNG",)))

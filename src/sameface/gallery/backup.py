@@ -186,8 +186,7 @@ def restore_gallery(
     source, place = os.fspath(backup), os.fspath(path)
     expect_file(place, BackupError, IN_POSTGRES, IN_MILVUS)
     if Path(upgraded_path(place)).exists():
-        reason = f"an upgrade was begun in {upgraded_path(place)!r}: confirm it or --discard it first"
-        raise BackupError(place, reason)
+        raise BackupError(place, f"an upgrade was begun in {upgraded_path(place)!r}: confirm it or --discard it first")
     part = restoring_path(place)
     with locked(place) as db:
         replaced = read_replaced(db)
@@ -203,12 +202,7 @@ def restore_gallery(
 
 @contextmanager
 def locked(path: str) -> Iterator[sqlite3.Connection]:
-    """Lock a gallery file exclusively, without a log; a missing one is made, and deleted on an error.
-
-    Raises:
-        GalleryBusyError: A program has it open.
-        BackupError: It is not a gallery, or not a database.
-    """
+    """Lock a gallery file exclusively, without a log; a missing one is made, and deleted on an error."""
     missing = not Path(path).exists()
     if missing:
         delete_files(path)  # the log of an earlier file would be taken for the log of the next

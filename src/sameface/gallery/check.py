@@ -78,7 +78,15 @@ def check_gallery(place: str | os.PathLike[str], keys: Keys = NO_KEYS) -> CheckR
 
 def check_tables(database: Backend) -> CheckReport:
     """Check the tables, numbers, rows and receipts of a database."""
-    faults = [*check_numbers(database), *check_receipts(database)]
+    faults = []
+    [(last, *used)] = database.read(
+        """SELECT last, (SELECT coalesce(max(id), 0) FROM people),
+                        (SELECT coalesce(max(id), 0) FROM faces) FROM numbers"""
+    )
+    if last < max(used):
+        faults.append(GalleryFault("numbers", f"the last number is {last}, but {max(used)} is in use"))
+    if (broken := verify_receipts(database).fault) is not None:
+        faults.append(GalleryFault("receipts", broken))
     if isinstance(database, SqliteDatabase):
         faults += check_schema(database)
     unchecked: tuple[str, ...] = ()
@@ -123,23 +131,6 @@ def check_schema(database: SqliteDatabase) -> Iterator[GalleryFault]:
 def statements_by_name(objects: Sequence[Row]) -> dict[tuple[str, str], str]:
     """Return the statement that makes each table, index and trigger, by kind and name."""
     return {(kind, name): " ".join(str(sql).split()) for kind, name, sql in objects}
-
-
-def check_numbers(database: Backend) -> Iterator[GalleryFault]:
-    """Yield a fault if the next number may be in use."""
-    [(last, *used)] = database.read(
-        """SELECT last, (SELECT coalesce(max(id), 0) FROM people),
-                        (SELECT coalesce(max(id), 0) FROM faces) FROM numbers"""
-    )
-    if last < max(used):
-        yield GalleryFault("numbers", f"the last number is {last}, but {max(used)} is in use")
-
-
-def check_receipts(database: Backend) -> Iterator[GalleryFault]:
-    """Yield a fault if the chain of receipts is broken."""
-    fault = verify_receipts(database).fault
-    if fault is not None:
-        yield GalleryFault("receipts", fault)
 
 
 def check_rows(database: Backend) -> Iterator[GalleryFault]:

@@ -49,11 +49,7 @@ class DataKey:
 
     @classmethod
     def unwrap(cls, number: int, wrapped: bytes, key: Key) -> Self:
-        """Return the data key that `wrap` has wrapped.
-
-        Raises:
-            DecryptionError: It was wrapped with another key, or is damaged.
-        """
+        """Return a wrapped data key; `DecryptionError` if it is damaged or was wrapped with another key."""
         return cls(number, decrypt(AESGCM(key.secret), wrapped[:NONCE], wrapped[NONCE:], wrapped_place(number)))
 
     def wrap(self, key: Key) -> bytes:
@@ -67,11 +63,7 @@ class DataKey:
         return self.header + nonce + self._cipher.encrypt(nonce, value, place)
 
     def decrypt(self, place: bytes, encrypted: bytes) -> bytes:
-        """Return the value that was encrypted for a place.
-
-        Raises:
-            DecryptionError: It is not the output of `encrypt` for that place.
-        """
+        """Return a decrypted value; `DecryptionError` if it is not the output of `encrypt` for this place."""
         return decrypt(self._cipher, encrypted[HEADER.size : START], encrypted[START:], place)
 
 
@@ -86,12 +78,7 @@ class DataKeys:
         self._unwrapped: dict[int, DataKey] = {}
 
     def newest(self) -> DataKey:
-        """Return the data key that encrypts new values.
-
-        Raises:
-            MissingKeyError, WrongKeyError, KeyFileError: The user's key is not at hand.
-            EncryptionError: The file is not encrypted any more.
-        """
+        """Return the data key that encrypts new values; needs the user's key."""
         found = self._database.read("SELECT number FROM data_keys ORDER BY turn DESC LIMIT 1")
         if not found:
             raise EncryptionError(self._database.path, "it was decrypted meanwhile")
@@ -107,12 +94,7 @@ class DataKeys:
         return self.newest().encrypt(value_place(column, number), value)
 
     def decrypt(self, column: str, numbers: Sequence[int], values: Sequence[bytes]) -> list[bytes]:
-        """Return decrypted values of faces or people.
-
-        Raises:
-            SealError: A value is damaged, or not where it was written.
-            MissingKeyError, WrongKeyError, KeyFileError: The user's key is not at hand.
-        """
+        """Return decrypted values of faces or people; `SealError` if one is damaged or was moved."""
         return [self._decrypt(column, number, value) for number, value in zip(numbers, values, strict=True)]
 
     def add(self, db: Transaction, key: Key) -> None:
@@ -178,11 +160,7 @@ def value_place(column: str, number: int) -> bytes:
 
 
 def read_number(encrypted: object) -> int:
-    """Return the number of the data key in the header of a value.
-
-    Raises:
-        DecryptionError: It is no encrypted value.
-    """
+    """Return the number of the data key in the header of a value."""
     if not isinstance(encrypted, bytes) or len(encrypted) < START or encrypted[0] != FORMAT:
         raise DecryptionError
     number: int = HEADER.unpack_from(encrypted)[1]

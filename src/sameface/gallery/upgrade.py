@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -100,9 +99,7 @@ class Upgrade:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @property
@@ -311,8 +308,7 @@ def check_complete(db: sqlite3.Connection, path: str, progress: UpgradeProgress,
     ours, theirs = (f"SELECT {columns} FROM {FACES.format(schema)}" for schema in ("main.", "other."))
     (missing,) = db.execute(f"SELECT count(*) FROM ({ours} EXCEPT {theirs})").fetchone()
     if missing:
-        reason = f"faces enrolled since: {missing}; run the upgrade once more, then confirm"
-        raise UpgradeError(path, reason)
+        raise UpgradeError(path, f"faces enrolled since: {missing}; run the upgrade once more, then confirm")
     if progress.left and not drop_rest:
         reason = (
             f"faces without a new row: {progress.left}; give --pictures or --adapter, "

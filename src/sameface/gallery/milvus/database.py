@@ -149,8 +149,7 @@ class MilvusDatabase:
     def write(self) -> Iterator[Transaction]:
         """Hold one transaction on people, and send the changes to Milvus afterwards.
 
-        Raises:
-            GalleryUnreachableError: Milvus is away, and lacks an earlier change; nothing is changed.
+        If Milvus is away and lacks an earlier change too, raise `GalleryUnreachableError` and change nothing.
         """
         self._send()
         with self._people.write() as db:

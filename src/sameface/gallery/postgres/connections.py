@@ -84,11 +84,7 @@ class Connections:
 
 
 def connect(address: PostgresAddress) -> Connection:
-    """Return a connection outside any pool.
-
-    Raises:
-        GalleryUnreachableError: The server does not answer, or refuses the login.
-    """
+    """Return a connection outside any pool; `GalleryUnreachableError` if the server does not answer."""
     try:
         parameters = connection_parameters(address)
     except psycopg.ProgrammingError as error:

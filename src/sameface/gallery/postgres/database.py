@@ -58,13 +58,7 @@ class PostgresDatabase:
 
     @classmethod
     def open(cls, place: str, *, create: bool) -> Self:
-        """Connect, and bring the tables to this version.
-
-        Raises:
-            GalleryUnreachableError: The server does not answer, or refuses the login.
-            GalleryFileError: There is no gallery and `create` is false, or it is not one of this version.
-            GalleryBusyError: Another program kept it locked.
-        """
+        """Connect, and bring the tables to this version; make them if `create` is true."""
         address = PostgresAddress.parse(place)
         with connect(address) as connection, translated(address, connection):
             prepare(connection, address, create=create)
@@ -140,9 +134,6 @@ class PostgresDatabase:
         """Write the tables anew without deleted rows: only that removes their bytes, and none from the log.
 
         With an index here or in Milvus the tables are too large to copy: VACUUM only frees the space.
-
-        Raises:
-            GalleryBusyError: Another program still reads deleted rows.
         """
         self._rows = None
         try:
@@ -225,11 +216,7 @@ class PostgresState:
 
 
 def read_state(connection: Connection, path: str, signature: str) -> PostgresState:
-    """Return the current state.
-
-    Raises:
-        SignatureError: The rows are not of this pipeline.
-    """
+    """Return the current state; `SignatureError` if the rows are not of this pipeline."""
     query = b"""SELECT signature, revision, rewritten, dimension, (SELECT thresholds FROM calibration)
                 FROM sameface_gallery CROSS JOIN pipeline"""
     found = connection.execute(query).fetchone()

@@ -138,11 +138,7 @@ MIGRATIONS = (
 
 
 def prepare(connection: Connection, address: PostgresAddress, *, create: bool) -> None:
-    """Bring the tables to this version, in one transaction; make them if they are missing and wanted.
-
-    Raises:
-        GalleryFileError: They are missing and not wanted, not a gallery's, or of a later version.
-    """
+    """Bring the tables to this version in one transaction; make missing ones if `create` is true."""
     version = read_version(connection, address.schema)
     if version > len(MIGRATIONS):
         reason = f"made by a later sameface (version {version}, this one reads {len(MIGRATIONS)})"
@@ -166,7 +162,7 @@ def prepare(connection: Connection, address: PostgresAddress, *, create: bool) -
 
 
 def migrate(connection: Connection, address: PostgresAddress) -> None:
-    """Run the migrations that the tables lack, inside the transaction that is open."""
+    """Run the missing migrations, inside the open transaction."""
     version = read_version(connection, address.schema)
     if not version:
         make_schema(connection, address)
@@ -177,11 +173,7 @@ def migrate(connection: Connection, address: PostgresAddress) -> None:
 
 
 def make_schema(connection: Connection, address: PostgresAddress) -> None:
-    """Make the extension and the schema if they are missing.
-
-    Raises:
-        GalleryFileError: The schema holds tables of something else.
-    """
+    """Make the extension and the schema if they are missing; refuse a schema with other tables."""
     query = """SELECT relname FROM pg_class
                WHERE relnamespace = to_regnamespace(quote_ident(%s)) AND relname = ANY(%s)"""
     found = connection.execute(query, (address.schema, list(TABLES))).fetchone()
@@ -211,7 +203,7 @@ def read_version(connection: Connection, schema: str) -> int:
 
 
 def use_schema(connection: Connection, schema: str) -> None:
-    """Let names mean those of the schema, and of the one that pgvector is in."""
+    """Search for names in the schema, and in that of pgvector."""
     query = """SELECT set_config('search_path', concat_ws(', ', quote_ident(%s), (
                    SELECT quote_ident(nspname) FROM pg_extension
                    JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'vector'

@@ -123,12 +123,6 @@ class SqliteDatabase:
 
         A small file is written anew, a large one only with `whole`. Else `secure_delete` has overwritten rows
         where they were deleted, but copies by SQLite may stay in unused parts of pages.
-
-        Returns:
-            As in `Erasure.places`.
-
-        Raises:
-            GalleryBusyError: Another program holds an older view of the file.
         """
         places = self.remove_traces(whole=whole)
         if places is None:
@@ -162,11 +156,7 @@ class SqliteDatabase:
 
     @property
     def data_keys(self) -> DataKeys:
-        """The keys of an encrypted file.
-
-        Raises:
-            EncryptionError: `cryptography` is not installed.
-        """
+        """The keys of an encrypted file; `EncryptionError` if `cryptography` is not installed."""
         if self._data_keys is None:
             try:
                 crypto = import_module("sameface.gallery.crypto")
@@ -232,14 +222,14 @@ class SqliteDatabase:
         return self._rows.load(signature)
 
     def version_of_data(self) -> tuple[int, int]:
-        """Return a mark that changes when this or another connection has written."""
+        """Return a value that changes when this or another connection has written."""
         with self.lock:
             [(others,)] = self.read("PRAGMA data_version")
             return int(others), self._connection.total_changes
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Read as of one moment, whoever writes meanwhile."""
+        """Read as of one moment."""
         with self.lock, translated(self.path):
             self._connection.execute("BEGIN")
             try:
@@ -263,7 +253,7 @@ class SqliteDatabase:
             yield self._connection
 
     def _check_version(self) -> None:
-        """Raise if another program has given the file newer tables since it was opened."""
+        """Raise if another program has migrated the file since it was opened."""
         [(version,)] = self.read("PRAGMA user_version")
         if version != len(MIGRATIONS):
             reason = f"another sameface gave it version {version}, this one writes {len(MIGRATIONS)}"
@@ -312,11 +302,7 @@ class RowCache:
         self._version = self._change = (-1, -1)
 
     def load(self, signature: str) -> FlatIndex:
-        """Return the rows as they are now.
-
-        Raises:
-            SignatureError: They are not of this pipeline.
-        """
+        """Return the current rows; `SignatureError` if they are not of this pipeline."""
         database = self._database
         with database.lock:
             [(found,)] = database.read("SELECT signature FROM pipeline")
@@ -373,7 +359,7 @@ def read_rows(database: SqliteDatabase, keys: NDArray[np.int64], width: int) -> 
 
 @contextmanager
 def translated(path: str) -> Iterator[None]:
-    """Turn SQLite's errors into ours."""
+    """Raise SQLite's errors as errors of the gallery."""
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -383,8 +369,7 @@ def translated(path: str) -> Iterator[None]:
         if code in BUSY_CODES:
             raise GalleryBusyError(path, f"waited {WAIT_SECONDS:.0f} s for another program") from error
         if code in CLOSED_CODES:
-            reason = f"{error}: file and folder must be writable, also for a search"
-            raise GalleryFileError(path, reason) from error
+            raise GalleryFileError(path, f"{error}: file and folder must be writable, also for a search") from error
         raise GalleryFileError(path, str(error)) from error
     except sqlite3.ProgrammingError as error:
         raise ValueError(f"gallery {path!r}: {error}") from error
@@ -393,7 +378,7 @@ def translated(path: str) -> Iterator[None]:
 
 
 def migrate(db: sqlite3.Connection, number: int) -> None:
-    """Take the tables from version `number` to the next, inside the transaction that is open."""
+    """Migrate the tables from version `number` to the next, inside the open transaction."""
     statement = ""
     for part in MIGRATIONS[number].split(";"):
         statement += f"{part};"
@@ -423,24 +408,16 @@ def erase_in_upgrade(path: str, *, whole: bool) -> dict[str, bool]:
         if not upgrade.is_trial:
             return {}
         with attached(upgrade, path), upgrade.write() as db:
-            delete_gone(db)
+            (same,) = db.execute("SELECT numbers.origin = old.origin FROM numbers, other.numbers AS old").fetchone()
+            if same:
+                db.execute("DELETE FROM faces WHERE id NOT IN (SELECT id FROM other.faces)")
+            for table, column in (("people", "person_id"), ("pictures", "picture_id")) if same else ():
+                gone = f"id NOT IN (SELECT id FROM other.{table}) AND id NOT IN (SELECT {column} FROM faces)"
+                db.execute(f"DELETE FROM {table} WHERE {gone}")
         places = upgrade.remove_traces(whole=whole)
         if places is None:
             raise GalleryBusyError(place, TRACES)
         return {"upgrade": all(places.values())}
-
-
-def delete_gone(db: sqlite3.Connection) -> None:
-    """Delete faces that are gone from the gallery `other`, and people and pictures that are left without any."""
-    (same,) = db.execute("SELECT (SELECT origin FROM numbers) = (SELECT origin FROM other.numbers)").fetchone()
-    if not same:
-        return
-    db.execute("DELETE FROM faces WHERE id NOT IN (SELECT id FROM other.faces)")
-    for table, column in (("people", "person_id"), ("pictures", "picture_id")):
-        db.execute(
-            f"""DELETE FROM {table} WHERE id NOT IN (SELECT id FROM other.{table})
-                AND id NOT IN (SELECT {column} FROM faces)"""
-        )
 
 
 def stack_rows(path: str, blobs: Sequence[bytes], width: int) -> Embeddings:
