@@ -11,7 +11,7 @@ import pytest
 import scipy.stats
 import sklearn.isotonic
 import toy
-from test_evaluation_commands import paint_people
+from test_cli_evaluate import paint_people
 from test_evaluation_holdout import all_pairs, draw_rows
 
 from sameface.compare import Decision

@@ -10,7 +10,7 @@ import click
 
 from sameface.cli.gallery_options import access_file, access_option, gallery_option, open_access
 from sameface.cli.options import json_option, positive
-from sameface.cli.output import count, finish, print_json, print_rows, print_table
+from sameface.cli.output import count, finish, print_json, print_records
 from sameface.gallery import Gallery
 from sameface.gallery.address import parse_address
 from sameface.gallery.hash_chain import ChainCheck
@@ -53,8 +53,9 @@ def list_keys(*, gallery_path: str, access_path: str | None, as_json: bool) -> N
     """List the names and roles of the valid keys."""
     with open_access(gallery_path, access_path) as access:
         found = access.keys()
-    rows = [(key.name, key.role, datetime.fromtimestamp(key.made, UTC).isoformat(" ", "seconds")) for key in found]
-    print_rows(["name", "role", "made"], rows, as_json=as_json)
+    moments = [datetime.fromtimestamp(key.made, UTC).isoformat(" ", "seconds") for key in found]
+    records = [{"name": k.name, "role": k.role, "made": made} for k, made in zip(found, moments, strict=True)]
+    print_records(records, ["name", "role", "made"], as_json=as_json)
 
 
 @keys.command("revoke")
@@ -88,16 +89,13 @@ def list_entries(*, gallery_path: str, access_path: str | None, last: int, as_js
     require_log(gallery_path, access_path)
     with open_access(gallery_path, access_path) as access:
         entries = access.entries(last)
-    columns = ["number", "time", "key", "action", "gallery", "person", "detail", "hash"]
-    rows = [
-        (one.number, one.moment, one.key, one.action, *(one.person or (None, None)), one.detail, one.hash)
-        for one in entries
-    ]
-    if as_json:
-        print_rows(columns, rows, as_json=True)
-    else:  # without the columns gallery and hash
-        short = [(*row[:4], row[5], json.dumps(row[6])) for row in rows]
-        print_rows([*columns[:4], *columns[5:7]], short, as_json=False)
+    names = ("number", "time", "key", "action", "gallery", "person", "detail", "hash")
+    records = []
+    for one in entries:
+        detail = one.detail if as_json else json.dumps(one.detail)
+        values = (one.number, one.moment, one.key, one.action, *(one.person or (None, None)), detail, one.hash)
+        records.append(dict(zip(names, values, strict=True)))
+    print_records(records, ["number", "time", "key", "action", "person", "detail"], as_json=as_json)
 
 
 @audit.command("receipts")
@@ -107,12 +105,8 @@ def list_receipts(*, gallery_path: str, as_json: bool) -> None:
     """List the deletions from the gallery, the oldest first; people are listed by number."""
     with Gallery.open(gallery_path) as gallery:
         receipts = [receipt_to_dict(receipt) for receipt in gallery.receipts()]
-    if as_json:
-        for receipt in receipts:
-            print_json(receipt)
-    else:
-        columns = ["number", "time", "reason", "person", "faces", "crops", "pictures", "complete"]
-        print_table(columns, [[receipt[column] for column in columns] for receipt in receipts])
+    columns = ["number", "time", "reason", "person", "faces", "crops", "pictures", "complete"]
+    print_records(receipts, columns, as_json=as_json)
 
 
 @audit.command("verify")

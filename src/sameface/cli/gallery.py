@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -20,7 +20,7 @@ from sameface.cli.gallery_options import (
     open_access,
 )
 from sameface.cli.options import far_option, json_option, output_option, recognizer_options
-from sameface.cli.output import count, finish, print_json, print_rows
+from sameface.cli.output import count, finish, print_json, print_records
 from sameface.cli.upgrade import fit_command, upgrade
 from sameface.gallery import Gallery
 from sameface.gallery.backup import Change, History, backup_gallery, restore_gallery
@@ -137,8 +137,9 @@ def lookalikes(*, recognizer: Recognizer, path: str, far: float | None, as_json:
     """
     columns = ("person", "face", "other", "distance", "threshold")
     with Gallery.open(path, recognizer, create=False, keys=keys) as opened:
-        rows = [astuple(found) for found in find_lookalikes(opened, far=far)]
-    print_rows(columns, [(*row[:3], round(row[3], 4), round(row[4], 4)) for row in rows], as_json=as_json)
+        found = list(find_lookalikes(opened, far=far))
+    rounded = [{"distance": round(one.distance, 4), "threshold": round(one.threshold, 4)} for one in found]
+    print_records([asdict(one) | more for one, more in zip(found, rounded, strict=True)], columns, as_json=as_json)
 
 
 def print_faults(faults: Iterable[GalleryFault], *, as_json: bool) -> None:

@@ -97,13 +97,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     click.echo(text.get(), nl=False)
 
 
-def print_rows(columns: Sequence[str], rows: Iterable[Sequence[object]], *, as_json: bool) -> None:
-    """Print rows as JSON objects, or as a table in which None is an empty cell."""
+def print_records(records: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
+    """Print records as JSON objects, or some columns of them as a table, in which None is an empty cell."""
     if not as_json:
+        rows = [[record[column] for column in columns] for record in records]
         print_table(columns, [["" if cell is None else cell for cell in row] for row in rows])
         return
-    for row in rows:
-        print_json(dict(zip(columns, row, strict=True)))
+    for record in records:
+        print_json(record)
 
 
 def count(number: int, one: str, many: str = "") -> str:

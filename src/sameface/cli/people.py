@@ -10,7 +10,7 @@ import click
 from sameface.atomic import replace_file
 from sameface.cli.gallery_options import access_file, access_option, gallery_option, key_options, open_access
 from sameface.cli.options import cache_option, json_option, output_option
-from sameface.cli.output import count, print_json, print_rows
+from sameface.cli.output import count, print_json, print_records
 from sameface.evaluation.cache import EmbeddingCache
 from sameface.gallery import Gallery, Receipt
 from sameface.gallery.expiry import NEVER, parse_expiry, show_expiry
@@ -27,8 +27,9 @@ def people(*, gallery_path: str, as_json: bool) -> None:
     """List the enrolled people with their number of faces, the note on consent, and the expiry."""
     with Gallery.open(gallery_path) as gallery:
         everyone = gallery.people()
+    columns = ["name", "faces", "consent", "expires"]
     rows = [(person.name, person.faces, person.consent, show_expiry(person.expires)) for person in everyone]
-    print_rows(["name", "faces", "consent", "expires"], rows, as_json=as_json)
+    print_records([dict(zip(columns, row, strict=True)) for row in rows], columns, as_json=as_json)
 
 
 @click.command()
