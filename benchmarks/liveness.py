@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from report import print_table
 from sameface import challenge
 from sameface.arrays import Image
-from sameface.challenge import STRAIGHT, ChallengeFrame, ChallengeJudge, Pose
+from sameface.challenge import STRAIGHT, ChallengeFrame, Pose, judge_frames
 from sameface.face import Face
 from sameface.image import read_image
 from sameface.picture_files import find_pictures
@@ -144,11 +144,7 @@ def judge_path(seen: dict[int, ChallengeFrame | None], threshold: float, sign: i
     frames = [
         ChallengeFrame(number / RATE, frame.face, frame.row) for number, frame in enumerate(path) if frame is not None
     ]
-    judge = ChallengeJudge(POSES)
-    for frame in frames:
-        judge.add(frame, threshold)
-    judge.tick(len(path) / RATE)
-    return judge.verdict.state == "passed"
+    return judge_frames(POSES, frames, at=len(path) / RATE, threshold=threshold).state == "passed"
 
 
 def sweep(sign: int) -> list[int]:

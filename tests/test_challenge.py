@@ -21,10 +21,9 @@ from sameface.challenge import (
     TURNED,
     TURNS,
     ChallengeFrame,
-    ChallengeJudge,
-    ChallengeVerdict,
     Pose,
     draw_poses,
+    judge_frames,
 )
 from sameface.face import Face
 
@@ -45,17 +44,6 @@ def see(turn: float, at: float, *, aside: float = 0, colour: tuple[int, int, int
 def film(turns: Sequence[float], step: float = 0.3) -> list[ChallengeFrame]:
     """Return frames of one person that turns so, a frame after the other."""
     return [see(turn, number * step) for number, turn in enumerate(turns)]
-
-
-def judge_frames(
-    poses: Sequence[Pose], frames: Sequence[ChallengeFrame], *, at: float, threshold: float
-) -> ChallengeVerdict:
-    """Return the verdict on all frames with a face, `at` seconds after the challenge began."""
-    judge = ChallengeJudge(poses)
-    for frame in frames:
-        judge.add(frame, threshold)
-    judge.tick(at)
-    return judge.verdict
 
 
 def judge(frames: Sequence[ChallengeFrame], at: float | None = None):

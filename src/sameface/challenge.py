@@ -135,6 +135,17 @@ class ChallengeJudge:
             self.verdict = replace(self.verdict, reason="lost")
 
 
+def judge_frames(
+    poses: Sequence[Pose], frames: Sequence[ChallengeFrame], *, at: float, threshold: float
+) -> ChallengeVerdict:
+    """Return the verdict on all frames with a face, `at` seconds after the challenge began."""
+    judge = ChallengeJudge(poses)
+    for frame in frames:
+        judge.add(frame, threshold)
+    judge.tick(at)
+    return judge.verdict
+
+
 def find_fault(
     wanted: Pose, frame: ChallengeFrame, before: ChallengeFrame, anchor: ChallengeFrame, threshold: float
 ) -> Reason | None:
