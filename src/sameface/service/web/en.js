@@ -173,6 +173,7 @@ export default {
   "enroll.consent": "This person has agreed that their face is stored here and recognized.",
   "enroll.consent_how": "How they agreed, if you want to note it",
   "enroll.consent_kept": "The day and this sentence are kept with the person, and go with them.",
+  "enroll.looks_like": "This looks like {name}, who is enrolled. Is it the same person?",
   "enroll.known": "{name} is enrolled already, with one face. These are added. | {name} is enrolled already, with {n} faces. These are added.",
   "enroll.submit": "Enroll one face | Enroll {n} faces",
   "enroll.sending": "Enrolling…",

@@ -19,6 +19,7 @@ export async function openEnroll(app, { files = [], items = [], name = "", perso
   const known = person === null ? await allPeople(app.api).catch(() => []) : [];
   const field = nameField(name);
   const note = el("p", { class: "soft small", hidden: true });
+  const warning = el("div", { role: "status" });
   const inspection = createInspection(app, () => refresh());
   const consent = el("input", { type: "checkbox", required: true });
   const how = el("input", { maxlength: 200, autocomplete: "off" });
@@ -32,6 +33,7 @@ export async function openEnroll(app, { files = [], items = [], name = "", perso
     field.list,
     note,
     inspection.element,
+    warning,
     items.length > 0 ? null : intake,
     el(
       "div",
@@ -63,6 +65,8 @@ export async function openEnroll(app, { files = [], items = [], name = "", perso
     submit.disabled = count === 0 || inspection.isLooking() || inspection.isUndecided();
     note.hidden = person !== null || owner() === null;
     if (!note.hidden) say(note, "enroll.known", { name: owner().name, n: owner().faces });
+    const others = inspection.names().filter((one) => one !== owner()?.name);
+    warning.replaceChildren(...others.map((one) => el("p", { class: "note", t: "enroll.looks_like", args: { name: one } })));
   }
 
   async function send(event) {

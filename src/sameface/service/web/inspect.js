@@ -33,7 +33,7 @@ export function createInspection(app, changed) {
     const words = el("p", { class: "soft small", t: "slot.looking" });
     const body = el("div", {}, nameOf(file.name, { class: "file-name" }), words);
     const remove = button("enroll.leave_out", () => drop(row), { class: "quiet small", label: "enroll.leave_out_label", args: { name: file.name } });
-    const row = { file, face, looking: face === null, picture, words, body, element: el("li", {}, picture, body, remove) };
+    const row = { file, face, name: null, looking: face === null, picture, words, body, element: el("li", {}, picture, body, remove) };
     rows.set(row.element, row);
     element.append(row.element);
     return row;
@@ -50,7 +50,7 @@ export function createInspection(app, changed) {
     const canvas = await drawPicture(row.file);
     if (canvas !== null) row.picture.replaceChildren(canvas);
     try {
-      offer(row, canvas, await app.api.detect(row.file));
+      offer(row, canvas, await app.api.identify({ picture: row.file }));
     } catch (error) {
       reject(row, failure(error));
     }
@@ -66,6 +66,7 @@ export function createInspection(app, changed) {
 
   function choose(row, canvas, found, number) {
     row.face = number;
+    row.name = found.faces[number].name;
     row.picture.replaceChildren(cutFace(canvas, found, found.faces[number].box));
     say(row.words, "enroll.ready");
   }
@@ -93,7 +94,9 @@ export function createInspection(app, changed) {
   }
 
   const chosen = () => [...rows.values()].filter((row) => row.face !== null).map(({ file, face }) => ({ file, face }));
+  /** The enrolled people that the chosen faces look like. */
+  const names = () => [...new Set([...rows.values()].map(({ name }) => name).filter((name) => name !== null))];
   const isLooking = () => [...rows.values()].some((row) => row.looking);
   const isUndecided = () => element.querySelector(".picks:not(:has([aria-pressed=true]))") !== null;
-  return { element, add, addReady, chosen, isLooking, isUndecided };
+  return { element, add, addReady, chosen, names, isLooking, isUndecided };
 }

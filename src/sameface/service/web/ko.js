@@ -173,6 +173,7 @@ export default {
   "enroll.consent": "이 사람은 자기 얼굴을 여기에 저장하고 인식하는 데 동의했습니다.",
   "enroll.consent_how": "동의를 받은 방법(선택)",
   "enroll.consent_kept": "오늘 날짜와 위 문장을 이 사람과 함께 보관하며, 사람을 삭제하면 같이 지워집니다.",
+  "enroll.looks_like": "이미 등록된 {name} 님과 닮았습니다. 같은 사람인가요?",
   "enroll.known": "{name} 님은 이미 얼굴 {n}개로 등록되어 있습니다. 여기에 더합니다.",
   "enroll.submit": "얼굴 {n}개 등록",
   "enroll.sending": "등록하는 중…",
