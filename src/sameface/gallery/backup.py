@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,6 @@ from sameface.gallery.hash_chain import Ends, Link
 from sameface.gallery.keys import NO_KEYS, Keys
 from sameface.gallery.people import delete_face, delete_person, merge_people
 from sameface.gallery.receipts import COLUMNS, ERASURE, erase_traces, read_ends, read_link, write_merge, write_receipt
-from sameface.gallery.records import Reason
 from sameface.gallery.sqlite.database import BUSY_CODES, SqliteDatabase, translated
 from sameface.gallery.sqlite.files import (
     delete_companions,
@@ -299,25 +298,27 @@ def bring_up_to_date(
 
 def apply_changes(db: Transaction, replaced: Replaced | None, log: History | None, now: float) -> Applied:
     """Delete and merge again by receipts and audit log, in the open transaction."""
-    applied = Applied()
-    changes = [] if log is None else list(log.changes)
-    known: set[tuple[int, int | None]] = set()  # people and faces whose receipt was taken over
-    if replaced is not None:
-        since = [change for change in map(change_of, replaced.receipts) if change is not None]
-        changes += since
-        applied.receipts = take_over_receipts(db, replaced)
-        if applied.receipts:
-            known = {(change.person, change.face) for change in since}
-    people = {number for (number,) in db.execute("SELECT id FROM people").fetchall()}
-    for person, end, reason in sorted(find_ends(people, changes)):
-        if reason is not None:
-            gone = delete_person(db, person)
+    since = [] if replaced is None else [change for change in map(change_of, replaced.receipts) if change is not None]
+    applied = Applied(receipts=0 if replaced is None else take_over_receipts(db, replaced))
+    known = {(change.person, change.face) for change in since if applied.receipts}  # their receipts are here again
+    changes = [*(() if log is None else log.changes), *since]
+    deleted: dict[int, Any] = {
+        change.person: change.reason for change in changes if change.face is None and change.into is None
+    }
+    merged = {change.person: change.into for change in changes if change.into is not None}
+    people = sorted(number for (number,) in db.execute("SELECT id FROM people").fetchall())
+    for person in people:
+        passed = follow_merges(person, merged)
+        gone = next((number for number in passed if number in deleted), None)
+        last = [number for number in passed if number in people][-1]
+        if gone is not None:
+            deletion = delete_person(db, person)
             applied.people.append(person)
-            if (end, None) not in known:
-                write_receipt(db, reason, gone, now)
-        else:
-            merge = merge_people(db, person, end)
-            applied.merged.append((person, end))
+            if (gone, None) not in known:
+                write_receipt(db, deleted[gone], deletion, now)
+        elif last != person:
+            merge = merge_people(db, person, last)
+            applied.merged.append((person, last))
             if (person, None) not in known:
                 write_merge(db, merge, now)
     for face in sorted({change.face for change in changes if change.face is not None}):
@@ -325,27 +326,12 @@ def apply_changes(db: Transaction, replaced: Replaced | None, log: History | Non
     return applied
 
 
-def find_ends(people: set[int], changes: Sequence[Change]) -> Iterator[tuple[int, int, Reason | None]]:
-    """Yield who among people was deleted or merged: the number, whose faces they became, why these went.
-
-    The reason is None for a merge, and the second number the last in the chain of merges who is among people.
-    """
-    deleted: dict[int, Any] = {
-        change.person: change.reason for change in changes if change.face is None and change.into is None
-    }
-    merged = {change.person: change.into for change in changes if change.into is not None}
-    for person in people:
-        end, passed = person, [person]
-        while end in merged and merged[end] not in passed:
-            end = merged[end]
-            passed.append(end)
-        gone = next((number for number in passed if number in deleted), None)
-        if gone is not None:
-            yield person, gone, deleted[gone]
-            continue
-        last = next(number for number in reversed(passed) if number in people)
-        if last != person:
-            yield person, last, None
+def follow_merges(person: int, merged: dict[int, int]) -> list[int]:
+    """Return a person and those who got the person's faces, in turn."""
+    passed = [person]
+    while (into := merged.get(passed[-1], person)) not in passed:
+        passed.append(into)
+    return passed
 
 
 def delete_again(db: Transaction, face: int, known: set[tuple[int, int | None]], applied: Applied, now: float) -> None:

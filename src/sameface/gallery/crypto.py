@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import secrets
 import struct
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from cryptography.exceptions import InvalidTag
@@ -93,9 +92,12 @@ class DataKeys:
         """Return a value of the face or person `number` encrypted, inside the transaction that keeps it."""
         return self.newest().encrypt(value_place(column, number), value)
 
-    def decrypt(self, column: str, numbers: Sequence[int], values: Sequence[bytes]) -> list[bytes]:
-        """Return decrypted values of faces or people; `SealError` if one is damaged or was moved."""
-        return [self._decrypt(column, number, value) for number, value in zip(numbers, values, strict=True)]
+    def decrypt(self, column: str, number: int, value: bytes) -> bytes:
+        """Return a decrypted value of the face or person `number`; `SealError` if it is damaged or was moved."""
+        try:
+            return self._get(read_number(value)).decrypt(value_place(column, number), value)
+        except DecryptionError as error:
+            raise SealError(self._database.path, f"{column} of face {number}") from error
 
     def add(self, db: Transaction, key: Key) -> None:
         """Add a data key to the file, which encrypts new values from now on."""
@@ -108,12 +110,6 @@ class DataKeys:
         for number, wrapped, wanted in db.execute("SELECT number, wrapped, wrapped_by FROM data_keys").fetchall():
             values = (self._unwrap(number, wrapped, wanted, old).wrap(new), new.fingerprint, number)
             db.execute("UPDATE data_keys SET wrapped = ?, wrapped_by = ? WHERE number = ?", values)
-
-    def _decrypt(self, column: str, number: int, value: bytes) -> bytes:
-        try:
-            return self._get(read_number(value)).decrypt(value_place(column, number), value)
-        except DecryptionError as error:
-            raise SealError(self._database.path, f"{column} of face {number}") from error
 
     def _get(self, number: int) -> DataKey:
         if number not in self._unwrapped:

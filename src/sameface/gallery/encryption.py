@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +55,7 @@ def encrypt_gallery(path: str | os.PathLike[str], source: KeySource) -> KeyChang
             if not plain.is_encrypted:
                 check_alone(db, plain.path)
                 plain.data_keys.add(db, key)
-                faces = sum(write_values(db, plain, page) for page in read_pages(db))
+                faces = sum(change_values(db, page, plain.encode_value) for page in read_pages(db))
             plain.check_key()
         return KeyChange(faces, clean_up(plain.rewrite, "plain rows stay in its free space or log"))
 
@@ -73,10 +73,7 @@ def decrypt_gallery(path: str | os.PathLike[str], source: KeySource) -> KeyChang
             check_alone(db, database.path)
             database.data_keys.load()
             db.execute("DELETE FROM data_keys")  # while there are any, a trigger refuses plain values
-            faces = 0
-            for page in read_pages(db):
-                db.executemany(UPDATE, [(*values, number) for number, *values in decrypt_values(database, page)])
-                faces += len(page)
+            faces = sum(change_values(db, page, database.data_keys.decrypt) for page in read_pages(db))
         return KeyChange(faces, clean_up(database.rewrite, "encrypted rows stay in its free space or log"))
 
 
@@ -135,6 +132,10 @@ def opened(path: str | os.PathLike[str], key: KeySource | None) -> Iterator[Sqli
 
 def encrypt_anew(database: SqliteDatabase) -> Iterator[int]:
     """Encrypt page by page what an older data key has encrypted; yield the number of faces changed in each."""
+
+    def change(column: str, number: int, value: bytes) -> bytes:
+        return database.encode_value(column, number, database.data_keys.decrypt(column, number, value))
+
     last = 0
     while True:
         with database.write() as db:
@@ -145,7 +146,7 @@ def encrypt_anew(database: SqliteDatabase) -> Iterator[int]:
                 for number, *values in page
                 if not all(value is None or value.startswith(header) for value in values)
             ]
-            write_values(db, database, decrypt_values(database, outdated))
+            change_values(db, outdated, change)
         if not page:
             return
         last = page[-1][0]
@@ -170,21 +171,14 @@ def read_pages(db: sqlite3.Connection) -> Iterator[list[FaceRow]]:
         last = page[-1][0]
 
 
-def decrypt_values(database: SqliteDatabase, page: Sequence[FaceRow]) -> Iterator[FaceRow]:
-    """Yield faces with decrypted values."""
-    for number, embedding, crop in page:
-        [plain] = database.data_keys.decrypt("embedding", [number], [embedding])
-        yield number, plain, None if crop is None else database.data_keys.decrypt("crop", [number], [crop])[0]
-
-
-def write_values(db: sqlite3.Connection, database: SqliteDatabase, faces: Iterable[FaceRow]) -> int:
-    """Encrypt the values of faces, write them, and return the number of faces."""
-    values = []
-    for number, embedding, crop in faces:
-        encrypted = None if crop is None else database.encode_value("crop", number, crop)
-        values.append((database.encode_value("embedding", number, embedding), encrypted, number))
-    db.executemany(UPDATE, values)
-    return len(values)
+def change_values(db: sqlite3.Connection, faces: Sequence[FaceRow], change: Callable[[str, int, bytes], bytes]) -> int:
+    """Replace the values of faces by `change(column, number, value)`, and return the number of faces."""
+    changed = [
+        (change("embedding", number, embedding), None if crop is None else change("crop", number, crop), number)
+        for number, embedding, crop in faces
+    ]
+    db.executemany(UPDATE, changed)
+    return len(changed)
 
 
 def check_alone(db: sqlite3.Connection, path: str) -> None:

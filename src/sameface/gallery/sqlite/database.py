@@ -182,7 +182,8 @@ class SqliteDatabase:
     def decode_values(self, column: str, numbers: Sequence[int], values: Sequence[bytes]) -> list[bytes]:
         """Return values from what the file keeps of them. In an encrypted file a plain value is an error."""
         if self.is_encrypted:
-            return self.data_keys.decrypt(column, numbers, values)
+            keys = self.data_keys
+            return [keys.decrypt(column, *each) for each in zip(numbers, values, strict=True)]
         for number, value in zip(numbers, values, strict=True):
             if not isinstance(value, bytes):
                 what = "an embedding" if column == "embedding" else "a crop"
