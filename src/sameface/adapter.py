@@ -96,11 +96,7 @@ class Adapter:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a saved adapter. Nothing in the file is executed.
-
-        Raises:
-            AdapterError: It is missing, damaged or something else.
-        """
+        """Read a saved adapter, or raise `AdapterError`. Nothing in the file is executed."""
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in ARRAYS}

@@ -30,13 +30,9 @@ LENGTH_TOLERANCE = 1e-3  # of an embedding, whose length is 1
 
 
 def expect_shape(name: str, array: NDArray[np.generic], shape: Shape, dtype: type[np.generic]) -> None:
-    """Raise unless `array` has this shape and dtype.
+    """Raise unless `array` has this shape and exact dtype; `name` is its name in the message.
 
-    Args:
-        name: The array's name in the message.
-        array: Any array.
-        shape: A number where the size is fixed, a letter where it is free: `("n", 128)`.
-        dtype: The exact dtype.
+    A shape has a number where the size is fixed and a letter where it is free: `("n", 128)`.
 
     Raises:
         TypeError: It is no array, or its dtype differs.

@@ -16,9 +16,7 @@ OTHERS = 0o077  # the permissions of group and others
 def replace_file(path: Path, *, private: bool = False) -> Iterator[Path]:
     """Give a path to write to; it replaces `path` at the end, unless there was an error.
 
-    Args:
-        path: The final path.
-        private: Only the owner may read it, from its first byte on.
+    Only the owner may read a `private` file, from its first byte on.
     """
     part = beside(path)
     try:
@@ -39,11 +37,7 @@ def make_private(path: Path) -> None:
 
 @contextmanager
 def make_folder(path: Path) -> Iterator[Path]:
-    """Give a new folder to fill; it becomes `path` at the end, unless there was an error.
-
-    Raises:
-        FileExistsError: `path` exists.
-    """
+    """Give a new folder to fill; it becomes `path` at the end, unless there was an error or `path` exists."""
     if path.exists():
         raise FileExistsError(17, "there is something here already, choose another place", str(path))
     part = beside(path)

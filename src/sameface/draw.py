@@ -31,17 +31,10 @@ Font: TypeAlias = PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont
 
 
 def draw_faces(image: Image, faces: Sequence[Face], labels: Sequence[str], known: Sequence[bool]) -> Image:
-    """Return a copy of the picture with a box, the landmarks and a label on each face.
+    """Return a copy of the picture, `(h, w, 3) uint8` RGB, with a box, the landmarks and a label on each face.
 
-    Args:
-        image: `(h, w, 3) uint8` RGB.
-        faces: Faces of this picture.
-        labels: The text over each. The system's fonts are used for characters that Pillow's font lacks; a
-            character that none of them has is drawn as a box.
-        known: Green rather than orange, for each.
-
-    Returns:
-        `(h, w, 3) uint8` RGB.
+    Characters that Pillow's font lacks are drawn in the system's fonts, or as a box. Faces that are `known` are green,
+    others orange.
     """
     picture = PIL.Image.fromarray(image)
     pen = PIL.ImageDraw.Draw(picture)

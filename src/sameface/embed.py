@@ -57,11 +57,7 @@ class Embedder:
         return added
 
     def run_network(self, crops: Crops) -> Embeddings:
-        """Return the network's output for one batch, `(n, d) float32`, not scaled.
-
-        Raises:
-            WeightsError: The output does not have the manifest's shape, or is not finite.
-        """
+        """Return the network's output for one batch, `(n, d) float32`, not scaled; check it against the manifest."""
         rows = self.model.run(crops)[0]
         name, wanted = self.model.manifest.name, (len(crops), self.spec.dimension)
         if rows.shape != wanted or rows.dtype != np.float32:

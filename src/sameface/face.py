@@ -68,15 +68,7 @@ class Template:
 
 
 def overlaps(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the intersection over union of one box with each of several, 0 to 1.
-
-    Args:
-        box: `(4,) float32` left, top, right, bottom.
-        boxes: `(n, 4) float32`.
-
-    Returns:
-        `(n,) float32`.
-    """
+    """Return the intersection over union of a box, `(4,)`, with each of several, `(n, 4)`: `(n,) float32`, 0 to 1."""
     sides = np.maximum(np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2]), 0)
     shared = sides.prod(axis=1)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)

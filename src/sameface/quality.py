@@ -44,9 +44,7 @@ class Quality:
 def measure_quality(face: Face, crop: Image) -> Quality:
     """Return the quality of a face by rules of thumb, whose worth was measured (docs/quality.md).
 
-    Args:
-        face: From the detector.
-        crop: `(size, size, 3) uint8` RGB, the face as the embedder sees it.
+    `crop` is the face as the embedder sees it, `(size, size, 3) uint8` RGB.
     """
     expect_shape("crop", crop, ("size", "size", 3), np.uint8)
     edge = len(crop) // EDGE
@@ -70,11 +68,7 @@ def require_quality(face: Face, crop: Image, minimum: float, name: str) -> None:
 
 
 def measure_sharpness(grey: NDArray[np.float32]) -> float:
-    """Return the standard deviation of the Laplacian in levels of grey; low in blurred and enlarged faces.
-
-    Args:
-        grey: `(h, w) float32` levels of grey.
-    """
+    """Return the standard deviation of the Laplacian of `(h, w) float32` levels of grey; low in blurred faces."""
     across = grey[1:-1, :-2] + grey[1:-1, 2:]
     down = grey[:-2, 1:-1] + grey[2:, 1:-1]
     return float((across + down - 4 * grey[1:-1, 1:-1]).std(dtype=np.float64))
@@ -84,9 +78,6 @@ def measure_turn(landmarks: NDArray[np.float32]) -> float:
     """Return the distance of the nose from the middle of eyes and mouth, in distances of the eyes.
 
     It is above 0 if the face looks to the right of the picture, the person's own left.
-
-    Args:
-        landmarks: `(5, 2)` of a face.
     """
     left_eye, right_eye, nose, left_corner, right_corner = landmarks.astype(np.float64)
     across = right_eye - left_eye

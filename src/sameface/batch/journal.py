@@ -90,11 +90,7 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path | None = None) -> Self:
-        """Open the file, or create it; without a path it is temporary and ends with the process.
-
-        Raises:
-            JournalError: It is another kind of file, another process has it, or the disk is full.
-        """
+        """Open or create the file, or raise `JournalError`; without a path it is temporary."""
         if path is not None:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         db = sqlite3.connect("" if path is None else path, isolation_level=None, timeout=1)
@@ -189,11 +185,7 @@ class Journal:
 
 
 def prepare(db: sqlite3.Connection) -> None:
-    """Lock the file, and create missing tables.
-
-    Raises:
-        sqlite3.DatabaseError: It is another kind of file, or another process holds it.
-    """
+    """Lock the file, and create missing tables; `sqlite3.DatabaseError` if it is another kind of file, or locked."""
     db.execute("PRAGMA locking_mode = EXCLUSIVE")
     [(owner,)] = db.execute("PRAGMA application_id").fetchall()
     [(tables,)] = db.execute("SELECT count(*) FROM sqlite_master").fetchall()

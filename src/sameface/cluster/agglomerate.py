@@ -52,9 +52,7 @@ class AverageLinkage:
     def run(self, forbidden: Numbers, progress: ProgressCallback | None = None) -> Numbers:
         """Merge until no pair is near enough; return the group that each is in, `(g,)`.
 
-        Args:
-            forbidden: `(m, 2)` pairs that never share a group.
-            progress: Called with the finished part of the search for pairs, 0 to 1.
+        The pairs `forbidden`, `(m, 2)`, never share a group.
         """
         alive, start = np.arange(len(self._sums)), self._fixed
         while True:

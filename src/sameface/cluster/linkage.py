@@ -74,11 +74,7 @@ def number_groups(groups: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def same_picture_pairs(pictures: Sequence[str]) -> list[tuple[int, int]]:
-    """Return the pairs of rows whose faces share a picture, and so are two people.
-
-    Args:
-        pictures: The name of each row's picture.
-    """
+    """Return the pairs of rows whose faces share a picture, and so are two people, from the picture of each row."""
     members: dict[str, list[int]] = {}
     for number, picture in enumerate(pictures):
         members.setdefault(picture, []).append(number)
@@ -86,11 +82,7 @@ def same_picture_pairs(pictures: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def check_pairs(pairs: Iterable[tuple[int, int]], count: int) -> NDArray[np.int64]:
-    """Return the pairs as `(m, 2)`, the smaller number first.
-
-    Raises:
-        ValueError: A pair names an unknown row, or one row twice.
-    """
+    """Return the pairs as `(m, 2)`, the smaller number first; `ValueError` for an unknown row, or one row twice."""
     found = np.sort(np.array(list(pairs), np.int64).reshape(-1, 2), axis=1)
     if len(found) and not (found[:, 0].min() >= 0 and found[:, 1].max() < count):
         raise ValueError(f"cannot_link must name rows 0 to {count - 1}")

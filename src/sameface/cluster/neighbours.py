@@ -39,16 +39,11 @@ class NeighbourPairs:
 def near_pairs(
     means: Embeddings, threshold: float, *, start: int = 0, progress: ProgressCallback | None = None
 ) -> NeighbourPairs:
-    """Return the pairs of groups whose mean squared distance is at or under `threshold`.
+    """Return the pairs of groups whose mean squared distance is at or under `threshold`, 0 to 4.
 
-    The mean over all pairs of rows, one of each group, is `2 - 2 x.y` of the two groups' means. A group keeps
-    its 64 nearest of those before it.
-
-    Args:
-        means: `(n, d) float32` the mean of each group's unit rows, not scaled.
-        threshold: 0 to 4.
-        start: Pairs of two groups before this one are left out.
-        progress: Called with the finished part.
+    The mean over all pairs of rows, one of each group, is `2 - 2 x.y` of the two groups' means: `means`, `(n, d)
+    float32`, not scaled. A group keeps its 64 nearest of those before it. Pairs of two groups before `start` are left
+    out.
     """
     none = np.zeros(0, np.int64)
     if len(means) < 2 or start >= len(means):

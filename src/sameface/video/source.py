@@ -40,11 +40,7 @@ class PyAV:
 
 
 def import_av() -> Any:
-    """Return the module `av`.
-
-    Raises:
-        ModuleNotFoundError: It is not installed; the message names the extra.
-    """
+    """Return the module `av`, or raise a `ModuleNotFoundError` that names the extra."""
     try:
         importlib.import_module("av.stream")
         return importlib.import_module("av")
@@ -114,22 +110,14 @@ class Video:
 
     @classmethod
     def open_camera(cls, number: int) -> Self:
-        """Open a camera of this machine; the first is 0.
-
-        Raises:
-            VideoError: There is no such camera, or another program uses it.
-        """
+        """Open a camera of this machine, the first is 0, or raise `VideoError`."""
         name = f"camera {number}"
         kind, device = find_camera(number, name)
         return cls(open_container(device, name, CAMERA, kind), name, live=True)
 
     @classmethod
     def open_stream(cls, address: str) -> Self:
-        """Open a network stream, such as `rtsp://camera.example/1`.
-
-        Raises:
-            VideoError: There is no answer, or no video.
-        """
+        """Open a network stream, such as `rtsp://camera.example/1`, or raise `VideoError`."""
         name = repr(address)
         return cls(open_container(address, name, {}, timeout=TIMEOUT), name, live=True)
 
