@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import functools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -19,8 +21,17 @@ from sameface.albums.store import AlbumError, Store, StoredFace, StoredGroup
 from sameface.batch import Result, count_pictures
 from sameface.cli.batch import batch_options
 from sameface.cli.gallery_options import gallery_option, key_options, warn_of_others
-from sameface.cli.options import far_option, json_option, recognizer_options
-from sameface.cli.output import count, finish, print_json, print_table, progress_bar
+from sameface.cli.options import (
+    Command,
+    existing_folder,
+    far_option,
+    join_options,
+    json_option,
+    new_file,
+    positive,
+    recognizer_options,
+)
+from sameface.cli.output import count, finish, print_records, progress_bar
 from sameface.face import Template
 from sameface.gallery import Gallery
 from sameface.gallery.errors import FaceTakenError
@@ -30,25 +41,32 @@ from sameface.recognizer import Recognizer
 LEAST = 3  # faces of a group without a name that is shown
 SUGGESTED = 3  # groups after each name
 
-folder_argument = click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-state_option = click.option(
-    "--state",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The file of the album's state; FOLDER.sameface beside the folder by default.",
+place_options = join_options(
+    click.argument("folder", type=existing_folder),
+    click.option(
+        "--state", type=new_file, help="The file of the album's state; FOLDER.sameface beside the folder by default."
+    ),
 )
 least_option = click.option(
-    "--least",
-    default=LEAST,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="Leave out groups without a name that have fewer faces.",
+    "--least", default=LEAST, type=positive, help="Leave out groups without a name that have fewer faces."
 )
 
 
 def state_path(folder: Path, state: Path | None) -> Path:
-    """Return where the state of an album is."""
+    """Return the file of an album's state."""
     whole = folder.resolve()
     return whole.with_name(f"{whole.name}.sameface") if state is None else state
+
+
+def store_options(command: Command) -> Command:
+    """Add FOLDER and --state; the command gets the open `store`."""
+
+    @functools.wraps(command)
+    def with_store(*, folder: Path, state: Path | None, **options: Any) -> Any:
+        with Store.open(state_path(folder, state)) as store:
+            return command(store=store, **options)
+
+    return place_options(with_store)
 
 
 @click.group()
@@ -64,8 +82,7 @@ def album() -> None:
 
 
 @album.command()
-@folder_argument
-@state_option
+@place_options
 @click.option(
     "--gallery",
     "gallery_path",
@@ -78,7 +95,6 @@ def album() -> None:
 @click.option(
     "--min-quality",
     default=MIN_QUALITY,
-    show_default=True,
     type=click.FloatRange(0, 1),
     help="A face of less quality (`sameface detect --quality`) joins a group, but begins none.",
 )
@@ -146,54 +162,48 @@ def shows(group: StoredGroup, least: int) -> bool:
 
 
 @album.command()
-@folder_argument
-@state_option
+@store_options
 @least_option
 @click.option("--all", "everything", is_flag=True, help="List hidden groups too.")
 @json_option
-def people(*, folder: Path, state: Path | None, least: int, everything: bool, as_json: bool) -> None:
+def people(*, store: Store, least: int, everything: bool, as_json: bool) -> None:
     """List the people and groups of FOLDER: those with a name first, then the largest.
 
     `best` is the face of the highest quality, to look at, with its picture.
     """
-    with Store.open(state_path(folder, state)) as store:
-        groups = [group for group in store.groups(hidden=everything) if shows(group, least)]
-        print_groups(store, groups, as_json=as_json)
-        rest = len(store.groups(hidden=everything)) - len(groups)
-        if rest and not as_json:
-            click.echo(f"{count(rest, 'smaller group')} left out: --least 1 lists all", err=True)
+    groups = [group for group in store.groups(hidden=everything) if shows(group, least)]
+    print_groups(store, groups, as_json=as_json)
+    rest = len(store.groups(hidden=everything)) - len(groups)
+    if rest and not as_json:
+        click.echo(f"{count(rest, 'smaller group')} left out: --least 1 lists all", err=True)
 
 
 def print_groups(store: Store, groups: Iterable[StoredGroup], *, as_json: bool) -> None:
-    """Print groups as JSON lines or as a table."""
-    rows = []
-    for group in groups:
-        picture = store.face(group.best).files[:1]
-        rows.append(
-            (group.number, group.person, group.faces, group.best, picture[0] if picture else None, group.hidden)
-        )
-    columns = ("group", "person", "faces", "best", "picture", "hidden")
-    if as_json:
-        for row in rows:
-            print_json(dict(zip(columns, row, strict=True)))
-    else:
-        print_table(columns[:-1], [["" if cell is None else cell for cell in row[:-1]] for row in rows])
+    records = [
+        {
+            "group": group.number,
+            "person": group.person,
+            "faces": group.faces,
+            "best": group.best,
+            "picture": first_file(store.face(group.best)),
+            "hidden": group.hidden,
+        }
+        for group in groups
+    ]
+    print_records(records, ("group", "person", "faces", "best", "picture"), as_json=as_json)
+
+
+def first_file(face: StoredFace) -> str | None:
+    return face.files[0] if face.files else None
 
 
 @album.command()
-@folder_argument
+@store_options
 @click.argument("group", type=int)
-@state_option
 @json_option
-def faces(*, folder: Path, group: int, state: Path | None, as_json: bool) -> None:
+def faces(*, store: Store, group: int, as_json: bool) -> None:
     """List the faces of a GROUP of FOLDER."""
-    with Store.open(state_path(folder, state)) as store:
-        store.group(group)
-        print_faces(store.faces("group_id = ?", group), as_json=as_json)
-
-
-def print_faces(found: Iterable[StoredFace], *, as_json: bool) -> None:
-    """Print faces as JSON lines or as a table."""
+    store.group(group)
     columns = ("face", "group", "person", "quality", "box", "picture")
     rows = [
         (
@@ -202,33 +212,27 @@ def print_faces(found: Iterable[StoredFace], *, as_json: bool) -> None:
             face.person,
             round(face.quality, 3),
             [round(float(side)) for side in face.face.box],
-            face.files[0] if face.files else None,
+            first_file(face),
         )
-        for face in found
+        for face in store.faces("group_id = ?", group)
     ]
-    if as_json:
-        for row in rows:
-            print_json(dict(zip(columns, row, strict=True)))
-    else:
-        print_table(columns, [["" if cell is None else cell for cell in row] for row in rows])
+    print_records([dict(zip(columns, row, strict=True)) for row in rows], columns, as_json=as_json)
 
 
 @album.command()
-@folder_argument
+@store_options
 @click.argument("names", nargs=-1, required=True, metavar="GROUP NAME [GROUP NAME ...]")
-@state_option
-def name(*, folder: Path, names: Sequence[str], state: Path | None) -> None:
+def name(*, store: Store, names: Sequence[str]) -> None:
     """Give groups of FOLDER their names, and say which other groups are probably the same people.
 
     Two groups of one name are one person. A name that a group had before is replaced.
     """
     if len(names) % 2 or not all(number.isdecimal() for number in names[::2]):
         raise click.UsageError("give the number of a group and its name, any number of times")
-    with Store.open(state_path(folder, state)) as store:
-        for number, text in zip(names[::2], names[1::2], strict=True):
-            corrections.name_group(store, int(number), text)
-        for text in dict.fromkeys(names[1::2]):
-            print_suggestions(store, text)
+    for number, text in zip(names[::2], names[1::2], strict=True):
+        corrections.name_group(store, int(number), text)
+    for text in dict.fromkeys(names[1::2]):
+        print_suggestions(store, text)
 
 
 def print_suggestions(store: Store, text: str, most: int = SUGGESTED) -> None:
@@ -241,120 +245,92 @@ def print_suggestions(store: Store, text: str, most: int = SUGGESTED) -> None:
 
 
 @album.command()
-@folder_argument
+@store_options
 @click.argument("person")
-@state_option
-@click.option("--most", default=10, show_default=True, type=click.IntRange(min=1), help="How many groups to list.")
-def suggest(*, folder: Path, person: str, state: Path | None, most: int) -> None:
+@click.option("--most", default=10, type=positive, help="How many groups to list.")
+def suggest(*, store: Store, person: str, most: int) -> None:
     """List the groups of FOLDER that are probably PERSON, the nearest first."""
-    with Store.open(state_path(folder, state)) as store:
-        print_suggestions(store, person, most)
+    print_suggestions(store, person, most)
 
 
 @album.command()
-@folder_argument
+@store_options
 @click.argument("source", type=int)
 @click.argument("into", type=int)
-@state_option
-def merge(*, folder: Path, source: int, into: int, state: Path | None) -> None:
+def merge(*, store: Store, source: int, into: int) -> None:
     """Say that the groups SOURCE and INTO of FOLDER are one person."""
-    with Store.open(state_path(folder, state)) as store:
-        corrections.merge_groups(store, source, into)
+    corrections.merge_groups(store, source, into)
 
 
 @album.command()
-@folder_argument
+@store_options
 @click.argument("chosen", type=int, nargs=-1, required=True, metavar="FACE...")
-@state_option
-def split(*, folder: Path, chosen: tuple[int, ...], state: Path | None) -> None:
+def split(*, store: Store, chosen: tuple[int, ...]) -> None:
     """Say that faces of one group of FOLDER are another person than the rest of it."""
-    with Store.open(state_path(folder, state)) as store:
-        click.echo(f"group {corrections.split_group(store, chosen)}")
+    click.echo(f"group {corrections.split_group(store, chosen)}")
 
 
 @album.command("not")
-@folder_argument
+@store_options
 @click.argument("face", type=int)
 @click.argument("person")
-@state_option
-def reject(*, folder: Path, face: int, person: str, state: Path | None) -> None:
+def reject(*, store: Store, face: int, person: str) -> None:
     """Say that a FACE of FOLDER is not PERSON, whatever a later scan finds."""
-    with Store.open(state_path(folder, state)) as store:
-        click.echo(f"group {corrections.reject_name(store, face, person)}")
+    click.echo(f"group {corrections.reject_name(store, face, person)}")
 
 
 @album.command("is")
-@folder_argument
+@store_options
 @click.argument("face", type=int)
 @click.argument("person")
-@state_option
-def confirm(*, folder: Path, face: int, person: str, state: Path | None) -> None:
+def confirm(*, store: Store, face: int, person: str) -> None:
     """Say that a FACE of FOLDER is PERSON, whatever a later scan finds."""
-    with Store.open(state_path(folder, state)) as store:
-        corrections.confirm_name(store, face, person)
+    corrections.confirm_name(store, face, person)
 
 
 @album.command()
-@folder_argument
+@store_options
 @click.argument("groups", type=int, nargs=-1, required=True, metavar="GROUP...")
 @click.option("--show", is_flag=True, help="Show them again.")
-@state_option
-def hide(*, folder: Path, groups: tuple[int, ...], show: bool, state: Path | None) -> None:
+def hide(*, store: Store, groups: tuple[int, ...], show: bool) -> None:
     """Leave groups of FOLDER out of lists, tags and exports: strangers, faces on posters."""
-    with Store.open(state_path(folder, state)) as store:
-        for group in groups:
-            corrections.hide_group(store, group, hidden=not show)
+    for group in groups:
+        corrections.hide_group(store, group, hidden=not show)
 
 
 @album.command()
-@folder_argument
-@state_option
-def undo(*, folder: Path, state: Path | None) -> None:
+@store_options
+def undo(*, store: Store) -> None:
     """Take the last name or correction of FOLDER back; again for the one before, to the last --regroup."""
-    with Store.open(state_path(folder, state)) as store:
-        verb = corrections.undo(store)
-        click.echo(f"undone: {verb}" if verb else "nothing to undo")
+    verb = corrections.undo(store)
+    click.echo(f"undone: {verb}" if verb else "nothing to undo")
 
 
 @album.command()
-@folder_argument
-@state_option
-@click.option("--most", default=20, show_default=True, type=click.IntRange(min=1), help="How many faces to list.")
+@store_options
+@click.option("--most", default=20, type=positive, help="How many faces to list.")
 @json_option
-def review(*, folder: Path, state: Path | None, most: int, as_json: bool) -> None:
+def review(*, store: Store, most: int, as_json: bool) -> None:
     """List the faces of FOLDER whose group is the most uncertain, with the nearest other group.
 
     Answer with `is` or `not`: a face that was confirmed is not listed again.
     """
-    with Store.open(state_path(folder, state)) as store:
-        columns = ("face", "person", "group", "distance", "other group", "other person", "other distance", "picture")
-        rows = [
-            (
-                doubt.face.number,
-                doubt.face.person,
-                doubt.face.group,
-                round(doubt.distance, 3),
-                None if doubt.other is None else doubt.other.number,
-                None if doubt.other is None else doubt.other.person,
-                round(doubt.other_distance, 3) if doubt.other else None,
-                "".join(doubt.face.files[:1]),
-            )
-            for doubt in corrections.find_doubts(store, most=most)
-        ]
-        if as_json:
-            for row in rows:
-                print_json({key.replace(" ", "_"): cell for key, cell in zip(columns, row, strict=True)})
-        else:
-            print_table(columns, [["" if cell is None else cell for cell in row] for row in rows])
+    columns = ("face", "person", "group", "distance", "other_group", "other_person", "other_distance", "picture")
+    records = []
+    for doubt in corrections.find_doubts(store, most=most):
+        face, other = doubt.face, doubt.other
+        nearest = (None, None, None) if other is None else (other.number, other.person, round(doubt.other_distance, 3))
+        row = (face.number, face.person, face.group, round(doubt.distance, 3), *nearest, "".join(face.files[:1]))
+        records.append(dict(zip(columns, row, strict=True)))
+    print_records(records, columns, as_json=as_json)
 
 
 @album.command()
-@folder_argument
-@state_option
+@store_options
 @gallery_option
 @key_options
 @recognizer_options
-def enroll(*, recognizer: Recognizer, folder: Path, state: Path | None, gallery_path: str, keys: Keys) -> None:
+def enroll(*, store: Store, recognizer: Recognizer, gallery_path: str, keys: Keys) -> None:
     """Enroll the people of FOLDER that you have named in the gallery.
 
     Faces of groups that you named, and those you confirmed, are enrolled; faces that joined a group later only once
@@ -362,7 +338,7 @@ def enroll(*, recognizer: Recognizer, folder: Path, state: Path | None, gallery_
     """
     added: Counter[str] = Counter()
     refused: list[str] = []
-    with Store.open(state_path(folder, state)) as store, Gallery.open(gallery_path, recognizer, keys=keys) as gallery:
+    with Gallery.open(gallery_path, recognizer, keys=keys) as gallery:
         if store.signature != recognizer.signature:
             raise AlbumError(str(store.path), "scanned with other weights: give their name, or `album scan --upgrade`")
         for face in store.faces("faces.id IN (SELECT face_id FROM answers WHERE same) AND NOT hidden"):
@@ -377,26 +353,22 @@ def enroll(*, recognizer: Recognizer, folder: Path, state: Path | None, gallery_
 
 
 @album.command("write-tags")
-@folder_argument
-@state_option
+@store_options
 @click.option("--in-place", is_flag=True, help="Write into the photographs instead of sidecars beside them.")
-def write_tags(*, folder: Path, state: Path | None, in_place: bool) -> None:
+def write_tags(*, store: Store, in_place: bool) -> None:
     """Write the names into XMP sidecars of the photographs, for photo managers to read.
 
     Face regions of the Metadata Working Group and of Microsoft, and the names as keywords. A sidecar is called
     PHOTO.jpg.xmp, or PHOTO.xmp where that is there. All else that it or the photograph holds stays.
     """
-    with Store.open(state_path(folder, state)) as store:
-        report_tags(tags.write_tags(store, in_place=in_place), "written")
+    report_tags(tags.write_tags(store, in_place=in_place), "written")
 
 
 @album.command("read-tags")
-@folder_argument
-@state_option
-def read_tags(*, folder: Path, state: Path | None) -> None:
+@store_options
+def read_tags(*, store: Store) -> None:
     """Name groups by the face regions that other programs wrote into photographs and sidecars."""
-    with Store.open(state_path(folder, state)) as store:
-        report_tags(tags.read_tags(store), "with names of faces")
+    report_tags(tags.read_tags(store), "with names of faces")
 
 
 def report_tags(results: Iterable[tags.TagResult], done: str) -> None:
@@ -407,24 +379,22 @@ def report_tags(results: Iterable[tags.TagResult], done: str) -> None:
 
 
 @album.command()
-@folder_argument
+@store_options
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The folder to make.")
 @click.option("--copy", is_flag=True, help="Copy the pictures instead of linking to them.")
 @least_option
-@state_option
-def export(*, folder: Path, output: Path, copy: bool, least: int, state: Path | None) -> None:
+def export(*, store: Store, output: Path, copy: bool, least: int) -> None:
     """Make a folder with a folder of pictures for each person of FOLDER, a list and a contact sheet."""
-    with Store.open(state_path(folder, state)) as store:
-        groups = [group for group in store.groups() if shows(group, least)]
-        texts = [group.person or f"group {group.number}" for group in groups]
-        numbers = {group.number: place for place, group in enumerate(groups)}
-        members = [face for face in store.faces("NOT hidden") if face.group in numbers and face.files]
-        shown = [
-            PictureFace(store.folder / face.files[0], face.face, data_address(store.thumbnail(face.number)))
-            for face in members
-        ]
-        labels = np.array([numbers[face.group] for face in members if face.group is not None], np.int64)
-        write_album(output.resolve(), shown, labels, texts, copy=copy)
+    groups = [group for group in store.groups() if shows(group, least)]
+    texts = [group.person or f"group {group.number}" for group in groups]
+    numbers = {group.number: place for place, group in enumerate(groups)}
+    members = [face for face in store.faces("NOT hidden") if face.group in numbers and face.files]
+    shown = [
+        PictureFace(store.folder / face.files[0], face.face, data_address(store.thumbnail(face.number)))
+        for face in members
+    ]
+    labels = np.array([numbers[face.group] for face in members if face.group is not None], np.int64)
+    write_album(output.resolve(), shown, labels, texts, copy=copy)
     click.echo(f"{count(len(shown), 'face')} of {count(len(set(texts)), 'person', 'people')}: {output}", err=True)
 
 

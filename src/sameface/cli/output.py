@@ -101,7 +101,8 @@ def print_records(records: Sequence[dict[str, Any]], columns: Sequence[str], *, 
     """Print records as JSON objects, or some columns of them as a table, in which None is an empty cell."""
     if not as_json:
         rows = [[record[column] for column in columns] for record in records]
-        print_table(columns, [["" if cell is None else cell for cell in row] for row in rows])
+        titles = [column.replace("_", " ") for column in columns]
+        print_table(titles, [["" if cell is None else cell for cell in row] for row in rows])
         return
     for record in records:
         print_json(record)
