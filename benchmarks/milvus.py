@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pymilvus import MilvusClient
 
 from family import embed_crops
 from galleries import TOP, Pipeline, compare, enroll, is_same
@@ -116,15 +115,12 @@ def search(
 
 def settle(vectors: MilvusCollection) -> None:
     """Wait until the index holds every face; milvus-lite makes it when the collection is loaded."""
-
-    def ask(client: MilvusClient) -> None:
-        client.flush(vectors.name)
-        while client.describe_index(vectors.name, "embedding")["pending_index_rows"]:
-            time.sleep(1)
-        client.release_collection(vectors.name)
-        client.load_collection(vectors.name)
-
-    vectors._ask(ask)
+    client = vectors._connect()
+    client.flush(vectors.name)
+    while client.describe_index(vectors.name, "embedding")["pending_index_rows"]:
+        time.sleep(1)
+    client.release_collection(vectors.name)
+    client.load_collection(vectors.name)
 
 
 def parts(probes: Embeddings) -> list[Embeddings]:

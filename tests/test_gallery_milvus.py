@@ -79,11 +79,7 @@ def numbers_in(gallery: Gallery) -> list[int]:
     """Return the numbers of the faces that Milvus has, in order."""
     index = index_of(gallery)
     index.reach()
-    found = index._ask(
-        lambda client: client.query(
-            index.name, filter="id >= 0", output_fields=["id"], limit=1000, consistency_level="Strong"
-        )
-    )
+    found = index._call("query", filter="id >= 0", output_fields=["id"], limit=1000, consistency_level="Strong")
     return sorted(int(row["id"]) for row in found)
 
 
@@ -99,9 +95,9 @@ def test_milvus_has_numbers_and_rows_bit_for_bit_and_no_names(gallery: Gallery) 
     rows = unit_rows(np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32))
     gallery.enroll("Red", [Template(str(number), BOX, 1, row) for number, row in enumerate(rows)])
     index = index_of(gallery)
-    told = index._ask(lambda client: client.describe_collection(index.name))
+    told = index._call("describe_collection")
     assert [field["name"] for field in told["fields"]] == ["id", "embedding"]
-    found = index._ask(lambda client: client.query(index.name, filter="id > 0", output_fields=["embedding"], limit=99))
+    found = index._call("query", filter="id > 0", output_fields=["embedding"], limit=99)
     kept = {row["id"]: np.array(row["embedding"], np.float32) for row in found}
     assert [kept[number].tobytes() for number in faces_of(gallery)] == [row.tobytes() for row in rows]
 
@@ -178,7 +174,7 @@ def test_a_collection_that_is_not_as_it_was_is_made_anew(
         gallery.enroll("Blue", [face(toy.BLUE, "b")])
         index = index_of(gallery)
         if damage == "dropped":
-            index._ask(lambda client: client.drop_collection(index.name))
+            index._call("drop_collection")
         elif damage == "more":
             index.put([900], [toy.row_of(toy.RED)])
         elif damage == "fewer":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import grpc
 import numpy as np
@@ -33,8 +33,6 @@ LOOKED_AT = 256
 # Without this the client waits minutes before it tries a server again.
 TRIED_AGAIN = {"grpc.initial_reconnect_backoff_ms": 100, "grpc.max_reconnect_backoff_ms": 1000}
 
-Result = TypeVar("Result")
-
 
 class MilvusCollection:
     """One collection in Milvus, for any number of threads. It holds numbers and embeddings, no names."""
@@ -56,7 +54,7 @@ class MilvusCollection:
         end = time.monotonic() + WAIT_SECONDS
         while True:
             try:
-                self._ask(lambda client: client.has_collection(self.name, timeout=WAIT_SECONDS))
+                self._call("has_collection", timeout=WAIT_SECONDS)
                 return
             except GalleryUnreachableError:
                 if time.monotonic() > end:
@@ -65,54 +63,40 @@ class MilvusCollection:
 
     def dimension(self) -> int | None:
         """Return the width of the embeddings, or None if there is no collection."""
-
-        def ask(client: MilvusClient) -> int | None:
-            if not client.has_collection(self.name, timeout=ANSWER_SECONDS):
-                return None
-            fields = client.describe_collection(self.name, timeout=ANSWER_SECONDS)["fields"]
-            return next(int(field["params"]["dim"]) for field in fields if field["name"] == "embedding")
-
-        return self._ask(ask)
+        if not self._call("has_collection"):
+            return None
+        fields = self._call("describe_collection")["fields"]
+        return next(int(field["params"]["dim"]) for field in fields if field["name"] == "embedding")
 
     def drop(self) -> None:
         """Delete the collection, if there is one."""
-        self._ask(lambda client: client.drop_collection(self.name, timeout=ANSWER_SECONDS))
+        self._call("drop_collection")
 
     def make(self, dimension: int) -> None:
         """Replace the collection by an empty one."""
         self.drop()
-
-        def ask(client: MilvusClient) -> None:
-            schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
-            schema.add_field("id", DataType.INT64, is_primary=True)
-            schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=dimension)
-            index = client.prepare_index_params()
-            index.add_index("embedding", metric_type="IP", **INDEXES[self.address.index])
-            client.create_collection(
-                self.name, schema=schema, index_params=index, consistency_level="Strong", timeout=ANSWER_SECONDS
-            )
-
-        self._ask(ask)
+        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema.add_field("id", DataType.INT64, is_primary=True)
+        schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=dimension)
+        index = MilvusClient.prepare_index_params()
+        index.add_index("embedding", metric_type="IP", **INDEXES[self.address.index])
+        self._call("create_collection", schema=schema, index_params=index, consistency_level="Strong")
 
     def count(self) -> int:
         """Return the number of faces."""
-        found = self._ask(
-            lambda client: client.query(
-                self.name, output_fields=["count(*)"], consistency_level="Strong", timeout=ANSWER_SECONDS
-            )
-        )
+        found = self._call("query", output_fields=["count(*)"], consistency_level="Strong")
         return int(found[0]["count(*)"])
 
     def put(self, numbers: Sequence[int], rows: Sequence[Embeddings]) -> None:
         """Insert or replace faces by number; rows are `(d,) float32`."""
         if numbers:
             faces = [{"id": number, "embedding": row} for number, row in zip(numbers, rows, strict=True)]
-            self._ask(lambda client: client.upsert(self.name, faces, timeout=ANSWER_SECONDS))
+            self._call("upsert", data=faces)
 
     def delete(self, numbers: Sequence[int]) -> None:
         """Delete faces by number, if they are there."""
         if numbers:
-            self._ask(lambda client: client.delete(self.name, ids=list(numbers), timeout=ANSWER_SECONDS))
+            self._call("delete", ids=list(numbers))
 
     def search(self, probes: Embeddings, limit: int) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Return the faces nearest to each probe and their inner products, nearest first.
@@ -120,42 +104,38 @@ class MilvusCollection:
         If the server does not answer, wait for it and repeat the search once.
         """
         looked_at = {"ef": max(limit, LOOKED_AT)} if self.address.index == "hnsw" else {}
-
-        def ask(client: MilvusClient) -> Any:
-            return client.search(
-                self.name,
-                data=list(probes),
-                anns_field="embedding",
-                limit=limit,
-                search_params={"metric_type": "IP", "params": looked_at},
-                consistency_level="Strong",
-                timeout=ANSWER_SECONDS,
-            )
-
+        options: dict[str, Any] = {
+            "data": list(probes),
+            "anns_field": "embedding",
+            "limit": limit,
+            "search_params": {"metric_type": "IP", "params": looked_at},
+            "consistency_level": "Strong",
+        }
         try:
-            found = self._ask(ask)
+            found = self._call("search", **options)
         except GalleryUnreachableError:
             self.reach()
-            found = self._ask(ask)
+            found = self._call("search", **options)
         return [
             (np.array([hit["id"] for hit in hits], np.int64), np.array([hit["distance"] for hit in hits], np.float32))
             for hits in found
         ]
 
-    def _ask(self, work: Callable[[MilvusClient], Result]) -> Result:
-        """Call a function of the client, and raise its errors as errors of the gallery.
+    def _call(self, method: str, *, timeout: float | None = None, **options: Any) -> Any:
+        """Call a method of the client on the collection, and raise its errors as errors of the gallery.
 
         A server that was restarted may have released the collection: then load it again.
         """
+        timeout = ANSWER_SECONDS if timeout is None else timeout
         try:
             client = self._connect()
             try:
-                return work(client)
+                return getattr(client, method)(self.name, timeout=timeout, **options)
             except MilvusException as error:
                 if error.code != RELEASED:
                     raise
                 client.load_collection(self.name, timeout=ANSWER_SECONDS)
-                return work(client)
+                return getattr(client, method)(self.name, timeout=timeout, **options)
         except (MilvusException, grpc.RpcError) as error:
             raise translate(error, self.address) from error
 
