@@ -30,11 +30,10 @@ from sameface.training.distillation import (
     teacher_targets,
 )
 from sameface.training.errors import TrainingDataError
-from sameface.training.export import scale_rule
 from sameface.training.networks.build import build_network, make_input_spec, template_face, view_of_rule
 from sameface.training.networks.resnet29 import is_shortened, load_resnet29
 from sameface.training.onnx_export import store_float16, to_bytes, write_network
-from sameface.training.prepare import make_rule
+from sameface.training.prepare import make_rule, scale_rule
 
 SAMPLES = ["barack-obama-1", "barack-obama-2", "eileen-collins", "joe-biden"]
 

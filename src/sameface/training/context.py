@@ -39,8 +39,8 @@ class RunContext:
     group: ProcessGroup
     spec: InputSpec
     content: str  # the `content_hash` of the pictures
-    targets: Tensor | None = None  # (n, d) what the teachers say of each picture
-    teacher: OnlineTeacher | None = None  # computes targets for each step's crops instead
+    targets: Tensor | None = None  # (n, d) of the clean pictures
+    teacher: OnlineTeacher | None = None  # gives targets for the crops of each step instead
 
 
 @dataclass(slots=True)
@@ -84,25 +84,17 @@ def make_context(
     context = RunContext(pictures, held_out, config, folder, device, group, spec, content_hash(pictures))
     if not config.teachers():
         return context
-    start, path, key = start_weights(config), folder / TARGETS, teachers_key(context)
+    start, path = start_weights(config), folder / TARGETS
+    names = [*(name for name, _ in config.teachers()), *([start] if start else [])]
+    hashes = [hashlib.sha256(find_weights(name).read_bytes()).hexdigest() for name in names]
+    key = json.dumps([context.content, hashes, config.teachers(), config.dimension, config.teacher_sees])
     if config.teacher_sees == "clean":
-
-        def embed() -> Tensor:
-            return torch.from_numpy(teacher_targets(pictures, config, start, on_progress))
-
-        return replace(context, targets=cached(path, key, embed))
+        targets = cached(path, key, lambda: torch.from_numpy(teacher_targets(pictures, config, start, on_progress)))
+        return replace(context, targets=targets)
     teacher = OnlineTeacher(pictures.rule, spec, config, device)
     space = cached(path, key, lambda: teacher.fit(pictures, start, on_progress).to_dict())
     teacher.space = TargetSpace.from_dict(space)
     return replace(context, teacher=teacher)
-
-
-def teachers_key(context: RunContext) -> str:
-    """Return what decides the targets: the bytes of pictures and weights, and the options."""
-    config = context.config
-    names = [name for name, _ in config.teachers()] + [start_weights(config)]
-    hashes = [hashlib.sha256(find_weights(name).read_bytes()).hexdigest() for name in names if name]
-    return json.dumps([context.content, hashes, config.teachers(), config.dimension, config.teacher_sees])
 
 
 def cached(path: Path, key: str, make: Callable[[], Any]) -> Any:

@@ -72,7 +72,7 @@ class PictureSet:
     people: tuple[str, ...]  # names, sorted
     owner: NDArray[np.int64]  # (n,) number of the person on each picture, rising
     files: tuple[PictureFile, ...]
-    rule: CropRule | None = None  # how the crops were cut, if the data says so
+    rule: CropRule | None = None  # how the crops were cut, if known
 
     def __len__(self) -> int:
         return len(self.files)

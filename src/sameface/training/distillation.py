@@ -185,9 +185,8 @@ def find_template_face(was: CropRule | None, wanted: CropRule, size: int) -> Fac
         TrainingDataError: A rule has no landmarks.
     """
     if was is None or was.kind != "similarity" or wanted.kind != "similarity":
-        raise TrainingDataError(
-            "these crops", "only straightened crops with their crops.toml can be shown to a teacher"
-        )
+        reason = "only straightened crops with their crops.toml can be shown to a teacher"
+        raise TrainingDataError("these crops", reason)
     return template_face(was, size)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import PIL.Image
@@ -21,7 +21,7 @@ from sameface.image import read_image
 from sameface.manifest import CropRule
 from sameface.model import rule_of_weights
 from sameface.picture_files import hash_image
-from sameface.training.augment import resize
+from sameface.training.augment import WHOLE, CropView, resize
 from sameface.training.dataset import RULE_FILE, PictureFile, open_pictures
 from sameface.training.errors import TrainingDataError
 
@@ -155,14 +155,17 @@ def make_rule(kind: str, size: int, *, margin: float | None = None) -> CropRule:
     """
     if kind == "box":
         return CropRule("box", size, margin=MARGIN if margin is None else margin)
-    known = rule_of_weights("resnet29")
-    factor = size / known.size / (1 + (margin or 0))
-    middle, known_middle = size / 2, known.size / 2
-    points = tuple(
-        (round(middle + (x - known_middle) * factor, 4), round(middle + (y - known_middle) * factor, 4))
-        for x, y in known.template
-    )
-    return CropRule("similarity", size, points, known.point_weights)
+    added = margin or 0
+    return scale_rule(rule_of_weights("resnet29"), size, CropView(-added / 2, -added / 2, 1 + added))
+
+
+def scale_rule(rule: CropRule, size: int, view: CropView = WHOLE) -> CropRule:
+    """Return the rule that cuts this view of a crop at another size."""
+    factor = size / rule.size / view.side
+    left, top = view.left * rule.size, view.top * rule.size
+    points = tuple((round((x - left) * factor, 4), round((y - top) * factor, 4)) for x, y in rule.template)
+    margin = (1 + rule.margin) * view.side - 1 if rule.kind == "box" else rule.margin
+    return replace(rule, size=size, template=points, margin=margin)
 
 
 def write_facts(target: Path, facts: dict[str, object]) -> None:

@@ -22,11 +22,6 @@ class Stage:
     pictures: int
     margin: float
 
-    @property
-    def size(self) -> int:
-        """Pictures in a batch."""
-        return self.people * self.pictures
-
 
 def draw_batches(owner: Numbers, stages: Sequence[Stage], *, seed: int, start: int = 0) -> Iterator[Numbers]:
     """Yield the pictures of step `start`, of the next one, and so on without end.
@@ -67,7 +62,7 @@ def fill_batch(waiting: deque[Numbers], groups: Iterator[Numbers], owner: Number
     batch: list[Numbers] = []
     passed: list[Numbers] = []
     inside: set[int] = set()
-    room = stage.size
+    room = stage.people * stage.pictures
     while room and len(passed) < stage.people:
         group = waiting.popleft() if waiting else next(groups)
         person = int(owner[group[0]])

@@ -209,9 +209,8 @@ def check_people(pictures: PictureSet, config: TrainConfig) -> None:
         raise TrainingDataError("these pictures", f"{len(pictures.people)} person; two or more make a negative")
     wanted = max(stage.pictures for stage in config.stages())
     if wanted > most:
-        raise TrainingDataError(
-            "these pictures", f"--pictures {wanted}, but nobody has more than {most}: lower --pictures"
-        )
+        reason = f"--pictures {wanted}, but nobody has more than {most}: lower --pictures"
+        raise TrainingDataError("these pictures", reason)
 
 
 def load(run: RunState, context: RunContext) -> Generator[Batch]:

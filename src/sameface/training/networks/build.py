@@ -103,22 +103,18 @@ def check_crops(pictures: PictureSet, config: TrainConfig) -> None:
         return
     source, rule = pictures.files[0].source, pictures.rule
     if rule is None and not config.as_is:
-        raise TrainingDataError(
-            source,
-            "no crops.toml: not cut by `sameface prepare`: run that first, or give --as-is SIZE if these are "
-            "square crops of faces",
-        )
+        reason = "no crops.toml: not cut by `sameface prepare`"
+        way = "run that first, or give --as-is SIZE if these are square crops of faces"
+        raise TrainingDataError(source, f"{reason}: {way}")
     if config.as_is or rule is None:
         check_sides(pictures, config.as_is)
         return
     spec = make_input_spec(config, rule)
     wanted = round(spec.size / spec.view.side)
     if rule.size < (1 - ENLARGED) * wanted:
-        raise TrainingDataError(
-            source,
-            f"crops of {rule.size} pixels are too small for {config.network}, which needs {wanted}: "
-            f"run `sameface prepare --size {wanted}`, choose another --network, or give --as-is {rule.size}",
-        )
+        reason = f"crops of {rule.size} pixels are too small for {config.network}, which needs {wanted}"
+        way = f"run `sameface prepare --size {wanted}`, choose another --network, or give --as-is {rule.size}"
+        raise TrainingDataError(source, f"{reason}: {way}")
 
 
 def check_sides(pictures: PictureSet, side: int) -> None:

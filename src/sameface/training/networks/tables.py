@@ -5,7 +5,7 @@ One row is one line of the paper. A cost is parameters and multiply-adds (the pa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 
@@ -120,7 +120,8 @@ STEM = (
     Pool("pool2"),
 )
 
-MIDDLE = (
+NN2 = (
+    *STEM,
     #         name   1x1      3x3         5x5        pool
     Inception("3a", 64, (96, 128), (16, 32), ("max", 32)),
     Inception("3b", 64, (96, 128), (32, 64), ("L2", 64)),
@@ -129,11 +130,6 @@ MIDDLE = (
     Inception("4b", 224, (112, 224), (32, 64), ("L2", 128)),
     Inception("4c", 192, (128, 256), (32, 64), ("L2", 128)),
     Inception("4d", 160, (144, 288), (32, 64), ("L2", 128)),
-)
-
-NN2 = (
-    *STEM,
-    *MIDDLE,
     Inception("4e", 0, (160, 256), (64, 128), ("max", 0), stride=2),
     Inception("5a", 384, (192, 384), (48, 128), ("L2", 128)),
     Inception("5b", 384, (192, 384), (48, 128), ("max", 128)),
@@ -142,14 +138,8 @@ NN2 = (
 )
 
 # NN4 has no 5x5 in the higher layers; without it in 4e, 5a and 5b both of the paper's figures are met.
-NN4 = (
-    *STEM,
-    *MIDDLE,
-    Inception("4e", 0, (160, 256), (0, 0), ("max", 0), stride=2),
-    Inception("5a", 384, (192, 384), (0, 0), ("L2", 128)),
-    Inception("5b", 384, (192, 384), (0, 0), ("max", 128)),
-    Average("pool5"),
-    Embed("fc"),
+NN4 = tuple(
+    replace(row, five=(0, 0)) if isinstance(row, Inception) and row.name in ("4e", "5a", "5b") else row for row in NN2
 )
 
 # Of NNS1 and NNS2 the paper gives only the input and the budgets (26 M parameters and 220 M multiply-adds; 4.3 M and
