@@ -220,13 +220,13 @@ def group(
     click.echo(f"{people}: {output}", err=True)
 
 
-def group_faces(new: Columns, known: Columns, threshold: float, told: ProgressCallback) -> NDArray[np.int64]:
+def group_faces(new: Columns, known: Columns, threshold: float, report: ProgressCallback) -> NDArray[np.int64]:
     """Return the group of each new face, `(n,) int64`."""
     rows = np.ascontiguousarray(new["embedding"])
     options: dict[str, Any] = {
         "threshold": threshold,
         "cannot_link": same_picture_pairs(new["picture"].tolist()),
-        "told": told,
+        "told": report,
     }
     if not len(known["group"]):
         return cluster_embeddings(rows, **options)

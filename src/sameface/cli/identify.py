@@ -414,5 +414,5 @@ def print_news(track: Track, *, as_json: bool) -> None:
         return
     name, distance, note = answer_cells(track.answer)
     seen = f"left after {timedelta(seconds=round(track.end - track.start))}" if track.over else "is here"
-    told = ", ".join(part for part in (seen, f"distance {distance}" if distance else "", note) if part)
-    click.echo(f"{now:%H:%M:%S}  track {track.number}: {name} {told}")
+    text = ", ".join(part for part in (seen, f"distance {distance}" if distance else "", note) if part)
+    click.echo(f"{now:%H:%M:%S}  track {track.number}: {name} {text}")
