@@ -66,7 +66,8 @@ def check_gallery(place: str | os.PathLike[str], keys: Keys = NO_KEYS) -> CheckR
     path = os.fspath(place)
     faults: list[GalleryFault] = []
     if parse_address(path) is None and Path(path).exists():
-        faults = [*check_modes(path)]
+        files = [path + ending for ending in FILES if may_others(path + ending)]
+        faults = [GalleryFault("mode", f"others may read or write {file!r}: chmod 600") for file in files]
         with translated(path), closing(connect(path)) as db:
             damages = check_file(db)
         if damages:
@@ -176,10 +177,3 @@ def check_row(database: Backend, face: int, kept: Any, width: int | None) -> str
     if not are_unit_rows(row[None]).all():
         return f"its embedding has length {np.linalg.norm(row.astype(np.float64)):.4g}, wanted 1"
     return None
-
-
-def check_modes(path: str) -> Iterator[GalleryFault]:
-    """Yield the files of a gallery that other users may read or write."""
-    for file in (path + ending for ending in FILES):
-        if may_others(file):
-            yield GalleryFault("mode", f"others may read or write {file!r}: chmod 600")

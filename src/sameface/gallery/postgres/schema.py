@@ -158,7 +158,9 @@ def prepare(connection: Connection, address: PostgresAddress, *, create: bool) -
         finally:
             connection.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
     if address.indexed:
-        check_extension(connection, address)
+        [(found,)] = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchall()
+        if tuple(int(part) for part in found.split(".")[:2]) < OLDEST_INDEX:
+            raise GalleryFileError(address.shown, f"index=hnsw needs pgvector 0.8 or later, this is {found}")
 
 
 def migrate(connection: Connection, address: PostgresAddress) -> None:
@@ -209,10 +211,3 @@ def use_schema(connection: Connection, schema: str) -> None:
                    JOIN pg_namespace ON pg_namespace.oid = extnamespace WHERE extname = 'vector'
                )), false)"""
     connection.execute(query, (schema,))
-
-
-def check_extension(connection: Connection, address: PostgresAddress) -> None:
-    """Raise unless pgvector is new enough for the index."""
-    [(version,)] = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchall()
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_INDEX:
-        raise GalleryFileError(address.shown, f"index=hnsw needs pgvector 0.8 or later, this is {version}")

@@ -83,7 +83,6 @@ class SqliteDatabase:
             database = cls(path, connect(path, WAIT_SECONDS), key)
         try:
             database._migrate()
-            database._check_facts()
             if key is not None:
                 database._encrypt_unused(key)
                 database.check_key()
@@ -114,9 +113,12 @@ class SqliteDatabase:
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """Hold one transaction: commit at the end, roll back on an error."""
-        with self._writing() as connection:
-            self._check_version()
-            yield connection
+        with self.lock, translated(self.path), transaction(self._connection):
+            [(version,)] = self.read("PRAGMA user_version")
+            if version != len(MIGRATIONS):
+                reason = f"another sameface gave it version {version}, this one writes {len(MIGRATIONS)}"
+                raise GalleryFileError(self.path, reason)
+            yield self._connection
 
     def pack(self, *, whole: bool = False) -> dict[str, bool]:
         """Remove the traces of deleted rows from the file, its log, and an upgrade that was begun.
@@ -247,32 +249,15 @@ class SqliteDatabase:
                 if self.read(unused):  # unless another program was faster
                     self.data_keys.add(db, wrapping)
 
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        """Hold one transaction, whatever the version of the tables."""
-        with self.lock, translated(self.path), transaction(self._connection):
-            yield self._connection
-
-    def _check_version(self) -> None:
-        """Raise if another program has migrated the file since it was opened."""
-        [(version,)] = self.read("PRAGMA user_version")
-        if version != len(MIGRATIONS):
-            reason = f"another sameface gave it version {version}, this one writes {len(MIGRATIONS)}"
-            raise GalleryFileError(self.path, reason)
-
     def _migrate(self) -> None:
-        """Bring the tables to this version."""
+        """Bring the tables to this version, and check the facts that every write relies on."""
         version = self._read_version()
         check_not_turned(self.path, self.read("SELECT signature FROM pipeline") if version else [])
         if version < len(MIGRATIONS):
-            with self._writing() as db:
+            with self.lock, translated(self.path), transaction(self._connection):
                 for number in range(self._read_version(), len(MIGRATIONS)):
-                    migrate(db, number)
-
-    def _check_facts(self) -> None:
-        """Raise if what every write relies on cannot be right."""
-        [(wrong,)] = self.read(WRONG_FACTS)
-        if wrong:
+                    migrate(self._connection, number)
+        if self.read(WRONG_FACTS) != [(0,)]:
             raise GalleryFileError(self.path, "damaged: width or last number cannot be right: take a backup")
 
     def _read_version(self) -> int:
