@@ -310,6 +310,15 @@ def test_what_reads_or_begins_to_write_does_not_notice_a_lost_connection(team: t
         assert act() == wanted
 
 
+def test_a_connection_lost_in_the_middle_of_a_reading_is_not_noticed_either(gallery: Gallery) -> None:
+    killed = iter(["SELECT pg_terminate_backend(pg_backend_pid())"])
+
+    def work(connection: psycopg.Connection) -> list[tuple[object, ...]]:
+        return connection.execute(next(killed, "SELECT 7")).fetchall()
+
+    assert gallery._db._connections.run(work) == [(7,)]  # type: ignore[attr-defined]
+
+
 def test_a_server_that_stays_away_is_one_clear_error_until_it_is_back(
     impatient: None, team: tuple[str, Gallery], toy_recognizer: Recognizer
 ) -> None:

@@ -61,10 +61,16 @@ class Connections:
                 raise GalleryUnreachableError(self.address.shown, reason) from error
             yield connection
 
-    def run(self, work: Callable[[Connection], Result]) -> Result:
-        """Return the result of a function that changes nothing."""
-        with self.lend() as connection, translated(self.address, connection):
-            return work(connection)
+    def run(self, work: Callable[[Connection], Result], *, last: bool = False) -> Result:
+        """Return the result of a function that changes nothing; repeat it once if the connection is lost."""
+        with self.lend() as connection:
+            try:
+                with translated(self.address, connection):
+                    return work(connection)
+            except GalleryUnreachableError:
+                if last:
+                    raise
+        return self.run(work, last=True)
 
     def _check(self, connection: Connection) -> None:
         """Raise if a connection was lost: then the pool replaces it, and others that a restart has closed."""
