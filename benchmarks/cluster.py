@@ -73,6 +73,7 @@ def keep(name: str, make: Callable[[], Rows]) -> Rows:
     """Return the rows that were kept under a name, or make and keep them."""
     path = ROOT / "runs" / f"cluster-{name}.npy"
     if not path.exists():
+        path.parent.mkdir(exist_ok=True)
         part = path.with_suffix(".part.npy")
         np.save(part, make())
         part.replace(path)
