@@ -1,4 +1,13 @@
-"""Encrypt a gallery file, decrypt it, and change its keys."""
+"""Encrypt a gallery file, decrypt it, and change its keys.
+
+Each function is one transaction, except `rotate_data_key`. Where one raises, nothing is changed:
+
+    EncryptionError: The gallery is in a database, searched by Milvus, not encrypted, or has an upgrade beside it.
+    WrongKeyError, KeyFileError, SealError: A key cannot be read, or does not open the gallery.
+    GalleryFileError, GalleryBusyError: The disk is full, or another program writes.
+
+A warning in the answer names old values that could not be removed from the file after the change.
+"""
 
 from __future__ import annotations
 
@@ -36,17 +45,9 @@ class KeyChange:
 
 
 def encrypt_gallery(path: str | os.PathLike[str], source: KeySource) -> KeyChange:
-    """Encrypt embeddings and crops of a file in one transaction, so that no plain one stays in it or its log.
+    """Encrypt embeddings and crops of a file with a new data key, which the key of `source` opens from then on.
 
     A file that is encrypted already is only rewritten, as after an earlier warning.
-
-    Args:
-        path: The gallery.
-        source: The key that will open it from then on.
-
-    Raises:
-        EncryptionError: It is in a database, searched by Milvus, or an upgrade of it was begun.
-        GalleryFileError, GalleryBusyError: The disk is full, or another program writes; nothing is changed.
     """
     with opened(path, None) as plain:
         key, faces = source.read(), 0
@@ -61,13 +62,7 @@ def encrypt_gallery(path: str | os.PathLike[str], source: KeySource) -> KeyChang
 
 
 def decrypt_gallery(path: str | os.PathLike[str], source: KeySource) -> KeyChange:
-    """Take the encryption of a file away, in one transaction.
-
-    Raises:
-        EncryptionError: It is not encrypted, or an upgrade of it was begun.
-        WrongKeyError, KeyFileError, SealError: It cannot be read; nothing is changed.
-        GalleryFileError, GalleryBusyError: The disk is full, or another program writes; nothing is changed.
-    """
+    """Decrypt a file."""
     with opened(path, source) as database:
         with database.write() as db:
             check_alone(db, database.path)
@@ -80,12 +75,7 @@ def decrypt_gallery(path: str | os.PathLike[str], source: KeySource) -> KeyChang
 def rotate_key(path: str | os.PathLike[str], old: KeySource, new: KeySource) -> KeyChange:
     """Let another key open a file, at once: wrap its data keys anew, without a change of rows.
 
-    Programs that have it open go on, since they have its data keys.
-
-    Raises:
-        EncryptionError: It is not encrypted, or an upgrade of it was begun, which the old key would open.
-        WrongKeyError, KeyFileError, SealError: The old key does not open it; nothing is changed.
-        GalleryFileError, GalleryBusyError: The disk is full, or another program writes; nothing is changed.
+    Programs that have it open continue, since they have its data keys.
     """
     with opened(path, old) as database:
         keys = old.read(), new.read()
@@ -99,12 +89,7 @@ def rotate_data_key(path: str | os.PathLike[str], source: KeySource) -> KeyChang
     """Encrypt every value of a file with a new data key, and destroy the old one.
 
     Each page of faces is one transaction, so that other programs search and write meanwhile. After an
-    interruption the same call resumes.
-
-    Raises:
-        EncryptionError: It is not encrypted, or an upgrade of it was begun, which has the old data key.
-        WrongKeyError, KeyFileError, SealError: It cannot be read.
-        GalleryFileError, GalleryBusyError: The disk is full, or another program writes: call it again.
+    interruption or an error the same call resumes.
     """
     with opened(path, source) as database:
         with database.write() as db:
