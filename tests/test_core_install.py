@@ -11,9 +11,9 @@ BLOCKED = """
 import sys
 
 EXTRAS = {
-    "av", "cryptography", "fastapi", "httpx", "matplotlib", "multipart", "onnx", "pillow_heif",
+    "av", "cryptography", "fastapi", "httpx", "matplotlib", "multipart", "onnx", "onnxscript", "pillow_heif",
     "prometheus_client", "psycopg", "psycopg_pool", "pyarrow", "pydantic", "pymilvus", "python_multipart",
-    "ray", "scipy", "sklearn", "starlette", "torch", "uvicorn",
+    "ray", "scipy", "sklearn", "starlette", "tensorboard", "torch", "uvicorn",
 }
 
 

@@ -63,18 +63,7 @@ def scale_augmentation(changes: Augmentation, strength: float) -> Augmentation:
 def augment(
     crop: Image, size: int, rng: np.random.Generator, changes: Augmentation = STANDARD, view: CropView = WHOLE
 ) -> Image:
-    """Return a randomly changed copy at the network's size.
-
-    Args:
-        crop: `(h, w, 3) uint8`, square.
-        size: The side of the result.
-        rng: Source of all draws.
-        changes: With `OFF` the result is that of `resize`.
-        view: The part of the crop that the network sees.
-
-    Returns:
-        `(size, size, 3) uint8`.
-    """
+    """Return a randomly changed copy `(size, size, 3) uint8` of a square crop; `OFF` gives that of `resize`."""
     picture = move(crop, size, rng, changes, view)
     if rng.random() < changes.blur:
         picture = picture.filter(PIL.ImageFilter.GaussianBlur(rng.uniform(0.3, picture.width / 80)))

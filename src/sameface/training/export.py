@@ -52,9 +52,7 @@ class Terms:
 
 
 def blend(trained: TrainedNetwork, part: float) -> TrainedNetwork:
-    """Interpolate between the weights that a run started with and those it reached.
-
-    The mean forgets less of the start weights, and is often better at both tasks (Wortsman et al., 2022).
+    """Interpolate between the weights that a run started with and those it reached (Wortsman et al., 2022).
 
     Raises:
         ExportError: The run started at random, or with a part of a larger network.
@@ -76,14 +74,10 @@ def blend(trained: TrainedNetwork, part: float) -> TrainedNetwork:
 def export_weights(
     trained: TrainedNetwork, target: Path, held_out: PictureSet, *, terms: Terms, store: Store = "float32"
 ) -> Iterator[str]:
-    """Write the `.onnx` file and, last, the `.toml` beside it; yield the measurements in words.
+    """Write the `.onnx` file `target` and, last, the `.toml` beside it; yield the measurements in words.
 
-    Args:
-        trained: From `load_trained`.
-        target: A path that ends in `.onnx`.
-        held_out: Crops of people that the network has not seen, for the thresholds.
-        terms: Licence and training data.
-        store: `float32`; `float16`, half the bytes; or `int8`, which computes in 8 bits.
+    The thresholds come from `held_out`, crops of people that the network has not seen. `float16` halves the bytes,
+    and `int8` computes in 8 bits.
 
     Raises:
         ExportError: ONNX Runtime and torch differ, the crops have no rule, or they are too few to calibrate on.

@@ -1,15 +1,12 @@
 """The exact gradient of a batch that is larger than memory, or spread over several processes.
 
-Large batches (gradient caching): the whole batch is embedded without a graph; the loss of the embeddings gives the
-gradient of each; then each chunk goes through the network again, with a graph, and takes its part of that gradient
-back. The memory is one chunk's; the price is a second forward pass. By the chain rule this is exact. With batch
-norm, each chunk is normalised by its own statistics in both passes; so the gradient equals that of all chunks kept
-in memory together, and differs from one undivided batch only as its batch norm does. Running statistics move once a
-step, in the second pass.
+Gradient caching: embed the whole batch without a graph, take the gradient of the loss at the embeddings, then send
+each chunk through the network again, with a graph, and its part of that gradient back. The memory is one chunk's;
+the price is a second forward pass. By the chain rule this is exact. Batch norm normalises each chunk by its own
+statistics, in both passes alike; running statistics move once a step, in the second pass.
 
-Several processes (started by `torchrun`): only embeddings and gradients travel. Every process gathers all
-embeddings, mines the whole batch and computes the same loss; each sends its own rows' gradients back through its
-network, and the sum over the processes is the gradient of the whole batch.
+Several processes (started by `torchrun`): each gathers all embeddings, mines the whole batch and computes the same
+loss. Each sends the gradients of its own rows back, and the sum over the processes is the gradient of the batch.
 """
 
 from __future__ import annotations
@@ -112,17 +109,14 @@ def backpropagate(
     chunk: int = 0,
     group: ProcessGroup | None = None,
 ) -> tuple[Tensor, Result]:
-    """Add the gradient of `objective(rows of all processes)` to the network's parameters.
+    """Add the gradient of `objective(rows of all processes)` to the parameters; return the loss and a second result.
 
     Args:
         network: Planes to rows.
         planes: `(n, 3, size, size)`, this process's part of the batch.
-        objective: All rows `(m, d)` to the loss and a second result; its own parameters get their gradient too.
+        objective: All rows `(m, d)` to the loss and a second result; its parameters get their gradient too.
         chunk: Rows that go through the network together; 0 for all at once.
         group: The processes; None for this one alone.
-
-    Returns:
-        The loss, without a graph, and the second result.
     """
     group = ProcessGroup() if group is None else group
     parts = torch.split(planes, chunk) if chunk and len(planes) > chunk else (planes,)

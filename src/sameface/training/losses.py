@@ -59,10 +59,10 @@ def triplet_loss(
         rows: `(n, d) float32` unit rows.
         labels: `(n,)` whole numbers, the person of each row.
         margin: By how much a negative must be farther from the anchor than the positive.
-        rule: All take every anchor-positive pair. `semi-hard` adds the nearest negative beyond the positive,
-            if it is inside the margin; `semi-hard-random` a random one of those; `semi-hard-all` each of
-            them; `hardest` the negative nearest to the anchor; `batch-all` every negative;
-            `distance-weighted` one drawn so that all distances are equally likely.
+        rule: Which negatives join each anchor-positive pair. `semi-hard`: the nearest one beyond the positive and
+            inside the margin; `semi-hard-random`: a random one of those; `semi-hard-all`: all of those; `hardest`:
+            the nearest to the anchor; `batch-all`: all; `distance-weighted`: one drawn so that all distances are
+            equally likely.
         otherwise: For a pair without a semi-hard negative: skip it, or take the nearest one below the positive, or
             the hardest of those below.
         generator: Source of the two random rules.
@@ -165,7 +165,7 @@ def combined_loss(
     head: ClassifierHead | None = None,
     targets: Tensor | None = None,
 ) -> tuple[Tensor, TripletStats]:
-    """Return the loss of a step and the statistics of its triplets.
+    """Return the loss of `(n, d)` unit rows in a step, and the statistics of their triplets.
 
     Args:
         rows: `(n, d)` unit rows.

@@ -82,9 +82,7 @@ def store_float16(model: ModelProto) -> ModelProto:
 def quantize(model: ModelProto, planes: NDArray[np.float32]) -> bytes:
     """Return the network with 8-bit weights, by channel, and 8-bit activations in the ranges of `planes`.
 
-    Args:
-        model: A network with one input.
-        planes: `(n, 3, size, size) float32`, mean subtracted and scaled; a hundred or so.
+    `planes` are about a hundred inputs, `(n, 3, size, size) float32`.
     """
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process

@@ -71,7 +71,7 @@ def train(
         config: Options of the run.
         folder: For checkpoints (`last.pt`, and `best.pt` by VAL), options and TensorBoard events.
         stop: Called after each step; true saves and ends the run, to be resumed.
-        on_progress: Called while teachers embed the pictures: teacher, pictures done, pictures in all.
+        on_progress: Called while teachers embed the pictures.
 
     Raises:
         TrainingDataError: The pictures allow no triplet, or too few people have K pictures.

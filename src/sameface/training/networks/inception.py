@@ -31,12 +31,8 @@ L2_EPSILON = 1e-6  # keeps the gradient of the root finite in an all-zero window
 class Network(nn.Module):
     """A network of the paper: `(n, 3, size, size)` planes, mean subtracted and scaled, to `(n, d)` unit rows.
 
-    Args:
-        table: Its lines.
-        dimension: The width of an embedding, 64 to 512.
-        norm: `batch` normalises after every convolution, as working re-implementations do; `response` follows the
-            paper's tables.
-        seed: Decides the first weights.
+    The norm `batch` normalises after every convolution, as working re-implementations do; `response` follows the
+    paper's tables.
     """
 
     def __init__(self, table: NetworkTable, *, dimension: int = 128, norm: NormKind = "batch", seed: int = 0) -> None:

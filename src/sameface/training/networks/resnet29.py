@@ -23,12 +23,8 @@ SHIPPED = "resnet29"
 class ResNet29(nn.Module):
     """29 convolutions, or fewer: `(n, 3, size, size)` planes, mean subtracted and scaled, to `(n, 128)` unit rows.
 
-    Its batch norms are folded into the convolutions, so that no picture depends on its batch.
-
-    Args:
-        name: Which of `tables.RESIDUALS`.
-        normed: Insert a batch norm behind each convolution, for a form whose missing blocks change the range of
-            the activations.
+    Its batch norms are folded into the convolutions. `normed` inserts new ones, for a form whose missing blocks change
+    the range of the activations.
     """
 
     dimension = 128
