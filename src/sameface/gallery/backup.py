@@ -306,8 +306,8 @@ def apply_changes(db: Transaction, replaced: Replaced | None, log: History | Non
         change.person: change.reason for change in changes if change.face is None and change.into is None
     }
     merged = {change.person: change.into for change in changes if change.into is not None}
-    people = sorted(number for (number,) in db.execute("SELECT id FROM people").fetchall())
-    for person in people:
+    people = {number for (number,) in db.execute("SELECT id FROM people").fetchall()}
+    for person in sorted(people):
         passed = follow_merges(person, merged)
         gone = next((number for number in passed if number in deleted), None)
         last = [number for number in passed if number in people][-1]
