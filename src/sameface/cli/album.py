@@ -43,13 +43,9 @@ SUGGESTED = 3  # groups after each name
 
 place_options = join_options(
     click.argument("folder", type=existing_folder),
-    click.option(
-        "--state", type=new_file, help="The file of the album's state; FOLDER.sameface beside the folder by default."
-    ),
+    click.option("--state", type=new_file, help="The file of the album's state; FOLDER.sameface by default."),
 )
-least_option = click.option(
-    "--least", default=LEAST, type=positive, help="Leave out groups without a name that have fewer faces."
-)
+least_option = click.option("--least", default=LEAST, type=positive, help="Leave out smaller groups without a name.")
 
 
 def state_path(folder: Path, state: Path | None) -> Path:
@@ -88,7 +84,7 @@ def album() -> None:
     "gallery_path",
     envvar="SAMEFACE_GALLERY",
     callback=warn_of_others,
-    help="Name the groups of people who are enrolled there.",
+    help="Name the people of this gallery.",
 )
 @key_options
 @far_option
@@ -96,7 +92,7 @@ def album() -> None:
     "--min-quality",
     default=MIN_QUALITY,
     type=click.FloatRange(0, 1),
-    help="A face of less quality (`sameface detect --quality`) joins a group, but begins none.",
+    help="A face of lower quality joins a group, but begins none.",
 )
 @click.option("--regroup", is_flag=True, help="Group all faces again, under the names and corrections there are.")
 @click.option("--upgrade", is_flag=True, help="Move the album to these weights: search every picture again.")

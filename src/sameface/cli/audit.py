@@ -78,7 +78,7 @@ def audit() -> None:
 @gallery_option
 @access_option
 @click.option(
-    "--last", default=MOST_ENTRIES, show_default=False, type=positive, help="Number of entries; all by default."
+    "--last", default=MOST_ENTRIES, show_default=False, type=positive, help="Entries to list; all by default."
 )
 @json_option
 def list_entries(*, gallery_path: str, access_path: str | None, last: int, as_json: bool) -> None:
@@ -114,17 +114,9 @@ def list_receipts(*, gallery_path: str, as_json: bool) -> None:
 @gallery_option
 @access_option
 @click.option(
-    "--expect",
-    "expected",
-    multiple=True,
-    metavar="HASH",
-    help="A hash kept elsewhere, which must be in one of the chains; may be repeated.",
+    "--expect", "expected", multiple=True, metavar="HASH", help="A hash that must be in a chain; repeatable."
 )
-@click.option(
-    "--witness",
-    metavar="FILE|URL",
-    help="Where `serve --witness` sent the hashes of the audit log: each must be in it.",
-)
+@click.option("--witness", metavar="FILE|URL", help="The hashes of `serve --witness`: each must be in the audit log.")
 @json_option
 def verify(
     *,

@@ -34,7 +34,7 @@ def batch_options(command: Command) -> Command:
         "--workers",
         default=1,
         type=positive,
-        help="Processes that search pictures, each on one core if --threads says nothing else.",
+        help="Processes that search pictures, one core each unless --threads is given.",
     )
     return option(with_threads)
 

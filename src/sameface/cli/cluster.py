@@ -165,17 +165,10 @@ def name_groups(labels: NDArray[np.int64], answers: Sequence[Identification]) ->
 @click.argument("faces", type=existing_file)
 @output_option("A file ending in .npz or .parquet.")
 @click.option(
-    "--update",
-    "earlier",
-    type=existing_file,
-    help="An earlier output: its groups stay, and only new pictures are compared.",
+    "--update", "earlier", type=existing_file, help="An earlier output: groups stay, new pictures are added."
 )
 @far_option
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 4),
-    help="The distance to allow instead, such as one below every calibrated rate.",
-)
+@click.option("--threshold", type=click.FloatRange(0, 4), help="The distance to allow, instead of --far.")
 @json_option
 @recognizer_options
 def group(

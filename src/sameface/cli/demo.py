@@ -26,9 +26,7 @@ PROBE = "barack-obama-3"
 
 
 @click.command()
-@click.option(
-    "-o", "--output", default="sameface-demo.png", type=PicturePath(dir_okay=False), help="The picture to write."
-)
+@click.option("-o", "--output", default="sameface-demo.png", type=PicturePath(dir_okay=False), help="The picture.")
 @recognizer_options
 def demo(*, recognizer: Recognizer, output: str) -> None:
     """Find, compare, enroll, identify and cluster the faces of the sample photographs."""

@@ -35,9 +35,7 @@ PACKAGES = (
 
 @click.command()
 @click.option("--tune", is_flag=True, help="Time every embedder on 1, 2, 4 ... cores; print the fastest.")
-@click.option(
-    "--gallery", "gallery_path", callback=warn_of_others, help="Also open a gallery, with the keys that it needs."
-)
+@click.option("--gallery", "gallery_path", callback=warn_of_others, help="Also open a gallery, with its key.")
 @key_options
 @json_option
 @recognizer_options

@@ -20,7 +20,7 @@ from sameface.album import is_unnamed, read_boxes
 from sameface.batch import Finder, FoundFaces, Picture, Result, embed_pictures, open_pictures
 from sameface.cli.batch import Tally, batch_options, check_sources, follow, open_named
 from sameface.cli.gallery_options import gallery_option, key_options, quality_option
-from sameface.cli.options import face_option, json_option
+from sameface.cli.options import existing_path, face_option, json_option
 from sameface.cli.output import count, finish, print_json
 from sameface.errors import FaceError, GalleryError, ImageError, NoFaceError
 from sameface.face import Choice, Template, overlaps
@@ -40,16 +40,11 @@ Add: TypeAlias = Callable[[str, list[Template]], int]  # enrolls faces of a pers
 @click.argument("name", required=False)
 @click.argument("pictures", nargs=-1)
 @click.option(
-    "--people",
-    "people_folder",
-    type=click.Path(exists=True, path_type=Path),
-    help="A folder that holds one folder per person, called by the person's name; or a tar or Parquet file.",
+    "--people", "people_folder", type=existing_path, help="A folder, tar or Parquet file with a folder per person."
 )
 @click.option("--keep-crops", is_flag=True, help="Also store the face that was cut out.")
 @click.option(
-    "--expire-after",
-    metavar="WHEN",
-    help="Delete the person after so many days (365d), or when a day begins in UTC (2030-01-31).",
+    "--expire-after", metavar="WHEN", help="Delete the person after days (365d), or on a day in UTC (2030-01-31)."
 )
 @quality_option
 @gallery_option

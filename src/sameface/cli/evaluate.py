@@ -60,6 +60,8 @@ from sameface.evaluation.sweeps import SweepOptions, pair_pictures, report_sweep
 from sameface.gallery import Gallery
 from sameface.gallery.keys import Keys
 
+VARIED = (*(degradation.name for degradation in DEGRADATIONS), "bits")
+
 list_slice_options = join_options(
     click.option("--slice-by", help="A column of the CSV list, or of --slices."), slices_option
 )
@@ -169,11 +171,7 @@ def holdout(*, run: EvaluationRun, folder: Path, slices: Path | None, slice_by: 
 @evaluate.command()
 @folder_argument
 @click.option(
-    "--size",
-    "sizes",
-    multiple=True,
-    type=positive,
-    help="How many people to enroll; may be given several times. By default 10, 100, 1000 and so on.",
+    "--size", "sizes", multiple=True, type=positive, help="People to enroll; repeatable. 10, 100, 1000 ... by default."
 )
 @click.option("--per-person", default=1, type=positive, help="Pictures enrolled of each.")
 @click.option("--draws", default=10, type=positive, help="Galleries per size.")
@@ -243,10 +241,7 @@ def clusters(
 @evaluate.command()
 @folder_argument
 @click.option(
-    "--only",
-    multiple=True,
-    type=click.Choice([*(degradation.name for degradation in DEGRADATIONS), "bits"]),
-    help="What to vary; may be given several times. Everything by default.",
+    "--only", multiple=True, type=click.Choice(VARIED), help="What to vary; repeatable. Everything by default."
 )
 @click.option("--far", default=1e-3, type=rate, help="The false-accept rate.")
 @measuring_options
@@ -278,9 +273,7 @@ def sweep(*, run: EvaluationRun, folder: Path, only: tuple[str, ...], far: float
 @click.option("--far", type=rate, default=1e-3, help="The part of the pairs of different people to accept.")
 @click.option("--gallery-size", type=positive, help="Also print the FPIR among so many faces.")
 @click.option(
-    "--save",
-    type=click.Path(dir_okay=False),
-    help="Keep all thresholds in this gallery, or in a copy of the weights if it ends in .onnx.",
+    "--save", type=click.Path(dir_okay=False), help="Save to this gallery, or to a copy of the weights (.onnx)."
 )
 @key_options
 @measuring_options

@@ -43,7 +43,7 @@ quality_option = click.option(
     "--min-quality",
     default=0.0,
     type=click.FloatRange(0, 1),
-    help="Refuse a face of lower quality, as `sameface detect --json` measures it; 0 takes every face.",
+    help="Refuse a face of lower quality, see `sameface detect --quality`.",
 )
 key_file_option = click.option(
     "--key-file",

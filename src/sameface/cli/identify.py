@@ -50,31 +50,31 @@ every_option = click.option(
     "--every",
     default=0.2,
     type=click.FloatRange(0, min_open=True),
-    help="Seconds of a video from one frame that is searched to the next.",
+    help="Seconds from one searched frame of a video to the next.",
 )
 
 
 @click.command()
 @click.argument("pictures", nargs=-1, required=True)
 @click.option(
-    "-k", default=1, type=positive, help="How many nearest faces vote, in pictures; more than 1 means --rule rows."
+    "-k", default=1, type=positive, help="Number of nearest faces that vote, in pictures; over 1 needs --rule rows."
 )
 @click.option(
     "--rule",
     type=click.Choice(["template", "rows"]),
-    help="Compare with one template per person, the mean of their faces (the default), or with every face.",
+    help="Compare with one template per person, the default, or with every face.",
 )
 @click.option("--closed-set", is_flag=True, help="Every face belongs to an enrolled person: name the nearest.")
 @click.option(
     "--annotated",
     type=click.Path(path_type=Path),
-    help="Write the picture or video with faces and names drawn on it: a file. A folder for several.",
+    help="A file, or for several a folder, for copies with faces and names.",
 )
 @click.option(
     "--blur",
     multiple=True,
     metavar="everybody|unknown|NAME",
-    help="With --annotated: make these faces unrecognisable instead of drawing on it. Any number of times.",
+    help="With --annotated: blur these faces instead; repeatable.",
 )
 @every_option
 @gallery_option

@@ -43,20 +43,18 @@ run_options = join_options(
         "policy",
         type=click.Choice(["central", "largest"]),
         default="central",
-        help="Which face of a picture that holds several.",
+        help="Which of several faces counts.",
     ),
     click.option(
         "--report",
         "report_path",
         type=new_file,
-        help="Write one HTML file with tables and plots, and its numbers beside it as .json.",
+        help="Write an HTML page with tables and plots, and its numbers as .json.",
     ),
     click.option("--show-faces", is_flag=True, help="Show misjudged pairs in the report: people's faces."),
     click.option("--compare", type=existing_file, help="The .json of another run."),
     click.option("--seed", default=0, help="Seed of every random draw."),
-    click.option(
-        "--repeats", type=click.IntRange(min=2), default=REPEATS, help="Bootstrap samples of people for an interval."
-    ),
+    click.option("--repeats", type=click.IntRange(min=2), default=REPEATS, help="Bootstrap samples of people."),
     json_option,
 )
 

@@ -19,6 +19,7 @@ Command: TypeAlias = Callable[..., Any]
 Option: TypeAlias = Callable[[Command], Command]
 
 existing_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+existing_path = click.Path(exists=True, path_type=Path)
 existing_folder = click.Path(exists=True, file_okay=False, path_type=Path)
 rate = click.FloatRange(0, 1, min_open=True, max_open=True)
 positive = click.IntRange(min=1)
@@ -50,14 +51,13 @@ embedder_parameters = join_options(
         "--weights",
         default=DEFAULT_WEIGHTS,
         envvar="SAMEFACE_WEIGHTS",
-        help="Embedder: a name or an .onnx file. Without it SAMEFACE_WEIGHTS may name one.",
+        help="Embedder: a name or an .onnx file; or set SAMEFACE_WEIGHTS.",
     ),
     click.option("--no-flip", is_flag=True, help="Do not average each face with its mirror image."),
     click.option(
         "--population",
         type=click.Choice(["alike", "mixed"]),
-        help="The population of the rates: people alike in age, sex and origin, or mixed people; "
-        "the default of the weights if not given.",
+        help="Rates for people alike in age, sex and origin, or for mixed people.",
     ),
 )
 detector_parameters = join_options(
@@ -67,7 +67,7 @@ detector_parameters = join_options(
     click.option(
         "--max-side",
         type=click.IntRange(min=32),
-        help="Search with the longer side shrunk to so many pixels; half of it by default, 640 to 1280.",
+        help="Shrink the longer side to so many pixels; to half, 640 to 1280, by default.",
     ),
     click.option("--any-rotation", is_flag=True, help="Also find sideways and upside-down faces."),
 )

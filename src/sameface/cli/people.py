@@ -93,9 +93,7 @@ def export_person(*, name: str, output: Path, gallery_path: str, access_path: st
 @click.argument("name", required=False)
 @click.option("--face", type=int, help="Delete only the face of this number, from `gallery check`.")
 @click.option("--expired", is_flag=True, help="Delete every expired person.")
-@click.option(
-    "--yes", is_flag=True, help="Do not ask. With --expired: also delete where a wrong clock may be the cause."
-)
+@click.option("--yes", is_flag=True, help="Do not ask. With --expired: delete even if the clock may be wrong.")
 @gallery_option
 @cache_option
 @json_option

@@ -43,15 +43,11 @@ pem_file = click.Path(exists=True, dir_okay=False)
 @click.option("--picture-pixels", type=positive, help="The largest picture; 50,000,000 by default.")
 @click.option("--no-batching", is_flag=True, help="Embed every picture by itself, to see what batches gain.")
 @click.option("--audit-days", type=positive, help="Days that the audit log is kept; 90 by default.")
-@click.option(
-    "--witness",
-    metavar="FILE|URL",
-    help="Send the hash of each audit entry to a file, as a line, or to a URL, by POST.",
-)
+@click.option("--witness", metavar="FILE|URL", help="Send the hash of each audit entry there: a line, or a POST.")
 @click.option(
     "--expire-days",
     type=click.IntRange(1, MOST_DAYS),
-    help="Delete enrolled people after so many days, unless the request sets another day.",
+    help="Delete people after so many days, unless the request sets another.",
 )
 @recognizer_options
 def serve(

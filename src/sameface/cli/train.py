@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
-from sameface.cli.options import Command, detector_options
+from sameface.cli.options import Command, detector_options, existing_path
 from sameface.cli.output import finish, print_table, progress_bar
 from sameface.detect import Detector
 from sameface.model import rule_of_weights
@@ -30,30 +30,26 @@ if TYPE_CHECKING:
 SIZE = 160  # pixels of a crop
 EVERY = 20  # steps between two lines without a terminal
 
-existing = click.Path(exists=True, path_type=Path)
 new_path = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("photographs", nargs=-1, required=True, type=existing)
+@click.argument("photographs", nargs=-1, required=True, type=existing_path)
 @click.option("-o", "--output", required=True, type=new_path, help="Folder for the crops.")
 @click.option("--weights", help="Cut crops for this embedder: a name or an .onnx file.")
 @click.option(
     "--rule",
     type=click.Choice(["similarity", "box"]),
-    help="Straighten the face by its five points, or take its box as it is.  [default: similarity]",
+    help="Align by five points, or cut the box.  [default: similarity]",
 )
 @click.option("--size", type=click.IntRange(16, 2048), help=f"Side of a crop in pixels.  [default: {SIZE}]")
 @click.option(
     "--margin",
     type=click.FloatRange(0, 4),
-    help=f"Margin around a face, in parts of the crop's side.  [default: {MARGIN:g} to a box, else 0]",
+    help=f"Margin in parts of the crop's side.  [default: {MARGIN:g} to a box, else 0]",
 )
 @click.option(
-    "--face",
-    type=click.Choice(["largest", "central"]),
-    default="largest",
-    help="Which face of a picture with several.",
+    "--face", type=click.Choice(["largest", "central"]), default="largest", help="Which of several faces counts."
 )
 @click.option("--as-is", is_flag=True, help="The pictures are already crops by this rule: only resize them.")
 @detector_options
@@ -127,7 +123,7 @@ def config_options(command: Command) -> Command:
 
 
 @click.command()
-@click.argument("crops", nargs=-1, type=existing)
+@click.argument("crops", nargs=-1, type=existing_path)
 @click.option("-o", "--output", type=new_path, help="Folder of the run.")
 @click.option("--list-networks", is_flag=True, help="Print what can be trained, and stop.")
 @config_options
@@ -261,7 +257,7 @@ def print_networks() -> None:
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.argument("crops", nargs=-1, required=True, type=existing)
+@click.argument("crops", nargs=-1, required=True, type=existing_path)
 @click.option("-o", "--output", required=True, type=new_path, help="A file ending in .onnx.")
 @click.option("--licence", required=True, help="The licence of the weights.")
 @click.option("--training-data", required=True, help="The training data, in words.")
@@ -269,7 +265,7 @@ def print_networks() -> None:
     "--blend",
     type=click.FloatRange(0, 1, min_open=True),
     default=1.0,
-    help="How far to go from the initial weights of the run to the trained ones; less forgets less.",
+    help="The part of the way from the initial to the trained weights.",
 )
 @click.option("--float16", is_flag=True, help="Store the weights in half the bytes.")
 @click.option("--int8", is_flag=True, help="Compute in 8 bits; the loss of accuracy is measured and printed.")

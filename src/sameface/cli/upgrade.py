@@ -55,7 +55,7 @@ ENOUGH = 2000  # pairs: with fewer a linear map is better
 @click.option(
     "--hidden",
     type=click.IntRange(min=0),
-    help=f"Random ReLU features of the map, 0 for a linear one; {HIDDEN} by default, 0 under {ENOUGH} pictures.",
+    help=f"Random ReLU features, 0 for a linear map; {HIDDEN}, or 0 under {ENOUGH} pictures.",
 )
 @click.option("--seed", default=0, help="Seed of the held-out people.")
 @json_option

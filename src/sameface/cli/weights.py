@@ -52,12 +52,8 @@ LARGEST_GAP = 0.01  # L2, between the unit rows of one crop alone and in a batch
 UNCALIBRATED = {"calibrated_on": "", "impostor_pairs": 1, "rows": [{"far": 0.5, "distance": 4.0, "pairs": 1}]}
 
 adding_options = join_options(
-    click.option(
-        "--people",
-        type=existing_folder,
-        help="Calibrate the thresholds on this folder, which holds a folder per person.",
-    ),
-    click.option("--far", type=rate, default=1e-3, help="The false-accept rate that --people must support at least."),
+    click.option("--people", type=existing_folder, help="Calibrate on this folder, which holds a folder per person."),
+    click.option("--far", type=rate, default=1e-3, help="The false-accept rate that --people must support."),
     click.option("--replace", is_flag=True, help="Replace added weights of this name."),
 )
 
@@ -136,7 +132,7 @@ def print_weights(records: Sequence[dict[str, Any]]) -> None:
     "draft",
     required=True,
     type=existing_file,
-    help="The manifest of the network, see docs/model.md; sha256 and [thresholds] may be left out.",
+    help="The manifest (docs/model.md); sha256 and [thresholds] may be missing.",
 )
 @adding_options
 def add(*, network: Path, draft: Path, people: Path | None, far: float, replace: bool) -> None:
@@ -158,7 +154,7 @@ def add(*, network: Path, draft: Path, people: Path | None, far: float, replace:
     "files",
     multiple=True,
     type=existing_file,
-    help="Take this file instead of a download; an .xml and its .bin are given one after the other.",
+    help="Use this file, or an .xml and its .bin, instead of a download.",
 )
 @adding_options
 @click.option("--yes", is_flag=True, help="Do not ask before the download.")
