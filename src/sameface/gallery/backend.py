@@ -37,27 +37,11 @@ DATA_ERRORS: tuple[type[Exception], ...] = (
 SHAPE_ERRORS = (AttributeError, TypeError)  # by JSON of another shape, where it becomes a record
 
 
-class Cursor(Protocol):
-    """The result of a statement."""
-
-    @property
-    def rowcount(self) -> int:
-        """How many rows were changed."""
-
-    def fetchone(self) -> Any:
-        """Return the next row, or None."""
-
-    def fetchall(self) -> list[Any]:
-        """Return the remaining rows."""
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-
 class Transaction(Protocol):
     """An open transaction, for SQL that every back end takes, with `?` for a value."""
 
-    def execute(self, query: str, values: Sequence[Any] = ..., /) -> Cursor:
-        """Run one statement."""
+    def execute(self, query: str, values: Sequence[Any] = ..., /) -> Any:
+        """Run one statement, and return its cursor."""
 
 
 class Backend(Protocol):

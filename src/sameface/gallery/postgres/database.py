@@ -16,7 +16,7 @@ import psycopg
 from sameface.arrays import Embeddings, Image, expect_shape
 from sameface.compare import exact_distances
 from sameface.gallery.address import PostgresAddress
-from sameface.gallery.backend import TRACES, Cursor, Row, Transaction, decode_crop, encode_crop
+from sameface.gallery.backend import TRACES, Row, Transaction, decode_crop, encode_crop
 from sameface.gallery.errors import GalleryBusyError, SignatureError
 from sameface.gallery.index import EmbeddingTable, FlatIndex
 from sameface.gallery.postgres import connections
@@ -166,7 +166,7 @@ class PostgresTransaction:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def execute(self, query: str, values: Sequence[Any] = (), /) -> Cursor:
+    def execute(self, query: str, values: Sequence[Any] = (), /) -> psycopg.Cursor[tuple[Any, ...]]:
         """Run one statement."""
         return self._connection.execute(native(query), values, binary=True)
 
