@@ -310,6 +310,14 @@ def test_the_hardest_negatives_from_the_start_collapse_and_semi_hard_ones_do_not
     assert steps[-1].stats.spread > 0.5
 
 
+def test_the_last_step_is_saved_even_if_it_looks_like_a_collapse(noise, tmp_path):
+    config = small_config(**{**ALARMED, "steps": 30, "patience": 100}, rule="hardest")
+    steps = run(noise, config, tmp_path)
+    assert steps[-1].stats.spread < 0.05  # counted by the monitor, not yet an alarm
+    assert load_checkpoint(tmp_path / LAST)["numbers"][0] == 30
+    assert len(list(report_run(tmp_path, config, *noise))) == 1
+
+
 def test_a_recovering_run_goes_back_with_a_lower_rate_until_it_gives_up(noise, tmp_path):
     notes = []
     config = small_config(**ALARMED, rule="hardest", on_collapse="recover", save_every=3)

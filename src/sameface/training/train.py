@@ -152,7 +152,9 @@ def take_steps(
         over = group.any(flag=time.monotonic() > deadline, device=context.device)
         ended = group.any(flag=stop(), device=context.device) or over
         val = validate(run, context) if over or due(run.step, config.validate_every, config) else None
-        if ended or (due(run.step, config.save_every, config) and not monitor.suspicious):
+        # Recovery goes back to the last checkpoint: a step that looks like a collapse must not replace it.
+        periodic = due(run.step, config.save_every, config) and not monitor.suspicious
+        if ended or periodic or run.step == config.steps:
             save_state(folder / LAST, run, context)
 
         now = time.perf_counter()
