@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import socket
 import subprocess
@@ -21,6 +22,7 @@ import pytest
 import toy
 from service_world import png, serve
 
+from sameface import api_records
 from sameface.client import Client, calls
 from sameface.client.errors import RefusedError, StrangeAnswerError, UnreachableError
 from sameface.client.wire import Wire
@@ -31,6 +33,8 @@ from sameface.recognizer import Recognizer
 from sameface.service.access import Access
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
+from sameface.service.examples import EXAMPLES
+from sameface.service.responses import write_json
 
 
 @contextmanager
@@ -447,7 +451,7 @@ def test_threads_may_share_a_client(client: Client) -> None:
 
 
 def test_every_operation_of_the_service_has_a_method(client: Client) -> None:
-    described = client._wire.ask(lambda answer: answer["paths"], "GET", "/openapi.json")
+    described = client._wire.send("GET", "/openapi.json").json()["paths"]
     operations = {operation["operationId"] for path in described.values() for operation in path.values()}
     other_names = {
         "list_people": "people", "get_person": "person", "enroll_person": "enroll", "change_person": "rename",
@@ -487,3 +491,41 @@ def test_without_httpx_the_client_says_what_to_install(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "the client needs httpx: pip install 'sameface[client]'" in done.stderr
+
+
+def test_importing_the_client_loads_neither_onnx_runtime_nor_pillow_nor_pydantic() -> None:
+    heavy = {"PIL", "fastapi", "onnxruntime", "pydantic", "sqlite3", "starlette"}
+    script = f"import sys, sameface.client; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", sorted(EXAMPLES))
+def test_every_record_is_read_from_json_and_written_back(name: str) -> None:
+    kind = getattr(api_records, name)
+    record = api_records.read_json(kind, EXAMPLES[name])
+    written = json.loads(write_json(record))
+    assert written.keys() == EXAMPLES[name].keys()
+    assert_same_json(written, EXAMPLES[name])
+
+
+def assert_same_json(a: Any, b: Any) -> None:
+    """Compare two values of JSON; numbers may differ by the rounding of float32."""
+    if isinstance(b, dict):
+        assert a.keys() == b.keys()
+        for key in b:
+            assert_same_json(a[key], b[key])
+    elif isinstance(b, list):
+        assert len(a) == len(b)
+        for left, right in zip(a, b, strict=True):
+            assert_same_json(left, right)
+    else:
+        assert a == (pytest.approx(b, abs=1e-6) if isinstance(b, float) else b)
+
+
+@pytest.mark.parametrize(
+    "data", [[], {}, {"width": 1, "height": 1}, {"width": 1, "height": 1, "faces": [{"box": [1, 2], "score": 1}]}]
+)
+def test_json_of_another_shape_is_refused(data: Any) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        api_records.read_json(api_records.DetectAnswer, data)

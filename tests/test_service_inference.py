@@ -18,9 +18,9 @@ import pytest
 import toy
 from service_world import base64_of, error_of, files, png, serve
 
+from sameface.api_records import AlbumAnswer
 from sameface.recognizer import Recognizer
 from sameface.service.access import ApiKey
-from sameface.service.answers import AlbumAnswer
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
 from sameface.service.errors import BusyError, NotFoundError
@@ -316,7 +316,7 @@ def test_an_album_too_many_is_refused_before_it_is_read(slow: Recognizer, square
 
 
 READER = ApiKey("reader", "read")
-ALBUM = AlbumAnswer(threshold=0.1, far=0.01, faces=[], groups=[], skipped=[])
+ALBUM = AlbumAnswer(threshold=0.1, far=0.01, faces=(), groups=(), skipped=())
 
 
 def run_jobs(config: ServiceConfig, work: Any) -> None:

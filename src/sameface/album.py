@@ -187,7 +187,12 @@ def to_html(groups: dict[str, list[PictureFace]]) -> dict[str, str]:
 
 def thumbnail(crop: Image) -> str:
     """Return a small JPEG of a crop as a data address."""
+    return f"data:image/jpeg;base64,{base64.b64encode(make_thumbnail(crop)).decode()}"
+
+
+def make_thumbnail(crop: Image) -> bytes:
+    """Return a small JPEG of a crop."""
     small = PIL.Image.fromarray(crop).resize((THUMBNAIL, THUMBNAIL), PIL.Image.Resampling.LANCZOS)
     file = io.BytesIO()
     small.save(file, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return file.getvalue()

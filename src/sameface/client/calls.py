@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Self, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
 
 import httpx
 
-from sameface.client import reading
-from sameface.client.records import (
-    Challenge,
-    ChallengeStep,
-    Embedded,
-    Enrolment,
-    Entry,
-    Identified,
-    Job,
-    ModelFacts,
-    Seen,
-    Verification,
+from sameface.api_records import (
+    AuditAnswer,
+    ChallengeAnswer,
+    DetectAnswer,
+    EmbedAnswer,
+    EnrollAnswer,
+    EntryAnswer,
+    FacesAnswer,
+    FrameAnswer,
+    IdentifyAnswer,
+    JobAnswer,
+    ModelAnswer,
+    PeopleAnswer,
+    PersonAnswer,
+    ReceiptAnswer,
+    ReceiptsAnswer,
+    VerifyAnswer,
+    copy_fields,
 )
 from sameface.client.wire import Picture, Wire, fields, place, upload, uploads
 from sameface.face import Choice
@@ -27,7 +33,6 @@ from sameface.gallery.records import EnrolledFace, Person, Receipt, Rule
 
 TIMEOUT = 60.0  # seconds without a byte; the service lets a picture wait for 30
 PAGE = 200  # people, faces or entries to ask for at a time
-Record = TypeVar("Record")
 
 
 class Client:
@@ -73,22 +78,22 @@ class Client:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def detect(self, picture: Picture) -> Seen:
+    def detect(self, picture: Picture) -> DetectAnswer:
         """Find the faces in a picture."""
-        return self._wire.ask(reading.read_seen, "POST", place("detect"), files=[upload("picture", picture)])
+        return self._wire.ask(DetectAnswer, "POST", place("detect"), files=[upload("picture", picture)])
 
-    def embed(self, picture: Picture) -> Embedded:
+    def embed(self, picture: Picture) -> EmbedAnswer:
         """Return the embedding of every face in a picture."""
-        return self._wire.ask(reading.read_embedded, "POST", place("embed"), files=[upload("picture", picture)])
+        return self._wire.ask(EmbedAnswer, "POST", place("embed"), files=[upload("picture", picture)])
 
-    def begin_challenge(self) -> Challenge:
+    def begin_challenge(self) -> ChallengeAnswer:
         """Ask somebody before a camera to turn the head."""
-        return self._wire.ask(reading.read_challenge, "POST", place("challenge"))
+        return self._wire.ask(ChallengeAnswer, "POST", place("challenge"))
 
-    def show_challenge(self, challenge: str, picture: Picture) -> ChallengeStep:
+    def show_challenge(self, challenge: str, picture: Picture) -> FrameAnswer:
         """Send the next picture of the camera, and return what to do now, or how it ended."""
         files = [upload("picture", picture)]
-        return self._wire.ask(reading.read_challenge_step, "POST", place("challenge", challenge), files=files)
+        return self._wire.ask(FrameAnswer, "POST", place("challenge", challenge), files=files)
 
     def verify(
         self,
@@ -98,7 +103,7 @@ class Client:
         far: float = 1e-3,
         face: Choice | tuple[Choice, Choice] = "only",
         challenge: str | None = None,
-    ) -> Verification:
+    ) -> VerifyAnswer:
         """Tell whether two pictures show the same person.
 
         Args:
@@ -110,7 +115,7 @@ class Client:
         """
         face_a, face_b = face if isinstance(face, tuple) else (face, face)
         return self._wire.ask(
-            reading.read_verification,
+            VerifyAnswer,
             "POST",
             place("verify"),
             files=[upload("a", a), upload("b", b)],
@@ -127,7 +132,7 @@ class Client:
         closed_set: bool = False,
         most: int = 5,
         challenge: str | None = None,
-    ) -> Identified:
+    ) -> IdentifyAnswer:
         """Name every face in a picture, or reject it as a stranger.
 
         Args:
@@ -141,7 +146,7 @@ class Client:
             challenge: One that was passed, to be used up: which faces are the same person's?
         """
         return self._wire.ask(
-            reading.read_identified,
+            IdentifyAnswer,
             "POST",
             place("identify"),
             files=[upload("picture", picture)],
@@ -150,16 +155,15 @@ class Client:
 
     def people(self) -> Iterator[Person]:
         """Yield everybody who is enrolled, by name, page after page."""
-        return self._pages(place("people"), "people", reading.read_person)
+        return self._people()
 
     def find(self, name: str) -> Person | None:
         """Return the person of exactly this name, or None."""
-        people = self._pages(place("people"), "people", reading.read_person, name=name)
-        return next(people, None)
+        return next(self._people(name=name), None)
 
     def person(self, number: int) -> Person:
         """Return one person."""
-        return self._wire.ask(reading.read_person, "GET", place("people", number))
+        return copy_fields(Person, self._wire.ask(PersonAnswer, "GET", place("people", number)))
 
     def enroll(
         self,
@@ -169,7 +173,7 @@ class Client:
         faces: Sequence[Choice] = (),
         consent: str | None = None,
         expire_after: str | None = None,
-    ) -> Enrolment:
+    ) -> EnrollAnswer:
         """Enroll a new person; pictures that cannot be used are listed.
 
         Args:
@@ -180,7 +184,7 @@ class Client:
             expire_after: When the person is to be deleted, as in `expire`; None leaves it to the service.
         """
         return self._wire.ask(
-            reading.read_enrolment,
+            EnrollAnswer,
             "POST",
             place("people"),
             files=uploads(pictures),
@@ -195,10 +199,10 @@ class Client:
         faces: Sequence[Choice] = (),
         consent: str | None = None,
         expire_after: str | None = None,
-    ) -> Enrolment:
+    ) -> EnrollAnswer:
         """Add faces to a person who is enrolled; else as `enroll`."""
         return self._wire.ask(
-            reading.read_enrolment,
+            EnrollAnswer,
             "POST",
             place("people", number, "faces"),
             files=uploads(pictures),
@@ -207,21 +211,20 @@ class Client:
 
     def rename(self, number: int, name: str) -> Person:
         """Give a person another name."""
-        return self._wire.ask(reading.read_person, "PATCH", place("people", number), json={"name": name})
+        return self._change(number, {"name": name})
 
     def note_consent(self, number: int, note: str) -> Person:
         """Keep another note on how and when a person agreed."""
-        return self._wire.ask(reading.read_person, "PATCH", place("people", number), json={"consent": note})
+        return self._change(number, {"consent": note})
 
     def merge(self, number: int, into: int) -> Person:
         """Move every face of a person to another, who is returned; the first is no more."""
         path = place("people", number, "merge")
-        return self._wire.ask_once(reading.read_person, "POST", path, json={"into": into})
+        return copy_fields(Person, self._wire.ask_once(PersonAnswer, "POST", path, json={"into": into}))
 
     def expire(self, number: int, expire_after: str) -> Person:
         """Say when a person is to be deleted: `365d`, `2030-01-31` (that day begins in UTC) or `never`."""
-        wish = {"expire_after": expire_after}
-        return self._wire.ask(reading.read_person, "PATCH", place("people", number), json=wish)
+        return self._change(number, {"expire_after": expire_after})
 
     def export_person(self, number: int) -> bytes:
         """Return everything that is held of a person, as a ZIP file to give them."""
@@ -229,15 +232,17 @@ class Client:
 
     def forget(self, number: int) -> Receipt:
         """Delete a person with every face, for good."""
-        return self._wire.ask_once(reading.read_receipt, "DELETE", place("people", number))
+        return copy_fields(Receipt, self._wire.ask_once(ReceiptAnswer, "DELETE", place("people", number)))
 
     def receipts(self) -> Iterator[Receipt]:
         """Yield what was deleted, the oldest first, page after page."""
-        return self._pages(place("receipts"), "receipts", reading.read_receipt)
+        found = self._pages(ReceiptsAnswer, "receipts", place("receipts"))
+        return (copy_fields(Receipt, receipt) for receipt in found)
 
     def faces(self, number: int) -> Iterator[EnrolledFace]:
         """Yield the faces of a person in the order of enrolment, page after page."""
-        return self._pages(place("people", number, "faces"), "faces", reading.read_enrolled_face)
+        found = self._pages(FacesAnswer, "faces", place("people", number, "faces"))
+        return (copy_fields(EnrolledFace, face) for face in found)
 
     def crop(self, number: int, face: int) -> bytes:
         """Return what was cut out for an enrolled face, as a JPEG file, where that is kept."""
@@ -246,24 +251,22 @@ class Client:
     def forget_face(self, number: int, face: int) -> Receipt:
         """Delete one face of a person, for good; the last one only goes with the person."""
         path = place("people", number, "faces", face)
-        return self._wire.ask_once(reading.read_receipt, "DELETE", path)
+        return copy_fields(Receipt, self._wire.ask_once(ReceiptAnswer, "DELETE", path))
 
-    def cluster(self, pictures: Sequence[Picture], *, far: float = 3e-4) -> Job:
+    def cluster(self, pictures: Sequence[Picture], *, far: float = 3e-4) -> JobAnswer:
         """Begin to sort pictures into groups of one person each.
 
         Args:
             pictures: An album.
             far: How near the faces of one person must be.
         """
-        return self._wire.ask(
-            reading.read_job, "POST", place("cluster"), files=uploads(pictures), data=fields(far=far)
-        )
+        return self._wire.ask(JobAnswer, "POST", place("cluster"), files=uploads(pictures), data=fields(far=far))
 
-    def job(self, job: str) -> Job:
+    def job(self, job: str) -> JobAnswer:
         """Return how far a job is; once it is done, with the groups."""
-        return self._wire.ask(reading.read_job, "GET", place("jobs", job))
+        return self._wire.ask(JobAnswer, "GET", place("jobs", job))
 
-    def wait(self, job: str, *, pause: float = 0.5) -> Job:
+    def wait(self, job: str, *, pause: float = 0.5) -> JobAnswer:
         """Return a job when it has ended, in whatever way; ask every `pause` seconds."""
         while not (found := self.job(job)).ended:
             time.sleep(pause)
@@ -273,13 +276,13 @@ class Client:
         """Cancel a job, and forget its result."""
         self._wire.send("DELETE", place("jobs", job))
 
-    def model(self) -> ModelFacts:
+    def model(self) -> ModelAnswer:
         """Return what the service runs on: manifests, thresholds, limits."""
-        return self._wire.ask(reading.read_model, "GET", place("model"))
+        return self._wire.ask(ModelAnswer, "GET", place("model"))
 
-    def audit(self) -> Iterator[Entry]:
+    def audit(self) -> Iterator[EntryAnswer]:
         """Yield who did what, the latest first, page after page."""
-        return self._pages(place("audit"), "entries", reading.read_entry)
+        return self._pages(AuditAnswer, "entries", place("audit"))
 
     def check_ready(self) -> None:
         """Return if the service can do its work, and raise why not if it cannot."""
@@ -289,17 +292,21 @@ class Client:
         """Return the counters in the text format of Prometheus."""
         return self._wire.send("GET", "/metrics").text
 
-    def _pages(self, path: str, records: str, read: Callable[[Any], Record], **wish: str) -> Iterator[Record]:
-        """Yield the records of a list, page after page."""
+    def _people(self, **query: str) -> Iterator[Person]:
+        """Yield people by name, page after page."""
+        found = self._pages(PeopleAnswer, "people", place("people"), **query)
+        return (copy_fields(Person, person) for person in found)
+
+    def _change(self, number: int, change: dict[str, str]) -> Person:
+        """Change a person, and return the result."""
+        return copy_fields(Person, self._wire.ask(PersonAnswer, "PATCH", place("people", number), json=change))
+
+    def _pages(self, kind: type, items: str, path: str, **query: str) -> Iterator[Any]:
+        """Yield the items of a list, page after page; `items` is their field in a page."""
         after: dict[str, Any] = {}
         while True:
-            page, further = self._wire.ask(
-                lambda answer: ([read(each) for each in answer[records]], answer["next"]),
-                "GET",
-                path,
-                params={"limit": PAGE, **wish, **after},
-            )
-            yield from page
-            if further is None:
+            page: Any = self._wire.ask(kind, "GET", path, params={"limit": PAGE, **query, **after})
+            yield from getattr(page, items)
+            if page.next is None:
                 return
-            after = {"after": further}
+            after = {"after": page.next}

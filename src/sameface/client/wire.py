@@ -13,11 +13,12 @@ from urllib.parse import quote
 
 import httpx
 
+from sameface.api_records import read_json
 from sameface.client.errors import RefusedError, StrangeAnswerError, UnreachableError
 from sameface.picture_files import MAX_BYTES, name_of, read_bytes
 
 Picture: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO
-Answer = TypeVar("Answer")
+Record = TypeVar("Record")
 IDEMPOTENCY_KEY = "Idempotency-Key"
 AGAIN = (429, 503)  # nothing was done, and the service says when to come again
 
@@ -49,8 +50,8 @@ class Wire:
         """Close the connections."""
         self._http.close()
 
-    def ask(self, read: Callable[[Any], Answer], method: str, path: str, **parts: Any) -> Answer:
-        """Send a request and return what `read` makes of the JSON of its answer.
+    def ask(self, kind: type[Record], method: str, path: str, **parts: Any) -> Record:
+        """Send a request and return its answer as a record of this kind.
 
         Raises:
             UnreachableError: No answer came.
@@ -59,16 +60,14 @@ class Wire:
         """
         response = self.send(method, path, **parts)
         try:
-            return read(response.json())
+            record: Record = read_json(kind, response.json())
         except (ValueError, KeyError, TypeError) as error:
             raise StrangeAnswerError(str(response.url), response.status_code) from error
+        return record
 
-    def ask_once(self, read: Callable[[Any], Answer], method: str, path: str, **parts: Any) -> Answer:
-        """Send a request whose repetitions the service tells from others, else as `ask`.
-
-        All of them carry one idempotency key, so that the request is also repeated when no answer came.
-        """
-        return self.ask(read, method, path, headers={IDEMPOTENCY_KEY: uuid.uuid4().hex}, **parts)
+    def ask_once(self, kind: type[Record], method: str, path: str, **parts: Any) -> Record:
+        """Send a request with an idempotency key, else as `ask`: it is also repeated when no answer came."""
+        return self.ask(kind, method, path, headers={IDEMPOTENCY_KEY: uuid.uuid4().hex}, **parts)
 
     def send(self, method: str, path: str, **parts: Any) -> httpx.Response:
         """Send a request, again and again while the service is busy, and return its answer."""

@@ -6,19 +6,17 @@ import asyncio
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sameface.album import thumbnail
+from sameface.album import make_thumbnail
+from sameface.api_records import AlbumAnswer, AlbumFaceAnswer, SkippedPicture
 from sameface.arrays import Embeddings
 from sameface.cluster import cluster_embeddings, same_picture_pairs
 from sameface.errors import SamefaceError
-from sameface.service.answers import AlbumAnswer, AlbumFaceAnswer, SkippedPicture
 from sameface.service.error_responses import skipped_picture
 from sameface.service.errors import BodyTooLargeError
 from sameface.service.inference import DetectedFaces
 from sameface.service.jobs import AlbumJob
 from sameface.service.schemas import Upload
-from sameface.service.serializers import place_of
 from sameface.service.state import State
 
 
@@ -59,8 +57,8 @@ async def sort_album(
         job.done += 1
         if len(found.faces) > state.config.album_faces:
             raise BodyTooLargeError("faces", state.config.album_faces)
-    groups = await asyncio.to_thread(group, found, threshold) if found.faces else []
-    return AlbumAnswer(threshold=threshold, far=far, faces=found.faces, groups=groups, skipped=found.skipped)
+    groups = await asyncio.to_thread(group, found, threshold) if found.faces else ()
+    return AlbumAnswer(threshold, far, tuple(found.faces), groups, tuple(found.skipped))
 
 
 async def look_at(state: State, found: AlbumFaces, upload: Upload, number: int) -> None:
@@ -72,27 +70,22 @@ async def look_at(state: State, found: AlbumFaces, upload: Upload, number: int) 
         return
     if seen.faces:
         found.rows.append(await state.inference.embed(seen))
-        found.faces += await asyncio.to_thread(describe, seen, upload.name, number)
+        found.faces += await asyncio.to_thread(make_face_answers, seen, upload.name, number)
 
 
-def describe(seen: DetectedFaces, filename: str, number: int) -> list[AlbumFaceAnswer]:
+def make_face_answers(seen: DetectedFaces, filename: str, number: int) -> list[AlbumFaceAnswer]:
     """Return the faces of one picture with their thumbnails."""
     return [
-        AlbumFaceAnswer(**place_of(face), picture=number, filename=filename, thumbnail=thumbnail(crop))
+        AlbumFaceAnswer(face.box, face.landmarks, face.score, number, filename, make_thumbnail(crop))
         for face, crop in zip(seen.faces, seen.crops, strict=True)
     ]
 
 
-def group(found: AlbumFaces, threshold: float) -> list[list[int]]:
+def group(found: AlbumFaces, threshold: float) -> tuple[tuple[int, ...], ...]:
     """Return the numbers of the faces of each group, the largest group first."""
     pairs = same_picture_pairs([str(face.picture) for face in found.faces])
     labels = cluster_embeddings(np.concatenate(found.rows), threshold=threshold, cannot_link=pairs)
-    return sorted(members_of(labels), key=lambda members: -len(members))
-
-
-def members_of(labels: NDArray[np.int64]) -> list[list[int]]:
-    """Return the numbers of the rows of each group."""
     members: dict[int, list[int]] = {}
     for number, label in enumerate(labels.tolist()):
         members.setdefault(label, []).append(number)
-    return list(members.values())
+    return tuple(sorted(map(tuple, members.values()), key=lambda group: -len(group)))

@@ -19,12 +19,12 @@ from sameface import __version__
 from sameface.gallery import Gallery
 from sameface.gallery.errors import MassExpiryError, UnknownPersonError
 from sameface.recognizer import Recognizer
-from sameface.service import answers
 from sameface.service.access import OWNER, Access
 from sameface.service.auth import RateLimiter
 from sameface.service.config import ServiceConfig
 from sameface.service.error_responses import HANDLERS
 from sameface.service.errors import AccessFileError
+from sameface.service.examples import EXAMPLES
 from sameface.service.middleware import RequestMiddleware
 from sameface.service.routes import admin, challenges, jobs, pages, people, vision
 from sameface.service.serializers import receipt_facts
@@ -104,10 +104,10 @@ def add_description(app: FastAPI) -> None:
 
 
 def with_examples(description: dict[str, Any]) -> dict[str, Any]:
-    """Put the examples of answers into a description as they are: FastAPI drops every null in them."""
+    """Add the examples of the records; FastAPI itself would drop every null in them."""
     for name, schema in description["components"]["schemas"].items():
-        if "example" in schema:
-            schema["example"] = getattr(answers, name).model_config["json_schema_extra"]["example"]
+        if name in EXAMPLES:
+            schema["example"] = EXAMPLES[name]
     return description
 
 

@@ -7,6 +7,7 @@ import time
 from datetime import datetime
 from functools import partial
 
+from sameface.api_records import EnrollAnswer
 from sameface.errors import SamefaceError
 from sameface.face import Choice, Template
 from sameface.gallery import Gallery
@@ -15,12 +16,10 @@ from sameface.gallery.expiry import parse_moment
 from sameface.gallery.names import clean_name, clean_note
 from sameface.picture_files import hash_image
 from sameface.service.access import ApiKey
-from sameface.service.answers import EnrollAnswer
 from sameface.service.auth import check_expiry_role
 from sameface.service.error_responses import skipped_picture
 from sameface.service.errors import NothingEnrolledError, RequestError
 from sameface.service.schemas import FacesBody, Upload
-from sameface.service.serializers import person_answer
 from sameface.service.state import State
 
 Fault = tuple[int, str, SamefaceError]
@@ -73,8 +72,8 @@ async def enroll_pictures(state: State, key: ApiKey, who: str | int, body: Faces
         person = await state.ask(gallery.person, who)
         outcome.entries = [(person.number, {"faces": added, **known})]
         outcome.expires = None if expires is None else int(expires.timestamp())
-    skipped = [skipped_picture(name, number, fault) for number, name, fault in faults]
-    return EnrollAnswer(person=person_answer(person), enrolled=added, skipped=skipped)
+    skipped = tuple(skipped_picture(name, number, fault) for number, name, fault in faults)
+    return EnrollAnswer(person, added, skipped)
 
 
 def read_expiry(state: State, words: str | None, *, new: bool) -> datetime | None:

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from sameface.adapter import AdapterError
+from sameface.api_records import ErrorBody, SkippedPicture, round_numbers
 from sameface.errors import (
     BatchError,
     ClientError,
@@ -51,7 +52,6 @@ from sameface.gallery.errors import (
     WrongKeyError,
 )
 from sameface.quality import Quality
-from sameface.service.answers import ErrorBody, SkippedPicture
 from sameface.service.body_limits import list_problems
 from sameface.service.errors import (
     AccessFileError,
@@ -64,7 +64,6 @@ from sameface.service.errors import (
     RequestError,
     UnauthorizedError,
 )
-from sameface.service.serializers import face_answer
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +120,7 @@ REFUSED: dict[int, tuple[str, str | None]] = {
     415: ("unsupported_media_type", None),
 }
 HIDDEN = "the service cannot do this now; its log says why, under the X-Request-ID of this answer"
+INTERNAL_ERROR = ErrorBody("internal", "a fault of the service; its log has the reason", {})  # of a bug
 RETRY_SECONDS = 5  # where the error does not say better
 
 
@@ -129,38 +129,32 @@ def status_of(error: SamefaceError) -> int:
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
-def error_body(error: SamefaceError) -> dict[str, Any]:
-    """Return what is told of an error: of our own faults only the code."""
+def error_body(error: SamefaceError) -> ErrorBody:
+    """Return an error as the client sees it: of faults of the service only the code."""
     if status_of(error) >= 500 and not isinstance(error, BusyError):
-        return {"code": error.code, "message": HIDDEN, "detail": {}}
-    return {"code": error.code, "message": str(error), "detail": facts_of(error)}
-
-
-def told(error: SamefaceError) -> ErrorBody:
-    """Return an error as a part of an answer."""
-    return ErrorBody(**error_body(error))
+        return ErrorBody(error.code, HIDDEN, {})
+    return ErrorBody(error.code, str(error), {name: to_json(value) for name, value in vars(error).items()})
 
 
 def skipped_picture(name: str, number: int, error: SamefaceError) -> SkippedPicture:
     """Return a picture that was passed over, and why."""
-    return SkippedPicture(picture=name, number=number, error=told(error))
+    return SkippedPicture(name, number, error_body(error))
 
 
-def facts_of(error: SamefaceError) -> dict[str, Any]:
-    """Return the attributes of an error as JSON holds them."""
-    return {name: plain(value) for name, value in vars(error).items()}
-
-
-def plain(value: Any) -> Any:
-    """Return a fact as JSON holds it."""
+def to_json(value: Any) -> Any:
+    """Return an attribute of an error as JSON holds it."""
     if isinstance(value, Face):
-        return face_answer(value).model_dump()
+        return {
+            "box": round_numbers(value.box),
+            "landmarks": round_numbers(value.landmarks),
+            "score": round(value.score, 4),
+        }
     if isinstance(value, Quality):
         return {"total": value.total, **asdict(value)}
     if isinstance(value, SamefaceError):
-        return error_body(value)
+        return asdict(error_body(value))
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [plain(item) for item in value]
+        return [to_json(item) for item in value]
     return value
 
 
@@ -176,7 +170,7 @@ def answer_fault(request: Request, error: Exception) -> JSONResponse:
         headers["Retry-After"] = str(getattr(error, "seconds", RETRY_SECONDS))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse({"error": error_body(error)}, status, headers)
+    return JSONResponse({"error": asdict(error_body(error))}, status, headers)
 
 
 def answer_http(_request: Request, error: Exception) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""An example of every answer, for the description of the service."""
+"""An example of every answer, by the name of its record, for OpenAPI."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ PLACE: Example = {
     "score": 0.9312,
 }
 ERROR: Example = {"code": "no_face", "message": "no face found in 'team.jpg'", "detail": {"name": "'team.jpg'"}}
-DETECT: Example = {"width": 640, "height": 480, "faces": [PLACE]}
-EMBED: Example = {"signature": "0f3b6c1d2e4a5968", "dimension": 3, "faces": [PLACE | {"embedding": [0.6, 0.0, 0.8]}]}
+EMBEDDED: Example = PLACE | {"embedding": [0.6, 0.0, 0.8]}
 VERIFY: Example = {
     "same": True,
     "distance": 0.6214,
@@ -28,7 +27,6 @@ VERIFY: Example = {
     "b": PLACE,
     "live": None,
 }
-CHALLENGE: Example = {"id": "Z5dCwF5KiF3GNOl_q5ZcZw", "wanted": "straight", "met": 0, "total": 7, "seconds": 60.0}
 FRAME: Example = {
     "state": "running",
     "reason": None,
@@ -59,11 +57,7 @@ IDENTIFIED: Example = PLACE | {
     ],
     "live": None,
 }
-IDENTIFY: Example = {"width": 640, "height": 480, "faces": [IDENTIFIED]}
 PERSON: Example = {"id": 17, "name": "Rosa", "faces": 3, "consent": "signed form, 2026-01-31", "expires": None}
-PEOPLE: Example = {"people": [PERSON], "next": "Rosa", "total": 42}
-SKIPPED: Example = {"picture": "team.jpg", "number": 2, "error": ERROR}
-ENROLL: Example = {"person": PERSON, "enrolled": 3, "skipped": [SKIPPED]}
 RECEIPT: Example = {
     "number": 8,
     "time": "2026-01-31T09:15:02.117+00:00",
@@ -85,19 +79,17 @@ RECEIPT: Example = {
     "complete": True,
     "not_covered": ["backups and other copies of the gallery"],
 }
-RECEIPTS: Example = {"receipts": [RECEIPT], "next": None}
-FACES: Example = {"faces": [{"id": 18, "box": PLACE["box"], "score": 0.9312, "crop": True}], "next": 18}
+ALBUM_FACE: Example = PLACE | {"picture": 0, "filename": "beach.jpg", "thumbnail": "data:image/jpeg;base64,/9j/4AAQ"}
 ALBUM: Example = {
     "threshold": 1.0951,
     "far": 0.0003,
     "faces": [
-        PLACE | {"picture": 0, "filename": "beach.jpg", "thumbnail": "data:image/jpeg;base64,/9j/4AAQ"},
+        ALBUM_FACE,
         PLACE | {"picture": 3, "filename": "party.jpg", "thumbnail": "data:image/jpeg;base64,/9j/4AAQ"},
     ],
     "groups": [[0, 1]],
     "skipped": [],
 }
-JOB: Example = {"id": "Z5dCwF5KiF3GNOl_q5ZcZw", "state": "done", "done": 4, "total": 4, "error": None, "result": ALBUM}
 RATES = [
     {"far": 0.01, "distance": 1.3684, "extrapolated": False},
     {"far": 0.001, "distance": 1.1801, "extrapolated": False},
@@ -130,4 +122,37 @@ AUDIT: Example = {
     ],
     "next": 7,
 }
-HEALTH: Example = {"status": "ok"}
+EXAMPLES: dict[str, Example] = {
+    "ErrorAnswer": {"error": ERROR},
+    "FaceAnswer": PLACE,
+    "DetectAnswer": {"width": 640, "height": 480, "faces": [PLACE]},
+    "EmbeddedFace": EMBEDDED,
+    "EmbedAnswer": {"signature": "0f3b6c1d2e4a5968", "dimension": 3, "faces": [EMBEDDED]},
+    "VerifyAnswer": VERIFY,
+    "ChallengeAnswer": {"id": "Z5dCwF5KiF3GNOl_q5ZcZw", "wanted": "straight", "met": 0, "total": 7, "seconds": 60.0},
+    "FrameAnswer": FRAME,
+    "IdentifiedFace": IDENTIFIED,
+    "IdentifyAnswer": {"width": 640, "height": 480, "faces": [IDENTIFIED]},
+    "PersonAnswer": PERSON,
+    "PeopleAnswer": {"people": [PERSON], "next": "Rosa", "total": 42},
+    "EnrollAnswer": {
+        "person": PERSON,
+        "enrolled": 3,
+        "skipped": [{"picture": "team.jpg", "number": 2, "error": ERROR}],
+    },
+    "ReceiptAnswer": RECEIPT,
+    "ReceiptsAnswer": {"receipts": [RECEIPT], "next": None},
+    "FacesAnswer": {"faces": [{"id": 18, "box": PLACE["box"], "score": 0.9312, "crop": True}], "next": 18},
+    "AlbumFaceAnswer": ALBUM_FACE,
+    "JobAnswer": {
+        "id": "Z5dCwF5KiF3GNOl_q5ZcZw",
+        "state": "done",
+        "done": 4,
+        "total": 4,
+        "error": None,
+        "result": ALBUM,
+    },
+    "ModelAnswer": MODEL,
+    "AuditAnswer": AUDIT,
+    "HealthAnswer": {"status": "ok"},
+}

@@ -8,20 +8,19 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, get_args
 
+from sameface.api_records import AlbumAnswer, JobState
 from sameface.errors import SamefaceError
 from sameface.service.access import ApiKey
-from sameface.service.answers import AlbumAnswer
 from sameface.service.config import ServiceConfig
 from sameface.service.errors import BusyError, NotFoundError
 from sameface.service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 UNFINISHED = ("queued", "running")
-STATES: tuple[JobState, ...] = ("queued", "running", "done", "failed", "cancelled")
+STATES: tuple[JobState, ...] = get_args(JobState)
 
 
 @dataclass(slots=True, eq=False)

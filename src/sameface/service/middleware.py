@@ -6,7 +6,7 @@ import logging
 import re
 import time
 import uuid
-from typing import Any
+from dataclasses import asdict
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sameface.service.error_responses import answer_fault
+from sameface.service.error_responses import INTERNAL_ERROR, answer_fault
 from sameface.service.errors import BusyError, ForbiddenError
 from sameface.service.memory import HeldBytes
 from sameface.service.state import State
@@ -30,7 +30,6 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-BUG: dict[str, Any] = {"code": "internal", "message": "a fault of the service; its log has the reason", "detail": {}}
 
 
 class RequestMiddleware:
@@ -58,7 +57,7 @@ class RequestMiddleware:
         except Exception:  # the edge of the process: a bug becomes one line in the log and one answer
             logger.exception("a fault of the service", extra={"request_id": answer.request_id})
             if answer.status == 0:
-                await JSONResponse({"error": BUG}, 500)(scope, receive, answer.send)
+                await JSONResponse({"error": asdict(INTERNAL_ERROR)}, 500)(scope, receive, answer.send)
         finally:
             self._note(scope, answer, time.perf_counter() - start)
 

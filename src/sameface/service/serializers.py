@@ -1,63 +1,47 @@
-"""What the library found, as it is answered."""
+"""From objects of the library and the service to the records that are sent."""
 
 from __future__ import annotations
 
+from dataclasses import fields
+from datetime import UTC, datetime
 from typing import Any
 
-from sameface.compare import Decision
-from sameface.face import Face
-from sameface.gallery import EnrolledFace, Identification, Person, Receipt
-from sameface.gallery.expiry import show_expiry
-from sameface.gallery.receipts import receipt_to_dict
-from sameface.service.answers import (
+from sameface.api_records import (
     CalibrationAnswer,
     ChallengeAnswer,
-    EnrolledFaceAnswer,
+    EntryAnswer,
     FaceAnswer,
     FrameAnswer,
     IdentifiedFace,
-    MatchAnswer,
-    PersonAnswer,
     ReceiptAnswer,
     ThresholdAnswer,
     VerifyAnswer,
+    copy_fields,
 )
+from sameface.challenge import SECONDS
+from sameface.compare import Decision
+from sameface.face import Face
+from sameface.gallery import Identification, Receipt
+from sameface.gallery.receipts import NOT_COVERED
+from sameface.service.access import AuditEntry
 from sameface.service.challenges import CameraChallenge
 from sameface.service.inference import DetectedFaces
 from sameface.thresholds import Thresholds
 
-RULE = (
-    "threshold", "far", "asked", "rule", "size", "population", "extrapolated", "warning", "closed_set",
-)  # fmt: skip
-
 
 def face_answer(face: Face) -> FaceAnswer:
-    """Return a face as it is answered."""
-    return FaceAnswer(**place_of(face))
+    """Return where a face is."""
+    return copy_fields(FaceAnswer, face)
 
 
-def place_of(face: Face) -> dict[str, Any]:
-    """Return the fields of a face."""
-    return {
-        "box": [round(float(side), 2) for side in face.box],
-        "landmarks": [[round(float(x), 2), round(float(y), 2)] for x, y in face.landmarks],
-        "score": round(face.score, 4),
-    }
-
-
-def challenge_answer(challenge: CameraChallenge, seconds: float) -> ChallengeAnswer:
-    """Return a challenge as it is answered at its beginning."""
-    return ChallengeAnswer(
-        id=challenge.id,
-        wanted=challenge.wanted,
-        met=challenge.verdict.met,
-        total=challenge.verdict.total,
-        seconds=seconds,
-    )
+def challenge_answer(challenge: CameraChallenge) -> ChallengeAnswer:
+    """Return a challenge at its beginning."""
+    verdict = challenge.verdict
+    return ChallengeAnswer(challenge.id, challenge.wanted, verdict.met, verdict.total, SECONDS)
 
 
 def frame_answer(challenge: CameraChallenge, seen: DetectedFaces | None) -> FrameAnswer:
-    """Return how far a challenge is, and where the face was in the last picture."""
+    """Return the progress of a challenge, and the face in the last picture."""
     verdict = challenge.verdict
     return FrameAnswer(
         state=verdict.state,
@@ -73,7 +57,7 @@ def frame_answer(challenge: CameraChallenge, seen: DetectedFaces | None) -> Fram
 
 
 def verify_answer(decision: Decision, a: Face, b: Face, *, live: bool | None) -> VerifyAnswer:
-    """Return a decision as it is answered."""
+    """Return a decision about two faces."""
     return VerifyAnswer(
         same=decision.same,
         distance=decision.distance,
@@ -91,54 +75,45 @@ def verify_answer(decision: Decision, a: Face, b: Face, *, live: bool | None) ->
 
 
 def identified_face(face: Face, found: Identification, *, live: bool | None) -> IdentifiedFace:
-    """Return a face and who it is as it is answered."""
+    """Return a face and the person it is."""
+    facts: dict[str, Any] = {each.name: getattr(found, each.name) for each in fields(found)}
     return IdentifiedFace(
-        **place_of(face),
+        box=face.box,
+        landmarks=face.landmarks,
+        score=face.score,
         person=None if found.named is None else found.named.number,
         name=found.name,
-        ambiguous=found.ambiguous,
-        **{name: getattr(found, name) for name in RULE},
-        matches=[
-            MatchAnswer(person=match.number, name=match.name, distance=match.distance, votes=match.votes)
-            for match in found.matches
-        ],
+        warning=found.warning,
         live=live,
+        **facts,
     )
 
 
-def person_answer(person: Person) -> PersonAnswer:
-    """Return a person as they are answered."""
-    return PersonAnswer(
-        id=person.number,
-        name=person.name,
-        faces=person.faces,
-        consent=person.consent,
-        expires=show_expiry(person.expires),
-    )
+def threshold_answers(thresholds: Thresholds) -> tuple[ThresholdAnswer, ...]:
+    """Return the distance of each rate: the counted rates, then those of the tail."""
+    rates = zip(*thresholds.rates, strict=True)
+    return tuple(ThresholdAnswer(far, distance, thresholds.is_extrapolated(far)) for far, distance in rates)
 
 
 def calibration_answer(thresholds: Thresholds) -> CalibrationAnswer:
-    """Return thresholds as they are answered: the counted rates, then those of the tail."""
-    rates = [
-        ThresholdAnswer(far=far, distance=distance, extrapolated=thresholds.is_extrapolated(far))
-        for far, distance in zip(*thresholds.rates, strict=True)
-    ]
-    return CalibrationAnswer(
-        population=thresholds.population, calibrated_on=thresholds.calibrated_on, thresholds=rates
-    )
+    """Return the thresholds of a population."""
+    return CalibrationAnswer(thresholds.population, thresholds.calibrated_on, threshold_answers(thresholds))
 
 
 def receipt_facts(receipt: Receipt) -> dict[str, int | str]:
-    """Return what the audit log tells of a receipt: which it is."""
+    """Return the number and hash of a receipt, for the audit log."""
     return {"receipt": receipt.number, "hash": receipt.hash}
 
 
 def receipt_answer(receipt: Receipt) -> ReceiptAnswer:
-    """Return a receipt as it is answered."""
-    return ReceiptAnswer.model_validate(receipt_to_dict(receipt))
+    """Return a receipt, and whether it is complete."""
+    facts = {each.name: getattr(receipt, each.name) for each in fields(receipt)}
+    complete = receipt.erasure is not None and receipt.erasure.complete
+    return ReceiptAnswer(**facts, complete=complete, not_covered=tuple(NOT_COVERED))
 
 
-def enrolled_face(face: EnrolledFace) -> EnrolledFaceAnswer:
-    """Return an enrolled face as it is answered."""
-    box = [round(float(side), 2) for side in face.box]
-    return EnrolledFaceAnswer(id=face.number, box=box, score=round(face.score, 4), crop=face.has_crop)
+def entry_answer(entry: AuditEntry, name: str | None) -> EntryAnswer:
+    """Return an entry of the audit log; `name` is the present name of the person."""
+    gallery, person = entry.person or (None, None)
+    time = datetime.fromtimestamp(entry.time, UTC)
+    return EntryAnswer(entry.number, time, entry.key, entry.action, gallery, person, name, entry.detail, entry.hash)

@@ -1,4 +1,4 @@
-"""Routes about the service itself: is it well, what does it run on, who did what."""
+"""Routes about the service itself: health, metrics, the model, receipts, the audit log."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from sameface import __version__
-from sameface.service.answers import AuditAnswer, CountsAnswer, EntryAnswer, HealthAnswer, ModelAnswer, ReceiptsAnswer
+from sameface.api_records import AuditAnswer, CountsAnswer, HealthAnswer, ModelAnswer, ReceiptsAnswer
 from sameface.service.auth import Admin, Reader
 from sameface.service.responses import StateOf, cut_page, only_refusals, refusals
 from sameface.service.schemas import LARGEST_ID
-from sameface.service.serializers import calibration_answer, receipt_answer
+from sameface.service.serializers import calibration_answer, entry_answer, receipt_answer
 
 router = APIRouter(tags=["service"])
 
@@ -26,7 +26,7 @@ LIMITS = (
 @router.get("/health", operation_id="health", responses=only_refusals(403))
 async def health() -> HealthAnswer:
     """Tell that the process runs."""
-    return HealthAnswer(status="ok")
+    return HealthAnswer("ok")
 
 
 @router.get("/ready", operation_id="ready", responses=only_refusals(403, 500, 503))
@@ -34,7 +34,7 @@ async def ready(state: StateOf) -> HealthAnswer:
     """Tell whether the service can do its work: the gallery can be read."""
     if state.gallery_or_none is not None:
         await state.ask(state.gallery_or_none.count)
-    return HealthAnswer(status="ok")
+    return HealthAnswer("ok")
 
 
 @router.get(
@@ -51,23 +51,18 @@ async def metrics(_key: Reader, state: StateOf) -> Response:
 @router.get("/v1/model", operation_id="model", responses=refusals())
 async def model(_key: Reader, state: StateOf) -> ModelAnswer:
     """Return what the service runs on: manifests, thresholds, limits."""
-    recognizer = state.recognizer
-    thresholds = await state.ask(state.thresholds)
-    counts = None
-    if state.gallery_or_none is not None:
-        people, faces = await state.ask(state.gallery_or_none.count)
-        counts = CountsAnswer(people=people, faces=faces)
-    in_use = calibration_answer(thresholds)
+    recognizer, gallery = state.recognizer, state.gallery_or_none
+    in_use = calibration_answer(await state.ask(state.thresholds))
     spec = recognizer.embedder.spec
     return ModelAnswer(
         signature=recognizer.signature,
         detector=dataclasses.asdict(recognizer.detector.model.manifest),
         embedder=dataclasses.asdict(recognizer.embedder.model.manifest),
         dimension=spec.dimension,
-        thresholds=in_use.thresholds,
+        rates=in_use.rates,
         population=in_use.population,
-        populations=[calibration_answer(each) for each in (spec.thresholds, *spec.others)],
-        gallery=counts,
+        populations=tuple(map(calibration_answer, (spec.thresholds, *spec.others))),
+        gallery=None if gallery is None else CountsAnswer(*await state.ask(gallery.count)),
         limits={name: getattr(state.config, name) for name in LIMITS},
         version=__version__,
     )
@@ -83,8 +78,7 @@ async def receipts(
     """List what was deleted, the oldest first: receipts without names, which the gallery keeps."""
     found = await state.ask(state.gallery.receipts, after=after)
     page, last = cut_page(found[: limit + 1], limit)
-    told = [receipt_answer(receipt) for receipt in page]
-    return ReceiptsAnswer(receipts=told, next=None if last is None else last.number)
+    return ReceiptsAnswer(tuple(map(receipt_answer, page)), None if last is None else last.number)
 
 
 @router.get("/v1/audit", operation_id="audit", responses=refusals())
@@ -98,18 +92,5 @@ async def audit(
     found = await state.read_access(state.access.entries, limit + 1, after)
     page, last = cut_page(found, limit)
     names = await state.ask(state.names_of, page)
-    entries = [
-        EntryAnswer(
-            id=entry.number,
-            time=entry.moment,
-            key=entry.key,
-            action=entry.action,
-            gallery=None if entry.person is None else entry.person[0],
-            person=None if entry.person is None else entry.person[1],
-            name=None if entry.person is None else names.get(entry.person),
-            detail=entry.detail,
-            hash=entry.hash,
-        )
-        for entry in page
-    ]
-    return AuditAnswer(entries=entries, next=None if last is None else last.number)
+    entries = tuple(entry_answer(entry, None if entry.person is None else names.get(entry.person)) for entry in page)
+    return AuditAnswer(entries, None if last is None else last.number)

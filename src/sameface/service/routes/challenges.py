@@ -1,4 +1,4 @@
-"""Routes for challenges: ask somebody before a camera to turn the head, and look whether a head turned."""
+"""Routes for challenges: ask a person before a camera to turn the head, and judge the pictures."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
 
-from sameface.challenge import SECONDS, ChallengeFrame
+from sameface.api_records import ChallengeAnswer, FrameAnswer
+from sameface.challenge import ChallengeFrame
 from sameface.errors import NoFaceError
-from sameface.service.answers import ChallengeAnswer, FrameAnswer
 from sameface.service.auth import Reader
 from sameface.service.body_limits import body_of, describe_body
 from sameface.service.challenges import LINK_FAR
@@ -24,7 +24,7 @@ ChallengeId = Annotated[str, Path(max_length=64, description="From the answer to
 @router.post("/challenge", operation_id="begin_challenge", status_code=201, responses=refusals())
 async def begin_challenge(key: Reader, state: StateOf) -> ChallengeAnswer:
     """Ask somebody before a camera to turn the head: the first pose, the next when that is taken."""
-    return challenge_answer(state.challenges.begin(key), SECONDS)
+    return challenge_answer(state.challenges.begin(key))
 
 
 @router.post(
@@ -47,7 +47,7 @@ async def show_challenge(
         async with asked.turn:
             state.challenges.find(key, challenge)  # it may have ended meanwhile
             with state.challenges.timed(asked) as at:
-                seen = await look_for_largest(state.inference, body.picture)
+                seen = await find_largest_face(state.inference, body.picture)
                 frame = None
                 if seen is not None:
                     frame = ChallengeFrame(at, seen.faces[0], (await state.inference.embed(seen))[0])
@@ -59,7 +59,7 @@ async def show_challenge(
     return frame_answer(asked, seen)
 
 
-async def look_for_largest(inference: Inference, picture: Upload) -> DetectedFaces | None:
+async def find_largest_face(inference: Inference, picture: Upload) -> DetectedFaces | None:
     """Return the largest face of a picture, or None if there is none."""
     try:
         return await inference.look(picture, "largest")

@@ -1,4 +1,4 @@
-"""Routes for albums: begin to sort one, see how far it is, cancel it."""
+"""Routes for albums: begin to sort one, read its progress, cancel it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Request
 from starlette.responses import Response
 
+from sameface.api_records import AlbumAnswer, ErrorBody, JobAnswer
 from sameface.errors import SamefaceError
 from sameface.service.albums import sort_album
-from sameface.service.answers import AlbumAnswer, ErrorBody, JobAnswer
 from sameface.service.auth import Reader
 from sameface.service.body_limits import body_of, describe_body
-from sameface.service.error_responses import told
+from sameface.service.error_responses import INTERNAL_ERROR, error_body
 from sameface.service.jobs import AlbumJob
-from sameface.service.middleware import BUG
-from sameface.service.responses import BODY_REFUSALS, StateOf, refusals
+from sameface.service.responses import BODY_REFUSALS, StateOf, refusals, write_json
 from sameface.service.schemas import ClusterBody
 
 router = APIRouter(prefix="/v1", tags=["albums"])
@@ -46,7 +45,7 @@ async def cluster(
     """Begin to sort pictures into groups of one person each; the answer is a job to ask for."""
     threshold = (await state.ask(state.thresholds)).at(body.far)
     uploads = list(body.pictures)
-    body.pictures.clear()  # the job lets go of them one by one
+    body.pictures.clear()  # the job drops them one by one
 
     async def work(job: AlbumJob) -> AlbumAnswer:
         return await sort_album(state, job, uploads, threshold=threshold, far=body.far)
@@ -61,8 +60,7 @@ async def cluster(
 @router.get("/jobs/{job}", operation_id="get_job", responses=refusals(404), response_model=JobAnswer)
 async def get_job(key: Reader, state: StateOf, job: JobId) -> Response:
     """Tell how far a job is; once it is done, with the groups."""
-    answer = job_answer(state.jobs.find(key, job))
-    body = await asyncio.to_thread(answer.model_dump_json)  # thousands of thumbnails
+    body = await asyncio.to_thread(write_json, job_answer(state.jobs.find(key, job)))  # thousands of thumbnails
     return Response(body, media_type="application/json")
 
 
@@ -73,10 +71,8 @@ async def delete_job(key: Reader, state: StateOf, job: JobId) -> None:
 
 
 def job_answer(job: AlbumJob) -> JobAnswer:
-    """Return a job as it is answered."""
-    error = None
-    if isinstance(job.error, SamefaceError):
-        error = told(job.error)
-    elif job.error is not None:
-        error = ErrorBody(**BUG)
-    return JobAnswer(id=job.id, state=job.state, done=job.done, total=job.total, error=error, result=job.result)
+    """Return the progress of a job."""
+    fault: ErrorBody | None = None
+    if job.error is not None:
+        fault = error_body(job.error) if isinstance(job.error, SamefaceError) else INTERNAL_ERROR
+    return JobAnswer(job.id, job.state, job.done, job.total, fault, job.result)

@@ -13,6 +13,15 @@ import PIL.Image
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
+from sameface.api_records import (
+    EnrollAnswer,
+    EnrolledFaceAnswer,
+    FacesAnswer,
+    PeopleAnswer,
+    PersonAnswer,
+    ReceiptAnswer,
+    copy_fields,
+)
 from sameface.arrays import Image
 from sameface.errors import SamefaceError
 from sameface.gallery import Gallery, Person, Receipt, export
@@ -20,14 +29,13 @@ from sameface.gallery.errors import UnknownFaceError, UnknownPersonError
 from sameface.gallery.expiry import parse_expiry
 from sameface.gallery.names import clean_note
 from sameface.gallery.records import Reason
-from sameface.service.answers import EnrollAnswer, FacesAnswer, PeopleAnswer, PersonAnswer, ReceiptAnswer
 from sameface.service.auth import Admin, Enroller, IdempotentRequestOf, Reader, check_expiry_role
 from sameface.service.body_limits import body_of, describe_body
 from sameface.service.enrolment import enroll_pictures
 from sameface.service.errors import NotFoundError
 from sameface.service.responses import BODY_REFUSALS, StateOf, answer_with_etag, cut_page, refusals
 from sameface.service.schemas import LARGEST_ID, EnrollBody, FacesBody, MergeBody, PersonBody
-from sameface.service.serializers import enrolled_face, person_answer, receipt_answer, receipt_facts
+from sameface.service.serializers import receipt_answer, receipt_facts
 from sameface.service.state import Outcome, State
 
 router = APIRouter(prefix="/v1/people", tags=["people"])
@@ -59,9 +67,8 @@ async def list_people(
         found = await state.ask(find_people, gallery, name)
     total, _ = await state.ask(gallery.count)
     page, last = cut_page(found, limit)
-    people = [person_answer(person) for person in page]
-    further = None if last is None else last.name
-    return answer_with_etag(request, PeopleAnswer(people=people, next=further, total=total))
+    people = tuple(copy_fields(PersonAnswer, person) for person in page)
+    return answer_with_etag(request, PeopleAnswer(people, None if last is None else last.name, total))
 
 
 @router.post(
@@ -72,14 +79,15 @@ async def enroll_person(
 ) -> EnrollAnswer:
     """Enroll a new person with one picture or more; pictures that cannot be used are listed."""
     answer = await enroll_pictures(state, key, body.name, body)
-    response.headers["Location"] = f"/v1/people/{answer.person.id}"
+    response.headers["Location"] = f"/v1/people/{answer.person.number}"
     return answer
 
 
 @router.get("/{person}", operation_id="get_person", responses=ERRORS | NOT_CHANGED, response_model=PersonAnswer)
 async def get_person(_key: Reader, request: Request, state: StateOf, person: Id) -> Response:
     """Return one person."""
-    return answer_with_etag(request, person_answer(await state.ask(state.gallery.person, person)))
+    found = await state.ask(state.gallery.person, person)
+    return answer_with_etag(request, copy_fields(PersonAnswer, found))
 
 
 @router.patch(
@@ -105,7 +113,7 @@ async def change_person(
         async with state.audited(key, "set_expiry", person, {"never": expires is None}) as outcome:
             await state.ask(gallery.expire, person, expires)
             outcome.expires = None if expires is None else int(expires.timestamp())
-    return person_answer(await state.ask(gallery.person, person))
+    return copy_fields(PersonAnswer, await state.ask(gallery.person, person))
 
 
 @router.post(
@@ -135,7 +143,7 @@ async def merge_people(
         outcome.facts = {"faces": merged.faces, **receipt_facts(merged)}
     stays = await state.ask(gallery.person, into)
     await state.move_expiry(person, into, stays.expires)
-    return person_answer(stays)
+    return copy_fields(PersonAnswer, stays)
 
 
 @router.get(
@@ -174,8 +182,8 @@ async def list_faces(
     """List the faces of a person in the order of enrolment."""
     found = await state.ask(state.gallery.faces, person, limit=limit + 1, after=after)
     page, last = cut_page(found, limit)
-    faces = [enrolled_face(face) for face in page]
-    return FacesAnswer(faces=faces, next=None if last is None else last.number)
+    faces = tuple(copy_fields(EnrolledFaceAnswer, face) for face in page)
+    return FacesAnswer(faces, None if last is None else last.number)
 
 
 @router.post(

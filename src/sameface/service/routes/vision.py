@@ -8,17 +8,17 @@ from typing import Annotated
 import numpy as np
 from fastapi import APIRouter, Depends
 
+from sameface.api_records import DetectAnswer, EmbedAnswer, EmbeddedFace, IdentifyAnswer, VerifyAnswer
 from sameface.arrays import Embeddings
 from sameface.compare import squared_distances
 from sameface.gallery import Identification
 from sameface.service.access import ApiKey
-from sameface.service.answers import DetectAnswer, EmbedAnswer, EmbeddedFace, IdentifyAnswer, VerifyAnswer
 from sameface.service.auth import Reader
 from sameface.service.body_limits import body_of, describe_body
 from sameface.service.challenges import LIVE_FAR
 from sameface.service.responses import BODY_REFUSALS, StateOf, refusals
 from sameface.service.schemas import IdentifyBody, PictureBody, VerifyBody
-from sameface.service.serializers import face_answer, identified_face, place_of, verify_answer
+from sameface.service.serializers import face_answer, identified_face, verify_answer
 from sameface.service.state import State
 from sameface.thresholds import Thresholds
 
@@ -32,8 +32,8 @@ async def detect(
 ) -> DetectAnswer:
     """Find the faces in a picture."""
     with state.inference.admitted(1):
-        seen = await state.inference.look(body.picture)
-    return DetectAnswer(width=seen.width, height=seen.height, faces=[face_answer(face) for face in seen.faces])
+        found = await state.inference.look(body.picture)
+    return DetectAnswer(found.width, found.height, tuple(map(face_answer, found.faces)))
 
 
 @router.post("/embed", operation_id="embed", responses=ERRORS, openapi_extra=describe_body(PictureBody))
@@ -42,12 +42,11 @@ async def embed(
 ) -> EmbedAnswer:
     """Return the embedding of every face in a picture."""
     with state.inference.admitted(1):
-        seen = await state.inference.look(body.picture)
-        rows = await state.inference.embed(seen)
-    faces = [
-        EmbeddedFace(**place_of(face), embedding=row.tolist()) for face, row in zip(seen.faces, rows, strict=True)
-    ]
-    return EmbedAnswer(signature=state.recognizer.signature, dimension=rows.shape[1], faces=faces)
+        found = await state.inference.look(body.picture)
+        rows = await state.inference.embed(found)
+    pairs = zip(found.faces, rows, strict=True)
+    faces = tuple(EmbeddedFace(face.box, face.landmarks, face.score, row) for face, row in pairs)
+    return EmbedAnswer(state.recognizer.signature, rows.shape[1], faces)
 
 
 @router.post("/verify", operation_id="verify", responses=ERRORS, openapi_extra=describe_body(VerifyBody))
@@ -59,15 +58,13 @@ async def verify(
     thresholds.at(body.far)  # before any work
     body.a.name, body.b.name = "a", "b"
     with state.inference.admitted(2):
-        sides = [
-            await state.inference.look(upload, choice)
-            for upload, choice in ((body.a, body.face_a), (body.b, body.face_b))
-        ]
-        rows = np.concatenate([await state.inference.embed(side) for side in sides])  # (2, d)
+        a = await state.inference.look(body.a, body.face_a)
+        b = await state.inference.look(body.b, body.face_b)
+        rows = np.concatenate([await state.inference.embed(found) for found in (a, b)])  # (2, d)
     decision = state.recognizer.decide(rows, body.far, thresholds)
-    (live,) = find_live(state, key, body.challenge, thresholds, rows[:1])
-    await state.record(key, "verify", [], {"same": decision.same, "far": body.far} | told_live(live))
-    return verify_answer(decision, sides[0].faces[0], sides[1].faces[0], live=live)
+    [live] = check_live(state, key, body.challenge, thresholds, rows[:1])
+    await state.record(key, "verify", [], {"same": decision.same, "far": body.far} | count_live(live))
+    return verify_answer(decision, a.faces[0], b.faces[0], live=live)
 
 
 @router.post(
@@ -84,30 +81,29 @@ async def identify(
     with state.inference.admitted(1):
         seen = await state.inference.look(body.picture)
         rows = await state.inference.embed(seen)
-    wish = body.model_dump(include={"k", "rule", "far", "closed_set", "most"})
-    found = await state.ask(gallery.identify, np.ascontiguousarray(rows), **wish)
-    live = find_live(state, key, body.challenge, await state.ask(state.thresholds), rows)
-    found = [near_enough(answer) for answer in found] if key.role == "read" else found
+    options = body.model_dump(include={"k", "rule", "far", "closed_set", "most"})
+    found = await state.ask(gallery.identify, np.ascontiguousarray(rows), **options)
+    live = check_live(state, key, body.challenge, await state.ask(state.thresholds), rows)
+    found = [hide_far_people(answer) for answer in found] if key.role == "read" else found
     named = [answer.named.number for answer in found if answer.named is not None]
-    near = [match.number for answer in found for match in near_enough(answer).matches]
+    near = [match.number for answer in found for match in hide_far_people(answer).matches]
     facts = {"faces": len(found), "named": len(named)}
-    await state.record(key, "identify", [*dict.fromkeys(near)], facts | told_live(*live))
-    faces = [
-        identified_face(face, answer, live=lives) for face, answer, lives in zip(seen.faces, found, live, strict=True)
-    ]
-    return IdentifyAnswer(width=seen.width, height=seen.height, faces=faces)
+    await state.record(key, "identify", [*dict.fromkeys(near)], facts | count_live(*live))
+    answers = zip(seen.faces, found, live, strict=True)
+    faces = tuple(identified_face(face, answer, live=is_live) for face, answer, is_live in answers)
+    return IdentifyAnswer(seen.width, seen.height, faces)
 
 
-def near_enough(answer: Identification) -> Identification:
-    """Return an answer without the people beyond the threshold, except who is named."""
+def hide_far_people(answer: Identification) -> Identification:
+    """Return an answer with the people within the threshold, and the person who is named."""
     near = (match for match in answer.matches if match.distance <= answer.threshold or match == answer.named)
     return dataclasses.replace(answer, matches=tuple(near))
 
 
-def find_live(
+def check_live(
     state: State, key: ApiKey, challenge: str | None, thresholds: Thresholds, rows: Embeddings
 ) -> list[bool | None]:
-    """Return of each row whether it is the person's who passed a challenge, which is used up; None without.
+    """Return for each row whether this person passed the challenge, which is used up; None without one.
 
     Raises:
         NotFoundError: There is no such challenge that was passed and not used.
@@ -118,6 +114,6 @@ def find_live(
     return [bool(distance <= thresholds.at(LIVE_FAR)) for distance in distances]
 
 
-def told_live(*live: bool | None) -> dict[str, int]:
-    """Return what the audit log tells of a challenge: how many faces are of who passed it."""
+def count_live(*live: bool | None) -> dict[str, int]:
+    """Return the number of faces that passed the challenge, for the audit log; nothing without one."""
     return {} if None in live else {"live": sum(map(bool, live))}
