@@ -14,12 +14,15 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from sameface.adapter import AdapterError
+from sameface.albums.regions import TagError
+from sameface.albums.store import AlbumError
 from sameface.api_records import ErrorBody, SkippedPicture, round_numbers
 from sameface.errors import (
     BatchError,
     ClientError,
     EvaluationError,
     FaceError,
+    GalleryError,
     ImageError,
     ImageTooLargeError,
     SamefaceError,
@@ -30,26 +33,17 @@ from sameface.errors import (
 )
 from sameface.face import Face
 from sameface.gallery.errors import (
-    BackupError,
     BadExpiryError,
     BadNameError,
     BadNoteError,
-    EncryptionError,
     FaceTakenError,
     GalleryBusyError,
-    GalleryFileError,
     GalleryUnreachableError,
-    KeyFileError,
     LastFaceError,
     MassExpiryError,
-    MissingKeyError,
     PersonExistsError,
-    SealError,
-    SignatureError,
     UnknownFaceError,
     UnknownPersonError,
-    UpgradeError,
-    WrongKeyError,
 )
 from sameface.quality import Quality
 from sameface.service.body_limits import list_problems
@@ -84,15 +78,7 @@ STATUS: dict[type[SamefaceError], int] = {
     FaceTakenError: 409,
     GalleryBusyError: 503,
     GalleryUnreachableError: 503,
-    # A wrong setting, which no retry mends.
-    SignatureError: 500,
-    UpgradeError: 500,
-    KeyFileError: 500,
-    MissingKeyError: 500,
-    WrongKeyError: 500,
-    EncryptionError: 500,
-    SealError: 500,
-    GalleryFileError: 500,
+    GalleryError: 500,  # a wrong setting, which no retry mends
     RequestError: 422,
     UnauthorizedError: 401,
     ForbiddenError: 403,
@@ -105,7 +91,8 @@ STATUS: dict[type[SamefaceError], int] = {
     AccessFileError: 500,
     WeightsError: 500,
     AdapterError: 500,
-    BackupError: 500,
+    AlbumError: 500,
+    TagError: 500,
     EvaluationError: 500,
     TrainingError: 500,
     VideoError: 500,
