@@ -188,13 +188,9 @@ def split_people(pictures: PictureSet, part: float) -> tuple[PictureSet, Picture
     About this part of the people with two pictures or more is held out, by a hash of the name: always the same
     people, whoever is added.
     """
-    several = np.flatnonzero(pictures.counts > 1).tolist()
-    held = [number for number in several if hash_name(pictures.people[number]) < part]
-    rest = sorted(set(range(len(pictures.people))) - set(held))
+    held, rest = list[int](), list[int]()
+    for number, (name, count) in enumerate(zip(pictures.people, pictures.counts, strict=True)):
+        digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+        chosen = count > 1 and int.from_bytes(digest[:6]) / 2**48 < part
+        (held if chosen else rest).append(number)
     return pictures.of_people(rest), pictures.of_people(held)
-
-
-def hash_name(name: str) -> float:
-    """Map a name to a number from 0 to under 1."""
-    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:6]) / 2**48

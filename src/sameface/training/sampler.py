@@ -100,22 +100,12 @@ def deal_epoch(owner: Numbers, pictures: int, rng: np.random.Generator) -> list[
     keys = []
     for count in np.unique(counts[counts > 0]):
         cards = sorted_by_person[starts[counts == count][:, None] + np.arange(count)]  # (people, count)
-        dealt = deal_cards(cards, pictures)  # (people, groups of each, pictures of each)
+        if count > pictures:  # the first pictures of a person fill up the last group
+            cards = np.hstack([cards, cards[:, : -count % pictures]])
+        dealt = cards.reshape(len(cards), -1, min(count, pictures))  # (people, groups of each, pictures of each)
         groups += list(dealt.reshape(-1, dealt.shape[2]))
         keys.append(((np.arange(dealt.shape[1]) + rng.random(dealt.shape[:2])) / dealt.shape[1]).ravel())
     return [groups[place] for place in np.argsort(np.concatenate(keys), kind="stable")]
-
-
-def deal_cards(cards: Numbers, pictures: int) -> Numbers:
-    """Deal `(p, c)` shuffled pictures into groups: `(p, c / K rounded up, K)`, or `(p, 1, c)` if c is under K.
-
-    The first pictures of a person fill up the last group.
-    """
-    people, count = cards.shape
-    if count <= pictures:
-        return cards[:, None]
-    full = np.hstack([cards, cards[:, : -count % pictures]])
-    return full.reshape(people, -1, pictures)
 
 
 def share(batch: Numbers, rank: int, world: int) -> Numbers:

@@ -46,13 +46,6 @@ class StepReport:
     val: float | None = None  # VAL at FAR 1e-2 on the held-out people, if this step measured it
     note: str = ""  # an unreadable picture, a recovery
 
-    def to_scalars(self) -> dict[str, float]:
-        """Return the figures that TensorBoard shows."""
-        numbers = {"loss": self.loss, "rate": self.rate, "waiting": self.waiting}
-        numbers |= {"pictures_per_second": self.pictures_per_second}
-        numbers |= {f"triplets/{name}": float(value) for name, value in asdict(self.stats).items()}
-        return numbers if self.val is None else {**numbers, "val_at_far_1e-2": self.val}
-
 
 def train(
     pictures: PictureSet,
@@ -113,7 +106,10 @@ def record(reports: Iterator[StepReport], context: RunContext) -> Iterator[StepR
     with SummaryWriter(str(context.folder), flush_secs=10) as events:
         for report in reports:
             if report.step:
-                for name, value in report.to_scalars().items():
+                numbers = {name: getattr(report, name) for name in ("loss", "rate", "waiting", "pictures_per_second")}
+                numbers |= {f"triplets/{name}": value for name, value in asdict(report.stats).items()}
+                numbers |= {} if report.val is None else {"val_at_far_1e-2": report.val}
+                for name, value in numbers.items():
                     events.add_scalar(name, value, report.step)
             yield report
 

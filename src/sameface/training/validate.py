@@ -115,16 +115,11 @@ def report_run(folder: Path, config: TrainConfig, pictures: PictureSet, held_out
     reached = pictures.counts.cumsum()
     some = pictures.of_people([number for number, total in enumerate(reached) if total <= MOST])
     suspects = find_suspects(*embed_pictures(trained.network, some, spec), some)
-    write_suspects(folder / SUSPECTS, suspects)
+    lines = ["person\tpicture\town distance\tother distance\tother person"]
+    lines += [f"{each.person}\t{each.picture}\t{each.own:.3f}\t{each.other:.3f}\t{each.name}" for each in suspects]
+    (folder / SUSPECTS).write_text("\n".join(lines) + "\n", "utf-8", "surrogateescape")
     people = len({suspect.person for suspect in suspects})
     yield (
         f"{folder / SUSPECTS}: {len(suspects)} of {len(some)} pictures, of {people} people, "
         "are nearer to another person"
     )
-
-
-def write_suspects(path: Path, suspects: list[SuspectLabel]) -> None:
-    """Write the suspect labels as a table."""
-    lines = ["person\tpicture\town distance\tother distance\tother person"]
-    lines += [f"{d.person}\t{d.picture}\t{d.own:.3f}\t{d.other:.3f}\t{d.name}" for d in suspects]
-    path.write_text("\n".join(lines) + "\n", "utf-8", "surrogateescape")
