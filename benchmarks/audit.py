@@ -23,14 +23,15 @@ import numpy as np
 from report import print_table
 from sameface.gallery import hash_chain
 from sameface.service import app
-from sameface.service.access import COLUMNS, FACTS, OWNER, Access
+from sameface.service.access import Access
+from sameface.service.audit import COLUMNS, FACTS
 
 PEOPLE = 1000
 GALLERY = "a" * 32
 PAUSE = 0.01
 VERIFY = """import sys
 from sameface.service.access import Access
-assert Access.open(sys.argv[1]).verify().fault is None"""
+assert Access.open(sys.argv[1]).log.verify().fault is None"""
 
 
 def make_rows(entries: int) -> Iterator[tuple[object, ...]]:
@@ -56,7 +57,7 @@ def write_while(access: Access, reading: Callable[[], bool], seconds: float) -> 
     took, end = [], time.perf_counter() + seconds
     while reading() and time.perf_counter() < end:
         start = time.perf_counter()
-        access.record(OWNER, "verify", [], {"same": True})
+        access.log.record(None, "verify", [], {"same": True})
         took.append(1000 * (time.perf_counter() - start))
         time.sleep(PAUSE)
     return took
@@ -88,7 +89,7 @@ def beside_process(access: Access, seconds: float) -> tuple[list[float], float]:
 
 def forget(access: Access) -> None:
     """Delete what is older than a day, as the service does."""
-    while access.forget_entries(1):
+    while access.log.forget_entries(1):
         time.sleep(app.PAUSE_SECONDS)
 
 
@@ -96,10 +97,10 @@ def measure(access: Access, seconds: float) -> dict[str, tuple[list[float], floa
     """Return what writes took beside each reader."""
     return {
         "nothing else": (write_while(access, lambda: True, seconds), 0.0),
-        "verify in a thread": beside_thread(access, access.verify, seconds),
+        "verify in a thread": beside_thread(access, access.log.verify, seconds),
         "verify in another process": beside_process(access, seconds),
-        "the entries of a person": beside_thread(access, lambda: access.entries_of((GALLERY, 7)), seconds),
-        "all entries": beside_thread(access, lambda: access.entries(10**9), seconds),
+        "the entries of a person": beside_thread(access, lambda: access.log.entries_of((GALLERY, 7)), seconds),
+        "all entries": beside_thread(access, lambda: access.log.entries(10**9), seconds),
         "half of the log goes by age": beside_thread(access, lambda: forget(access), seconds),
     }
 

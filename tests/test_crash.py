@@ -17,7 +17,7 @@ import crash
 from crashing import disk, faults, keys, model
 from crashing.child import take
 from sameface.gallery.errors import GalleryFileError
-from sameface.service.access import OWNER, Access
+from sameface.service.access import Access
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
 
@@ -48,7 +48,7 @@ def path(place: crash.Place) -> Path:
         take(gallery, ("forget", "person-1-2-000000003"))
     access = Access.open(f"{place.path}.access")
     for _ in range(2):
-        access.record(OWNER, "enroll", [], {})
+        access.log.record(None, "enroll", [], {})
     access.close()
     return place.path
 

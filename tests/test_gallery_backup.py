@@ -31,7 +31,8 @@ from sameface.gallery.errors import BackupError, GalleryBusyError, GalleryFileEr
 from sameface.gallery.keys import Key, KeyFile, Keys, write_key
 from sameface.gallery.upgrade import Upgrade
 from sameface.recognizer import Recognizer
-from sameface.service.access import OWNER, Access, AuditAction
+from sameface.service.access import Access
+from sameface.service.audit import AuditAction
 
 Run = Callable[..., Result]
 PIPELINE = OneThreshold(0.1)
@@ -528,10 +529,10 @@ def test_what_the_audit_log_says_of_deletions(tmp_path: Path) -> None:
         ("merge", 7, {"into": 70, "failed": "unknown_person"}),
         ("enroll", 8, {"faces": 1}),
     ):
-        access.record(OWNER, action, [("here", person)], detail)
-    access.record(OWNER, "delete_person", [("there", 9)], {})
-    access.begin(AuditAction(OWNER, "delete_person", ("here", 10)))
-    access.begin(AuditAction(OWNER, "merge", ("here", 11), {"into": 1}))
+        access.log.record(None, action, [("here", person)], detail)
+    access.log.record(None, "delete_person", [("there", 9)], {})
+    access.log.begin(AuditAction(None, "delete_person", ("here", 10)))
+    access.log.begin(AuditAction(None, "merge", ("here", 11), {"into": 1}))
     access.close()
     history = read_history("people.db", place, "here")
     assert history is not None
@@ -557,9 +558,9 @@ def test_the_commands_back_up_and_restore(run: Run, tmp_path: Path, toy_recogniz
         f"copy.db: 2 people, 2 faces, not encrypted; last receipt {'0' * 64}\n",
     )
     access = Access.open(str(tmp_path / "people.db.access"))
-    access.record(OWNER, "delete_person", [(origin, red)], {"faces": 1})
-    access.record(OWNER, "enroll", [(origin, 77)], {"faces": 1})
-    access.record(OWNER, "delete_person", [("another", 3)], {"faces": 1})
+    access.log.record(None, "delete_person", [(origin, red)], {"faces": 1})
+    access.log.record(None, "enroll", [(origin, 77)], {"faces": 1})
+    access.log.record(None, "delete_person", [("another", 3)], {"faces": 1})
     access.close()
     assert run("gallery", "restore", "copy.db", "people.db", stdin="n\n").exit_code == 1
     done = run("gallery", "restore", "copy.db", "people.db", "--yes")

@@ -11,33 +11,33 @@ from pathlib import Path
 import pytest
 
 from sameface.gallery import hash_chain
-from sameface.service.access import APPLICATION_ID, MIGRATIONS, Access, ApiKey
+from sameface.service.access import APPLICATION_ID, MIGRATIONS, Access
 from sameface.service.errors import AccessFileError
 
-KEY = ApiKey("reception", "enroll")
+KEY = "reception"
 
 
 @pytest.fixture
 def access(tmp_path: Path) -> Iterator[Access]:
     """A log of six entries."""
     with contextlib.closing(Access.open(str(tmp_path / "people.db.access"))) as access:
-        access.record(KEY, "enroll", [("origin", 1)], {"faces": 2})
-        access.record(KEY, "identify", [("origin", 1), ("origin", 2)], {"faces": 2, "named": 2})
-        access.record(KEY, "merge", [("origin", 2)], {"into": 1, "faces": 1})
-        access.record(KEY, "verify", [], {"same": True})
-        access.record(KEY, "delete_person", [("origin", 1)], {"faces": 3})
+        access.log.record(KEY, "enroll", [("origin", 1)], {"faces": 2})
+        access.log.record(KEY, "identify", [("origin", 1), ("origin", 2)], {"faces": 2, "named": 2})
+        access.log.record(KEY, "merge", [("origin", 2)], {"into": 1, "faces": 1})
+        access.log.record(KEY, "verify", [], {"same": True})
+        access.log.record(KEY, "delete_person", [("origin", 1)], {"faces": 3})
         yield access
 
 
 def test_an_empty_log_holds() -> None:
     with contextlib.closing(Access.open()) as access:
-        assert access.verify() == hash_chain.ChainCheck(0, hash_chain.START, None, frozenset())
+        assert access.log.verify() == hash_chain.ChainCheck(0, hash_chain.START, None, frozenset())
 
 
 def test_what_was_written_holds(access: Access) -> None:
-    verdict = access.verify()
+    verdict = access.log.verify()
     assert (verdict.entries, verdict.fault) == (6, None)
-    assert verdict.head == access.entries(1)[0].hash
+    assert verdict.head == access.log.entries(1)[0].hash
 
 
 def test_the_hash_is_sha_256_over_the_one_before_and_all_that_an_entry_says() -> None:
@@ -85,71 +85,71 @@ def test_every_kind_of_tampering_is_found_at_its_entry(access: Access, how: str)
     statements, fault = TAMPERING[how]
     with contextlib.closing(sqlite3.connect(access.path)) as db:
         db.executescript(statements)
-    found = access.verify().fault
+    found = access.log.verify().fault
     assert found is not None
     assert found.startswith(fault)
 
 
 @pytest.mark.parametrize("statement", ["DELETE FROM chain", "UPDATE chain SET head = x'00'"])
 def test_a_log_that_does_not_say_where_it_ends_is_damaged(access: Access, statement: str) -> None:
-    access._run(statement)
-    for act in (access.verify, lambda: access.record(KEY, "verify", [], {})):
+    access.run(statement)
+    for act in (access.log.verify, lambda: access.log.record(KEY, "verify", [], {})):
         with pytest.raises(AccessFileError, match="damaged: it does not say where its log ends"):
             act()
-    assert len(access.entries(9)) == 6
+    assert len(access.log.entries(9)) == 6
 
 
 def test_old_entries_go_and_the_rest_still_holds(access: Access) -> None:
     with contextlib.closing(Access.open()) as fresh:
         for number in range(5):
-            fresh.record(KEY, "identify", [("origin", number)], {})
-        anchor = fresh.entries(5)[3].hash
-        fresh._run("UPDATE audit SET time = 0 WHERE id <= 2")
-        fresh.forget_entries(1)
-        fresh.record(KEY, "verify", [], {})
-        verdict = fresh.verify([anchor])
+            fresh.log.record(KEY, "identify", [("origin", number)], {})
+        anchor = fresh.log.entries(5)[3].hash
+        fresh.run("UPDATE audit SET time = 0 WHERE id <= 2")
+        fresh.log.forget_entries(1)
+        fresh.log.record(KEY, "verify", [], {})
+        verdict = fresh.log.verify([anchor])
     assert (verdict.entries, verdict.fault, verdict.unseen) == (4, None, frozenset())
 
 
 def test_an_old_entry_behind_a_younger_one_stays_so_that_nothing_is_missing() -> None:
     with contextlib.closing(Access.open()) as access:
         for _ in range(3):
-            access.record(KEY, "verify", [], {})
-        access._run("UPDATE audit SET time = 0 WHERE id = 2")
-        access.forget_entries(1)
-        assert [entry.number for entry in access.entries(9)] == [3, 2, 1]
+            access.log.record(KEY, "verify", [], {})
+        access.run("UPDATE audit SET time = 0 WHERE id = 2")
+        access.log.forget_entries(1)
+        assert [entry.number for entry in access.log.entries(9)] == [3, 2, 1]
 
 
 def test_a_log_of_which_everything_went_by_age_goes_on(access: Access) -> None:
-    access._run("UPDATE audit SET time = 0")
-    access.forget_entries(1)
-    assert access.verify().fault is None
-    access.record(KEY, "verify", [], {})
-    assert (access.verify().entries, access.verify().fault) == (1, None)
-    assert access.entries(1)[0].number == 7
+    access.run("UPDATE audit SET time = 0")
+    access.log.forget_entries(1)
+    assert access.log.verify().fault is None
+    access.log.record(KEY, "verify", [], {})
+    assert (access.log.verify().entries, access.log.verify().fault) == (1, None)
+    assert access.log.entries(1)[0].number == 7
 
 
 def test_a_chain_that_was_made_anew_shows_only_against_a_hash_kept_elsewhere(access: Access, tmp_path: Path) -> None:
-    witness = access.verify().head
-    access.record(KEY, "verify", [], {})
-    assert access.verify([witness]).unseen == frozenset()
+    witness = access.log.verify().head
+    access.log.record(KEY, "verify", [], {})
+    assert access.log.verify([witness]).unseen == frozenset()
     forged = tmp_path / "forged.access"
     with contextlib.closing(Access.open(str(forged))) as other:
-        other.record(KEY, "enroll", [("origin", 1)], {"faces": 2})
+        other.log.record(KEY, "enroll", [("origin", 1)], {"faces": 2})
     access.close()
     shutil.copyfile(forged, access.path)
     with contextlib.closing(Access.open(access.path)) as opened:
-        assert opened.verify().fault is None
-        assert opened.verify([witness]).unseen == {witness}
+        assert opened.log.verify().fault is None
+        assert opened.log.verify([witness]).unseen == {witness}
 
 
 def test_programs_that_write_at_once_make_one_chain(access: Access) -> None:
     with contextlib.closing(Access.open(access.path)) as other:
         for _ in range(5):
-            access.record(KEY, "verify", [], {})
-            other.record(KEY, "verify", [], {})
-        assert access.verify().entries == 16
-        assert other.verify().fault is None
+            access.log.record(KEY, "verify", [], {})
+            other.log.record(KEY, "verify", [], {})
+        assert access.log.verify().entries == 16
+        assert other.log.verify().fault is None
 
 
 @pytest.mark.parametrize("entries", [0, 3])
@@ -164,7 +164,7 @@ def test_the_entries_of_an_earlier_version_become_a_chain(tmp_path: Path, entrie
         db.execute("DELETE FROM audit WHERE id > ?", (9 if entries else 0,))
         db.commit()
     with contextlib.closing(Access.open(str(path))) as access:
-        assert (access.verify().entries, access.verify().fault) == (entries, None)
-        access.record(KEY, "verify", [], {})
-        assert (access.verify().entries, access.verify().fault) == (entries + 1, None)
-        assert access.entries(1)[0].number == 10
+        assert (access.log.verify().entries, access.log.verify().fault) == (entries, None)
+        access.log.record(KEY, "verify", [], {})
+        assert (access.log.verify().entries, access.log.verify().fault) == (entries + 1, None)
+        assert access.log.entries(1)[0].number == 10

@@ -14,7 +14,7 @@ import toy
 from service_world import base64_of, png
 from test_service_processes import service
 
-from sameface.service.access import MOST_ENTRIES
+from sameface.service.audit import MOST_ENTRIES
 from sameface.service.config import ServiceConfig
 
 PRIVACY = (Path(__file__).parent.parent / "docs" / "privacy.md").read_text("utf-8")
@@ -116,7 +116,7 @@ def test_the_actions_in_the_docs_are_those_that_are_written_down(folder: Path) -
     assert done <= set(told)
     source = Path(__file__).parent.parent / "src" / "sameface" / "service"
     text = "".join(path.read_text("utf-8") for path in source.rglob("*.py"))
-    written = re.findall(r'(?:record|audited|_append)\(\s*(?:db, )?\w+, "(\w+)"', text)
+    written = re.findall(r'(?:record|audited|append)\(\s*(?:db, )?\w+, "(\w+)"', text)
     assert sorted({"intent", *written}) == sorted(set(told) - {"detect", "embed"})
 
 

@@ -87,11 +87,11 @@ def test_a_gallery_is_not_taken_for_keys(tmp_path: Path, toy_recognizer: Recogni
 
 
 def test_the_log_forgets_after_days(access: Access) -> None:
-    key = ApiKey("reception", "read")
-    access.record(key, "identify", [("a", 1), ("b", 2)], {"faces": 2})
-    access._run("UPDATE audit SET time = time - 86400 * 3 WHERE person = 1")
-    access.forget_entries(2)
-    assert [entry.person for entry in access.entries(10)] == [("b", 2)]
+    key = "reception"
+    access.log.record(key, "identify", [("a", 1), ("b", 2)], {"faces": 2})
+    access.run("UPDATE audit SET time = time - 86400 * 3 WHERE person = 1")
+    access.log.forget_entries(2)
+    assert [entry.person for entry in access.log.entries(10)] == [("b", 2)]
 
 
 def test_a_file_of_version_1_keeps_its_keys_and_loses_the_names_of_people(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_file_of_version_1_keeps_its_keys_and_loses_the_names_of_people(tmp_pa
     for _ in range(2):
         with contextlib.closing(Access.open(str(path))) as access:
             assert access.find_key("sf_old") is not None
-            entries = access.entries(10)
+            entries = access.log.entries(10)
     assert [(each.number, each.action, each.person, each.detail) for each in entries] == [
         (8, "enroll", None, {"faces": 2}),
         (7, "rename", None, {}),
@@ -114,7 +114,7 @@ def test_a_file_of_version_1_keeps_its_keys_and_loses_the_names_of_people(tmp_pa
 
 
 def test_a_file_of_a_later_version_is_refused(access: Access) -> None:
-    access._run(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    access.run(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     with pytest.raises(AccessFileError, match="not a file of keys that this version reads"):
         Access.open(access.path)
 

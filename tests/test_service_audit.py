@@ -25,10 +25,11 @@ from sameface.client import Client
 from sameface.gallery import Gallery
 from sameface.gallery.receipts import receipt_to_dict
 from sameface.recognizer import Recognizer
-from sameface.service import access as access_module
 from sameface.service import app
-from sameface.service.access import OWNER, ROLES, Access, ApiKey, AuditAction, IdempotentRequest
+from sameface.service import audit as audit_module
+from sameface.service.access import ROLES, Access
 from sameface.service.app import create_app
+from sameface.service.audit import AuditAction, IdempotentRequest
 from sameface.service.config import ServiceConfig
 from sameface.service.errors import AccessFileError, RequestError
 
@@ -60,7 +61,7 @@ def gallery(tmp_path: Path, toy_recognizer: Recognizer, clock: Clock) -> Iterato
 def access(tmp_path: Path) -> Iterator[Access]:
     """A log that waits for another program only 50 ms."""
     with contextlib.closing(Access.open(str(tmp_path / "people.db.access"))) as access:
-        access._run("PRAGMA busy_timeout = 50")
+        access.run("PRAGMA busy_timeout = 50")
         yield access
 
 
@@ -82,13 +83,13 @@ def locked(access: Access) -> Iterator[None]:
 @contextlib.contextmanager
 def full(access: Access) -> Iterator[None]:
     """Let the log be as large as SQLite may make it."""
-    [(pages,)] = access._run("PRAGMA page_count")
-    access._run(f"PRAGMA max_page_count = {pages}")
+    [(pages,)] = access.run("PRAGMA page_count")
+    access.run(f"PRAGMA max_page_count = {pages}")
     with contextlib.suppress(AccessFileError):
         while True:
-            access.record(OWNER, "verify", [], {"filler": "x" * 50})
+            access.log.record(None, "verify", [], {"filler": "x" * 50})
     yield
-    access._run("PRAGMA max_page_count = 4294967294")
+    access.run("PRAGMA max_page_count = 4294967294")
 
 
 def state_of(gallery: Gallery) -> list[tuple[Any, ...]]:
@@ -130,7 +131,7 @@ def test_what_cannot_be_written_down_is_not_done(
         assert state_of(gallery) == before
     assert client.request(method, address, json=body).is_success
     assert state_of(gallery) != before
-    assert access.verify().unfinished == ()
+    assert access.log.verify().unfinished == ()
 
 
 def test_no_album_is_sorted_and_nobody_is_named_without_an_entry(client: httpx.Client, access: Access) -> None:
@@ -140,7 +141,7 @@ def test_no_album_is_sorted_and_nobody_is_named_without_an_entry(client: httpx.C
             answer = client.post(f"/v1/{address}", files=files([png(toy.RED)], field))
             assert error_of(answer) == (500, "bad_access")
     assert 'sameface_jobs{state="done"} 1.0' not in client.get("/metrics").text
-    assert [entry.action for entry in access.entries(9)] == ["enroll"]
+    assert [entry.action for entry in access.log.entries(9)] == ["enroll"]
 
 
 def test_the_cleaning_goes_on_when_the_audit_log_fails(
@@ -160,7 +161,7 @@ def test_the_cleaning_goes_on_when_the_audit_log_fails(
         assert [person.name for person in gallery.people()] == ["Rosa"]  # not without an entry
         assert any("keeps old entries" in record.getMessage() for record in caplog.records)
     with serve(create_app(toy_recognizer, gallery, ServiceConfig(), access=access)):
-        while not access.entries(1):
+        while not access.log.entries(1):
             time.sleep(0.02)
     assert gallery.people() == []
 
@@ -177,7 +178,7 @@ def test_one_loop_of_cleaning_outlives_a_log_that_is_locked_for_a_while(
                 time.sleep(0.02)
             time.sleep(0.3)
         end = time.monotonic() + 20
-        while (done := [each.action for each in access.entries(9)]) != ["expire"]:
+        while (done := [each.action for each in access.log.entries(9)]) != ["expire"]:
             assert time.monotonic() < end, done
             time.sleep(0.02)
     assert gallery.people() == []
@@ -203,19 +204,20 @@ def test_an_act_stands_when_only_its_outcome_cannot_be_written(
     assert (gone.status_code, gone.json()["person"]) == (200, rosa)
     [entry, *_] = client.get("/v1/audit").json()["entries"]
     assert (entry["action"], entry["person"], entry["detail"]) == ("intent", rosa, {"action": "delete_person"})
-    assert access.verify().unfinished == (entry["id"],)
+    assert access.log.verify().unfinished == (entry["id"],)
 
 
 # A program that is killed between the deletion and the entry of its outcome.
 KILLED = """
 import os, signal, sys
 from sameface.gallery import Gallery
-from sameface.service.access import OWNER, Access, AuditAction, IdempotentRequest
+from sameface.service.access import OWNER, Access
+from sameface.service.audit import AuditAction, IdempotentRequest
 path, person = sys.argv[1], int(sys.argv[2])
 access = Access.open(path + ".access")
 gallery = Gallery.open(path)
 request = IdempotentRequest("once", f"DELETE /v1/people/{person}")
-access.begin(AuditAction(OWNER, "delete_person", (gallery.origin, person)), request)
+access.log.begin(AuditAction(None, "delete_person", (gallery.origin, person)), request)
 gallery.forget(person)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -227,7 +229,7 @@ def test_a_deletion_that_was_killed_before_its_outcome_is_told_and_answered_to_t
     rosa = enroll(client, "Rosa", toy.RED)
     killed = subprocess.run([sys.executable, "-c", KILLED, gallery.path, str(rosa)], check=False)
     assert killed.returncode == -9
-    [intent] = [entry for entry in access.entries(9) if entry.action == "intent"]
+    [intent] = [entry for entry in access.log.entries(9) if entry.action == "intent"]
     assert intent.detail == {"action": "delete_person"}
     assert intent.person == (gallery.origin, rosa)
     assert "intent" in run("audit", "list").stdout
@@ -279,19 +281,17 @@ def test_a_merge_that_is_repeated_is_answered_again(client: httpx.Client, galler
 
 
 def test_only_so_many_keys_of_requests_are_kept_and_for_a_day(access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_module, "MOST_REQUESTS", 3)
-    act = AuditAction(OWNER, "delete_person", ("a", 1))
-    repeated = [access.begin(act, IdempotentRequest(key, "DELETE")).repeated for key in "aabcda"]
+    monkeypatch.setattr(audit_module, "MOST_REQUESTS", 3)
+    act = AuditAction(None, "delete_person", ("a", 1))
+    repeated = [access.log.begin(act, IdempotentRequest(key, "DELETE")).repeated for key in "aabcda"]
     assert repeated == [False, True, False, False, False, False]
     with pytest.raises(RequestError, match="was sent with another request"):
-        access.begin(
-            AuditAction(ApiKey("other", "admin"), "delete_person", ("a", 1)), IdempotentRequest("a", "DELETE")
-        )
-    access._run("UPDATE requests SET time = time - 86401 WHERE id = 'd'")
-    assert not access.begin(act, IdempotentRequest("d", "DELETE")).repeated
-    access._run("UPDATE requests SET time = time - 86401")
-    access.forget_entries(90)
-    assert access._run("SELECT count(*) FROM requests") == [(0,)]
+        access.log.begin(AuditAction("other", "delete_person", ("a", 1)), IdempotentRequest("a", "DELETE"))
+    access.run("UPDATE requests SET time = time - 86401 WHERE id = 'd'")
+    assert not access.log.begin(act, IdempotentRequest("d", "DELETE")).repeated
+    access.run("UPDATE requests SET time = time - 86401")
+    access.log.forget_entries(90)
+    assert access.run("SELECT count(*) FROM requests") == [(0,)]
 
 
 class Dropping(http.server.BaseHTTPRequestHandler):
@@ -411,7 +411,7 @@ def test_a_deletion_by_expiry_names_the_key_that_set_it(
     client.post(f"/v1/people/{bo}/merge", json={"into": cy}, headers=headers["admin"])
     gallery.expire(di, datetime.now(UTC) + timedelta(days=25))  # as `sameface expire` does
     clock.ahead = 27 * 86_400
-    while len(found := [each for each in access.entries(99) if each.action == "expire"]) < 3:
+    while len(found := [each for each in access.log.entries(99) if each.action == "expire"]) < 3:
         time.sleep(0.02)
     told = {entry.person[1]: entry.detail["set_by"] for entry in found if entry.person is not None}
     assert told == {ann: "admin", cy: "enroll", di: None}
@@ -430,7 +430,7 @@ def test_who_is_listed_is_in_the_log_and_read_gets_nobody_beyond_the_threshold(
     seen = client.post("/v1/identify", files=picture, headers=headers["read"]).json()["faces"][0]
     listed = {match["person"] for match in seen["matches"]}
     assert listed == {ann, twin}
-    logged = [entry.person for entry in access.entries(2)]
+    logged = [entry.person for entry in access.log.entries(2)]
     assert {person[1] for person in logged if person is not None} == listed
     assert len(client.post("/v1/identify", files=picture).json()["faces"][0]["matches"]) == 3
     stranger = {"picture": png(toy.GREEN)}
@@ -438,7 +438,7 @@ def test_who_is_listed_is_in_the_log_and_read_gets_nobody_beyond_the_threshold(
     assert (seen["name"], seen["matches"]) == (None, [])
     named = client.post("/v1/identify", files=stranger, data={"closed_set": "1"}, headers=headers["read"]).json()
     [match] = named["faces"][0]["matches"]
-    last = access.entries(1)[0].person
+    last = access.log.entries(1)[0].person
     assert last is not None
     assert match["person"] == last[1]
 
@@ -449,9 +449,9 @@ def test_who_is_listed_is_in_the_log_and_read_gets_nobody_beyond_the_threshold(
 def test_the_entries_of_a_person_are_found_by_an_index(access: Access) -> None:
     statements: list[str] = []
     access._db.set_trace_callback(statements.append)
-    access.entries_of(("a", 1))
+    access.log.entries_of(("a", 1))
     access._db.set_trace_callback(None)
-    plan = access._run(f"EXPLAIN QUERY PLAN {statements[-1]}")
+    plan = access.run(f"EXPLAIN QUERY PLAN {statements[-1]}")
     words = " ".join(str(row[-1]) for row in plan)
     assert "USING INDEX audit_by_person (gallery=? AND person=? AND rowid>?)" in words
     assert "SCAN audit" not in words
@@ -460,7 +460,7 @@ def test_the_entries_of_a_person_are_found_by_an_index(access: Access) -> None:
 
 def forget(access: Access) -> None:
     """Delete every entry, as the service does."""
-    while access.forget_entries(0):
+    while access.log.forget_entries(0):
         time.sleep(app.PAUSE_SECONDS)
 
 
@@ -468,21 +468,21 @@ def fill(access: Access, entries: int) -> None:
     """Write many entries at once."""
     with access._write() as db:
         for number in range(entries):
-            access._append(db, OWNER, "identify", ("a", number % 50), {"faces": 1})
+            access.log.append(db, None, "identify", ("a", number % 50), {"faces": 1})
 
 
 @pytest.mark.parametrize("reader", ["verify", "forget"])
 def test_entries_are_written_while_the_log_is_gone_through(access: Access, reader: str) -> None:
     fill(access, 40_000)
-    acts = {"verify": access.verify, "forget": lambda: forget(access)}
+    acts = {"verify": access.log.verify, "forget": lambda: forget(access)}
     reading = threading.Thread(target=acts[reader])
     reading.start()
     written = 0
     while reading.is_alive():
-        access.record(OWNER, "verify", [], {})
+        access.log.record(None, "verify", [], {})
         written += reading.is_alive()
     assert written >= 3
-    verdict = access.verify()
+    verdict = access.log.verify()
     assert verdict.fault is None
     assert verdict.entries >= (40_000 if reader == "verify" else 1)
 
@@ -491,22 +491,22 @@ def test_a_request_is_answered_while_old_entries_go(
     toy_recognizer: Recognizer, gallery: Gallery, access: Access, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(access, 40_000)
-    access._run("UPDATE audit SET time = 0")
+    access.run("UPDATE audit SET time = 0")
     monkeypatch.setattr(app, "PAUSE_SECONDS", 1)
     with serve(create_app(toy_recognizer, gallery, ServiceConfig(), access=access)) as client:
         client.post("/v1/verify", files={"a": png(toy.RED), "b": png(toy.RED)})
-        assert access._run("SELECT count(*) FROM audit")[0][0] > 1
-    assert access._run("SELECT count(*) FROM audit")[0][0] > 1  # who ends the service does not wait
-    assert access.entries(1)[0].action == "verify"
+        assert access.run("SELECT count(*) FROM audit")[0][0] > 1
+    assert access.run("SELECT count(*) FROM audit")[0][0] > 1  # who ends the service does not wait
+    assert access.log.entries(1)[0].action == "verify"
 
 
 def test_a_log_that_loses_old_entries_while_it_is_verified_still_holds(access: Access) -> None:
     fill(access, 5_000)
-    access._run("UPDATE audit SET time = 0 WHERE id <= 3000")  # breaks the chain there, and is forgotten
-    while access.forget_entries(1):
+    access.run("UPDATE audit SET time = 0 WHERE id <= 3000")  # breaks the chain there, and is forgotten
+    while access.log.forget_entries(1):
         pass
-    assert access.verify().fault is None
-    read, turns = access._read_slice, []
+    assert access.log.verify().fault is None
+    read, turns = access.log._read_slice, []
 
     def read_and_forget(after: int) -> Any:
         found = read(after)
@@ -518,17 +518,17 @@ def test_a_log_that_loses_old_entries_while_it_is_verified_still_holds(access: A
                 db.execute("UPDATE chain SET first = 4500, anchor = ?", (hashed,))
         return found
 
-    access._read_slice = read_and_forget  # type: ignore[method-assign]
-    verdict = access.verify()
+    access.log._read_slice = read_and_forget  # type: ignore[method-assign]
+    verdict = access.log.verify()
     assert (verdict.fault, verdict.entries) == (None, 500)
 
 
 def test_old_entries_go_in_slices(access: Access) -> None:
     fill(access, 500)
-    access._run("UPDATE audit SET time = time - 5 * 86400")
-    access.begin(AuditAction(OWNER, "enroll"))
-    access._run("UPDATE audit SET time = time - 5 * 86400 WHERE id = 501")
-    assert [access.forget_entries(4) for _ in range(3)] == [True, True, False]
-    assert access.entries(9) == []
-    assert access._run("SELECT count(*) FROM intents") == [(0,)]
-    assert access.verify().fault is None
+    access.run("UPDATE audit SET time = time - 5 * 86400")
+    access.log.begin(AuditAction(None, "enroll"))
+    access.run("UPDATE audit SET time = time - 5 * 86400 WHERE id = 501")
+    assert [access.log.forget_entries(4) for _ in range(3)] == [True, True, False]
+    assert access.log.entries(9) == []
+    assert access.run("SELECT count(*) FROM intents") == [(0,)]
+    assert access.log.verify().fault is None

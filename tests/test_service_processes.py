@@ -129,8 +129,8 @@ def test_a_killed_service_loses_nothing_that_it_acknowledged(tmp_path: Path, toy
         assert {person.faces for person in people} == {2}  # nobody is half there
         assert every <= {person.name for person in people}
     access = Access.open(f"{path}.access")
-    told = {entry.person for entry in access.entries(10_000) if entry.action == "enroll"}
-    verdict = access.verify()
+    told = {entry.person for entry in access.log.entries(10_000) if entry.action == "enroll"}
+    verdict = access.log.verify()
     access.close()
     assert {numbers[name] for name in every} <= told
     assert len(set(numbers.values()) - told) <= len(verdict.unfinished)  # the rest was under way

@@ -22,11 +22,11 @@ from test_service_processes import service
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
 from sameface.service import app
-from sameface.service.access import OWNER, Access
+from sameface.service.access import Access
 from sameface.service.app import create_app
+from sameface.service.audit import read_head, read_heads, write_head
 from sameface.service.config import ServiceConfig
 from sameface.service.errors import AccessFileError
-from sameface.service.witness import read_head, read_heads, write_head
 
 Run = Callable[..., Result]
 
@@ -97,7 +97,7 @@ def wait_for(done: Callable[[], bool]) -> None:
 def record(access: Access, entries: int = 1) -> None:
     """Write entries into a log."""
     for _ in range(entries):
-        access.record(OWNER, "verify", [], {})
+        access.log.record(None, "verify", [], {})
 
 
 @pytest.mark.parametrize("kind", ["file", "url"])
@@ -109,10 +109,10 @@ def test_each_entry_of_a_service_reaches_the_witness(
         wait_for(lambda: kind == "url" or Path(place).exists())
         for number, colour in enumerate((toy.RED, toy.BLUE)):
             enroll(client, f"Person {number}", colour, note=number)
-            wait_for(lambda: read_heads(place)[-1].hash == access.ends().head)
+            wait_for(lambda: read_heads(place)[-1].hash == access.log.ends().head)
         assert "sameface_witness_failing 0.0" in client.get("/metrics").text
         client.delete("/v1/people/1")
-    assert read_heads(place)[-1].hash == access.ends().head  # also what came last before the end
+    assert read_heads(place)[-1].hash == access.log.ends().head  # also what came last before the end
     verified = run("audit", "verify", "--witness", place)
     assert verified.exit_code == 0, verified.output
     assert verified.stdout.startswith(f"witness {place}: ")
@@ -127,7 +127,7 @@ def test_a_whole_chain_that_is_made_anew_shows_against_the_witness(
     place = str(tmp_path / "witness")
     for _ in range(3):
         record(access)
-        write_head(place, read_head(access))
+        write_head(place, read_head(access.log))
     assert run("audit", "verify", "--witness", place).exit_code == 0
     if how == "cut":  # the last entry goes, and what says where the log ends is mended
         with contextlib.closing(sqlite3.connect(access.path)) as db:
@@ -136,9 +136,9 @@ def test_a_whole_chain_that_is_made_anew_shows_against_the_witness(
                 "UPDATE chain SET last = 2, head = (SELECT hash FROM audit WHERE id = 2)"
             )
     else:
-        access._run("DELETE FROM audit")
-        access._run(f"UPDATE chain SET last = 0, head = '{'0' * 64}'")
-        access._run("UPDATE sqlite_sequence SET seq = 0")
+        access.run("DELETE FROM audit")
+        access.run(f"UPDATE chain SET last = 0, head = '{'0' * 64}'")
+        access.run("UPDATE sqlite_sequence SET seq = 0")
         record(access, 3)
     assert run("audit", "verify").exit_code == 0  # without a witness nothing shows
     found = run("audit", "verify", "--witness", place, "--json")
@@ -148,12 +148,12 @@ def test_a_whole_chain_that_is_made_anew_shows_against_the_witness(
 
 def test_hashes_of_entries_that_went_by_age_are_counted(access: Access, tmp_path: Path, run: Run) -> None:
     place = str(tmp_path / "witness")
-    write_head(place, read_head(access))  # of the empty log
+    write_head(place, read_head(access.log))  # of the empty log
     for _ in range(4):
         record(access)
-        write_head(place, read_head(access))
-    access._run("UPDATE audit SET time = 0 WHERE id <= 2")
-    access.forget_entries(1)
+        write_head(place, read_head(access.log))
+    access.run("UPDATE audit SET time = 0 WHERE id <= 2")
+    access.log.forget_entries(1)
     found = run("audit", "verify", "--witness", place)
     assert found.exit_code == 0, found.output
     assert "3 hashes to compare, 1 of entries that went by age, the newest of 20" in found.stdout
@@ -176,7 +176,7 @@ def test_a_witness_that_refuses_is_told_and_gets_the_newest_hash_later(
         assert keeper.lines == []
         keeper.refusing = False
         wait_for(lambda: "sameface_witness_failing 0.0" in client.get("/metrics").text)
-        assert json.loads(keeper.lines[-1])["hash"] == access.ends().head
+        assert json.loads(keeper.lines[-1])["hash"] == access.log.ends().head
     assert any("did not take the last hash" in record.getMessage() for record in caplog.records)
 
 
@@ -193,7 +193,7 @@ def test_what_is_no_witness_is_an_error(tmp_path: Path, content: bytes | None, k
 
 def test_a_witness_on_a_full_disk_is_an_error(access: Access) -> None:
     with pytest.raises(OSError, match="No space left"):
-        write_head("/dev/full", read_head(access))
+        write_head("/dev/full", read_head(access.log))
 
 
 def test_the_command_line_serves_with_a_witness(tmp_path: Path) -> None:

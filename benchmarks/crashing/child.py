@@ -18,7 +18,7 @@ from sameface.face import Template
 from sameface.gallery import Gallery
 from sameface.gallery.backup import backup_gallery, restore_gallery
 from sameface.gallery.errors import LastFaceError
-from sameface.service.access import OWNER, Access
+from sameface.service.access import Access
 
 BOX = np.array([0, 0, 9, 9], np.float32)
 CENTURY = 3.2e9  # seconds
@@ -154,9 +154,9 @@ def see(gallery: Gallery) -> People:
 
 def note(access: Access, rng: random.Random, step: Step) -> None:
     """Write a step into the audit log, and let go of old entries now and then."""
-    access.record(OWNER, step[0], [], {})
+    access.log.record(None, step[0], [], {})
     if rng.random() < 0.1:
-        access.forget_entries(90)
+        access.log.forget_entries(90)
 
 
 @contextmanager

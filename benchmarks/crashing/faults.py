@@ -175,7 +175,7 @@ def check_file(path: Path) -> list[str]:
 def check_log(path: Path) -> list[str]:
     """Return a fault unless the audit log is a whole chain, whatever the clock did."""
     access = Access.open(f"{path}.access")
-    fault = access.verify().fault
+    fault = access.log.verify().fault
     access.close()
     return [] if fault is None else [f"the audit log: {fault}"]
 

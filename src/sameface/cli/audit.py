@@ -15,9 +15,9 @@ from sameface.gallery import Gallery
 from sameface.gallery.address import parse_address
 from sameface.gallery.hash_chain import ChainCheck
 from sameface.gallery.receipts import receipt_to_dict
-from sameface.service.access import MOST_ENTRIES, ROLES, Role
+from sameface.service.access import ROLES, Role
+from sameface.service.audit import MOST_ENTRIES, read_heads
 from sameface.service.errors import AccessFileError
-from sameface.service.witness import read_heads
 
 
 @click.group()
@@ -88,7 +88,7 @@ def list_entries(*, gallery_path: str, access_path: str | None, last: int, as_js
     """
     require_log(gallery_path, access_path)
     with open_access(gallery_path, access_path) as access:
-        entries = access.entries(last)
+        entries = access.log.entries(last)
     names = ("number", "time", "key", "action", "gallery", "person", "detail", "hash")
     records = []
     for one in entries:
@@ -155,7 +155,7 @@ def read_witness(place: str, access_path: str | None, witness: str, *, as_json: 
     """Return the hashes of a witness that must be in the audit log, and print how many are too old."""
     require_log(place, access_path)
     with open_access(place, access_path) as access:
-        first = access.ends().first
+        first = access.log.ends().first
     heads = [head for head in read_heads(witness) if head.number > 0]
     compared = [head for head in heads if head.number >= first]
     aged = [head for head in heads if head.number < first]
@@ -180,7 +180,7 @@ def verify_chains(place: str, access_path: str | None, expected: tuple[str, ...]
         require_log(place, access_path)
     if Path(log).exists():
         with open_access(place, access_path) as access:
-            verdicts[f"audit log {log}"] = access.verify(expected)
+            verdicts[f"audit log {log}"] = access.log.verify(expected)
     if not verdicts or parse_address(place) is not None or Path(place).exists():
         with Gallery.open(place) as gallery:
             verdicts[f"receipts in {gallery.path}"] = gallery.verify_receipts(expected)

@@ -29,7 +29,7 @@ from sameface.gallery.encryption import KeyChange, decrypt_gallery, encrypt_gall
 from sameface.gallery.keys import Key, KeyFile, Keys, KeySource, write_key
 from sameface.gallery.lookalikes import find_lookalikes
 from sameface.recognizer import Recognizer
-from sameface.service.access import INTENT, MOST_ENTRIES, AuditEntry
+from sameface.service.audit import INTENT, MOST_ENTRIES, AuditEntry
 from sameface.service.errors import AccessFileError
 
 # The actions of the audit log that delete, and the reason that a receipt gives for each.
@@ -162,7 +162,7 @@ def read_history(path: str, access_path: str | None, origin: str) -> History | N
             raise AccessFileError(log, "there is no such file")
         return None
     with open_access(path, access_path) as access:
-        entries = [entry for entry in access.entries(MOST_ENTRIES) if entry.person and entry.person[0] == origin]
+        entries = [entry for entry in access.log.entries(MOST_ENTRIES) if entry.person and entry.person[0] == origin]
     changes = tuple(change for change in map(change_of, entries) if change is not None)
     return History(changes, max((number for entry in entries for number in numbers_of(entry)), default=0))
 

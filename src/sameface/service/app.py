@@ -20,6 +20,7 @@ from sameface.gallery import Gallery
 from sameface.gallery.errors import MassExpiryError, UnknownPersonError
 from sameface.recognizer import Recognizer
 from sameface.service.access import OWNER, Access
+from sameface.service.audit import read_head, write_head
 from sameface.service.auth import RateLimiter
 from sameface.service.config import ServiceConfig
 from sameface.service.error_responses import HANDLERS
@@ -29,7 +30,6 @@ from sameface.service.middleware import RequestMiddleware
 from sameface.service.routes import admin, challenges, jobs, pages, people, vision
 from sameface.service.serializers import receipt_facts
 from sameface.service.state import State
-from sameface.service.witness import read_head, write_head
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ async def clean(state: State) -> None:
     for turn in itertools.count():
         if turn % CLEANINGS == 0:
             async with logged("the audit log keeps old entries"):
-                while await state.ask_access(state.access.forget_entries, state.config.audit_days):
+                while await state.ask_access(state.access.log.forget_entries, state.config.audit_days):
                     await asyncio.sleep(PAUSE_SECONDS)
         async with logged("people whose time is over, or traces of them, stay until the next try"):
             await forget_expired(state)
@@ -204,7 +204,7 @@ async def keep_witness(state: State, place: str) -> None:
 async def send_head(state: State, place: str) -> bool:
     """Send the head to a witness, and return whether it was taken; if not, that is logged and counted."""
     try:
-        head = await state.ask_access(read_head, state.access)
+        head = await state.ask_access(read_head, state.access.log)
         await asyncio.to_thread(write_head, place, head)
     except (OSError, AccessFileError):
         logger.exception("the witness %s did not take the last hash of the audit log", place)

@@ -23,7 +23,7 @@ from sameface.compare import Decision
 from sameface.face import Face
 from sameface.gallery import Identification, Receipt
 from sameface.gallery.receipts import NOT_COVERED
-from sameface.service.access import AuditEntry
+from sameface.service.audit import AuditEntry
 from sameface.service.challenges import CameraChallenge
 from sameface.service.inference import DetectedFaces
 from sameface.thresholds import Thresholds

@@ -15,16 +15,8 @@ from sameface.errors import SamefaceError
 from sameface.gallery import Gallery
 from sameface.gallery.errors import UnknownPersonError
 from sameface.recognizer import Recognizer
-from sameface.service.access import (
-    Access,
-    ApiKey,
-    AuditAction,
-    AuditEntry,
-    IdempotentRequest,
-    Intent,
-    PersonRef,
-    tell_person,
-)
+from sameface.service.access import Access, ApiKey
+from sameface.service.audit import AuditAction, AuditEntry, IdempotentRequest, Intent, PersonRef, tell_person
 from sameface.service.challenges import ChallengeStore
 from sameface.service.config import ServiceConfig
 from sameface.service.errors import AccessFileError, NotFoundError
@@ -99,7 +91,7 @@ class State:
     async def record(self, key: ApiKey, action: str, people: Iterable[int], detail: dict[str, Any]) -> None:
         """Write into the audit log what is answered, about people by number, before it is answered."""
         whom = [(self._origin, person) for person in people]
-        await self._write_log(self.access.record, key, action, whom, detail)
+        await self._write_log(self.access.log.record, key.name, action, whom, detail)
 
     @asynccontextmanager
     async def audited(
@@ -123,7 +115,7 @@ class State:
             request: Tells a repetition of the request.
         """
         whom = None if person is None else (self._origin, person)
-        intent = await self._write_log(self.access.begin, AuditAction(key, action, whom, detail), request)
+        intent = await self._write_log(self.access.log.begin, AuditAction(key.name, action, whom, detail), request)
         outcome = Outcome(intent.repeated)
         try:
             yield outcome
@@ -140,7 +132,7 @@ class State:
         ]
         entries = entries or [(intent.act.person, {**facts, **failed})]
         try:
-            await self._write_log(self.access.finish, intent, entries, outcome.expires)
+            await self._write_log(self.access.log.finish, intent, entries, outcome.expires)
         except AccessFileError:
             logger.exception(
                 "the outcome of %s is not in the audit log, only entry %s", intent.act.action, intent.number
@@ -151,13 +143,13 @@ class State:
         if expires is None:
             return None
         moment = int(expires.timestamp())
-        return await self.ask_access(self.access.expiry_key, (self._origin, person), moment)
+        return await self.ask_access(self.access.log.expiry_key, (self._origin, person), moment)
 
     async def move_expiry(self, source: int, into: int, expires: datetime | None) -> None:
         """Remember who set the moment that a merged person brought along."""
         if expires is not None:
             people = (self._origin, source), (self._origin, into)
-            await self.ask_access(self.access.move_expiry, *people, int(expires.timestamp()))
+            await self.ask_access(self.access.log.move_expiry, *people, int(expires.timestamp()))
 
     def names_of(self, entries: Iterable[AuditEntry]) -> dict[PersonRef, str]:
         """Return what the people of these entries are called now, those who are enrolled here."""
@@ -168,7 +160,7 @@ class State:
 
     async def read_log(self, person: int) -> list[dict[str, Any]]:
         """Return what the audit log says to a person about themselves."""
-        entries = await self.read_access(self.access.entries_of, (self._origin, person))
+        entries = await self.read_access(self.access.log.entries_of, (self._origin, person))
         return [tell_person(entry) for entry in entries]
 
     async def ask(self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:

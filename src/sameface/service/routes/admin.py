@@ -89,7 +89,7 @@ async def audit(
     after: Annotated[int | None, Query(ge=1, le=LARGEST_ID)] = None,
 ) -> AuditAnswer:
     """List who did what, the latest first."""
-    found = await state.read_access(state.access.entries, limit + 1, after)
+    found = await state.read_access(state.access.log.entries, limit + 1, after)
     page, last = cut_page(found, limit)
     names = await state.ask(state.names_of, page)
     entries = tuple(entry_answer(entry, None if entry.person is None else names.get(entry.person)) for entry in page)
