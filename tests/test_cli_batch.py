@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -176,13 +177,15 @@ def test_a_file_of_one_s_own_at_the_place_of_the_journal_is_left_alone(run: Run,
 def slow(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """Start the command line with a detector that takes 50 ms a picture."""
     code = f"""
-import sys, time
+import os, sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import toy
 import sameface.cli, sameface.cli.options
 
 class SlowSquares(toy.FindSquares):
     def run(self, pixels):
+        with open("begun", "a") as file:
+            file.write(f"{{os.getpid()}} ")
         time.sleep(0.05)
         return super().run(pixels)
 
@@ -212,13 +215,14 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, stderr
 
 
-def wait_for_pictures(journal: Path, count: int) -> None:
-    """Return when a journal has grown by about so many pictures."""
+def wait_for_pictures(workers: int) -> None:
+    """Return when every worker has begun its third picture: the first ones are then in the journal."""
     end = time.monotonic() + 60
-    wal = journal.with_name(f"{journal.name}-wal")
-    while not wal.exists() or wal.stat().st_size < 60_000 + 8_000 * count:
+    begun: Counter[str] = Counter()
+    while len(begun) < workers or min(begun.values()) < 3:
         assert time.monotonic() < end, "nothing was done within a minute"
         time.sleep(0.01)
+        begun = Counter(Path("begun").read_text().split()) if Path("begun").exists() else begun
 
 
 def wait_until_gone(group: int) -> None:
@@ -239,14 +243,14 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(
     assert run("embed", "album", "-o", f"whole-{output}").exit_code == 3
     words = ("--workers", workers)
     killed = slow("embed", "album", "-o", output, *words)
-    wait_for_pictures(tmp_path / f"{output}.unfinished", 3)
+    wait_for_pictures(workers)
     killed.kill()
     assert finish(killed)[0] == -signal.SIGKILL
     assert not (tmp_path / output).exists()
     again = run("embed", "album", "-o", output, *words)
     assert (again.exit_code, "searched in an earlier run" in again.stderr) == (3, True)
     assert (tmp_path / output).read_bytes() == (tmp_path / f"whole-{output}").read_bytes()
-    left = {path.name for path in tmp_path.iterdir()} - {"slow.py", "__pycache__"}
+    left = {path.name for path in tmp_path.iterdir()} - {"slow.py", "__pycache__", "begun"}
     assert left == {"album", output, f"whole-{output}"}
 
 
@@ -256,7 +260,7 @@ def test_ctrl_c_ends_at_once_says_where_what_is_done_is_and_leaves_no_process(
     slow: Callable[..., subprocess.Popen[str]], run: Run, album: Path, tmp_path: Path, workers: int
 ) -> None:
     process = slow("embed", "album", "-o", "faces.jsonl", "--workers", workers)
-    wait_for_pictures(tmp_path / "faces.jsonl.unfinished", 3)
+    wait_for_pictures(workers)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to every process
     code, stderr = finish(process)
     assert code == 130
@@ -275,7 +279,7 @@ def test_a_killed_run_leaves_no_worker_behind(
     slow: Callable[..., subprocess.Popen[str]], album: Path, tmp_path: Path
 ) -> None:
     process = slow("embed", "album", "-o", "faces.jsonl", "--workers", "2")
-    wait_for_pictures(tmp_path / "faces.jsonl.unfinished", 3)
+    wait_for_pictures(2)
     process.kill()
     finish(process)
     wait_until_gone(process.pid)
@@ -287,7 +291,7 @@ def test_an_album_that_was_killed_is_sorted_as_if_nothing_had_been(
 ) -> None:
     assert run("cluster", "album", "-o", "whole").exit_code == 3
     killed = slow("cluster", "album", "-o", "sorted", "--workers", "2")
-    wait_for_pictures(tmp_path / "sorted.unfinished", 3)
+    wait_for_pictures(2)
     killed.kill()
     finish(killed)
     again = run("cluster", "album", "-o", "sorted")
