@@ -31,9 +31,8 @@ from sameface.gallery import Gallery
 from sameface.gallery.records import Person
 from sameface.recognizer import Recognizer
 from sameface.service.access import Access
-from sameface.service.app import create_app
+from sameface.service.app import EXAMPLES, create_app
 from sameface.service.config import ServiceConfig
-from sameface.service.examples import EXAMPLES
 from sameface.service.responses import write_json
 
 

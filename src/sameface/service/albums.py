@@ -22,33 +22,23 @@ from sameface.service.state import State
 
 @dataclass(slots=True)
 class AlbumFaces:
-    """What was found in an album so far.
-
-    Attributes:
-        faces: Every face.
-        rows: Of each picture with faces, `(n, d) float32`.
-        skipped: Pictures that cannot be read.
-    """
+    """The faces of an album so far."""
 
     faces: list[AlbumFaceAnswer] = field(default_factory=list)
-    rows: list[Embeddings] = field(default_factory=list)
+    rows: list[Embeddings] = field(default_factory=list)  # of each picture with faces, (n, d) float32
     skipped: list[SkippedPicture] = field(default_factory=list)
 
 
 async def sort_album(
     state: State, job: AlbumJob, uploads: list[Upload], *, threshold: float, far: float
 ) -> AlbumAnswer:
-    """Return the groups of an album. Pictures are let go of one by one.
+    """Return the groups of an album, and count the pictures in `job.done`.
 
-    Args:
-        state: Of the service.
-        job: Told how far the work is.
-        uploads: The pictures; the list is emptied.
-        threshold: How near the faces of a person are.
-        far: What the threshold was chosen by.
+    The list of uploads is emptied, so that each picture leaves the memory early. `far` is the rate that the
+    threshold was chosen by.
 
     Raises:
-        BodyTooLargeError: More faces than one album may hold.
+        BodyTooLargeError: The album holds more faces than it may.
     """
     found = AlbumFaces()
     uploads.reverse()

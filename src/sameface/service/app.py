@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import functools
 import itertools
+import json
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -25,7 +27,6 @@ from sameface.service.auth import RateLimiter
 from sameface.service.config import ServiceConfig
 from sameface.service.error_responses import HANDLERS
 from sameface.service.errors import AccessFileError
-from sameface.service.examples import EXAMPLES
 from sameface.service.middleware import RequestMiddleware
 from sameface.service.routes import admin, challenges, jobs, pages, people, vision
 from sameface.service.serializers import receipt_facts
@@ -33,6 +34,7 @@ from sameface.service.state import State
 
 logger = logging.getLogger(__name__)
 
+EXAMPLES = json.loads(Path(__file__).with_name("examples.json").read_text("utf-8"))  # of each record
 CLEAN_SECONDS = 60.0
 CLEANINGS = 60  # of jobs for one of the log
 PAUSE_SECONDS = 0.02  # between slices of old entries that are deleted
@@ -133,13 +135,13 @@ async def forget_expired(state: State) -> None:
     gallery = state.gallery_or_none
     if gallery is None:
         return
-    people = await state.ask(gallery.expired)
+    people = await state.call_gallery(gallery.expired)
     if not people:
         state.metrics.expiry_refused.set(0)
-        await state.ask(gallery.forget_expired, people=people)  # only traces that an earlier deletion left
+        await state.call_gallery(gallery.forget_expired, people=people)  # only traces that an earlier deletion left
         return
     try:
-        await state.ask(gallery.check_expiry)
+        await state.call_gallery(gallery.check_expiry)
     except MassExpiryError as error:
         state.metrics.expiry_refused.set(error.people)
         logger.error("%s", error)  # noqa: TRY400, the message says everything
@@ -148,9 +150,9 @@ async def forget_expired(state: State) -> None:
     set_by = {person: await find_expiry_key(state, gallery, person) for person in people}
     async with state.audited(OWNER, "expire", detail={"people": len(people)}) as outcome:
         try:
-            await state.ask(gallery.forget_expired, people=people)
+            await state.call_gallery(gallery.forget_expired, people=people)
         finally:  # of an error too: who was deleted may have left traces
-            receipts = await state.ask(gallery.receipts)
+            receipts = await state.call_gallery(gallery.receipts)
             outcome.entries = [
                 (gone.person, {"faces": gone.faces, "set_by": set_by[gone.person], **receipt_facts(gone)})
                 for gone in receipts
@@ -161,7 +163,7 @@ async def forget_expired(state: State) -> None:
 async def find_expiry_key(state: State, gallery: Gallery, number: int) -> str | None:
     """Return the name of the key that set when a person expires, or None."""
     try:
-        person = await state.ask(gallery.person, number)
+        person = await state.call_gallery(gallery.person, number)
     except UnknownPersonError:  # deleted meanwhile
         return None
     return await state.expiry_key(number, person.expires)
@@ -172,7 +174,7 @@ async def clean(state: State) -> None:
     for turn in itertools.count():
         if turn % CLEANINGS == 0:
             async with logged("the audit log keeps old entries"):
-                while await state.ask_access(state.access.log.forget_entries, state.config.audit_days):
+                while await state.call_access(state.access.log.forget_entries, state.config.audit_days):
                     await asyncio.sleep(PAUSE_SECONDS)
         async with logged("people whose time is over, or traces of them, stay until the next try"):
             await forget_expired(state)
@@ -204,7 +206,7 @@ async def keep_witness(state: State, place: str) -> None:
 async def send_head(state: State, place: str) -> bool:
     """Send the head to a witness, and return whether it was taken; if not, that is logged and counted."""
     try:
-        head = await state.ask_access(read_head, state.access.log)
+        head = await state.call_access(read_head, state.access.log)
         await asyncio.to_thread(write_head, place, head)
     except (OSError, AccessFileError):
         logger.exception("the witness %s did not take the last hash of the audit log", place)

@@ -141,7 +141,7 @@ async def find_key(request: Request, credentials: HTTPAuthorizationCredentials |
     if credentials is not None:
         if token is not None and is_token(credentials.credentials, token):
             return OWNER
-        return await state.ask_access(state.access.find_key, credentials.credentials)
+        return await state.call_access(state.access.find_key, credentials.credentials)
     if state.config.keys_required:
         return None
     return OWNER if token is None or has_cookie(request, token) else None

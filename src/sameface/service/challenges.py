@@ -1,4 +1,4 @@
-"""The challenges that are under way, and those that were passed and not used yet."""
+"""Challenges that are under way, and those that were passed and not used yet."""
 
 from __future__ import annotations
 
@@ -24,36 +24,27 @@ LIVE_FAR = 1e-3  # and for the person who passed, in the picture that is looked 
 
 @dataclass(slots=True, eq=False)
 class CameraChallenge:
-    """What one client was asked to do. It changes while they do it.
+    """The poses that one client was asked for, and the progress so far."""
 
-    Attributes:
-        id: Not to be guessed.
-        owner: The name of the key that began it; None without keys.
-        poses: What is asked for, one after the other.
-        began: When, in seconds of the clock.
-        spent: Seconds that the service itself took to look at the frames; they are not the client's.
-        turn: One frame is looked at at a time.
-    """
-
-    id: str
-    owner: str | None
+    id: str  # random, so that nobody can guess it
+    owner: str | None  # the name of the key that began it; None without keys
     poses: list[Pose]
-    began: float
-    spent: float = 0.0
+    began: float  # in seconds of the clock
+    spent: float = 0.0  # seconds that the service itself took to look at frames, not the client
     _judge: ChallengeJudge = field(init=False)
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # one frame is judged at a time
 
     def __post_init__(self) -> None:
         self._judge = ChallengeJudge(self.poses)
 
     @property
     def verdict(self) -> ChallengeVerdict:
-        """How far they are."""
+        """The progress."""
         return self._judge.verdict
 
     @property
     def wanted(self) -> Pose | None:
-        """What the client is to do now; None when it is over."""
+        """The pose to take now; None when the challenge is over."""
         return self.poses[self.verdict.met] if self.verdict.state == "running" else None
 
     def judge(self, at: float, frame: ChallengeFrame | None, threshold: float) -> None:
@@ -72,11 +63,7 @@ class ChallengeStore:
         self._challenges: dict[str, CameraChallenge] = {}
 
     def begin(self, key: ApiKey) -> CameraChallenge:
-        """Begin one.
-
-        Raises:
-            BusyError: There are as many as may be.
-        """
+        """Begin a challenge; `BusyError` if there are as many as may be."""
         self.forget_old()
         if len(self._challenges) >= MOST:
             raise BusyError(f"{MOST:,} challenges are under way", RETRY_SECONDS)
@@ -85,11 +72,7 @@ class ChallengeStore:
         return challenge
 
     def find(self, key: ApiKey, number: str) -> CameraChallenge:
-        """Return a challenge of this key that is not over.
-
-        Raises:
-            NotFoundError: It is another key's, is over or is forgotten.
-        """
+        """Return a challenge of this key that is not over; else raise `NotFoundError`."""
         challenge = self._get(key, number)
         if challenge is None or challenge.wanted is None:
             raise NotFoundError(f"challenge {number!r} of yours that goes on")
@@ -97,7 +80,7 @@ class ChallengeStore:
 
     @contextmanager
     def timed(self, challenge: CameraChallenge) -> Iterator[float]:
-        """Yield the client's seconds since the beginning; what the block takes is not counted as theirs."""
+        """Yield the seconds since the beginning, without those of such blocks."""
         came = self._clock()
         try:
             yield came - challenge.began - challenge.spent
@@ -105,10 +88,10 @@ class ChallengeStore:
             challenge.spent += self._clock() - came
 
     def take(self, key: ApiKey, number: str) -> Embeddings:
-        """Return the row of the person who passed a challenge, `(1, d) float32`; it can be used this once.
+        """Return the row of the person who passed a challenge, `(1, d) float32`, and forget the challenge.
 
         Raises:
-            NotFoundError: It is another key's, was not passed, was used or is forgotten.
+            NotFoundError: There is none of this key that was passed and not used.
         """
         challenge = self._get(key, number)
         if challenge is None or challenge.verdict.state != "passed":

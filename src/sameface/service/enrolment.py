@@ -28,17 +28,12 @@ Fault = tuple[int, str, SamefaceError]
 async def enroll_pictures(state: State, key: ApiKey, who: str | int, body: FacesBody) -> EnrollAnswer:
     """Enroll pictures of one person.
 
-    Args:
-        state: Of the service.
-        key: Who asks.
-        who: The name of a new person, or the number of one who is enrolled.
-        body: The pictures.
+    `who` is the name of a new person, or the number of an enrolled one.
 
     Raises:
-        PersonExistsError, UnknownPersonError, BadNameError, BadNoteError, BadExpiryError: Nothing was
-            looked at.
+        PersonExistsError, UnknownPersonError, BadNameError, BadNoteError, BadExpiryError, BusyError: Before
+            any picture was decoded.
         NothingEnrolledError: No picture can be used.
-        BusyError: Too much is waiting; nothing was looked at.
     """
     gallery = state.gallery
     if body.consent is not None:
@@ -46,7 +41,7 @@ async def enroll_pictures(state: State, key: ApiKey, who: str | int, body: Faces
     expires = read_expiry(state, body.expire_after, new=isinstance(who, str))
     if isinstance(who, int):
         check_expiry_role(key, expires)
-    await state.ask(check_person, gallery, who)
+    await state.call_gallery(check_person, gallery, who)
     choices: list[Choice] = list(body.faces) or ["only"] * len(body.pictures)
     if len(choices) != len(body.pictures):
         raise RequestError(f"faces must name one for each of {len(body.pictures)} pictures, got {len(choices)}")
@@ -65,11 +60,11 @@ async def enroll_pictures(state: State, key: ApiKey, who: str | int, body: Faces
         if isinstance(found, Template)
     }
     enroll = partial(gallery.enroll, who, new=isinstance(who, str), consent=body.consent, expires=expires)
-    usable = await state.ask(find_usable, gallery, who, templates, faults)
+    usable = await state.call_gallery(find_usable, gallery, who, templates, faults)
     known = {"consent": body.consent is not None, "expires": expires is not None, "skipped": len(faults)}
     async with state.audited(key, "enroll", who if isinstance(who, int) else None, known) as outcome:
-        added = await state.ask(enroll, usable)
-        person = await state.ask(gallery.person, who)
+        added = await state.call_gallery(enroll, usable)
+        person = await state.call_gallery(gallery.person, who)
         outcome.entries = [(person.number, {"faces": added, **known})]
         outcome.expires = None if expires is None else int(expires.timestamp())
     skipped = tuple(skipped_picture(name, number, fault) for number, name, fault in faults)
@@ -77,7 +72,7 @@ async def enroll_pictures(state: State, key: ApiKey, who: str | int, body: Faces
 
 
 def read_expiry(state: State, words: str | None, *, new: bool) -> datetime | None:
-    """Return when a person expires: as the request says, or else, for a new one, as the service does."""
+    """Return the expiry of a person: as requested, or for a new person by the setting of the service."""
     days = state.config.expire_days
     if words is None and new and days is not None:
         words = f"{days}d"
@@ -85,7 +80,7 @@ def read_expiry(state: State, words: str | None, *, new: bool) -> datetime | Non
 
 
 def check_person(gallery: Gallery, who: str | int) -> None:
-    """Refuse a name that is taken, or a number that is nobody's, before any work is done."""
+    """Refuse a name that is taken, or an unknown number, before any work is done."""
     if isinstance(who, int):
         gallery.person(who)
         return
@@ -99,7 +94,7 @@ def check_person(gallery: Gallery, who: str | int) -> None:
 async def make_template(
     state: State, upload: Upload, choice: Choice, turns: asyncio.Semaphore
 ) -> Template | SamefaceError:
-    """Return the chosen face of a picture, ready to be enrolled, or why the picture cannot be used."""
+    """Return the chosen face of a picture, ready to be enrolled, or the error."""
     async with turns:
         try:
             least = state.config.min_quality
@@ -115,13 +110,9 @@ async def make_template(
 def find_usable(
     gallery: Gallery, who: str | int, templates: dict[int, tuple[str, Template]], faults: list[Fault]
 ) -> list[Template]:
-    """Return all faces but those that are enrolled as somebody else's, which are added to the faults.
+    """Return the faces that nobody else has, and add the others to `faults`.
 
-    Args:
-        gallery: Where to.
-        who: A new name, or the number of a person.
-        templates: By the number of the picture, with the name of its file.
-        faults: What is wrong with the other pictures.
+    `templates` has the name of the file and the face by the number of the picture.
 
     Raises:
         NothingEnrolledError: No face is left.

@@ -1,4 +1,4 @@
-"""Work that takes longer than a request: counted, cancelled, forgotten after a time."""
+"""The queue of albums to sort: counted, cancelled, forgotten after a time."""
 
 from __future__ import annotations
 
@@ -25,31 +25,20 @@ STATES: tuple[JobState, ...] = get_args(JobState)
 
 @dataclass(slots=True, eq=False)
 class AlbumJob:
-    """One piece of work. It changes while it goes on.
+    """An album that is sorted; its progress changes."""
 
-    Attributes:
-        id: Not to be guessed.
-        owner: The name of the key that began it; None without keys.
-        total: Steps in all.
-        done: Steps that are done.
-        state: How far it is.
-        result: What came out, once it is done.
-        error: Why it failed.
-        ended: When, in seconds of the clock.
-    """
-
-    id: str
-    owner: str | None
-    total: int
+    id: str  # random, so that nobody can guess it
+    owner: str | None  # the name of the key that began it; None without keys
+    total: int  # pictures
     done: int = 0
     state: JobState = "queued"
     result: AlbumAnswer | None = None
-    error: Exception | None = None
-    ended: float | None = None
+    error: Exception | None = None  # why it failed
+    ended: float | None = None  # in seconds of the clock
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
     def when_ended(self, call: Callable[[], None]) -> None:
-        """Call something when the work has ended in whatever way, or was never begun."""
+        """Call a function when the job has ended in any way."""
         assert self.task is not None
         self.task.add_done_callback(lambda _: call())
 
@@ -58,7 +47,7 @@ Work = Callable[[AlbumJob], Coroutine[Any, Any, AlbumAnswer]]
 
 
 class JobQueue:
-    """The jobs of one service. One is worked on at a time, so that requests keep their turns."""
+    """The jobs of one service. One runs at a time, so that requests get their turns."""
 
     def __init__(self, config: ServiceConfig, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self._config = config
@@ -68,22 +57,14 @@ class JobQueue:
         self._turn = asyncio.Lock()
 
     def check_room(self) -> None:
-        """Raise if no further job is taken on.
-
-        Raises:
-            BusyError: As many as may be are under way.
-        """
+        """Raise `BusyError` if as many jobs as may be are under way."""
         self.forget_old()
         unfinished = sum(job.state in UNFINISHED for job in self._jobs.values())
         if unfinished >= self._config.jobs:
             raise BusyError(f"{unfinished} albums are under way", seconds=30)
 
     def start(self, owner: ApiKey, total: int, work: Work) -> AlbumJob:
-        """Begin a job and return at once.
-
-        Raises:
-            BusyError: As many as may be are under way.
-        """
+        """Begin a job and return at once; `BusyError` if too many are under way."""
         self.check_room()
         job = AlbumJob(secrets.token_urlsafe(16), owner.name, total)
         self._jobs[job.id] = job
@@ -92,11 +73,7 @@ class JobQueue:
         return job
 
     def find(self, key: ApiKey, number: str) -> AlbumJob:
-        """Return a job of this key.
-
-        Raises:
-            NotFoundError: It is another key's, was cancelled or is forgotten.
-        """
+        """Return a job of this key; `NotFoundError` for those of others, cancelled or forgotten ones."""
         self.forget_old()
         job = self._jobs.get(number)
         if job is None or job.owner != key.name:
@@ -111,14 +88,14 @@ class JobQueue:
         self._count()
 
     async def close(self) -> None:
-        """Cancel every job: its result could not be fetched any more."""
+        """Cancel every job: nobody could fetch its result."""
         tasks = [job.task for job in self._jobs.values() if job.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, job: AlbumJob, work: Work) -> None:
-        """Do the work when its turn comes, and keep what comes of it."""
+        """Do the work when its turn comes, and keep the result or the error."""
         try:
             async with self._turn:
                 job.state = "running"
@@ -129,7 +106,7 @@ class JobQueue:
             job.state = "cancelled"
         except SamefaceError as error:
             job.state, job.error = "failed", error
-        except Exception as error:  # an edge of the process: a bug in a job is told to who began it
+        except Exception as error:  # an edge of the process: the client hears of a bug
             logger.exception("a fault in a job")
             job.state, job.error = "failed", error
         finally:
@@ -137,7 +114,7 @@ class JobQueue:
             self._count()
 
     def forget_old(self) -> None:
-        """Forget jobs that ended long ago, and of too many those that ended first."""
+        """Forget jobs that ended long ago, and of too many the oldest."""
         ended = [(job.ended, job) for job in self._jobs.values() if job.ended is not None]
         ended.sort(key=lambda pair: -pair[0])
         for rank, (when, job) in enumerate(ended):
@@ -146,7 +123,7 @@ class JobQueue:
         self._count()
 
     def _count(self) -> None:
-        """Tell the metrics how many jobs are in which state."""
+        """Update the metrics: jobs by state."""
         for state in STATES:
             count = sum(job.state == state for job in self._jobs.values())
             self._metrics.jobs.labels(state).set(count)

@@ -1,4 +1,4 @@
-"""How many bytes of requests and answers are in memory."""
+"""Limits on the bytes of requests and answers in memory."""
 
 from __future__ import annotations
 
@@ -11,23 +11,19 @@ from sameface.service.errors import BusyError
 
 
 class HeldBytes:
-    """The bytes of one request."""
+    """The bytes of one request or answer."""
 
     def __init__(self, buffer: ByteBudget) -> None:
         self._buffer = buffer
         self.size = 0
 
     def take(self, size: int) -> None:
-        """Hold so many more bytes.
-
-        Raises:
-            BusyError: Those of all requests together would be too many.
-        """
+        """Hold more bytes; `BusyError` if those of all together would be too many."""
         self._buffer.add(size)
         self.size += size
 
     def keep(self) -> Callable[[], None]:
-        """Go on holding when the block ends, until what is returned is called."""
+        """Hold the bytes beyond the block, until the returned function is called."""
         size, self.size = self.size, 0
         return lambda: self._buffer.add(-size)
 

@@ -29,7 +29,7 @@ from sameface.thresholds import Thresholds
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
-ASKERS = 4  # threads that wait for SQLite; it lets one of them in at a time
+GALLERY_THREADS = 4  # threads that wait for SQLite; it lets one of them in at a time
 NOTHING: Mapping[str, Any] = {}
 
 logger = logging.getLogger(__name__)
@@ -37,19 +37,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Outcome:
-    """What an act did, filled in while it is done.
+    """What an act did, filled in while it is done."""
 
-    Attributes:
-        repeated: The request was begun before, with the same idempotency key.
-        facts: Numbers for the one entry of the act.
-        entries: In its place, entries of other people: their numbers, and facts.
-        expires: The moment that the act set, in seconds since 1970.
-    """
-
-    repeated: bool
-    facts: dict[str, Any] = field(default_factory=dict)
-    entries: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
-    expires: int | None = None
+    repeated: bool  # the request was begun before, with the same idempotency key
+    facts: dict[str, Any] = field(default_factory=dict)  # for the one entry of the act
+    entries: list[tuple[int, dict[str, Any]]] = field(default_factory=list)  # or one for each person, by number
+    expires: int | None = None  # the expiry that the act set, in seconds since 1970
 
 
 class State:
@@ -68,9 +61,9 @@ class State:
         self.gallery_or_none = gallery
         self.log_changed = asyncio.Event()  # entries came into the audit log
         self._origin = "" if gallery is None else gallery.origin
-        self._askers = ThreadPoolExecutor(ASKERS, "gallery")
-        self._doorkeeper = ThreadPoolExecutor(1, "access")  # never waits for the gallery
-        self._log_reader = ThreadPoolExecutor(1, "audit")
+        self._gallery_threads = ThreadPoolExecutor(GALLERY_THREADS, "gallery")
+        self._access_thread = ThreadPoolExecutor(1, "access")  # never waits for the gallery
+        self._audit_thread = ThreadPoolExecutor(1, "audit")
 
     @property
     def gallery(self) -> Gallery:
@@ -89,9 +82,9 @@ class State:
         return self.recognizer.thresholds if gallery is None else gallery.thresholds
 
     async def record(self, key: ApiKey, action: str, people: Iterable[int], detail: dict[str, Any]) -> None:
-        """Write into the audit log what is answered, about people by number, before it is answered."""
-        whom = [(self._origin, person) for person in people]
-        await self._write_log(self.access.log.record, key.name, action, whom, detail)
+        """Write entries about people, by number, before the request is answered."""
+        refs = [(self._origin, person) for person in people]
+        await self._write_log(self.access.log.record, key.name, action, refs, detail)
 
     @asynccontextmanager
     async def audited(
@@ -108,14 +101,14 @@ class State:
         the service says so, and the audit log shows an intent without outcome, as after a killed process.
 
         Args:
-            key: Whose request it is.
+            key: Of the client.
             action: Such as `enroll`.
-            person: PersonRef it is done to; None for who is not enrolled yet.
-            detail: What is known before.
-            request: Tells a repetition of the request.
+            person: The person it is done to; None for a new one.
+            detail: Numbers that are known before.
+            request: The idempotency key.
         """
-        whom = None if person is None else (self._origin, person)
-        intent = await self._write_log(self.access.log.begin, AuditAction(key.name, action, whom, detail), request)
+        ref = None if person is None else (self._origin, person)
+        intent = await self._write_log(self.access.log.begin, AuditAction(key.name, action, ref, detail), request)
         outcome = Outcome(intent.repeated)
         try:
             yield outcome
@@ -125,7 +118,7 @@ class State:
         await self._finish(intent, outcome)
 
     async def _finish(self, intent: Intent, outcome: Outcome, **failed: str) -> None:
-        """Write down what came of an act, as far as that is possible."""
+        """Write the outcome of an act, as far as that is possible."""
         facts = {**intent.act.detail, **outcome.facts}
         entries: list[tuple[PersonRef | None, dict[str, Any]]] = [
             ((self._origin, person), {**found, **failed}) for person, found in outcome.entries
@@ -139,56 +132,58 @@ class State:
             )
 
     async def expiry_key(self, person: int, expires: datetime | None) -> str | None:
-        """Return the name of the key that set when a person expires; None if no key of this service did."""
+        """Return the name of the key that set this expiry; None if no key of this service did."""
         if expires is None:
             return None
         moment = int(expires.timestamp())
-        return await self.ask_access(self.access.log.expiry_key, (self._origin, person), moment)
+        return await self.call_access(self.access.log.expiry_key, (self._origin, person), moment)
 
     async def move_expiry(self, source: int, into: int, expires: datetime | None) -> None:
-        """Remember who set the moment that a merged person brought along."""
+        """Keep the key that set the expiry of a merged person."""
         if expires is not None:
             people = (self._origin, source), (self._origin, into)
-            await self.ask_access(self.access.log.move_expiry, *people, int(expires.timestamp()))
+            await self.call_access(self.access.log.move_expiry, *people, int(expires.timestamp()))
 
     def names_of(self, entries: Iterable[AuditEntry]) -> dict[PersonRef, str]:
-        """Return what the people of these entries are called now, those who are enrolled here."""
+        """Return the present names of the people in these entries who are enrolled here."""
         people = {entry.person for entry in entries if entry.person is not None}
-        here = [whom for whom in people if whom[0] == self._origin]
-        found = {whom: find_name(self.gallery, whom[1]) for whom in here}
-        return {whom: name for whom, name in found.items() if name is not None}
+        here = [ref for ref in people if ref[0] == self._origin]
+        found = {ref: find_name(self.gallery, ref[1]) for ref in here}
+        return {ref: name for ref, name in found.items() if name is not None}
 
     async def read_log(self, person: int) -> list[dict[str, Any]]:
-        """Return what the audit log says to a person about themselves."""
-        entries = await self.read_access(self.access.log.entries_of, (self._origin, person))
+        """Return the entries that a person may see about themselves."""
+        entries = await self.call_audit(self.access.log.entries_of, (self._origin, person))
         return [tell_person(entry) for entry in entries]
 
-    async def ask(self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
-        """Call what waits for the gallery, without keeping anyone else waiting."""
-        return await asyncio.wrap_future(self._askers.submit(function, *args, **kwargs))
+    async def call_gallery(
+        self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
+    ) -> Result:
+        """Call a function that waits for the gallery, in a thread."""
+        return await asyncio.wrap_future(self._gallery_threads.submit(function, *args, **kwargs))
 
-    async def ask_access(self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
-        """Call what waits for the keys or the audit log."""
-        return await asyncio.wrap_future(self._doorkeeper.submit(function, *args, **kwargs))
+    async def call_access(
+        self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
+    ) -> Result:
+        """Call a function that waits for the access file, in a thread."""
+        return await asyncio.wrap_future(self._access_thread.submit(function, *args, **kwargs))
 
     async def _write_log(self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
-        """Call what writes into the audit log, and wake who waits for new entries."""
-        result = await self.ask_access(function, *args, **kwargs)
+        """Call a function that writes into the audit log, and set `log_changed`."""
+        result = await self.call_access(function, *args, **kwargs)
         self.log_changed.set()
         return result
 
-    async def read_access(
-        self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs
-    ) -> Result:
-        """Call what goes through many entries of the audit log, while others write into it."""
-        return await asyncio.wrap_future(self._log_reader.submit(function, *args, **kwargs))
+    async def call_audit(self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
+        """Call a function that reads many entries of the audit log, beside its writers."""
+        return await asyncio.wrap_future(self._audit_thread.submit(function, *args, **kwargs))
 
     def close(self) -> None:
         """Finish what was begun, and end the threads."""
         self.inference.close()
-        self._askers.shutdown()
-        self._doorkeeper.shutdown()
-        self._log_reader.shutdown()
+        self._gallery_threads.shutdown()
+        self._access_thread.shutdown()
+        self._audit_thread.shutdown()
 
 
 def find_name(gallery: Gallery, person: int) -> str | None:

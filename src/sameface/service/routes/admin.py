@@ -33,7 +33,7 @@ async def health() -> HealthAnswer:
 async def ready(state: StateOf) -> HealthAnswer:
     """Tell whether the service can do its work: the gallery can be read."""
     if state.gallery_or_none is not None:
-        await state.ask(state.gallery_or_none.count)
+        await state.call_gallery(state.gallery_or_none.count)
     return HealthAnswer("ok")
 
 
@@ -52,7 +52,7 @@ async def metrics(_key: Reader, state: StateOf) -> Response:
 async def model(_key: Reader, state: StateOf) -> ModelAnswer:
     """Return what the service runs on: manifests, thresholds, limits."""
     recognizer, gallery = state.recognizer, state.gallery_or_none
-    in_use = calibration_answer(await state.ask(state.thresholds))
+    in_use = calibration_answer(await state.call_gallery(state.thresholds))
     spec = recognizer.embedder.spec
     return ModelAnswer(
         signature=recognizer.signature,
@@ -62,7 +62,7 @@ async def model(_key: Reader, state: StateOf) -> ModelAnswer:
         rates=in_use.rates,
         population=in_use.population,
         populations=tuple(map(calibration_answer, (spec.thresholds, *spec.others))),
-        gallery=None if gallery is None else CountsAnswer(*await state.ask(gallery.count)),
+        gallery=None if gallery is None else CountsAnswer(*await state.call_gallery(gallery.count)),
         limits={name: getattr(state.config, name) for name in LIMITS},
         version=__version__,
     )
@@ -76,7 +76,7 @@ async def receipts(
     after: Annotated[int, Query(ge=0, le=LARGEST_ID)] = 0,
 ) -> ReceiptsAnswer:
     """List what was deleted, the oldest first: receipts without names, which the gallery keeps."""
-    found = await state.ask(state.gallery.receipts, after=after)
+    found = await state.call_gallery(state.gallery.receipts, after=after)
     page, last = cut_page(found[: limit + 1], limit)
     return ReceiptsAnswer(tuple(map(receipt_answer, page)), None if last is None else last.number)
 
@@ -89,8 +89,8 @@ async def audit(
     after: Annotated[int | None, Query(ge=1, le=LARGEST_ID)] = None,
 ) -> AuditAnswer:
     """List who did what, the latest first."""
-    found = await state.read_access(state.access.log.entries, limit + 1, after)
+    found = await state.call_audit(state.access.log.entries, limit + 1, after)
     page, last = cut_page(found, limit)
-    names = await state.ask(state.names_of, page)
+    names = await state.call_gallery(state.names_of, page)
     entries = tuple(entry_answer(entry, None if entry.person is None else names.get(entry.person)) for entry in page)
     return AuditAnswer(entries, None if last is None else last.number)

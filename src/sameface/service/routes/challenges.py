@@ -42,7 +42,7 @@ async def show_challenge(
     tell, once, whether they see the same person.
     """
     asked = state.challenges.find(key, challenge)
-    threshold = (await state.ask(state.thresholds)).at(LINK_FAR)
+    threshold = (await state.call_gallery(state.thresholds)).at(LINK_FAR)
     with state.inference.admitted(1):
         async with asked.turn:
             state.challenges.find(key, challenge)  # it may have ended meanwhile

@@ -43,7 +43,7 @@ async def cluster(
     body: Annotated[ClusterBody, Depends(body_of(ClusterBody, album=True))],
 ) -> JobAnswer:
     """Begin to sort pictures into groups of one person each; the answer is a job to ask for."""
-    threshold = (await state.ask(state.thresholds)).at(body.far)
+    threshold = (await state.call_gallery(state.thresholds)).at(body.far)
     uploads = list(body.pictures)
     body.pictures.clear()  # the job drops them one by one
 

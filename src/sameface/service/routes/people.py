@@ -62,10 +62,10 @@ async def list_people(
     """List who is enrolled, by name."""
     gallery = state.gallery
     if name is None:
-        found = await state.ask(gallery.people, limit=limit + 1, after=after)
+        found = await state.call_gallery(gallery.people, limit=limit + 1, after=after)
     else:
-        found = await state.ask(find_people, gallery, name)
-    total, _ = await state.ask(gallery.count)
+        found = await state.call_gallery(find_people, gallery, name)
+    total, _ = await state.call_gallery(gallery.count)
     page, last = cut_page(found, limit)
     people = tuple(copy_fields(PersonAnswer, person) for person in page)
     return answer_with_etag(request, PeopleAnswer(people, None if last is None else last.name, total))
@@ -86,7 +86,7 @@ async def enroll_person(
 @router.get("/{person}", operation_id="get_person", responses=ERRORS | NOT_CHANGED, response_model=PersonAnswer)
 async def get_person(_key: Reader, request: Request, state: StateOf, person: Id) -> Response:
     """Return one person."""
-    found = await state.ask(state.gallery.person, person)
+    found = await state.call_gallery(state.gallery.person, person)
     return answer_with_etag(request, copy_fields(PersonAnswer, found))
 
 
@@ -102,18 +102,18 @@ async def change_person(
         clean_note(body.consent)  # before anything is changed
     expires = None if body.expire_after is None else parse_expiry(body.expire_after, time.time())
     check_expiry_role(key, expires)
-    await state.ask(gallery.person, person)
+    await state.call_gallery(gallery.person, person)
     if body.name is not None:
         async with state.audited(key, "rename", person):
-            await state.ask(gallery.rename, person, body.name)
+            await state.call_gallery(gallery.rename, person, body.name)
     if body.consent is not None:
         async with state.audited(key, "note_consent", person):
-            await state.ask(gallery.note_consent, person, body.consent)
+            await state.call_gallery(gallery.note_consent, person, body.consent)
     if body.expire_after is not None:
         async with state.audited(key, "set_expiry", person, {"never": expires is None}) as outcome:
-            await state.ask(gallery.expire, person, expires)
+            await state.call_gallery(gallery.expire, person, expires)
             outcome.expires = None if expires is None else int(expires.timestamp())
-    return copy_fields(PersonAnswer, await state.ask(gallery.person, person))
+    return copy_fields(PersonAnswer, await state.call_gallery(gallery.person, person))
 
 
 @router.post(
@@ -129,19 +129,19 @@ async def merge_people(
     """Move every face of a person to another; the first is no more. The gallery keeps a receipt."""
     gallery, into = state.gallery, body.into
     for number in (person, into):  # the earlier of two days holds after a merge
-        either = await state.ask(find_person, gallery, number)
+        either = await state.call_gallery(find_person, gallery, number)
         check_expiry_role(key, None if either is None else either.expires)
     once = request and replace(request, target=f"{request.target} {into}")
     async with state.audited(key, "merge", person, {"into": into}, once) as outcome:
         try:
-            merged = await state.ask(gallery.merge, person, into)
+            merged = await state.call_gallery(gallery.merge, person, into)
         except UnknownPersonError:
             found = await repeated_receipt(state, outcome, ["merge"], person)
             if found is None:
                 raise
             merged = found
         outcome.facts = {"faces": merged.faces, **receipt_facts(merged)}
-    stays = await state.ask(gallery.person, into)
+    stays = await state.call_gallery(gallery.person, into)
     await state.move_expiry(person, into, stays.expires)
     return copy_fields(PersonAnswer, stays)
 
@@ -155,7 +155,7 @@ async def merge_people(
 async def export_person(key: Admin, state: StateOf, person: Id) -> Response:
     """Return everything that is held of a person, and of nobody else: a ZIP file to give them."""
     log = await state.read_log(person)
-    data = await state.ask(export.export_person, state.gallery, person, log)
+    data = await state.call_gallery(export.export_person, state.gallery, person, log)
     await state.record(key, "export_person", [person], {})
     return Response(data, media_type="application/zip")
 
@@ -180,7 +180,7 @@ async def list_faces(
     after: Annotated[int, Query(ge=0, le=LARGEST_ID, description="The `next` of the page before.")] = 0,
 ) -> FacesAnswer:
     """List the faces of a person in the order of enrolment."""
-    found = await state.ask(state.gallery.faces, person, limit=limit + 1, after=after)
+    found = await state.call_gallery(state.gallery.faces, person, limit=limit + 1, after=after)
     page, last = cut_page(found, limit)
     faces = tuple(copy_fields(EnrolledFaceAnswer, face) for face in page)
     return FacesAnswer(faces, None if last is None else last.number)
@@ -208,7 +208,7 @@ async def add_faces(
 )
 async def get_crop(_key: Reader, state: StateOf, person: Id, face: FaceId) -> Response:
     """Return what was cut out for an enrolled face, where that is kept."""
-    crop = await state.ask(state.gallery.crop, person, face)
+    crop = await state.call_gallery(state.gallery.crop, person, face)
     if crop is None:
         raise NotFoundError("crop (start the service with --keep-crops to keep those of new faces)")
     data = await asyncio.to_thread(to_jpeg, crop)
@@ -230,16 +230,16 @@ async def delete(state: State, outcome: Outcome, person: int, face: int | None =
     gallery, reasons = state.gallery, DELETIONS if face is None else FACE_DELETIONS
     try:
         if face is None:
-            gone = await state.ask(gallery.forget, person)
+            gone = await state.call_gallery(gallery.forget, person)
         else:
-            gone = await state.ask(gallery.forget_face, person, face)
+            gone = await state.call_gallery(gallery.forget_face, person, face)
     except (UnknownPersonError, UnknownFaceError):
         found = await repeated_receipt(state, outcome, reasons, person, face)
         if found is None:
             raise
         gone = found
     except SamefaceError:
-        if await state.ask(gallery.find_receipt, reasons, person, face) is not None:
+        if await state.call_gallery(gallery.find_receipt, reasons, person, face) is not None:
             outcome.facts = {"traces": True}  # which go with the next try
         raise
     outcome.facts = {"faces": gone.faces, **receipt_facts(gone)}
@@ -252,7 +252,7 @@ async def repeated_receipt(
     """Return the receipt of what a request did that is repeated now; None if it did nothing yet."""
     if not outcome.repeated:
         return None
-    return await state.ask(state.gallery.find_receipt, reasons, person, face)
+    return await state.call_gallery(state.gallery.find_receipt, reasons, person, face)
 
 
 def find_person(gallery: Gallery, number: int) -> Person | None:

@@ -54,7 +54,7 @@ async def verify(
     key: Reader, state: StateOf, body: Annotated[VerifyBody, Depends(body_of(VerifyBody))]
 ) -> VerifyAnswer:
     """Tell whether two pictures show the same person."""
-    thresholds = await state.ask(state.thresholds)
+    thresholds = await state.call_gallery(state.thresholds)
     thresholds.at(body.far)  # before any work
     body.a.name, body.b.name = "a", "b"
     with state.inference.admitted(2):
@@ -82,8 +82,8 @@ async def identify(
         seen = await state.inference.look(body.picture)
         rows = await state.inference.embed(seen)
     options = body.model_dump(include={"k", "rule", "far", "closed_set", "most"})
-    found = await state.ask(gallery.identify, np.ascontiguousarray(rows), **options)
-    live = check_live(state, key, body.challenge, await state.ask(state.thresholds), rows)
+    found = await state.call_gallery(gallery.identify, np.ascontiguousarray(rows), **options)
+    live = check_live(state, key, body.challenge, await state.call_gallery(state.thresholds), rows)
     found = [hide_far_people(answer) for answer in found] if key.role == "read" else found
     named = [answer.named.number for answer in found if answer.named is not None]
     near = [match.number for answer in found for match in hide_far_people(answer).matches]
