@@ -14,7 +14,8 @@ import toy
 from sameface.albums import corrections
 from sameface.albums.grouping import group_rows
 from sameface.albums.scan import ScanReport, name_known, prune, scan_folder, update_groups
-from sameface.albums.store import AlbumError, Store
+from sameface.albums.store import Store
+from sameface.errors import AlbumError
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
 

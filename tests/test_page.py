@@ -29,6 +29,8 @@ NOT_SERVED = (
     "TrainingError",
     "EvaluationError",
     "AdapterError",
+    "AlbumError",
+    "TagError",
     "ClientError",
     "BatchError",
     "VideoError",

@@ -11,6 +11,7 @@ SamefaceError                       code
 │   └── PoorFaceError               poor_face          the face is too small, blurred, turned or badly lit
 ├── WeightsError                    bad_weights        weights file or manifest missing, broken or swapped
 ├── AlbumError                      bad_album          the state of an album is missing or another file
+├── TagError                        bad_metadata       metadata of a photograph cannot be read or written
 ├── AdapterError                    bad_adapter        an adapter is missing, damaged, or of other pipelines
 ├── ThresholdError                  no_threshold       no threshold is known for that false-accept rate
 ├── EvaluationError
@@ -77,7 +78,7 @@ from typing import TYPE_CHECKING, dataclass_transform
 
 if TYPE_CHECKING:
     from sameface.adapter import AdapterError as AdapterError
-    from sameface.albums.store import AlbumError as AlbumError
+    from sameface.albums.regions import TagError as TagError
     from sameface.batch.distributed import RayError as RayError
     from sameface.batch.engine import WorkersError as WorkersError
     from sameface.batch.journal import JournalError as JournalError
@@ -91,7 +92,7 @@ if TYPE_CHECKING:
 
 HOMES = {
     "adapter": ("AdapterError",),
-    "albums.store": ("AlbumError",),
+    "albums.regions": ("TagError",),
     "batch.distributed": ("RayError",),
     "batch.engine": ("WorkersError",),
     "batch.journal": ("JournalError",),
@@ -219,6 +220,15 @@ class WeightsError(SamefaceError):
     code = "bad_weights"
     message = "weights {name!r}: {reason}"
     name: str
+    reason: str
+
+
+class AlbumError(SamefaceError):
+    """The state of an album is missing, another kind of file, or has no such face or group."""
+
+    code = "bad_album"
+    message = "album {path!r}: {reason}"
+    path: str
     reason: str
 
 

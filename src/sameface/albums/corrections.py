@@ -13,16 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.albums.scan import groups_of
-from sameface.albums.store import (
-    AlbumError,
-    Store,
-    StoredFace,
-    StoredGroup,
-    delete_unused,
-    keep_answer,
-    keep_links,
-    person_number,
-)
+from sameface.albums.store import Store, StoredFace, StoredGroup, delete_unused, keep_answer, keep_links, person_number
+from sameface.errors import AlbumError
 from sameface.gallery.names import clean_name
 
 

@@ -15,10 +15,11 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from sameface.albums.grouping import group_rows
-from sameface.albums.store import AlbumError, Store, delete_unused, place_of
+from sameface.albums.store import Store, delete_unused, place_of
 from sameface.arrays import Crops, Embeddings, Image
 from sameface.batch import Finder, Picture, Result, embed_pictures, open_pictures
 from sameface.cluster import extend_clusters, same_picture_pairs
+from sameface.errors import AlbumError
 from sameface.face import Face, overlaps
 from sameface.gallery import Gallery
 from sameface.quality import measure_quality

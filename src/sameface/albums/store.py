@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sameface.albums.grouping import Link
 from sameface.arrays import Embeddings
 from sameface.atomic import make_private
-from sameface.errors import SamefaceError
+from sameface.errors import AlbumError
 from sameface.face import Face
 from sameface.sqlite import connect, transaction
 
@@ -54,15 +54,6 @@ CREATE TABLE answers (
 ) WITHOUT ROWID;
 CREATE TABLE history (id INTEGER PRIMARY KEY, time REAL NOT NULL, verb TEXT NOT NULL, undo TEXT NOT NULL);
 """
-
-
-class AlbumError(SamefaceError):
-    """The state of an album is missing, another kind of file, or has no such face or group."""
-
-    code = "bad_album"
-    message = "album {path!r}: {reason}"
-    path: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)

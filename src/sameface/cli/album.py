@@ -17,7 +17,7 @@ from rich.progress import BarColumn, TimeRemainingColumn
 from sameface.album import PictureFace, write_album
 from sameface.albums import corrections, tags
 from sameface.albums.scan import MIN_QUALITY, ScanReport, name_known, prune, scan_folder, update_groups
-from sameface.albums.store import AlbumError, Store, StoredFace, StoredGroup
+from sameface.albums.store import Store, StoredFace, StoredGroup
 from sameface.batch import Result, count_pictures
 from sameface.cli.batch import batch_options
 from sameface.cli.gallery_options import gallery_option, key_options, warn_of_others
@@ -32,6 +32,7 @@ from sameface.cli.options import (
     recognizer_options,
 )
 from sameface.cli.output import count, finish, print_records, progress_bar
+from sameface.errors import AlbumError
 from sameface.face import Template
 from sameface.gallery import Gallery
 from sameface.gallery.errors import FaceTakenError

@@ -15,9 +15,9 @@ from starlette.responses import JSONResponse
 
 from sameface.adapter import AdapterError
 from sameface.albums.regions import TagError
-from sameface.albums.store import AlbumError
 from sameface.api_records import ErrorBody, SkippedPicture, round_numbers
 from sameface.errors import (
+    AlbumError,
     BatchError,
     ClientError,
     EvaluationError,
