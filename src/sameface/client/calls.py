@@ -41,15 +41,15 @@ class Client:
     A picture is a path, the bytes of a file, or an open binary file. Every method may raise
 
         UnreachableError     no answer came
-        RefusedError         the service said no; `code` is its word for the reason
-        StrangeAnswerError   what answered is no service of this version
+        RefusedError         the service answered with an error, whose `code` it has
+        StrangeAnswerError   the answer is not that of a service of this version
 
     and those that send pictures `ImageError` for a file that cannot be read.
 
     Args:
-        http: Knows the address and the key; for proxies, certificates and the like. It is closed with this.
-        patience: How many seconds in all a call may go on trying while the service is busy; for deletions
-            and merges, whose repetitions get the receipt of the first, also when no answer came.
+        http: Has the address and the key, and proxies or certificates. It is closed with the client.
+        patience: How many seconds in all to repeat a call while the service is busy; deletions and merges, whose
+            repetitions get the receipt of the first, also when no answer came.
     """
 
     def __init__(self, http: httpx.Client, *, patience: float = 0.0) -> None:
@@ -57,13 +57,13 @@ class Client:
 
     @classmethod
     def connect(cls, address: str, key: str | None = None, *, timeout: float = TIMEOUT, patience: float = 0.0) -> Self:
-        """Return a client for a service.
+        """Return a client for the service at an address such as `http://127.0.0.1:8000`.
 
         Args:
-            address: Such as `http://127.0.0.1:8000`; what comes before `/v1`.
+            address: The part before `/v1`.
             key: Of `sameface keys add`, or the start-up token; None where the service wants neither.
-            timeout: How many seconds to wait for anything to come.
-            patience: How many seconds in all a call may go on trying while the service is busy.
+            timeout: Seconds without a byte.
+            patience: As for the class.
         """
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         return cls(httpx.Client(base_url=address, headers=headers, timeout=timeout), patience=patience)
@@ -104,14 +104,14 @@ class Client:
         face: Choice | tuple[Choice, Choice] = "only",
         challenge: str | None = None,
     ) -> VerifyAnswer:
-        """Tell whether two pictures show the same person.
+        """Decide whether two pictures show the same person.
 
         Args:
             a: A picture.
             b: Another.
             far: The part of the pairs of different people that may be accepted.
-            face: Which face of each picture, as in `Recognizer.verify`; one choice for both, or a pair.
-            challenge: One that was passed, to be used up: does `a` show the same person?
+            face: As in `Recognizer.verify`; one choice for both, or a pair.
+            challenge: A passed challenge, to be used up: does `a` show the same person?
         """
         face_a, face_b = face if isinstance(face, tuple) else (face, face)
         return self._wire.ask(
@@ -138,12 +138,11 @@ class Client:
         Args:
             picture: The picture.
             k: How many nearest faces vote; more than 1 by the rule `rows` only.
-            rule: Compare with one `template` per person, or with all `rows`; None takes `rows` if `k` is more
-                than 1, else `template`.
-            far: The part of the strangers that may be given a name; None leaves it to the service.
+            rule: As in `Gallery.identify`.
+            far: The part of the strangers that may be given a name; None takes the service's.
             closed_set: Everyone is enrolled for certain: name the nearest.
             most: How many people to list for each face.
-            challenge: One that was passed, to be used up: which faces are the same person's?
+            challenge: A passed challenge, to be used up: which faces are the same person's?
         """
         return self._wire.ask(
             IdentifyAnswer,

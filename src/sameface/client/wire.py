@@ -1,4 +1,4 @@
-"""Requests over HTTP: sent, tried again where the service asks for it, their errors told apart."""
+"""Requests over HTTP: sent, repeated while the service is busy, and their errors."""
 
 from __future__ import annotations
 
@@ -24,14 +24,7 @@ AGAIN = (429, 503)  # nothing was done, and the service says when to come again
 
 
 class Wire:
-    """Sends requests to one service.
-
-    Args:
-        http: Knows the address and the key.
-        patience: How many seconds in all to go on trying while the service is busy.
-        sleep: Waits so many seconds.
-        clock: Seconds.
-    """
+    """Sends requests to one service; repeats them for `patience` seconds while the service is busy."""
 
     def __init__(
         self,
@@ -54,9 +47,7 @@ class Wire:
         """Send a request and return its answer as a record of this kind.
 
         Raises:
-            UnreachableError: No answer came.
-            RefusedError: The service answered with an error.
-            StrangeAnswerError: Something else answered, or a service of another version.
+            UnreachableError, RefusedError, StrangeAnswerError: As `Client` has them.
         """
         response = self.send(method, path, **parts)
         try:
@@ -97,11 +88,7 @@ class Wire:
 
 
 def refusal(response: httpx.Response) -> RefusedError:
-    """Return the error that a service answered.
-
-    Raises:
-        StrangeAnswerError: The answer has another shape: it comes from something in between.
-    """
+    """Return the error in an answer; raise `StrangeAnswerError` for one from something in between."""
     try:
         error = response.json()["error"]
         code, message, detail = str(error["code"]), str(error["message"]), dict(error["detail"])
@@ -111,11 +98,7 @@ def refusal(response: httpx.Response) -> RefusedError:
 
 
 def upload(field: str, picture: Picture) -> tuple[str, tuple[str, bytes]]:
-    """Return a picture as a form carries it; of its path only the last part is sent.
-
-    Raises:
-        ImageError: The file cannot be read.
-    """
+    """Return a picture as a file of a form, with the last part of its path; `ImageError` if it is unreadable."""
     data = read_bytes(picture, name_of(picture), MAX_BYTES)
     given = getattr(picture, "name", picture)
     name = PurePath(given).name if isinstance(given, str | os.PathLike) else ""
@@ -123,7 +106,7 @@ def upload(field: str, picture: Picture) -> tuple[str, tuple[str, bytes]]:
 
 
 def uploads(pictures: Sequence[Picture]) -> list[tuple[str, tuple[str, bytes]]]:
-    """Return several pictures as a form carries them."""
+    """Return several pictures as files of a form."""
     if isinstance(pictures, str | bytes):
         raise TypeError("pictures must be a sequence of pictures, got one")
     return [upload("pictures", picture) for picture in pictures]
@@ -139,5 +122,5 @@ def fields(**values: Any) -> dict[str, str]:
 
 
 def place(*parts: str | int) -> str:
-    """Return a path under /v1; no part can lead elsewhere."""
+    """Return a path under /v1; each part is quoted."""
     return "/v1/" + "/".join(quote(str(part), safe="") for part in parts)

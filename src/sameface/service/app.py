@@ -1,4 +1,4 @@
-"""Put the service together."""
+"""Put the service together, and run its background tasks."""
 
 from __future__ import annotations
 
@@ -53,13 +53,8 @@ def create_app(
 ) -> FastAPI:
     """Return the service as an ASGI application.
 
-    The caller keeps what it hands in, and closes it when the application has ended.
-
-    Args:
-        recognizer: Finds and embeds.
-        gallery: Who is enrolled; None serves only what needs nobody.
-        config: Every choice.
-        access: Keys and audit log; None keeps a log in memory, and knows no keys.
+    The caller closes the recognizer, the gallery and the access file when the application has ended. Without a
+    gallery it serves only the routes that need none; without `access` the audit log is in memory.
     """
     state = State(recognizer, gallery, config, Access.open() if access is None else access)
     app = FastAPI(
@@ -94,7 +89,7 @@ def create_app(
 
 
 def add_description(app: FastAPI) -> None:
-    """Serve the description of the service, encoded once: that takes as long as dozens of small answers."""
+    """Serve the OpenAPI document, encoded once: encoding takes as long as dozens of small answers."""
     build = app.openapi
     app.openapi = lambda: with_examples(build())  # type: ignore[method-assign]  # as FastAPI's manual says
     encoded = functools.cache(lambda: JSONResponse(app.openapi()).body)
@@ -115,7 +110,7 @@ def with_examples(description: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Run until the server ends; then finish what was accepted."""
+    """Run the background tasks until the server ends; then finish the accepted work."""
     state: State = app.state.sameface
     witness = state.config.witness
     tasks = [asyncio.create_task(clean(state))]
@@ -131,7 +126,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def forget_expired(state: State) -> None:
-    """Delete people whose time is over, and write down whom, and which key had set the moment."""
+    """Delete expired people, and write into the audit log which key had set the moment."""
     gallery = state.gallery_or_none
     if gallery is None:
         return
@@ -161,7 +156,7 @@ async def forget_expired(state: State) -> None:
 
 
 async def find_expiry_key(state: State, gallery: Gallery, number: int) -> str | None:
-    """Return the name of the key that set when a person expires, or None."""
+    """Return the name of the key that set the expiry of a person, or None."""
     try:
         person = await state.call_gallery(gallery.person, number)
     except UnknownPersonError:  # deleted meanwhile
@@ -170,7 +165,7 @@ async def find_expiry_key(state: State, gallery: Gallery, number: int) -> str | 
 
 
 async def clean(state: State) -> None:
-    """Forget old entries of the audit log, old jobs, and people whose time is over, again and again."""
+    """Delete old entries of the audit log, old jobs and expired people, again and again."""
     for turn in itertools.count():
         if turn % CLEANINGS == 0:
             async with logged("the audit log keeps old entries"):
@@ -186,7 +181,7 @@ async def clean(state: State) -> None:
 
 @contextlib.asynccontextmanager
 async def logged(words: str) -> AsyncIterator[None]:
-    """Log every error of a cleaning, so that the next one comes."""
+    """Log every error of the block, so that the next cleaning comes."""
     try:
         yield
     except Exception:
@@ -194,7 +189,7 @@ async def logged(words: str) -> AsyncIterator[None]:
 
 
 async def keep_witness(state: State, place: str) -> None:
-    """Send the head to a witness whenever it has changed; where entries come faster, the newest."""
+    """Send the head of the audit log to a witness whenever it has changed."""
     while True:
         state.log_changed.clear()
         if await send_head(state, place):
@@ -204,7 +199,7 @@ async def keep_witness(state: State, place: str) -> None:
 
 
 async def send_head(state: State, place: str) -> bool:
-    """Send the head to a witness, and return whether it was taken; if not, that is logged and counted."""
+    """Send the head to a witness, and return whether it was taken; log and count a failure."""
     try:
         head = await state.call_access(read_head, state.access.log)
         await asyncio.to_thread(write_head, place, head)

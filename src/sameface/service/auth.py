@@ -1,4 +1,9 @@
-"""Who may do what, and how often."""
+"""Who may call the service, and how often: API keys, roles, the start-up token, rate limits.
+
+The start-up token keeps other users of the machine out of a service without keys. As in Jupyter the printed
+address has it, and the first request of the page turns it into a cookie. A browser keeps cookies for a host
+and not for a port, so the name of the cookie has the port.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +32,7 @@ TOKEN_PATTERN = re.compile(r"[A-Za-z0-9._~-]{16,200}")
 
 
 def make_token() -> str:
-    """Return the token of the environment, or a new one of 256 random bits.
-
-    Raises:
-        ValueError: That of the environment is too short, or has other characters than an address may have.
-    """
+    """Return the token of the environment, or a new one of 256 random bits; `ValueError` for an unsafe one."""
     token = os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(32)
     if not TOKEN_PATTERN.fullmatch(token):
         raise ValueError(f"{TOKEN_VARIABLE} must be 16 to 200 letters, digits or any of . _ ~ -")
@@ -39,7 +40,7 @@ def make_token() -> str:
 
 
 def is_token(given: str | None, token: str) -> bool:
-    """Return whether a client gave the token, in a time that tells nothing about it."""
+    """Return whether a client gave the token, in constant time."""
     return given is not None and hmac.compare_digest(given.encode(), token.encode())
 
 
@@ -79,30 +80,21 @@ Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 
 
 class RateLimiter:
-    """A bucket of requests for each key or address, which fills up again at a steady rate.
-
-    Args:
-        per_minute: How many fit in, and come back in a minute; None means any number.
-        clock: Seconds.
-    """
+    """A token bucket for each key or address; `per_minute` requests fit in, None means any number."""
 
     def __init__(self, per_minute: int | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_minute = per_minute
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # what is left, and when
 
-    def take(self, who: str) -> None:
-        """Take one request out of a bucket.
-
-        Raises:
-            RateLimitedError: It is empty.
-        """
+    def take(self, client: str) -> None:
+        """Take one request out of the bucket of a client; `RateLimitedError` if it is empty."""
         if self._per_minute is None:
             return
         now, full = self._clock(), float(self._per_minute)
-        left, since = self._buckets.pop(who, (full, now))
+        left, since = self._buckets.pop(client, (full, now))
         left = min(full, left + (now - since) * full / 60)
-        self._buckets[who] = (left - 1 if left >= 1 else left, now)
+        self._buckets[client] = (left - 1 if left >= 1 else left, now)
         if len(self._buckets) > BUCKETS:
             self._buckets.popitem(last=False)
         if left < 1:
@@ -113,9 +105,9 @@ def need(role: Role) -> Any:
     """Return a dependency: the key of a request, which must have this role.
 
     Raises:
-        UnauthorizedError: There is no key, or it does not hold.
-        ForbiddenError: Its role does not reach.
-        RateLimitedError: It was used too often.
+        UnauthorizedError: No key, or an invalid or revoked one.
+        ForbiddenError: The role of the key does not reach.
+        RateLimitedError: Too many requests.
     """
 
     async def check(request: Request, credentials: Credentials) -> ApiKey:
@@ -131,11 +123,11 @@ def need(role: Role) -> Any:
             raise ForbiddenError(f"this needs the role {role!r}, the key {key.name!r} has {key.role!r}")
         return key
 
-    return Security(check, scopes=[role])  # the scopes are only told in the description
+    return Security(check, scopes=[role])  # the scopes are for OpenAPI only
 
 
 async def find_key(request: Request, credentials: HTTPAuthorizationCredentials | None) -> ApiKey | None:
-    """Return whose request it is, or None."""
+    """Return the key of a request, or None."""
     state: State = request.app.state.sameface
     token = None if state.config.keys_required else state.config.token
     if credentials is not None:
@@ -157,11 +149,7 @@ def why_refused(state: State, credentials: HTTPAuthorizationCredentials | None) 
 
 
 def check_expiry_role(key: ApiKey, expires: datetime | None) -> None:
-    """Raise if somebody who is enrolled expires within a day, unless the key may delete them.
-
-    Raises:
-        ForbiddenError: It may not.
-    """
+    """Raise `ForbiddenError` if a person is to expire within a day, and the key may not delete people."""
     if expires is None or expires.timestamp() - time.time() > DAY or key.may(DELETER):
         return
     reason = f"to let a person expire within a day needs the role {DELETER!r}, the key {key.name!r} has"
@@ -169,7 +157,7 @@ def check_expiry_role(key: ApiKey, expires: datetime | None) -> None:
 
 
 async def request_id_of(request: Request, idempotency_key: IdempotencyKey = None) -> IdempotentRequest | None:
-    """Return what tells a repetition of a request from another one; None if the client sends nothing."""
+    """Return the idempotency key of a request, or None."""
     if idempotency_key is None:
         return None
     return IdempotentRequest(idempotency_key, f"{request.method} {request.url.path}")

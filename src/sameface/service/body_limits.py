@@ -1,4 +1,4 @@
-"""The body of a request: a form or JSON, read within limits, checked, and described for OpenAPI."""
+"""Limits on the bodies of requests: forms and JSON are read, checked, and described for OpenAPI."""
 
 from __future__ import annotations
 
@@ -33,21 +33,19 @@ class FormParser(MultiPartParser):
     spool_max_size = 1 << 62
 
     def close(self) -> None:
-        """Let go of the files, also of one that broke off."""
+        """Close the files, also an incomplete one."""
         for file in self._files_to_close_on_error:
             file.close()
 
     def is_full(self) -> bool:
-        """Return whether there are more files than may be."""
+        """Return whether there are too many files."""
         return self._current_files > self.max_files
 
 
 def body_of(model: type[Body], *, album: bool = False) -> Callable[[Request], AsyncIterator[Body]]:
     """Return a dependency that reads the body of a request; its bytes count as long as the request lasts.
 
-    Args:
-        model: What the body must hold.
-        album: It may be as large as an album.
+    An `album` may be larger than other bodies.
     """
 
     async def read(request: Request) -> AsyncIterator[Body]:
@@ -76,7 +74,7 @@ def body_of(model: type[Body], *, album: bool = False) -> Callable[[Request], As
 async def read_within(
     request: Request, limit: int, seconds: float, take: Callable[[int], None]
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the body as it comes; `take` is told of every piece before it is kept.
+    """Yield the body as it comes; `take` counts every piece before it is kept.
 
     A client has `seconds` for each piece, and for all of them together no longer than `SLOWEST` allows.
     """
@@ -102,7 +100,7 @@ async def read_within(
 
 
 async def read_form(request: Request, stream: AsyncGenerator[bytes, None], model: type[Body], pictures: int) -> Body:
-    """Return what a form with at most so many pictures holds."""
+    """Return the body in a form with at most so many pictures."""
     parser = FormParser(request.headers, stream, max_files=pictures, max_fields=pictures + 50)
     try:
         form = await parser.parse()
@@ -127,7 +125,7 @@ def parse_form(form: FormData, model: type[Body], pictures: int) -> Body:
             raise RequestError("the body does not hold what it must", [(name, "given twice")])
         else:
             values[name] = parse_text_list(name, item, pictures) if name in lists and isinstance(item, str) else item
-    return check(model, values, pictures, strict=False)
+    return validate_body(model, values, pictures, strict=False)
 
 
 def parse_text_list(name: str, text: str, pictures: int) -> Any:
@@ -140,7 +138,7 @@ def parse_text_list(name: str, text: str, pictures: int) -> Any:
 
 
 def size_of_strings(data: bytes) -> int:
-    """Return how many bytes the strings of a JSON text, and the pictures in them, take at most.
+    """Return the most bytes that the strings of a JSON text, and the pictures in them, take.
 
     A string with one letter beyond Latin-1 takes 4 bytes for every letter.
     """
@@ -148,12 +146,9 @@ def size_of_strings(data: bytes) -> int:
 
 
 def refuse_many_values(data: bytes, pictures: int) -> None:
-    """Refuse a JSON text with more values than a body may hold, before it is parsed.
+    """Raise `BodyTooLargeError` for a JSON text that may hold too many values, before it is parsed.
 
     Every value but the first stands behind a comma or a bracket; a parsed one takes up to 30 times its text.
-
-    Raises:
-        BodyTooLargeError: There may be more.
     """
     limit = pictures + OTHERS
     if sum(map(data.count, (b",", b"[", b"{"))) > limit:
@@ -161,13 +156,13 @@ def refuse_many_values(data: bytes, pictures: int) -> None:
 
 
 def parse_json(data: bytes, model: type[Body], pictures: int) -> Body:
-    """Return what a JSON body with at most so many pictures holds."""
+    """Return the body in JSON with at most so many pictures."""
     refuse_many_values(data, pictures)
     try:
         values = from_json(data, allow_inf_nan=False)
     except ValueError as error:
         raise RequestError(f"the body is not JSON: {error}") from error
-    body = check(model, values, pictures, strict=True)
+    body = validate_body(model, values, pictures, strict=True)
     for name, value in body:
         if isinstance(value, list):
             name_uploads(name, value)
@@ -175,14 +170,14 @@ def parse_json(data: bytes, model: type[Body], pictures: int) -> Body:
 
 
 def name_uploads(field: str, items: list[Any]) -> None:
-    """Give pictures that came without a file name one by which they can be told apart."""
+    """Give pictures that came without a file name distinct names."""
     for number, item in enumerate(items):
         if isinstance(item, Upload):
             item.name = f"{field}[{number}]"
 
 
-def check(model: type[Body], values: Any, pictures: int, *, strict: bool) -> Body:
-    """Return the values as a model, or say what is wrong with the first that are wrong."""
+def validate_body(model: type[Body], values: Any, pictures: int, *, strict: bool) -> Body:
+    """Return the values as a model; raise `RequestError` with the first problems."""
     if isinstance(values, dict):
         refuse_long_lists(model, values, pictures)
     try:
@@ -204,7 +199,7 @@ def refuse_long_lists(model: type[Body], values: dict[str, Any], pictures: int) 
 
 
 def list_problems(errors: Any) -> list[tuple[str, str]]:
-    """Return where each problem is, and what."""
+    """Return the place and the message of each problem."""
     return [
         (".".join(str(part)[:SHOWN_LETTERS] for part in error["loc"] if part != "body") or "body", error["msg"])
         for error in errors[:SHOWN]

@@ -1,4 +1,4 @@
-"""Errors become answers: one table, one shape."""
+"""The status and the JSON of every error: one table, one shape."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def error_body(error: SamefaceError) -> ErrorBody:
 
 
 def skipped_picture(name: str, number: int, error: SamefaceError) -> SkippedPicture:
-    """Return a picture that was passed over, and why."""
+    """Return a picture that was not used, and the error."""
     return SkippedPicture(name, number, error_body(error))
 
 
@@ -177,7 +177,7 @@ def answer_invalid(request: Request, error: Exception) -> JSONResponse:
 
 
 def answer_gone(_request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
-    """Answer a client that hung up; nobody reads it."""
+    """Answer a client that closed the connection; nobody reads it."""
     return JSONResponse({"error": {"code": "bad_request", "message": "the client hung up", "detail": {}}}, 400)
 
 

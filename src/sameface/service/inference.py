@@ -1,4 +1,4 @@
-"""Pictures in, faces and rows out, for many requests at once and never more than fit in memory."""
+"""Find and embed the faces of many requests at once, within the memory: admission, turns, batches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Embed = Callable[[Crops], Embeddings]
 
 
 class PendingCrops:
-    """The faces of one picture that wait to be embedded, and the rows that are there so far."""
+    """The faces of one picture that wait to be embedded, and the rows so far."""
 
     def __init__(self, crops: Crops) -> None:
         self.crops = crops
@@ -40,28 +40,24 @@ class PendingCrops:
         return taken
 
     def wanted(self) -> bool:
-        """Return whether anyone still waits for the rows; who does once does to the end."""
+        """Return whether the request still waits for the rows; from then on it cannot be cancelled."""
         if not self.started:
             self.started = self.done.set_running_or_notify_cancel()
         return self.started
 
     def add(self, rows: Embeddings) -> None:
-        """Keep rows; with the last the wait is over."""
+        """Keep rows; the last ones complete the future."""
         self.rows.append(rows)
         if not len(self.crops):
             self.done.set_result(np.concatenate(self.rows))
 
 
 class Batcher:
-    """One thread that embeds what is waiting, in batches that are shared by all who wait.
+    """One thread that embeds the faces of many requests in shared batches of at most `size` crops.
 
     Nothing is delayed to fill a batch: the next one holds what came while the last was embedded. A picture
-    with many faces takes part in several batches, and lets others in between.
-
-    Args:
-        embed: From `(n, size, size, 3)` crops to `(n, d)` rows.
-        size: The most crops of a batch.
-        observe: Told the size of every batch.
+    with many faces takes part in several batches, so that others get in between. `observe` gets the size of
+    every batch.
     """
 
     def __init__(self, embed: Embed, *, size: int, observe: Callable[[int], None]) -> None:
@@ -73,7 +69,7 @@ class Batcher:
         self._thread = ThreadPoolExecutor(1, "embed")
 
     def submit(self, crops: Crops) -> Future[Embeddings]:
-        """Return the rows of one crop or more, as soon as they are there."""
+        """Return the future rows of one crop or more."""
         waiting = PendingCrops(crops)
         with self._lock:
             self._queue.append(waiting)
@@ -81,23 +77,23 @@ class Batcher:
         return waiting.done
 
     def close(self) -> None:
-        """Embed what is waiting, and end the thread."""
+        """Embed the waiting crops, and end the thread."""
         self._thread.shutdown()
 
     def _work(self) -> None:
-        """Embed batch after batch until nobody waits."""
+        """Embed batch after batch until none is waiting."""
         while parts := self._next_batch():
             crops = np.concatenate([part for _, part in parts])
             self._observe(len(crops))
             try:
                 rows = self._embed(crops)
-            except Exception as error:  # noqa: BLE001, an edge of the process: whoever waits is told
+            except Exception as error:  # noqa: BLE001, an edge of the process: every request gets the error
                 self._drop([waiting for waiting, _ in parts], error)
             else:
                 hand_out(parts, rows)
 
     def _next_batch(self) -> list[tuple[PendingCrops, Crops]]:
-        """Return who takes part in the next batch, with which crops."""
+        """Return the pictures of the next batch, and the crops of each."""
         parts: list[tuple[PendingCrops, Crops]] = []
         room = self._size
         with self._lock:
@@ -107,13 +103,13 @@ class Batcher:
                     parts.append((waiting, waiting.take(room)))
                     room -= len(parts[-1][1])
                     if len(waiting.crops):
-                        self._queue.append(waiting)  # behind those who have had nothing yet
+                        self._queue.append(waiting)  # behind those that have had no turn yet
                 if not room:
                     break
         return parts
 
     def _drop(self, failed: list[PendingCrops], error: Exception) -> None:
-        """Tell everyone who took part in a batch of its error."""
+        """Fail every picture of a batch."""
         with self._lock:
             self._queue = deque(waiting for waiting in self._queue if waiting not in failed)
         for waiting in failed:
@@ -130,26 +126,19 @@ def hand_out(parts: list[tuple[PendingCrops, Crops]], rows: Embeddings) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DetectedFaces:
-    """What was found in a picture.
-
-    Attributes:
-        width: Of the upright picture, in pixels.
-        height: Likewise.
-        faces: `n` of them: all, or the one that was chosen.
-        crops: `(n, size, size, 3) uint8` RGB.
-    """
+    """The size of an upright picture in pixels, and all its faces or the chosen one."""
 
     width: int
     height: int
     faces: list[Face]
-    crops: Crops
+    crops: Crops  # (n, size, size, 3) uint8 RGB
 
 
 class Inference:
     """A recognizer for many requests at once.
 
-    Pictures take turns in the order they came: at most `workers` of them are decoded at any time, in threads
-    of their own. Their faces are embedded together by one more thread.
+    Pictures take turns in the order they came: `workers` threads decode them and find the faces. One more thread
+    embeds the faces of all.
     """
 
     def __init__(self, recognizer: Recognizer, config: ServiceConfig, metrics: Metrics) -> None:
@@ -167,11 +156,7 @@ class Inference:
 
     @contextlib.contextmanager
     def admitted(self, pictures: int) -> Iterator[None]:
-        """Take on so many pictures, or none.
-
-        Raises:
-            BusyError: With those that are waiting they would be too many.
-        """
+        """Admit so many pictures for the block; `BusyError` if too many are waiting."""
         if self._pictures + pictures > self._config.queue + self._config.workers:
             raise BusyError(f"{self._pictures} pictures are waiting", self._retry_after())
         self._count(pictures)
@@ -183,24 +168,18 @@ class Inference:
     async def look(
         self, upload: Upload, choice: Choice | None = None, *, min_quality: float = 0, patient: bool = False
     ) -> DetectedFaces:
-        """Find the faces of a picture, or only the one that is chosen.
-
-        Args:
-            upload: The picture.
-            choice: As in `Recognizer.embed_face`; None means all faces.
-            min_quality: As in `Recognizer.cut_faces`.
-            patient: Wait for the turn however long it takes.
+        """Find the faces of a picture, or only the chosen one, as `Recognizer.cut_faces` does.
 
         Raises:
             ImageError, FaceError: As in `Recognizer.cut_faces`.
-            BusyError: Its turn did not come in time.
+            BusyError: Its turn did not come in time, and the caller is not `patient`.
         """
         async with self._turn(patient=patient):
             await self._room.wait()
             return await asyncio.wrap_future(self._threads.submit(self._look, upload, choice, min_quality))
 
     async def embed(self, seen: DetectedFaces) -> Embeddings:
-        """Return the rows of the faces that were found, `(n, d) float32`."""
+        """Return the embeddings of faces, `(n, d) float32`."""
         self._metrics.faces.inc(len(seen.faces))
         if not seen.faces:
             return np.zeros((0, self._recognizer.embedder.spec.dimension), np.float32)
@@ -211,7 +190,7 @@ class Inference:
             self._count_faces(-len(seen.faces))
 
     def close(self) -> None:
-        """Finish what was begun, and end the threads."""
+        """Finish the work, and end the threads."""
         self._threads.shutdown()
         if self._batcher is not None:
             self._batcher.close()
@@ -239,13 +218,13 @@ class Inference:
         return DetectedFaces(image.shape[1], image.shape[0], faces, crops)
 
     def _submit(self, crops: Crops) -> Future[Embeddings]:
-        """Hand crops to be embedded with those of others, or without batches by themselves."""
+        """Embed crops with those of other requests, or by themselves without batching."""
         if self._batcher is None:
             return self._threads.submit(self._recognizer.embedder.embed, crops)
         return self._batcher.submit(crops)
 
     def _count_faces(self, faces: int) -> None:
-        """Keep count of the crops in memory; a crowd keeps further pictures from being decoded."""
+        """Count the crops in memory; too many keep further pictures from being decoded."""
         self._faces += faces
         if self._faces < self._config.faces:
             self._room.set()
@@ -253,10 +232,10 @@ class Inference:
             self._room.clear()
 
     def _count(self, pictures: int) -> None:
-        """Keep count of what is accepted."""
+        """Count the pictures that were admitted."""
         self._pictures += pictures
         self._metrics.waiting.set(self._pictures)
 
     def _retry_after(self) -> int:
-        """Return after how many seconds it is worth while to try again, by what is waiting."""
+        """Return after how many seconds to try again, by the pictures that are waiting."""
         return 1 + self._pictures // (10 * self._config.workers)

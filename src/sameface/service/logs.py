@@ -11,7 +11,7 @@ PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "tas
 
 
 class JsonLines(logging.Formatter):
-    """Writes a record as one line of JSON, with whatever was given as `extra`."""
+    """Writes a record as one line of JSON, with the `extra` facts."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""

@@ -1,4 +1,4 @@
-"""What every request passes first: it gets an id, is told from one of a foreign page, counted and logged."""
+"""The middleware of the service: request ids, origin check, metrics, access log, limits on large answers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HEADERS = {
 
 
 class RequestMiddleware:
-    """The outermost layer of the service."""
+    """The outermost layer: checks the origin of a request, counts and logs it."""
 
     def __init__(self, app: ASGIApp, state: State) -> None:
         self._app = app
@@ -48,7 +48,7 @@ class RequestMiddleware:
         scope.setdefault("state", {})["request_id"] = answer.request_id
         start = time.perf_counter()
         try:
-            reason = foreign(Headers(scope=scope), scope, self._state)
+            reason = find_origin_fault(Headers(scope=scope), scope, self._state)
             if reason is None:
                 await self._app(scope, receive, answer.send)
             else:
@@ -62,7 +62,7 @@ class RequestMiddleware:
             self._note(scope, answer, time.perf_counter() - start)
 
     def _note(self, scope: Scope, answer: ResponseSender, seconds: float) -> None:
-        """Count and log a request. Its query is left out: it may hold a name."""
+        """Count and log a request, without its query, which may hold a name."""
         route = getattr(scope.get("route"), "path", "other")
         method = scope["method"] if route != "other" else "other"
         self._state.metrics.requests.labels(method, route, answer.status).inc()
@@ -80,9 +80,9 @@ class RequestMiddleware:
 
 
 class ResponseSender:
-    """Sends an answer with the headers that every answer has, and remembers its status.
+    """Sends an answer with the common headers, and keeps its status.
 
-    A large body goes out in pieces, each when the client has read the one before, and is counted until then.
+    A large body goes out in pieces, each when the client has read the one before. It counts as memory until then.
     """
 
     def __init__(self, send: Send, request_id: str, state: State) -> None:
@@ -109,7 +109,7 @@ class ResponseSender:
                 await self._send({"type": "http.response.body", "body": piece, "more_body": more})
 
     def _count(self, held: HeldBytes, body: bytes) -> bytes:
-        """Count a large body, and return it; if there is no room for it, make the answer an error."""
+        """Count a large body, and return it; without room for it the answer becomes an error."""
         if len(body) <= PIECE:
             return body
         try:
@@ -134,16 +134,16 @@ class ResponseSender:
 
 
 def request_id(headers: Headers) -> str:
-    """Return the id that the client gave, if it is harmless, or a new one."""
+    """Return the id of the client, if it is harmless, or a new one."""
     given = headers.get("x-request-id", "")
     return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
-def foreign(headers: Headers, scope: Scope, state: State) -> str | None:
-    """Return why a request may not come from where it does, or None.
+def find_origin_fault(headers: Headers, scope: Scope, state: State) -> str | None:
+    """Return why the origin of a request is refused, or None.
 
-    Without keys whoever reaches the service may use it, and so may every page in a browser on this machine:
-    by a name of its own that it points here, or by a form that it sends here. With keys it needs one.
+    Without keys every page in a browser on this machine could call the service: by a host name that it points
+    here (DNS rebinding), or by a form that it sends here (CSRF). With keys a page needs one.
     """
     config = state.config
     if config.keys_required:
@@ -162,7 +162,7 @@ def foreign(headers: Headers, scope: Scope, state: State) -> str | None:
 
 
 def host_name(host: str) -> str | None:
-    """Return the name in a Host header, without port and brackets; None if there is none."""
+    """Return the name in a Host header, without port and brackets, or None."""
     try:
         return urlsplit(f"//{host}").hostname
     except ValueError:

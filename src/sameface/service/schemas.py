@@ -1,4 +1,4 @@
-"""What the bodies of requests hold."""
+"""The schemas of request bodies."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ Pictures = Annotated[list[Upload], FailFast()]
 
 
 class RequestBody(BaseModel):
-    """Everything that a request may hold; a field that we do not know is an error."""
+    """The settings of every body; an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 

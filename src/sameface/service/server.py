@@ -1,4 +1,4 @@
-"""Run the service on a port until it is told to end."""
+"""Run the service on a port until a signal ends it, with limits on connections and slow clients."""
 
 from __future__ import annotations
 
@@ -35,22 +35,15 @@ SEND_BUFFER = 131_072  # bytes of answers in the kernel for a connection; Linux 
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """Where to listen.
+    """Where to listen, with TLS if there is a certificate."""
 
-    Attributes:
-        host: An address of this machine, or its name.
-        port: 0 takes any that is free.
-        certificate: A PEM file, for TLS; None serves plain HTTP.
-        private_key: The PEM file of its key; None if it is in the same file.
-    """
-
-    host: str
-    port: int
-    certificate: str | None = None
-    private_key: str | None = None
+    host: str  # an address of this machine, or its name
+    port: int  # 0 takes any free port
+    certificate: str | None = None  # a PEM file
+    private_key: str | None = None  # a PEM file; None if the certificate's file holds the key
 
 
-def most_connections() -> int:
+def max_connections() -> int:
     """Return how many connections may be open at once; one address may have half of them."""
     try:
         import resource  # Windows has none
@@ -101,7 +94,7 @@ class LimitedProtocol(H11Protocol):
             return bool(selector.select(0))
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a head, and make room for this connection."""
+        """Set the deadline for a head, and make room for this connection."""
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=1, low=0)  # whatever is not read pauses; TLS cannot do 0
         self._since = self.loop.time()
@@ -112,7 +105,7 @@ class LimitedProtocol(H11Protocol):
     def _make_room(self) -> None:
         """Close a connection if there are too many."""
         everyone = cast("set[LimitedProtocol]", self.connections)
-        here, most = [each for each in everyone if each.address == self.address], most_connections()
+        here, most = [each for each in everyone if each.address == self.address], max_connections()
         crowd = here if len(here) > most // 2 else everyone
         if crowd is everyone and len(everyone) <= most:
             return
@@ -121,13 +114,13 @@ class LimitedProtocol(H11Protocol):
         next((each for each in waiting if each.flow.write_paused or not each.unread), self)._drop("full")
 
     def _drop(self, reason: str) -> None:
-        """Close at once, without what was not read yet."""
+        """Close at once; unread bytes are lost."""
         self._metrics.dropped.labels(reason).inc()
         self.connections.discard(self)
         self.transport.abort()
 
     def pause_writing(self) -> None:
-        """Begin to wait for a client that does not read."""
+        """Set a deadline for a client that does not read."""
         super().pause_writing()
         self._since = now = self.loop.time()
         if self._answer[0] is not self.cycle:
@@ -136,44 +129,44 @@ class LimitedProtocol(H11Protocol):
         self._read_deadline = self.loop.call_later(wait, self._drop, "slow")
 
     def resume_writing(self) -> None:
-        """Wait no longer: the client has read everything."""
+        """Cancel the deadline: the client has read everything."""
         super().resume_writing()
         if self._read_deadline is not None:
             self._read_deadline.cancel()
             self._read_deadline = None
 
     def data_received(self, data: bytes) -> None:
-        """Wait on if the head is not whole yet."""
+        """Keep the deadline if the head is not complete yet."""
         super().data_received(data)
         self._wait()
 
     def on_response_complete(self) -> None:
-        """Be idle from now on."""
+        """Note when the connection became idle."""
         self._since = self.loop.time()
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no longer."""
+        """Cancel the deadlines."""
         super().connection_lost(exc)
         self._wait_no_longer()
         self.resume_writing()
         self._metrics.connections.set(len(self.connections))
 
     def _wait(self) -> None:
-        """Set the deadline where a head is due and none is set; drop it where the head came."""
+        """Set a deadline while a head is due; cancel it once the head has come."""
         if self.conn.their_state is not h11.IDLE:
             self._wait_no_longer()
         elif self._deadline is None:
             self._deadline = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
     def _wait_no_longer(self) -> None:
-        """Drop the deadline."""
+        """Cancel the deadline for the head."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
     def _give_up(self) -> None:
-        """Hang up, and say why to who has begun to speak."""
+        """Close the connection, with a reason if a request has begun."""
         if self.conn.their_state is not h11.IDLE or self.transport.is_closing():
             return
         if self.conn.trailing_data[0]:
@@ -191,11 +184,7 @@ def is_local(host: str) -> bool:
 
 
 def listen(place: ListenAddress) -> socket.socket:
-    """Take the port.
-
-    Raises:
-        OSError: It is taken, or may not be had.
-    """
+    """Take the port; `OSError` if it is taken or not allowed."""
     family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
     listening = socket.create_server((place.host, place.port), family=family, backlog=BACKLOG)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # connections inherit it
@@ -203,7 +192,7 @@ def listen(place: ListenAddress) -> socket.socket:
 
 
 def address_of(place: ListenAddress, listening: socket.socket) -> str:
-    """Return where the service is, for people."""
+    """Return the URL of the service."""
     host = f"[{place.host}]" if ":" in place.host else place.host
     scheme = "http" if place.certificate is None else "https"
     return f"{scheme}://{host}:{listening.getsockname()[1]}"
@@ -220,7 +209,7 @@ def run(app: FastAPI, place: ListenAddress, listening: socket.socket) -> None:
 
 
 def configure(app: FastAPI, place: ListenAddress) -> uvicorn.Config:
-    """Return how uvicorn is to serve."""
+    """Return the settings of uvicorn."""
     return uvicorn.Config(
         app,
         http=LimitedProtocol,

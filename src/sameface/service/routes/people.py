@@ -1,4 +1,4 @@
-"""Routes for who is enrolled."""
+"""Routes for enrolled people and their faces."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ async def delete_face(
 
 
 async def delete(state: State, outcome: Outcome, person: int, face: int | None = None) -> Receipt:
-    """Delete a person or a face of theirs; for a repeated request return the receipt of the first."""
+    """Delete a person or one face; for a repeated request return the receipt of the first."""
     gallery, reasons = state.gallery, DELETIONS if face is None else FACE_DELETIONS
     try:
         if face is None:
@@ -249,7 +249,7 @@ async def delete(state: State, outcome: Outcome, person: int, face: int | None =
 async def repeated_receipt(
     state: State, outcome: Outcome, reasons: Collection[Reason], person: int, face: int | None = None
 ) -> Receipt | None:
-    """Return the receipt of what a request did that is repeated now; None if it did nothing yet."""
+    """Return the receipt of the first request that this one repeats, or None."""
     if not outcome.repeated:
         return None
     return await state.call_gallery(state.gallery.find_receipt, reasons, person, face)
@@ -264,7 +264,7 @@ def find_person(gallery: Gallery, number: int) -> Person | None:
 
 
 def find_people(gallery: Gallery, name: str) -> list[Person]:
-    """Return the person of this name, or nobody."""
+    """Return the person of this name in a list, or an empty list."""
     try:
         return [gallery.person(name)]
     except UnknownPersonError:
