@@ -20,7 +20,7 @@ from click.testing import Result
 import sameface
 import sameface.cli.demo
 import sameface.cli.doctor
-from sameface import album
+from sameface import album_folders
 from sameface.cli import COMMANDS, main
 from sameface.cli.output import count
 from sameface.draw import GOOD
@@ -979,5 +979,5 @@ def test_only_the_owner_may_read_the_lists_that_cluster_writes(run: Run) -> None
     Path("album").mkdir()
     Path("album/red.png").write_bytes(Path("red.png").read_bytes())
     assert run("cluster", "album", "--output", "sorted").exit_code == 0
-    for name in (album.LIST, album.SHEET):
+    for name in (album_folders.LIST, album_folders.SHEET):
         assert Path("sorted", name).stat().st_mode & 0o777 == 0o600

@@ -14,7 +14,7 @@ import click
 import numpy as np
 from rich.progress import BarColumn, TimeRemainingColumn
 
-from sameface.album import PictureFace, write_album
+from sameface.album_folders import PictureFace, write_album
 from sameface.albums import corrections, tags
 from sameface.albums.scan import MIN_QUALITY, ScanReport, name_known, prune, scan_folder, update_groups
 from sameface.albums.store import Store, StoredFace, StoredGroup

@@ -16,7 +16,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.album import PictureFace, thumbnail, write_album
+from sameface.album_folders import PictureFace, thumbnail, write_album
 from sameface.arrays import Embeddings
 from sameface.atomic import replace_file
 from sameface.batch import Finder, Result, count_pictures, embed_pictures, is_packed, open_pictures

@@ -16,7 +16,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from sameface.album import is_unnamed, read_boxes
+from sameface.album_folders import is_unnamed, read_boxes
 from sameface.batch import Finder, FoundFaces, Picture, Result, embed_pictures, open_pictures
 from sameface.cli.batch import Tally, batch_options, check_sources, follow, open_named
 from sameface.cli.gallery_options import gallery_option, key_options, quality_option

@@ -15,7 +15,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, TimeRemainingColumn
 
-from sameface.album import free_name
+from sameface.album_folders import free_name
 from sameface.arrays import Image
 from sameface.cli.gallery_options import gallery_option, key_options
 from sameface.cli.options import far_option, json_option, positive, recognizer_options

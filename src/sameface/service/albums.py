@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sameface.album import make_thumbnail
+from sameface.album_folders import make_thumbnail
 from sameface.api_records import AlbumAnswer, AlbumFaceAnswer, SkippedPicture
 from sameface.arrays import Embeddings
 from sameface.cluster import cluster_embeddings, same_picture_pairs

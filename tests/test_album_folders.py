@@ -20,7 +20,7 @@ import toy
 from click.testing import Result
 
 import sameface.cli.cluster
-from sameface.album import GROUPS, SHOWN, PictureFace, folder_name, free_name, thumbnail, write_album
+from sameface.album_folders import GROUPS, SHOWN, PictureFace, folder_name, free_name, thumbnail, write_album
 from sameface.cli.cluster import name_groups
 from sameface.face import Face
 from sameface.gallery import Gallery
