@@ -27,7 +27,7 @@ from sameface.gallery.errors import GalleryBusyError
 from sameface.recognizer import Recognizer
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
-from sameface.service.error_responses import STATUS, answer_fault, status_of
+from sameface.service.error_responses import STATUS, answer_error, status_of
 from sameface.service.errors import BusyError, RateLimitedError, UnauthorizedError
 
 CLASSES = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, SamefaceError)]
@@ -56,7 +56,7 @@ def test_the_table_names_no_class_without_need() -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_an_answer_says_what_to_do_next(error: SamefaceError, status: int, header: str, value: str) -> None:
-    answer = answer_fault(Request({"type": "http"}), error)
+    answer = answer_error(Request({"type": "http"}), error)
     assert (answer.status_code, answer.headers[header]) == (status, value)
 
 
@@ -73,7 +73,7 @@ def test_an_answer_says_what_to_do_next(error: SamefaceError, status: int, heade
 )
 def test_a_wrong_setting_asks_nobody_to_come_again(kind: type[SamefaceError]) -> None:
     error = kind(*["a wrong setting"] * len(inspect.signature(kind).parameters))
-    answer = answer_fault(Request({"type": "http"}), error)
+    answer = answer_error(Request({"type": "http"}), error)
     assert (answer.status_code, answer.headers.get("Retry-After")) == (500, None)
 
 

@@ -135,7 +135,7 @@ def look_once(config: ServiceConfig, recognizer: Recognizer) -> tuple[float, ...
 
     async def work() -> tuple[float, ...]:
         inference = Inference(recognizer, config, Metrics())
-        seen = await inference.look(Upload(png(toy.RED), "a"))
+        seen = await inference.detect(Upload(png(toy.RED), "a"))
         rows = await inference.embed(seen)
         await asyncio.to_thread(inference.close)
         return tuple(rows[0].tolist())
@@ -155,10 +155,10 @@ def test_while_a_crowd_waits_no_further_picture_is_decoded(gate: Gate, squares: 
 
     async def main() -> None:
         inference = Inference(slow, ServiceConfig(faces=2), Metrics())
-        crowd = await inference.look(Upload(png(toy.RED, toy.GREEN, toy.BLUE), "crowd"))
+        crowd = await inference.detect(Upload(png(toy.RED, toy.GREEN, toy.BLUE), "crowd"))
         rows = asyncio.create_task(inference.embed(crowd))
         await asyncio.to_thread(gate.begun.wait, 10)
-        other = asyncio.create_task(inference.look(Upload(png(toy.RED), "other")))
+        other = asyncio.create_task(inference.detect(Upload(png(toy.RED), "other")))
         await asyncio.sleep(0.1)
         assert not other.done()
         gate.open.set()

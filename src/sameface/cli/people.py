@@ -17,7 +17,7 @@ from sameface.gallery.expiry import NEVER, parse_expiry, show_expiry
 from sameface.gallery.export import export_person as pack_person
 from sameface.gallery.keys import Keys
 from sameface.gallery.receipts import NOT_COVERED, receipt_to_dict
-from sameface.service.audit import tell_person
+from sameface.service.audit import entry_for_person
 
 
 @click.command()
@@ -82,7 +82,7 @@ def export_person(*, name: str, output: Path, gallery_path: str, access_path: st
         log = None
         if Path(access_file(gallery_path, access_path)).exists():
             with open_access(gallery_path, access_path) as access:
-                log = [tell_person(entry) for entry in access.log.entries_of((gallery.origin, person.number))]
+                log = [entry_for_person(entry) for entry in access.log.entries_of((gallery.origin, person.number))]
         data = pack_person(gallery, person.number, log)
     with replace_file(output, private=True) as part:
         part.write_bytes(data)

@@ -97,11 +97,7 @@ class Access:
 
     @classmethod
     def open(cls, path: str = IN_MEMORY) -> Self:
-        """Open the file, or make one that only its owner may read.
-
-        Raises:
-            AccessFileError: It is something else, or cannot be made.
-        """
+        """Open the file, or make one that only its owner may read; `AccessFileError` if that fails."""
         if path == IN_MEMORY:
             connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         else:
@@ -143,11 +139,7 @@ class Access:
         return [ApiKey(*row) for row in self.run("SELECT name, role, made FROM keys ORDER BY name")]
 
     def revoke_key(self, name: str) -> None:
-        """Make a key invalid, for running services too.
-
-        Raises:
-            AccessFileError: There is none of this name.
-        """
+        """Make a key invalid, for running services too; `AccessFileError` if there is none of this name."""
         with self._write() as db:
             if not db.execute("DELETE FROM keys WHERE name = ?", (name,)).rowcount:
                 raise AccessFileError(self.path, f"there is no key named {name!r}")

@@ -54,7 +54,7 @@ async def sort_album(
 async def look_at(state: State, found: AlbumFaces, upload: Upload, number: int) -> None:
     """Add the faces of one picture, or the reason why it cannot be read."""
     try:
-        seen = await state.inference.look(upload, patient=True)
+        seen = await state.inference.detect(upload, patient=True)
     except SamefaceError as error:
         found.skipped.append(skipped_picture(upload.name, number, error))
         return

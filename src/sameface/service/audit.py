@@ -57,25 +57,15 @@ class AccessDatabase(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """An entry of the log. It holds no name of a person, so that a deleted person is gone from here too.
+    """An entry of the log. It holds no name of a person, so that a deleted person is gone from here too."""
 
-    Attributes:
-        number: Rising.
-        time: In seconds since 1970.
-        key: The name of the key; None without keys.
-        action: Such as `enroll`.
-        person: The person it was done to; None for nobody in particular.
-        detail: Numbers, and the names of keys.
-        hash: Over the entry before and everything in this one.
-    """
-
-    number: int
-    time: float
-    key: str | None
-    action: str
-    person: PersonRef | None
-    detail: dict[str, Any]
-    hash: str
+    number: int  # rising
+    time: float  # in seconds since 1970
+    key: str | None  # the name of the key; None without keys
+    action: str  # such as `enroll`
+    person: PersonRef | None  # None if it concerns no one person
+    detail: dict[str, Any]  # numbers, and the names of keys
+    hash: str  # over the entry before and everything in this one
 
     @property
     def moment(self) -> str:
@@ -89,7 +79,7 @@ class AuditAction:
 
     key: str | None  # the name of the key
     action: str  # such as `enroll`
-    person: PersonRef | None = None  # None for nobody in particular
+    person: PersonRef | None = None  # None if it concerns no one person
     detail: Mapping[str, Any] = field(default_factory=dict)  # numbers that are known before
 
 
@@ -250,11 +240,7 @@ class AuditLog:
             after = rows[-1][0]
 
     def _read_ends(self, db: sqlite3.Connection) -> Ends:
-        """Return where the chain begins and ends.
-
-        Raises:
-            AccessFileError: That is gone, so that nothing can be added or verified.
-        """
+        """Return where the chain begins and ends; `AccessFileError` if that is gone."""
         found = db.execute(hash_chain.ENDS).fetchone()
         if found is None or list(map(type, found)) != [int, str, int, str]:
             reason = "damaged: it does not say where its log ends: take a backup"
@@ -343,7 +329,7 @@ def read_link(row: Row) -> Link:
     return Link(number, dict(zip(FACTS, facts, strict=True)), hashed)
 
 
-def tell_person(entry: AuditEntry) -> dict[str, Any]:
+def entry_for_person(entry: AuditEntry) -> dict[str, Any]:
     """Return what an entry shows to the person it is about: not the key."""
     return {"number": entry.number, "time": entry.moment, "action": entry.action, "detail": entry.detail}
 
@@ -416,11 +402,7 @@ def parse_head(place: str, number: int, line: bytes) -> LogHead:
 
 
 def read_url(request: urllib.request.Request) -> bytes:
-    """Return the answer to a request.
-
-    Raises:
-        OSError: There is none, or it is an error.
-    """
+    """Return the answer to a request; `OSError` if there is none, or it is an error."""
     try:
         with urllib.request.urlopen(request, timeout=WITNESS_SECONDS) as answer:
             found: bytes = answer.read()

@@ -26,7 +26,7 @@ LIVE_FAR = 1e-3  # and for the person who passed, in the picture that is looked 
 class CameraChallenge:
     """The poses that one client was asked for, and the progress so far."""
 
-    id: str  # random, so that nobody can guess it
+    id: str  # random, against guessing
     owner: str | None  # the name of the key that began it; None without keys
     poses: list[Pose]
     began: float  # in seconds of the clock

@@ -98,7 +98,7 @@ async def make_template(
     async with turns:
         try:
             least = state.config.min_quality
-            seen = await state.inference.look(upload, choice, min_quality=least, patient=True)
+            seen = await state.inference.detect(upload, choice, min_quality=least, patient=True)
         except SamefaceError as error:
             return error
         rows = await state.inference.embed(seen)

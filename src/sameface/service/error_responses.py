@@ -145,7 +145,7 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def answer_fault(request: Request, error: Exception) -> JSONResponse:
+def answer_error(request: Request, error: Exception) -> JSONResponse:
     """Answer one of our errors."""
     assert isinstance(error, SamefaceError)
     status = status_of(error)
@@ -171,19 +171,19 @@ def answer_http(_request: Request, error: Exception) -> JSONResponse:
 def answer_invalid(request: Request, error: Exception) -> JSONResponse:
     """Answer a wrong value in the address."""
     assert isinstance(error, RequestValidationError)
-    return answer_fault(
+    return answer_error(
         request, RequestError("the address or a header does not hold what it must", list_problems(error.errors()))
     )
 
 
-def answer_gone(_request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
-    """Answer a client that closed the connection; nobody reads it."""
+def answer_disconnected(_request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
+    """Answer a client that closed the connection: the answer goes nowhere."""
     return JSONResponse({"error": {"code": "bad_request", "message": "the client hung up", "detail": {}}}, 400)
 
 
 HANDLERS: dict[type[Exception], Callable[[Request, Exception], JSONResponse]] = {
-    SamefaceError: answer_fault,
+    SamefaceError: answer_error,
     HTTPException: answer_http,
     RequestValidationError: answer_invalid,
-    ClientDisconnect: answer_gone,
+    ClientDisconnect: answer_disconnected,
 }

@@ -165,7 +165,7 @@ class Inference:
         finally:
             self._count(-pictures)
 
-    async def look(
+    async def detect(
         self, upload: Upload, choice: Choice | None = None, *, min_quality: float = 0, patient: bool = False
     ) -> DetectedFaces:
         """Find the faces of a picture, or only the chosen one, as `Recognizer.cut_faces` does.
@@ -176,7 +176,7 @@ class Inference:
         """
         async with self._turn(patient=patient):
             await self._room.wait()
-            return await asyncio.wrap_future(self._threads.submit(self._look, upload, choice, min_quality))
+            return await asyncio.wrap_future(self._threads.submit(self._detect, upload, choice, min_quality))
 
     async def embed(self, seen: DetectedFaces) -> Embeddings:
         """Return the embeddings of faces, `(n, d) float32`."""
@@ -209,7 +209,7 @@ class Inference:
         finally:
             self._turns.release()
 
-    def _look(self, upload: Upload, choice: Choice | None, min_quality: float) -> DetectedFaces:
+    def _detect(self, upload: Upload, choice: Choice | None, min_quality: float) -> DetectedFaces:
         """Decode a picture, find its faces and cut them out; the picture itself is dropped."""
         limits = self._config
         image = read_image(upload, max_bytes=limits.picture_bytes, max_pixels=limits.picture_pixels)

@@ -27,7 +27,7 @@ STATES: tuple[JobState, ...] = get_args(JobState)
 class AlbumJob:
     """An album that is sorted; its progress changes."""
 
-    id: str  # random, so that nobody can guess it
+    id: str  # random, against guessing
     owner: str | None  # the name of the key that began it; None without keys
     total: int  # pictures
     done: int = 0
@@ -88,7 +88,7 @@ class JobQueue:
         self._count()
 
     async def close(self) -> None:
-        """Cancel every job: nobody could fetch its result."""
+        """Cancel every job: no client could fetch the result."""
         tasks = [job.task for job in self._jobs.values() if job.task is not None]
         for task in tasks:
             task.cancel()

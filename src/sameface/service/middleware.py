@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sameface.service.error_responses import INTERNAL_ERROR, answer_fault
+from sameface.service.error_responses import INTERNAL_ERROR, answer_error
 from sameface.service.errors import BusyError, ForbiddenError
 from sameface.service.memory import HeldBytes
 from sameface.service.state import State
@@ -52,7 +52,7 @@ class RequestMiddleware:
             if reason is None:
                 await self._app(scope, receive, answer.send)
             else:
-                refusal = answer_fault(Request(scope), ForbiddenError(reason))
+                refusal = answer_error(Request(scope), ForbiddenError(reason))
                 await refusal(scope, receive, answer.send)
         except Exception:  # the edge of the process: a bug becomes one line in the log and one answer
             logger.exception("a fault of the service", extra={"request_id": answer.request_id})
@@ -115,7 +115,7 @@ class ResponseSender:
         try:
             held.take(len(body))
         except BusyError as error:
-            refusal = answer_fault(Request({"type": "http"}), error)
+            refusal = answer_error(Request({"type": "http"}), error)
             self._start = {
                 "type": "http.response.start", "status": refusal.status_code, "headers": refusal.raw_headers,
             }  # fmt: skip

@@ -29,7 +29,7 @@ READ_SECONDS = 30.0  # for the client to take a piece of an answer
 ANSWER_SECONDS = 300.0  # for the client to take a whole answer
 FIRST_SECONDS = 1.0  # for a new connection to send its request, where others can make room
 STUCK_SECONDS = 5.0  # for the client to take a piece of an answer, where room is needed
-KEPT = 4  # the rank of a connection that nobody has to make room with
+KEPT = 4  # the rank of a connection that is never closed for others
 SEND_BUFFER = 131_072  # bytes of answers in the kernel for a connection; Linux would take up to 4 MB
 
 
@@ -199,11 +199,7 @@ def address_of(place: ListenAddress, listening: socket.socket) -> str:
 
 
 def run(app: FastAPI, place: ListenAddress, listening: socket.socket) -> None:
-    """Serve until SIGTERM or SIGINT, and finish what was accepted.
-
-    Raises:
-        SystemExit: The service was told to end by SIGTERM.
-    """
+    """Serve until SIGINT or SIGTERM, which raises `SystemExit`, and finish the accepted requests."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # what uvicorn goes back to when it is done
     uvicorn.Server(configure(app, place)).run(sockets=[listening])
 

@@ -16,7 +16,7 @@ from sameface.gallery import Gallery
 from sameface.gallery.errors import UnknownPersonError
 from sameface.recognizer import Recognizer
 from sameface.service.access import Access, ApiKey
-from sameface.service.audit import AuditAction, AuditEntry, IdempotentRequest, Intent, PersonRef, tell_person
+from sameface.service.audit import AuditAction, AuditEntry, IdempotentRequest, Intent, PersonRef, entry_for_person
 from sameface.service.challenges import ChallengeStore
 from sameface.service.config import ServiceConfig
 from sameface.service.errors import AccessFileError, NotFoundError
@@ -67,11 +67,7 @@ class State:
 
     @property
     def gallery(self) -> Gallery:
-        """The gallery.
-
-        Raises:
-            NotFoundError: The service runs without one.
-        """
+        """The gallery; `NotFoundError` for a service without one."""
         if self.gallery_or_none is None:
             raise NotFoundError("gallery (start the service with --gallery FILE)")
         return self.gallery_or_none
@@ -154,7 +150,7 @@ class State:
     async def read_log(self, person: int) -> list[dict[str, Any]]:
         """Return the entries that a person may see about themselves."""
         entries = await self.call_audit(self.access.log.entries_of, (self._origin, person))
-        return [tell_person(entry) for entry in entries]
+        return [entry_for_person(entry) for entry in entries]
 
     async def call_gallery(
         self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs

@@ -62,6 +62,6 @@ async def show_challenge(
 async def find_largest_face(inference: Inference, picture: Upload) -> DetectedFaces | None:
     """Return the largest face of a picture, or None if there is none."""
     try:
-        return await inference.look(picture, "largest")
+        return await inference.detect(picture, "largest")
     except NoFaceError:
         return None

@@ -32,7 +32,7 @@ async def detect(
 ) -> DetectAnswer:
     """Find the faces in a picture."""
     with state.inference.admitted(1):
-        found = await state.inference.look(body.picture)
+        found = await state.inference.detect(body.picture)
     return DetectAnswer(found.width, found.height, tuple(map(face_answer, found.faces)))
 
 
@@ -42,7 +42,7 @@ async def embed(
 ) -> EmbedAnswer:
     """Return the embedding of every face in a picture."""
     with state.inference.admitted(1):
-        found = await state.inference.look(body.picture)
+        found = await state.inference.detect(body.picture)
         rows = await state.inference.embed(found)
     pairs = zip(found.faces, rows, strict=True)
     faces = tuple(EmbeddedFace(face.box, face.landmarks, face.score, row) for face, row in pairs)
@@ -58,8 +58,8 @@ async def verify(
     thresholds.at(body.far)  # before any work
     body.a.name, body.b.name = "a", "b"
     with state.inference.admitted(2):
-        a = await state.inference.look(body.a, body.face_a)
-        b = await state.inference.look(body.b, body.face_b)
+        a = await state.inference.detect(body.a, body.face_a)
+        b = await state.inference.detect(body.b, body.face_b)
         rows = np.concatenate([await state.inference.embed(found) for found in (a, b)])  # (2, d)
     decision = state.recognizer.decide(rows, body.far, thresholds)
     [live] = check_live(state, key, body.challenge, thresholds, rows[:1])
@@ -79,7 +79,7 @@ async def identify(
     """Name every face in a picture, or reject it as a stranger."""
     gallery = state.gallery
     with state.inference.admitted(1):
-        seen = await state.inference.look(body.picture)
+        seen = await state.inference.detect(body.picture)
         rows = await state.inference.embed(seen)
     options = body.model_dump(include={"k", "rule", "far", "closed_set", "most"})
     found = await state.call_gallery(gallery.identify, np.ascontiguousarray(rows), **options)
