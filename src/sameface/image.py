@@ -9,15 +9,16 @@ import re
 import struct
 import warnings
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
 from numpy.typing import NDArray
 
-from sameface.arrays import Image, expect_shape
+from sameface.arrays import Image
 from sameface.errors import ImageError, ImageTooLargeError
-from sameface.picture_files import MAX_BYTES, ImageSource, name_of, read_bytes
+from sameface.picture_files import MAX_BYTES, ImageSource, name_of, read_bytes, resolve_source
 
 MAX_PIXELS = 120_000_000  # phones take pictures of 108 million; decoding needs 7 to 10 bytes per pixel
 WEBP_PIXELS = 50_000_000  # decoding needs 16, and no camera writes WebP
@@ -38,7 +39,13 @@ DECODER_ERRORS = (
 )
 
 
-def read_image(source: ImageSource, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Image:
+def read_image(
+    source: ImageSource,
+    *,
+    channels: Literal["rgb", "bgr"] = "rgb",
+    max_bytes: int = MAX_BYTES,
+    max_pixels: int = MAX_PIXELS,
+) -> Image:
     """Read a picture and turn it upright.
 
     Pillow reads JPEG, PNG, WebP, BMP, TIFF, GIF, PPM and AVIF; pillow-heif, if installed, reads HEIC. The
@@ -46,8 +53,9 @@ def read_image(source: ImageSource, *, max_bytes: int = MAX_BYTES, max_pixels: i
     white; of an animation the first frame counts. Colour profiles are ignored.
 
     Args:
-        source: A path, the bytes of a file, an open binary file, or an array `(h, w, 3) uint8` RGB, which is
-            checked and returned.
+        source: A path, the bytes of a file, an open binary file, a string `data:image/...;base64,`, an array
+            `(h, w, 3) uint8`, a PIL image, or a torch tensor `(3, h, w)` or `(h, w, 3)`, uint8 or 0 to 1.
+        channels: The order of an array's channels: `bgr` as OpenCV has it.
         max_bytes: The largest file to read.
         max_pixels: The largest picture to decode, width times height. Pillow's limit of 179 million stays, and
             50 million for WebP.
@@ -58,18 +66,27 @@ def read_image(source: ImageSource, *, max_bytes: int = MAX_BYTES, max_pixels: i
     Raises:
         ImageError: No picture, a damaged one, or one made to take hours; it names the file.
         ImageTooLargeError: Over one of the two limits; nothing was decoded.
-        TypeError, ValueError: An array of another dtype or shape.
+        TypeError, ValueError: Another type, or an array or tensor of another dtype or shape; it says how.
     """
-    if isinstance(source, np.ndarray):
-        expect_shape("image", source, ("h", "w", 3), np.uint8)
-        return source
-    name = name_of(source)
-    data = read_bytes(source, name, max_bytes)
+    if channels not in ("rgb", "bgr"):
+        raise ValueError(f"channels must be 'rgb' or 'bgr', got {channels!r}")
+    resolved = resolve_source(source)
+    if channels == "bgr" and not isinstance(source, np.ndarray):
+        raise ValueError(f"channels is for arrays, got {type(source).__name__}, which says its channels itself")
+    if isinstance(resolved, np.ndarray):
+        return np.ascontiguousarray(resolved[:, :, ::-1]) if channels == "bgr" else resolved
+    name = name_of(resolved)
+    data = read_bytes(resolved, name, max_bytes)
     with warnings.catch_warnings():
         # Errors replace the warnings of Pillow that matter.
         warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\b")
         with open_picture(data, name, max_pixels) as picture:
             return decode_picture(picture, name)
+
+
+def from_pillow(picture: PIL.Image.Image) -> Image:
+    """Return the upright pixels of a PIL image, `(h, w, 3) uint8` RGB; the image stays as it was."""
+    return decode_picture(picture.copy(), "the picture")
 
 
 def open_picture(data: bytes, name: str, max_pixels: int) -> PIL.Image.Image:
