@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 
 from sameface import __version__
 from sameface.gallery import Gallery
-from sameface.gallery.errors import MassExpiryError, UnknownPersonError
+from sameface.gallery.errors import MassExpiryError
 from sameface.recognizer import Recognizer
 from sameface.service.access import OWNER, Access
 from sameface.service.audit import read_head, write_head
@@ -30,7 +30,7 @@ from sameface.service.errors import AccessFileError
 from sameface.service.middleware import RequestMiddleware
 from sameface.service.routes import admin, challenges, jobs, pages, people, vision
 from sameface.service.serializers import receipt_facts
-from sameface.service.state import State
+from sameface.service.state import State, find_person
 
 logger = logging.getLogger(__name__)
 
@@ -157,11 +157,8 @@ async def forget_expired(state: State) -> None:
 
 async def find_expiry_key(state: State, gallery: Gallery, number: int) -> str | None:
     """Return the name of the key that set the expiry of a person, or None."""
-    try:
-        person = await state.call_gallery(gallery.person, number)
-    except UnknownPersonError:  # deleted meanwhile
-        return None
-    return await state.expiry_key(number, person.expires)
+    person = await state.call_gallery(find_person, gallery, number)  # None if deleted meanwhile
+    return None if person is None else await state.expiry_key(number, person.expires)
 
 
 async def clean(state: State) -> None:

@@ -11,7 +11,7 @@ from sameface.api_records import EnrollAnswer
 from sameface.errors import SamefaceError
 from sameface.face import Choice, Template
 from sameface.gallery import Gallery
-from sameface.gallery.errors import FaceTakenError, PersonExistsError, UnknownPersonError
+from sameface.gallery.errors import FaceTakenError, PersonExistsError
 from sameface.gallery.expiry import parse_moment
 from sameface.gallery.names import clean_name, clean_note
 from sameface.picture_files import hash_image
@@ -20,9 +20,7 @@ from sameface.service.auth import check_expiry_role
 from sameface.service.error_responses import skipped_picture
 from sameface.service.errors import NothingEnrolledError, RequestError
 from sameface.service.schemas import FacesBody, Upload
-from sameface.service.state import State
-
-Fault = tuple[int, str, SamefaceError]
+from sameface.service.state import State, find_person
 
 
 async def enroll_pictures(state: State, key: ApiKey, who: str | int, body: FacesBody) -> EnrollAnswer:
@@ -49,25 +47,19 @@ async def enroll_pictures(state: State, key: ApiKey, who: str | int, body: Faces
     with state.inference.admitted(len(body.pictures)):
         pairs = zip(body.pictures, choices, strict=True)
         made = await asyncio.gather(*[make_template(state, *pair, turns) for pair in pairs])
-    faults = [
-        (number, upload.name, found)
-        for number, (upload, found) in enumerate(zip(body.pictures, made, strict=True))
-        if isinstance(found, SamefaceError)
-    ]
-    templates = {
-        number: (upload.name, found)
-        for number, (upload, found) in enumerate(zip(body.pictures, made, strict=True))
-        if isinstance(found, Template)
-    }
+    checked = await state.call_gallery(refuse_taken_faces, gallery, who, made)
+    usable = [each for each in checked if isinstance(each, Template)]
+    faults = [(number, each) for number, each in enumerate(checked) if isinstance(each, SamefaceError)]
+    if not usable:
+        raise NothingEnrolledError([(body.pictures[number].name, fault) for number, fault in faults])
     enroll = partial(gallery.enroll, who, new=isinstance(who, str), consent=body.consent, expires=expires)
-    usable = await state.call_gallery(find_usable, gallery, who, templates, faults)
     known = {"consent": body.consent is not None, "expires": expires is not None, "skipped": len(faults)}
     async with state.audited(key, "enroll", who if isinstance(who, int) else None, known) as outcome:
         added = await state.call_gallery(enroll, usable)
         person = await state.call_gallery(gallery.person, who)
         outcome.entries = [(person.number, {"faces": added, **known})]
         outcome.expires = None if expires is None else int(expires.timestamp())
-    skipped = tuple(skipped_picture(name, number, fault) for number, name, fault in faults)
+    skipped = tuple(skipped_picture(body.pictures[number].name, number, fault) for number, fault in faults)
     return EnrollAnswer(person, added, skipped)
 
 
@@ -83,12 +75,8 @@ def check_person(gallery: Gallery, who: str | int) -> None:
     """Refuse a name that is taken, or an unknown number, before any work is done."""
     if isinstance(who, int):
         gallery.person(who)
-        return
-    try:
-        gallery.person(who)
-    except UnknownPersonError:
-        return
-    raise PersonExistsError(who)
+    elif find_person(gallery, who) is not None:
+        raise PersonExistsError(who)
 
 
 async def make_template(
@@ -107,25 +95,13 @@ async def make_template(
     return Template(picture, face.box, face.score, rows[0], crop if state.config.keep_crops else None)
 
 
-def find_usable(
-    gallery: Gallery, who: str | int, templates: dict[int, tuple[str, Template]], faults: list[Fault]
-) -> list[Template]:
-    """Return the faces that nobody else has, and add the others to `faults`.
-
-    `templates` has the name of the file and the face by the number of the picture.
-
-    Raises:
-        NothingEnrolledError: No face is left.
-    """
+def refuse_taken_faces(
+    gallery: Gallery, who: str | int, made: list[Template | SamefaceError]
+) -> list[Template | SamefaceError]:
+    """Return the faces and errors of pictures, with an error in the place of a face that another person has."""
     name = clean_name(who) if isinstance(who, str) else gallery.person(who).name
-    usable = []
-    for number, (file, template) in templates.items():
-        owner = gallery.owner_of(template)
-        if owner is None or owner == name:
-            usable.append(template)
-        else:
-            faults.append((number, file, FaceTakenError(name, owner)))
-    faults.sort(key=lambda fault: fault[0])
-    if not usable:
-        raise NothingEnrolledError([(file, fault) for _, file, fault in faults])
-    return usable
+    checked: list[Template | SamefaceError] = []
+    for each in made:
+        owner = gallery.owner_of(each) if isinstance(each, Template) else None
+        checked.append(each if owner is None or owner == name else FaceTakenError(name, owner))
+    return checked

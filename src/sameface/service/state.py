@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
 
 from sameface.errors import SamefaceError
-from sameface.gallery import Gallery
+from sameface.gallery import Gallery, Person
 from sameface.gallery.errors import UnknownPersonError
 from sameface.recognizer import Recognizer
 from sameface.service.access import Access, ApiKey
@@ -144,8 +144,8 @@ class State:
         """Return the present names of the people in these entries who are enrolled here."""
         people = {entry.person for entry in entries if entry.person is not None}
         here = [ref for ref in people if ref[0] == self._origin]
-        found = {ref: find_name(self.gallery, ref[1]) for ref in here}
-        return {ref: name for ref, name in found.items() if name is not None}
+        found = {ref: find_person(self.gallery, ref[1]) for ref in here}
+        return {ref: person.name for ref, person in found.items() if person is not None}
 
     async def read_log(self, person: int) -> list[dict[str, Any]]:
         """Return the entries that a person may see about themselves."""
@@ -182,9 +182,9 @@ class State:
         self._audit_thread.shutdown()
 
 
-def find_name(gallery: Gallery, person: int) -> str | None:
-    """Return the name of a person, or None if there is no such person."""
+def find_person(gallery: Gallery, who: int | str) -> Person | None:
+    """Return the person of this number or name, or None."""
     try:
-        return gallery.person(person).name
+        return gallery.person(who)
     except UnknownPersonError:
         return None

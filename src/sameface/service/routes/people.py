@@ -24,7 +24,7 @@ from sameface.api_records import (
 )
 from sameface.arrays import Image
 from sameface.errors import SamefaceError
-from sameface.gallery import Gallery, Person, Receipt, export
+from sameface.gallery import Receipt, export
 from sameface.gallery.errors import UnknownFaceError, UnknownPersonError
 from sameface.gallery.expiry import parse_expiry
 from sameface.gallery.names import clean_note
@@ -36,7 +36,7 @@ from sameface.service.errors import NotFoundError
 from sameface.service.responses import BODY_REFUSALS, StateOf, answer_with_etag, cut_page, refusals
 from sameface.service.schemas import LARGEST_ID, EnrollBody, FacesBody, MergeBody, PersonBody
 from sameface.service.serializers import receipt_answer, receipt_facts
-from sameface.service.state import Outcome, State
+from sameface.service.state import Outcome, State, find_person
 
 router = APIRouter(prefix="/v1/people", tags=["people"])
 ERRORS = refusals(404)
@@ -64,7 +64,8 @@ async def list_people(
     if name is None:
         found = await state.call_gallery(gallery.people, limit=limit + 1, after=after)
     else:
-        found = await state.call_gallery(find_people, gallery, name)
+        person = await state.call_gallery(find_person, gallery, name)
+        found = [] if person is None else [person]
     total, _ = await state.call_gallery(gallery.count)
     page, last = cut_page(found, limit)
     people = tuple(copy_fields(PersonAnswer, person) for person in page)
@@ -253,22 +254,6 @@ async def repeated_receipt(
     if not outcome.repeated:
         return None
     return await state.call_gallery(state.gallery.find_receipt, reasons, person, face)
-
-
-def find_person(gallery: Gallery, number: int) -> Person | None:
-    """Return the person of this number, or None."""
-    try:
-        return gallery.person(number)
-    except UnknownPersonError:
-        return None
-
-
-def find_people(gallery: Gallery, name: str) -> list[Person]:
-    """Return the person of this name in a list, or an empty list."""
-    try:
-        return [gallery.person(name)]
-    except UnknownPersonError:
-        return []
 
 
 def to_jpeg(crop: Image) -> bytes:
