@@ -116,11 +116,11 @@ def test_a_key_opens_what_its_role_may_and_counts_by_its_name(toy_recognizer: Re
     ("config", "token", "reason"),
     [
         ({"keys_required": True}, None, "this service wants a key"),
-        ({"keys_required": True}, "sf_wrong", "this key does not hold"),
-        ({"token": TOKEN}, "sf_wrong", "this key does not hold"),
+        ({"keys_required": True}, "sf_wrong", "invalid or revoked key"),
+        ({"token": TOKEN}, "sf_wrong", "invalid or revoked key"),
         ({"token": TOKEN}, None, "this service wants the token of the address that it printed"),
         ({"token": TOKEN, "keys_required": True}, None, "this service wants a key"),
-        ({"token": TOKEN, "keys_required": True}, TOKEN, "this key does not hold"),
+        ({"token": TOKEN, "keys_required": True}, TOKEN, "invalid or revoked key"),
     ],
 )
 def test_a_refusal_says_what_is_wanted_and_counts_for_the_address(

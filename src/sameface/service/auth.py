@@ -29,41 +29,7 @@ from sameface.service.state import State
 
 TOKEN_VARIABLE = "SAMEFACE_TOKEN"
 TOKEN_PATTERN = re.compile(r"[A-Za-z0-9._~-]{16,200}")
-
-
-def make_token() -> str:
-    """Return the token of the environment, or a new one of 256 random bits; `ValueError` for an unsafe one."""
-    token = os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(32)
-    if not TOKEN_PATTERN.fullmatch(token):
-        raise ValueError(f"{TOKEN_VARIABLE} must be 16 to 200 letters, digits or any of . _ ~ -")
-    return token
-
-
-def is_token(given: str | None, token: str) -> bool:
-    """Return whether a client gave the token, in constant time."""
-    return given is not None and hmac.compare_digest(given.encode(), token.encode())
-
-
-def has_cookie(request: Request, token: str) -> bool:
-    """Return whether a request carries the cookie of the page."""
-    return is_token(request.cookies.get(cookie_name(request)), token)
-
-
-def set_cookie(request: Request, token: str) -> RedirectResponse:
-    """Return the answer that keeps the token as a cookie and takes it out of the address."""
-    answer = RedirectResponse("/", 303)
-    secure = request.url.scheme == "https"
-    answer.set_cookie(cookie_name(request), token, httponly=True, samesite="strict", secure=secure)
-    return answer
-
-
-def cookie_name(request: Request) -> str:
-    """Return the name of the cookie of the service on this port."""
-    return f"sameface-{request.scope['server'][1]}"
-
-
 BUCKETS = 10_000  # keys and addresses that are remembered
-
 DELETER: Role = "admin"  # the role that may delete people
 
 IdempotencyKey = Annotated[
@@ -142,7 +108,7 @@ async def find_key(request: Request, credentials: HTTPAuthorizationCredentials |
 def why_refused(state: State, credentials: HTTPAuthorizationCredentials | None) -> str:
     """Return why a request is refused, and the way out."""
     if credentials is not None:
-        return "this key does not hold"
+        return "invalid or revoked key"
     if state.config.keys_required or state.config.token is None:
         return "this service wants a key"
     return "this service wants the token of the address that it printed when it started, or a key"
@@ -154,6 +120,37 @@ def check_expiry_role(key: ApiKey, expires: datetime | None) -> None:
         return
     reason = f"to let a person expire within a day needs the role {DELETER!r}, the key {key.name!r} has"
     raise ForbiddenError(f"{reason} {key.role!r}: give a later day")
+
+
+def make_token() -> str:
+    """Return the token of the environment, or a new one of 256 random bits; `ValueError` for an unsafe one."""
+    token = os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(32)
+    if not TOKEN_PATTERN.fullmatch(token):
+        raise ValueError(f"{TOKEN_VARIABLE} must be 16 to 200 letters, digits or any of . _ ~ -")
+    return token
+
+
+def is_token(given: str | None, token: str) -> bool:
+    """Return whether a client gave the token, in constant time."""
+    return given is not None and hmac.compare_digest(given.encode(), token.encode())
+
+
+def has_cookie(request: Request, token: str) -> bool:
+    """Return whether a request carries the cookie of the page."""
+    return is_token(request.cookies.get(cookie_name(request)), token)
+
+
+def set_cookie(request: Request, token: str) -> RedirectResponse:
+    """Return the answer that keeps the token as a cookie and takes it out of the address."""
+    answer = RedirectResponse("/", 303)
+    secure = request.url.scheme == "https"
+    answer.set_cookie(cookie_name(request), token, httponly=True, samesite="strict", secure=secure)
+    return answer
+
+
+def cookie_name(request: Request) -> str:
+    """Return the name of the cookie of the service on this port."""
+    return f"sameface-{request.scope['server'][1]}"
 
 
 async def request_id_of(request: Request, idempotency_key: IdempotencyKey = None) -> IdempotentRequest | None:

@@ -22,6 +22,9 @@ from pydantic_core import CoreSchema, core_schema
 
 from sameface.gallery.records import Rule
 
+LARGEST_ID = 2**53  # the largest whole number that every reader of JSON keeps
+BASE64 = "/9j/4AAQSkZJRgABAQ...2Q=="
+
 
 class Upload(io.BytesIO):
     """The bytes of a picture. Its name is for messages only, and never a path.
@@ -54,10 +57,6 @@ class Upload(io.BytesIO):
             return cls(b64decode(value, validate=True), info.field_name or "picture")
         except (binascii.Error, ValueError) as error:
             raise ValueError("not base64") from error
-
-
-LARGEST_ID = 2**53  # the largest whole number that every reader of JSON keeps
-BASE64 = "/9j/4AAQSkZJRgABAQ...2Q=="
 
 
 def read_choice(value: Any) -> Any:
