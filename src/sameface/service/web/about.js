@@ -33,7 +33,7 @@ function panel(title, ...children) {
 /** What matters first; the rest of the manifest as it is written in its file. */
 function manifestCard(title, manifest) {
   const rows = Object.entries(FIRST).flatMap(([name, t]) => [el("dt", { t }), el("dd", { text: inWords(manifest[name]) })]);
-  const rest = flatten(manifest).filter(([name]) => !(name in FIRST) && !name.includes("thresholds"));
+  const rest = flatten(manifest).filter(([name]) => !(name in FIRST) && !/thresholds|curve/.test(name));
   const all = el("details", {}, el("summary", { t: "about.rest" }), factList(rest));
   return panel(title, el("dl", { class: "facts" }, ...rows), all);
 }
