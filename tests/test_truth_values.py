@@ -13,6 +13,7 @@ from sameface.compare import Decision
 from sameface.face import Face
 from sameface.gallery import check, hash_chain
 from sameface.gallery.records import Identification, Match
+from sameface.service import serializers
 
 SOURCE = Path(__file__).parent.parent / "src" / "sameface"
 FACE = Face(np.zeros(4, np.float32), np.zeros((5, 2), np.float32), 1.0)
@@ -23,15 +24,16 @@ def identification(votes: int) -> Identification:
 
 
 def verification(distance: float) -> client.Verification:
-    return client.Verification(distance, 1.0, 1e-3, None, in_range=False, a=FACE, b=FACE)
+    return serializers.verify_answer(Decision(distance, 1.0, 1e-3), FACE, FACE, live=None)
 
 
 def identified(*votes: int) -> client.Identified:
-    return client.Identified(9, 9, (FACE,) * len(votes), tuple(map(identification, votes)))
+    faces = [serializers.identified_face(FACE, identification(each), live=None) for each in votes]
+    return client.Identified(9, 9, tuple(faces))
 
 
 def step(state: str) -> client.ChallengeStep:
-    return client.ChallengeStep(state, None, None, 1, 2, too_fast=False, face=None)
+    return client.ChallengeStep(state, None, None, 1, 2, too_fast=False, width=None, height=None, face=None)
 
 
 ANSWERS = {
