@@ -45,6 +45,7 @@ class EmbeddingTable:
     matrix: Embeddings
     counts: NDArray[np.int64]
     adapted: NDArray[np.bool_]
+    unusable: NDArray[np.intp] | None = field(init=False, default=None)
     latest_scale: tuple[object, NDArray[np.float32] | None] | None = field(init=False, default=None)
 
     @classmethod
@@ -72,6 +73,14 @@ class EmbeddingTable:
             append(self.adapted, other.adapted),
         )
         return joined if self.keys[-1] < other.keys[0] else joined.select(np.argsort(joined.keys))
+
+    def hide(self, people: frozenset[int]) -> NDArray[np.intp]:
+        """Return the places of rows that no search may find, and of some people."""
+        if self.unusable is None:
+            self.unusable = np.flatnonzero(self.owners == NOBODY)
+        if not people:
+            return self.unusable
+        return np.flatnonzero(np.isin(self.owners, [NOBODY, *people]))
 
     def scale(self, limits: Limits) -> NDArray[np.float32] | None:
         """Return the factor that brings each distance to the scale of one face, `(m,)`; None if all are 1."""
@@ -113,7 +122,7 @@ class FlatIndex:
         table = self.table
         expect_shape("rows", probes, ("n", table.matrix.shape[1]), np.float32)
         scale = table.scale(limits)
-        hidden = np.flatnonzero(np.isin(table.owners, [NOBODY, *options.hidden]))
+        hidden = table.hide(options.hidden)
         slack = 2 * rounding(table.matrix.shape[1]) * (1 if scale is None else max(float(scale.max()), 1))
         buffer = np.empty((min(PROBES, len(probes)), -(-self.faces // BLOCK) * BLOCK), np.float32)
         for start in range(0, len(probes), PROBES):
