@@ -23,7 +23,7 @@ from sameface.arrays import Embeddings
 from sameface.embed import Embedder
 from sameface.face import Template
 from sameface.gallery import Gallery
-from sameface.gallery.encryption import decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
+from sameface.gallery.file_encryption import decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
 from sameface.gallery.keys import Key, Keys, KeyText
 from sameface.model import Model
 from search import BOX, Pipeline, World, build

@@ -40,7 +40,7 @@ from sameface.embed import Embedder, unit_rows
 from sameface.face import Template
 from sameface.gallery import Gallery
 from sameface.gallery.backend import Transaction
-from sameface.gallery.search import Candidates, Limits, SearchIndex, SearchOptions
+from sameface.gallery.decision import Candidates, Limits, SearchIndex, SearchOptions
 from sameface.model import Model
 from sameface.thresholds import GalleryThreshold, Thresholds
 from sameface.training.dataset import open_pictures

@@ -25,7 +25,7 @@ from sameface.evaluation.identification import (
     thin_curve,
 )
 from sameface.evaluation.ranking import STRANGER, GallerySplit, Ranking, rank_probes, split_gallery
-from sameface.gallery.search import rank_people
+from sameface.gallery.decision import rank_people
 
 # The corners of a cross: few different distances, so that ties are the rule.
 CORNERS = np.vstack([np.eye(3), -np.eye(3)]).astype(np.float32)

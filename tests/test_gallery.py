@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from sameface.errors import ThresholdError
 from sameface.face import Template
 from sameface.gallery import Gallery, Person
+from sameface.gallery.decision import rank_people
 from sameface.gallery.errors import BadNameError, FaceTakenError, PersonExistsError, SignatureError, UnknownPersonError
-from sameface.gallery.search import rank_people
 from sameface.recognizer import Recognizer
 
 

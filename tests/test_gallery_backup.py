@@ -26,8 +26,8 @@ from sameface.face import Template
 from sameface.gallery import Gallery, backup
 from sameface.gallery.backup import SPARE, Change, History, backup_gallery, restore_gallery
 from sameface.gallery.check import check_gallery
-from sameface.gallery.encryption import encrypt_gallery
 from sameface.gallery.errors import BackupError, GalleryBusyError, GalleryFileError, MassExpiryError
+from sameface.gallery.file_encryption import encrypt_gallery
 from sameface.gallery.keys import Key, KeyFile, Keys, write_key
 from sameface.gallery.upgrade import Upgrade
 from sameface.recognizer import Recognizer

@@ -15,8 +15,8 @@ sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
 from crashing import disk, keys
 from sameface.gallery import Gallery
-from sameface.gallery.encryption import encrypt_gallery, rotate_key
 from sameface.gallery.errors import GalleryFileError, WrongKeyError
+from sameface.gallery.file_encryption import encrypt_gallery, rotate_key
 from sameface.gallery.keys import Keys
 from sameface.gallery.sqlite import files
 
@@ -47,7 +47,7 @@ def watched(path, wait_seconds, connect=database.connect):
 
 database.connect = watched
 from sameface.gallery import Gallery
-from sameface.gallery.encryption import decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
+from sameface.gallery.file_encryption import decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
 from sameface.gallery.keys import Key, KeyText
 
 one, two = (KeyText(Key(bytes([n]) * 32).text, "a key") for n in (7, 8))

@@ -24,9 +24,9 @@ from sameface.compare import exact_distances
 from sameface.embed import unit_rows
 from sameface.face import Template
 from sameface.gallery import Gallery
+from sameface.gallery.decision import NOBODY, Candidates, Limits, SearchOptions, decide, empty_answer
 from sameface.gallery.errors import GalleryFileError
 from sameface.gallery.index import EmbeddingTable, FlatIndex
-from sameface.gallery.search import NOBODY, Candidates, Limits, SearchOptions, decide, empty_answer
 from sameface.gallery.sqlite import database
 from sameface.gallery.sqlite.database import SqliteDatabase
 from sameface.thresholds import GalleryThreshold

@@ -14,8 +14,8 @@ from gallery_world import OneThreshold, identify_one
 
 from sameface.arrays import Embeddings
 from sameface.gallery import Gallery
-from sameface.gallery.encryption import decrypt_gallery, encrypt_gallery
 from sameface.gallery.errors import GalleryFileError
+from sameface.gallery.file_encryption import decrypt_gallery, encrypt_gallery
 from sameface.gallery.keys import Key, Keys, KeyText
 
 FIXTURES = Path(__file__).parent / "fixtures"

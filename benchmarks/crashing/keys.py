@@ -20,7 +20,7 @@ from crashing.model import Pipeline, row_of
 from sameface.errors import SamefaceError
 from sameface.face import Template
 from sameface.gallery import Gallery
-from sameface.gallery.encryption import decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
+from sameface.gallery.file_encryption import decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
 from sameface.gallery.keys import Key, Keys, KeyText
 from sameface.gallery.sqlite import files
 from sameface.gallery.sqlite.files import upgraded_path

@@ -25,7 +25,7 @@ from sameface.cli.upgrade import fit_command, upgrade
 from sameface.gallery import Gallery
 from sameface.gallery.backup import Change, History, backup_gallery, restore_gallery
 from sameface.gallery.check import GalleryFault, check_gallery
-from sameface.gallery.encryption import KeyChange, decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
+from sameface.gallery.file_encryption import KeyChange, decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
 from sameface.gallery.keys import Key, KeyFile, Keys, KeySource, write_key
 from sameface.gallery.lookalikes import find_lookalikes
 from sameface.recognizer import Recognizer

@@ -16,7 +16,7 @@ from sameface.gallery.errors import GalleryFileError
 from sameface.image import DECODER_ERRORS, is_shortage
 
 if TYPE_CHECKING:
-    from sameface.gallery.search import SearchIndex
+    from sameface.gallery.decision import SearchIndex
 
 Row: TypeAlias = tuple[Any, ...]
 

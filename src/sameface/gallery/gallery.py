@@ -14,6 +14,7 @@ from sameface.face import Template
 from sameface.gallery import expiry, people, receipts
 from sameface.gallery.address import open_backend
 from sameface.gallery.backend import Backend, Row, Transaction, undamaged
+from sameface.gallery.decision import SearchIndex, SearchOptions, choose_rule, compute_limits, decide, empty_answer
 from sameface.gallery.errors import SignatureError, UnknownFaceError, UnknownPersonError, UpgradeError
 from sameface.gallery.hash_chain import ChainCheck
 from sameface.gallery.keys import NO_KEYS, Keys
@@ -22,8 +23,7 @@ from sameface.gallery.people import Who, delete_person
 from sameface.gallery.person_templates import TemplateCache, renew_templates
 from sameface.gallery.receipts import Deletion
 from sameface.gallery.records import EnrolledFace, Identification, Person, Pipeline, Reason, Receipt, Rule
-from sameface.gallery.search import SearchIndex, SearchOptions, choose_rule, compute_limits, decide, empty_answer
-from sameface.gallery.thresholds import read_thresholds, write_thresholds
+from sameface.gallery.stored_thresholds import read_thresholds, write_thresholds
 from sameface.thresholds import Thresholds
 
 SIGNATURE = "SELECT signature FROM pipeline"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sameface.arrays import Embeddings, expect_shape
 from sameface.compare import exact_distances
 from sameface.gallery.backend import Backend
-from sameface.gallery.search import NOBODY, PROBES, Candidates, Limits, SearchOptions, nearest_faces, rounding
+from sameface.gallery.decision import NOBODY, PROBES, Candidates, Limits, SearchOptions, nearest_faces, rounding
 from sameface.thresholds import Thresholds
 
 Kind = TypeVar("Kind", bound=np.generic)

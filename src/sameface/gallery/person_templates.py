@@ -14,7 +14,7 @@ from sameface.arrays import Embeddings, are_unit_rows
 from sameface.gallery.backend import Backend, Transaction, expect_type, undamaged
 from sameface.gallery.errors import SignatureError
 from sameface.gallery.index import EmbeddingTable, FlatIndex
-from sameface.gallery.thresholds import parse_thresholds, read_thresholds
+from sameface.gallery.stored_thresholds import parse_thresholds, read_thresholds
 
 SLICE = 1000  # people in a transaction, or in a query
 STALE = f"SELECT person_id FROM stale_templates ORDER BY person_id LIMIT {SLICE}"

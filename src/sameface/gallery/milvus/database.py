@@ -23,16 +23,7 @@ from sameface.arrays import Embeddings, expect_shape
 from sameface.compare import exact_distances
 from sameface.gallery.address import MilvusAddress
 from sameface.gallery.backend import Backend, Row, Transaction
-from sameface.gallery.errors import (
-    EncryptionError,
-    GalleryBusyError,
-    GalleryFileError,
-    GalleryUnreachableError,
-    MissingKeyError,
-    SignatureError,
-)
-from sameface.gallery.milvus.collection import MOST, MilvusCollection
-from sameface.gallery.search import (
+from sameface.gallery.decision import (
     PROBES,
     Candidates,
     Limits,
@@ -42,7 +33,16 @@ from sameface.gallery.search import (
     rounding,
     scale_distances,
 )
-from sameface.gallery.thresholds import decode_thresholds
+from sameface.gallery.errors import (
+    EncryptionError,
+    GalleryBusyError,
+    GalleryFileError,
+    GalleryUnreachableError,
+    MissingKeyError,
+    SignatureError,
+)
+from sameface.gallery.milvus.collection import MOST, MilvusCollection
+from sameface.gallery.stored_thresholds import decode_thresholds
 from sameface.thresholds import Thresholds
 
 logger = logging.getLogger(__name__)

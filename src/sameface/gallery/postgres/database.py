@@ -17,13 +17,13 @@ from sameface.arrays import Embeddings, Image, expect_shape
 from sameface.compare import exact_distances
 from sameface.gallery.address import PostgresAddress
 from sameface.gallery.backend import TRACES, Row, Transaction, decode_crop, encode_crop
+from sameface.gallery.decision import Candidates, Limits, SearchIndex, SearchOptions, leave_out_unusable
 from sameface.gallery.errors import GalleryBusyError, SignatureError
 from sameface.gallery.index import EmbeddingTable, FlatIndex
 from sameface.gallery.postgres import connections
 from sameface.gallery.postgres.connections import CANDIDATES, Connections, connect, translated
 from sameface.gallery.postgres.schema import Connection, prepare
-from sameface.gallery.search import Candidates, Limits, SearchIndex, SearchOptions, leave_out_unusable
-from sameface.gallery.thresholds import decode_thresholds
+from sameface.gallery.stored_thresholds import decode_thresholds
 from sameface.thresholds import Thresholds
 
 logger = logging.getLogger(__name__)

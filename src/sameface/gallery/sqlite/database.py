@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from sameface.arrays import Embeddings, Image
 from sameface.gallery.backend import TRACES, check_not_turned, decode_crop, encode_crop, expect_type, undamaged
+from sameface.gallery.decision import NOBODY, SearchIndex, leave_out_unusable
 from sameface.gallery.errors import EncryptionError, GalleryBusyError, GalleryFileError, SignatureError
 from sameface.gallery.index import EmbeddingTable, FlatIndex
 from sameface.gallery.keys import KeySource
-from sameface.gallery.search import NOBODY, SearchIndex, leave_out_unusable
 from sameface.gallery.sqlite.files import (
     OLD_INDEX,
     delete_file,
@@ -30,7 +30,7 @@ from sameface.gallery.sqlite.files import (
     upgraded_path,
 )
 from sameface.gallery.sqlite.schema import APPLICATION_ID, MIGRATIONS
-from sameface.gallery.thresholds import parse_thresholds, read_thresholds
+from sameface.gallery.stored_thresholds import parse_thresholds, read_thresholds
 from sameface.sqlite import WAIT_SECONDS, connect, transaction
 
 if TYPE_CHECKING:

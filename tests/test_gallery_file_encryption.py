@@ -30,8 +30,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from sameface.arrays import Embeddings
 from sameface.embed import unit_rows
 from sameface.face import Template
-from sameface.gallery import Gallery, encryption
-from sameface.gallery.encryption import KeyChange, decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
+from sameface.gallery import Gallery, file_encryption
 from sameface.gallery.errors import (
     EncryptionError,
     KeyFileError,
@@ -40,6 +39,7 @@ from sameface.gallery.errors import (
     UpgradeError,
     WrongKeyError,
 )
+from sameface.gallery.file_encryption import KeyChange, decrypt_gallery, encrypt_gallery, rotate_data_key, rotate_key
 from sameface.gallery.keys import Key, KeyCommand, KeyFile, Keys, KeyText, check_private, write_key
 from sameface.gallery.sqlite import database
 from sameface.gallery.upgrade import Upgrade, confirm_upgrade, discard_upgrade
@@ -399,7 +399,7 @@ def test_another_key_opens_it_and_the_old_one_does_not(sealed: Path, templates: 
 def test_with_another_data_key_every_value_is_new_and_the_old_key_is_destroyed(
     sealed: Path, templates: list[Template], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encryption, "PAGE", 7)
+    monkeypatch.setattr(file_encryption, "PAGE", 7)
     columns = "SELECT embedding, crop FROM faces ORDER BY id"
     with closing(sqlite3.connect(sealed)) as db:
         old = {value for row in db.execute(columns) for value in row}
@@ -428,8 +428,8 @@ def test_an_interrupted_rotation_goes_on_where_it_was(
         if next(turns, None) is None:
             raise InterruptedRotationError
 
-    monkeypatch.setattr(encryption, "PAGE", 7)
-    monkeypatch.setattr(encryption.time, "sleep", pause)
+    monkeypatch.setattr(file_encryption, "PAGE", 7)
+    monkeypatch.setattr(file_encryption.time, "sleep", pause)
     with open_sealed(sealed) as gallery:
         with pytest.raises(InterruptedRotationError):
             rotate_data_key(sealed, KEY)
@@ -488,7 +488,7 @@ def reader(sealed: Path, templates: list[Template], tmp_path: Path) -> Iterator[
 def test_keys_are_rotated_while_another_program_identifies_and_enrolls_all_the_time(
     sealed: Path, reader: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encryption, "PAGE", 5)
+    monkeypatch.setattr(file_encryption, "PAGE", 5)
     rotate_data_key(sealed, KEY)
     rotate_key(sealed, KEY, OTHER)
     write_key(tmp_path / "new", OTHER.read())
@@ -671,7 +671,7 @@ except EncryptionError as error:
 
 
 def test_a_plain_gallery_does_not_load_the_package(tmp_path: Path) -> None:
-    code = "import sys, sameface.gallery.encryption; print('cryptography' in sys.modules)"
+    code = "import sys, sameface.gallery.file_encryption; print('cryptography' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

@@ -15,10 +15,7 @@ from hypothesis import strategies as st
 from sameface.compare import exact_distances
 from sameface.embed import unit_rows
 from sameface.gallery import Gallery
-from sameface.gallery.errors import GalleryFileError
-from sameface.gallery.index import FARTHEST, EmbeddingTable, FlatIndex
-from sameface.gallery.records import Identification
-from sameface.gallery.search import (
+from sameface.gallery.decision import (
     NOBODY,
     PROBES,
     Candidates,
@@ -33,7 +30,10 @@ from sameface.gallery.search import (
     rounding,
     scale_distances,
 )
-from sameface.gallery.thresholds import decode_thresholds, parse_thresholds, read_thresholds, write_thresholds
+from sameface.gallery.errors import GalleryFileError
+from sameface.gallery.index import FARTHEST, EmbeddingTable, FlatIndex
+from sameface.gallery.records import Identification
+from sameface.gallery.stored_thresholds import decode_thresholds, parse_thresholds, read_thresholds, write_thresholds
 from sameface.recognizer import Recognizer
 from sameface.thresholds import GalleryThreshold, Thresholds
 
