@@ -22,7 +22,7 @@ import pytest
 import toy
 from service_world import png, serve
 
-from sameface import api_records
+from sameface import api_json, api_records
 from sameface.client import Client, calls
 from sameface.client.errors import RefusedError, StrangeAnswerError, UnreachableError
 from sameface.client.wire import Wire
@@ -502,7 +502,7 @@ def test_importing_the_client_loads_neither_onnx_runtime_nor_pillow_nor_pydantic
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
 def test_every_record_is_read_from_json_and_written_back(name: str) -> None:
     kind = getattr(api_records, name)
-    record = api_records.read_json(kind, EXAMPLES[name])
+    record = api_json.read_json(kind, EXAMPLES[name])
     written = json.loads(write_json(record))
     assert written.keys() == EXAMPLES[name].keys()
     assert_same_json(written, EXAMPLES[name])
@@ -527,4 +527,4 @@ def assert_same_json(a: Any, b: Any) -> None:
 )
 def test_json_of_another_shape_is_refused(data: Any) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
-        api_records.read_json(api_records.DetectAnswer, data)
+        api_json.read_json(api_records.DetectAnswer, data)

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import httpx
 
+from sameface.api_json import copy_fields
 from sameface.api_records import (
     AuditAnswer,
     ChallengeAnswer,
@@ -25,7 +26,6 @@ from sameface.api_records import (
     ReceiptAnswer,
     ReceiptsAnswer,
     VerifyAnswer,
-    copy_fields,
 )
 from sameface.client.wire import Picture, Wire, fields, place, upload, uploads
 from sameface.face import Choice

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import httpx
 
-from sameface.api_records import read_json
+from sameface.api_json import read_json
 from sameface.client.errors import RefusedError, StrangeAnswerError, UnreachableError
 from sameface.picture_files import MAX_BYTES, name_of, read_bytes
 

@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse
 
 from sameface.adapter import AdapterError
 from sameface.albums.regions import TagError
-from sameface.api_records import ErrorBody, SkippedPicture, round_numbers
+from sameface.api_json import round_numbers
+from sameface.api_records import ErrorBody, SkippedPicture
 from sameface.errors import (
     AlbumError,
     BatchError,

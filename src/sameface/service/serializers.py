@@ -6,6 +6,7 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
+from sameface.api_json import copy_fields
 from sameface.api_records import (
     CalibrationAnswer,
     ChallengeAnswer,
@@ -16,7 +17,6 @@ from sameface.api_records import (
     ReceiptAnswer,
     ThresholdAnswer,
     VerifyAnswer,
-    copy_fields,
 )
 from sameface.challenge import SECONDS
 from sameface.compare import Decision

@@ -13,6 +13,7 @@ import PIL.Image
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
+from sameface.api_json import copy_fields
 from sameface.api_records import (
     EnrollAnswer,
     EnrolledFaceAnswer,
@@ -20,7 +21,6 @@ from sameface.api_records import (
     PeopleAnswer,
     PersonAnswer,
     ReceiptAnswer,
-    copy_fields,
 )
 from sameface.arrays import Image
 from sameface.errors import SamefaceError
