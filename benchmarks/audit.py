@@ -23,14 +23,14 @@ import numpy as np
 from report import print_table
 from sameface.gallery import hash_chain
 from sameface.service import app
-from sameface.service.access import Access
+from sameface.service.access_file import Access
 from sameface.service.audit import COLUMNS, FACTS
 
 PEOPLE = 1000
 GALLERY = "a" * 32
 PAUSE = 0.01
 VERIFY = """import sys
-from sameface.service.access import Access
+from sameface.service.access_file import Access
 assert Access.open(sys.argv[1]).log.verify().fault is None"""
 
 

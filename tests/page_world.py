@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
-from sameface.service.access import Access
+from sameface.service.access_file import Access
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
 

@@ -30,7 +30,7 @@ from sameface.errors import ImageError
 from sameface.gallery import Gallery
 from sameface.gallery.records import Person
 from sameface.recognizer import Recognizer
-from sameface.service.access import Access
+from sameface.service.access_file import Access
 from sameface.service.app import EXAMPLES, create_app
 from sameface.service.config import ServiceConfig
 from sameface.service.responses import write_json

@@ -17,7 +17,7 @@ import crash
 from crashing import disk, faults, keys, model
 from crashing.child import take
 from sameface.gallery.errors import GalleryFileError
-from sameface.service.access import Access
+from sameface.service.access_file import Access
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
 

@@ -24,7 +24,7 @@ from sameface.gallery import Gallery
 from sameface.gallery.errors import UnknownPersonError
 from sameface.gallery.export import export_person
 from sameface.recognizer import Recognizer
-from sameface.service.access import Access
+from sameface.service.access_file import Access
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
 

@@ -31,7 +31,7 @@ from sameface.gallery.file_encryption import encrypt_gallery
 from sameface.gallery.keys import Key, KeyFile, Keys, write_key
 from sameface.gallery.upgrade import Upgrade
 from sameface.recognizer import Recognizer
-from sameface.service.access import Access
+from sameface.service.access_file import Access
 from sameface.service.audit import AuditAction
 
 Run = Callable[..., Result]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sameface.gallery import hash_chain
-from sameface.service.access import APPLICATION_ID, MIGRATIONS, Access
+from sameface.service.access_file import APPLICATION_ID, MIGRATIONS, Access
 from sameface.service.errors import AccessFileError
 
 KEY = "reception"

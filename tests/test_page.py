@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 import sameface.errors
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
-from sameface.service.access import Access
+from sameface.service.access_file import Access
 
 pytest_plugins = ["page_fixtures"]
 pytestmark = pytest.mark.slow

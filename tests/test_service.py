@@ -21,7 +21,7 @@ from service_world import base64_of, enroll, error_of, files, png, serve
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
 from sameface.service import app
-from sameface.service.access import Access
+from sameface.service.access_file import Access
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
 

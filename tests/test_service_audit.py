@@ -27,7 +27,7 @@ from sameface.gallery.receipts import receipt_to_dict
 from sameface.recognizer import Recognizer
 from sameface.service import app
 from sameface.service import audit as audit_module
-from sameface.service.access import ROLES, Access
+from sameface.service.access_file import ROLES, Access
 from sameface.service.app import create_app
 from sameface.service.audit import AuditAction, IdempotentRequest
 from sameface.service.config import ServiceConfig
@@ -211,7 +211,7 @@ def test_an_act_stands_when_only_its_outcome_cannot_be_written(
 KILLED = """
 import os, signal, sys
 from sameface.gallery import Gallery
-from sameface.service.access import OWNER, Access
+from sameface.service.access_file import OWNER, Access
 from sameface.service.audit import AuditAction, IdempotentRequest
 path, person = sys.argv[1], int(sys.argv[2])
 access = Access.open(path + ".access")

@@ -14,7 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials
 
 from sameface.recognizer import Recognizer
 from sameface.service import auth
-from sameface.service.access import OWNER, Access, ApiKey
+from sameface.service.access_file import OWNER, Access, ApiKey
 from sameface.service.app import create_app
 from sameface.service.audit import DAY, IdempotentRequest
 from sameface.service.auth import RateLimiter, check_expiry_role, need, request_id_of

@@ -25,7 +25,7 @@ from sameface.face import Face
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
 from sameface.service import challenges
-from sameface.service.access import OWNER, Access
+from sameface.service.access_file import OWNER, Access
 from sameface.service.app import create_app
 from sameface.service.challenges import KEPT_SECONDS, ChallengeStore
 from sameface.service.config import ServiceConfig

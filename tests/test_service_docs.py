@@ -23,7 +23,7 @@ from sameface import errors
 from sameface.errors import FaceError, GalleryError, ImageError, SamefaceError, ServiceError, ThresholdError
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
-from sameface.service.access import ROLES, Access
+from sameface.service.access_file import ROLES, Access
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
 from sameface.service.error_responses import REFUSED, status_of

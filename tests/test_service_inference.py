@@ -20,7 +20,7 @@ from service_world import base64_of, error_of, files, png, serve
 
 from sameface.api_records import AlbumAnswer
 from sameface.recognizer import Recognizer
-from sameface.service.access import ApiKey
+from sameface.service.access_file import ApiKey
 from sameface.service.app import create_app
 from sameface.service.config import ServiceConfig
 from sameface.service.errors import BusyError, NotFoundError

@@ -27,7 +27,7 @@ from service_world import NO_AUTHORITIES, base64_of, png
 from sameface.gallery import Gallery
 from sameface.gallery.errors import GalleryBusyError
 from sameface.recognizer import Recognizer
-from sameface.service.access import Access
+from sameface.service.access_file import Access
 
 COLOURS = [toy.RED, toy.GREEN, toy.BLUE, toy.YELLOW, toy.WHITE]
 

@@ -22,7 +22,7 @@ from test_service_processes import service
 from sameface.gallery import Gallery
 from sameface.recognizer import Recognizer
 from sameface.service import app
-from sameface.service.access import Access
+from sameface.service.access_file import Access
 from sameface.service.app import create_app
 from sameface.service.audit import read_head, read_heads, write_head
 from sameface.service.config import ServiceConfig

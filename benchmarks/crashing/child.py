@@ -18,7 +18,7 @@ from sameface.face import Template
 from sameface.gallery import Gallery
 from sameface.gallery.backup import backup_gallery, restore_gallery
 from sameface.gallery.errors import LastFaceError
-from sameface.service.access import Access
+from sameface.service.access_file import Access
 
 BOX = np.array([0, 0, 9, 9], np.float32)
 CENTURY = 3.2e9  # seconds

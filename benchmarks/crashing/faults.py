@@ -18,7 +18,7 @@ from crashing.model import WIDTH, Copy, People, Pipeline, Step, apply, find_near
 from sameface.embed import unit_rows
 from sameface.gallery import Gallery
 from sameface.gallery.sqlite.database import LARGE_PAGES
-from sameface.service.access import Access
+from sameface.service.access_file import Access
 
 REACH = 1e-5  # what one sum of products may differ from another by
 PAGE = 4096  # bytes

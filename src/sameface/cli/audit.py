@@ -15,7 +15,7 @@ from sameface.gallery import Gallery
 from sameface.gallery.address import parse_address
 from sameface.gallery.hash_chain import ChainCheck
 from sameface.gallery.receipts import receipt_to_dict
-from sameface.service.access import ROLES, Role
+from sameface.service.access_file import ROLES, Role
 from sameface.service.audit import MOST_ENTRIES, read_heads
 from sameface.service.errors import AccessFileError
 

@@ -14,7 +14,7 @@ from sameface.atomic import may_others
 from sameface.cli.options import Command
 from sameface.gallery.address import parse_address
 from sameface.gallery.keys import KeyCommand, KeyFile, Keys, KeySource, KeyText
-from sameface.service.access import Access
+from sameface.service.access_file import Access
 
 KEY_VARIABLE = "SAMEFACE_GALLERY_KEY"
 

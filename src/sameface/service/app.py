@@ -21,7 +21,7 @@ from sameface import __version__
 from sameface.gallery import Gallery
 from sameface.gallery.errors import MassExpiryError
 from sameface.recognizer import Recognizer
-from sameface.service.access import OWNER, Access
+from sameface.service.access_file import OWNER, Access
 from sameface.service.audit import read_head, write_head
 from sameface.service.auth import RateLimiter
 from sameface.service.config import ServiceConfig

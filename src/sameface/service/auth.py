@@ -22,7 +22,7 @@ from fastapi import Depends, Header, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.responses import RedirectResponse
 
-from sameface.service.access import OWNER, ApiKey, Role
+from sameface.service.access_file import OWNER, ApiKey, Role
 from sameface.service.audit import DAY, IdempotentRequest
 from sameface.service.errors import ForbiddenError, RateLimitedError, UnauthorizedError
 from sameface.service.state import State

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from sameface.arrays import Embeddings
 from sameface.challenge import ChallengeFrame, ChallengeJudge, ChallengeVerdict, Pose, draw_poses
-from sameface.service.access import ApiKey
+from sameface.service.access_file import ApiKey
 from sameface.service.errors import BusyError, NotFoundError
 
 MOST = 1000  # challenges in memory; each holds the rows of two frames

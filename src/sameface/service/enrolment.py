@@ -15,7 +15,7 @@ from sameface.gallery.errors import FaceTakenError, PersonExistsError
 from sameface.gallery.expiry import parse_moment
 from sameface.gallery.names import clean_name, clean_note
 from sameface.picture_files import hash_image
-from sameface.service.access import ApiKey
+from sameface.service.access_file import ApiKey
 from sameface.service.auth import check_expiry_role
 from sameface.service.error_responses import skipped_picture
 from sameface.service.errors import NothingEnrolledError, RequestError

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from sameface.api_records import AlbumAnswer, JobState
 from sameface.errors import SamefaceError
-from sameface.service.access import ApiKey
+from sameface.service.access_file import ApiKey
 from sameface.service.config import ServiceConfig
 from sameface.service.errors import BusyError, NotFoundError
 from sameface.service.metrics import Metrics

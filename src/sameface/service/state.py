@@ -15,7 +15,7 @@ from sameface.errors import SamefaceError
 from sameface.gallery import Gallery, Person
 from sameface.gallery.errors import UnknownPersonError
 from sameface.recognizer import Recognizer
-from sameface.service.access import Access, ApiKey
+from sameface.service.access_file import Access, ApiKey
 from sameface.service.audit import AuditAction, AuditEntry, IdempotentRequest, Intent, PersonRef, entry_for_person
 from sameface.service.challenges import ChallengeStore
 from sameface.service.config import ServiceConfig

@@ -12,7 +12,7 @@ from sameface.api_records import DetectAnswer, EmbedAnswer, EmbeddedFace, Identi
 from sameface.arrays import Embeddings
 from sameface.compare import squared_distances
 from sameface.gallery import Identification
-from sameface.service.access import ApiKey
+from sameface.service.access_file import ApiKey
 from sameface.service.auth import Reader
 from sameface.service.body_limits import body_of, describe_body
 from sameface.service.challenges import LIVE_FAR

@@ -17,7 +17,7 @@ from service_world import base64_of, enroll, error_of, files, png, serve
 from sameface.gallery import Gallery
 from sameface.gallery.errors import BadNameError
 from sameface.recognizer import Recognizer
-from sameface.service.access import APPLICATION_ID, MIGRATIONS, ROLES, Access, ApiKey, hash_token
+from sameface.service.access_file import APPLICATION_ID, MIGRATIONS, ROLES, Access, ApiKey, hash_token
 from sameface.service.app import create_app
 from sameface.service.auth import BUCKETS, RateLimiter, make_token
 from sameface.service.config import ServiceConfig
