@@ -18,9 +18,10 @@ HEAVY = ["PIL", "click", "fastapi", "fastcluster", "matplotlib", "numpy", "onnxr
 
 
 EXPORTS = """
-CropRule Decision Detector Embedder Face Gallery Identification Manifest Match Model Person Receipt Recognizer
-SamefaceError Template Thresholds Timeline Track Video VideoSearch Watcher align_faces annotate_video
-cluster_embeddings extend_clusters find_pictures hash_image identify_video read_image squared_distances
+CropRule Decision Detector Embedder Face FaceEmbedding FacePair FolderMatch Gallery Identification Manifest Match
+Model Person PictureEmbeddings Receipt Recognizer SamefaceError Template Thresholds Timeline Track Video VideoSearch
+Watcher align_faces annotate_video cluster_embeddings embed_many extend_clusters find find_pictures hash_image
+identify_video read_image squared_distances
 """
 
 

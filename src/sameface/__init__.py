@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from sameface.gallery import Gallery, Identification, Match, Person, Receipt
     from sameface.image import read_image
     from sameface.manifest import CropRule, Manifest
+    from sameface.many_pictures import FolderMatch, PictureEmbeddings, embed_many, find
     from sameface.model import Model
     from sameface.picture_files import find_pictures, hash_image
-    from sameface.recognizer import Recognizer
+    from sameface.recognizer import FaceEmbedding, FacePair, Recognizer
     from sameface.thresholds import Thresholds
     from sameface.video import Timeline, Track, Video, VideoSearch, Watcher, annotate_video, identify_video
 
@@ -35,12 +36,16 @@ __all__ = [
     "Detector",
     "Embedder",
     "Face",
+    "FaceEmbedding",
+    "FacePair",
+    "FolderMatch",
     "Gallery",
     "Identification",
     "Manifest",
     "Match",
     "Model",
     "Person",
+    "PictureEmbeddings",
     "Receipt",
     "Recognizer",
     "SamefaceError",
@@ -54,7 +59,9 @@ __all__ = [
     "align_faces",
     "annotate_video",
     "cluster_embeddings",
+    "embed_many",
     "extend_clusters",
+    "find",
     "find_pictures",
     "hash_image",
     "identify_video",
@@ -73,10 +80,11 @@ HOMES = {
     "gallery": ("Gallery", "Identification", "Match", "Person", "Receipt"),
     "image": ("read_image",),
     "manifest": ("CropRule", "Manifest"),
+    "many_pictures": ("FolderMatch", "PictureEmbeddings", "embed_many", "find"),
     "thresholds": ("Thresholds",),
     "model": ("Model",),
     "picture_files": ("find_pictures", "hash_image"),
-    "recognizer": ("Recognizer",),
+    "recognizer": ("FaceEmbedding", "FacePair", "Recognizer"),
     "video": ("Timeline", "Track", "Video", "VideoSearch", "Watcher", "annotate_video", "identify_video"),
 }
 

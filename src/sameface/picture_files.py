@@ -1,42 +1,25 @@
 """Where pictures come from: every kind of source, and files found, read within a limit, hashed.
 
-No file is decoded here, and Pillow and torch are not imported: their pictures are told by the module of their type.
+No file is decoded here, and Pillow is not imported.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import importlib
 import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sameface.arrays import Image
 from sameface.errors import ImageError, ImageTooLargeError
 
-
-class PillowImage(Protocol):
-    """What is used of a `PIL.Image.Image`."""
-
-    def getexif(self) -> Any:
-        """Return the EXIF tags."""
-
-
-class Tensor(Protocol):
-    """What is used of a `torch.Tensor`: `(3, h, w)` or `(h, w, 3)`, uint8, or floats from 0 to 1."""
-
-    def detach(self) -> Any:
-        """Return it without its gradient."""
-
-
 FileSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO
-ImageSource: TypeAlias = FileSource | Image | PillowImage | Tensor
+ImageSource: TypeAlias = FileSource | Image | Any  # Any: a PIL image or a torch tensor, whose libraries stay optional
 
 MAX_BYTES = 100_000_000
 ENDINGS = "jpg jpeg jpe mpo png webp bmp tif tiff gif ppm pgm avif heic heif"
@@ -44,74 +27,11 @@ SUFFIXES = frozenset(f".{ending}" for ending in ENDINGS.split())
 
 
 def resolve_source(source: ImageSource) -> FileSource | Image:
-    """Return a picture as a file (path, bytes or open file) or as an array `(h, w, 3) uint8` RGB.
-
-    Raises:
-        TypeError, ValueError: Something else, with the way out.
-    """
-    module = type(source).__module__
-    if isinstance(source, str) and source.startswith("data:image/"):
-        return read_data_string(source)
-    if isinstance(source, np.ndarray):
-        return expect_image(source)
-    if module.startswith("PIL."):
-        return importlib.import_module("sameface.image").from_pillow(source)  # type: ignore[no-any-return]
-    if module == "torch" or module.startswith("torch."):
-        return tensor_to_image(source)
-    if isinstance(source, str | os.PathLike | bytes) or hasattr(source, "read"):
-        return source  # type: ignore[return-value]
-    kinds = "a path, bytes, an open binary file, a NumPy array, a PIL image or a torch tensor"
-    raise TypeError(f"a picture must be {kinds}, got {type(source).__name__}")
-
-
-def read_data_string(text: str) -> bytes:
-    """Return the bytes in a `data:image/...;base64,` string."""
-    head, _, encoded = text.partition(",")
-    try:
-        if not head.endswith(";base64"):
-            raise ValueError("no base64")
-        return base64.b64decode(encoded, validate=True)
-    except ValueError as error:
-        reason = f"got {text[:40]!r}..."
-        raise ValueError(
-            f"the data: string of a picture must be base64 (data:image/png;base64,...), {reason}"
-        ) from error
-
-
-def expect_image(array: NDArray[Any]) -> Image:
-    """Return an array `(h, w, 3) uint8`, or raise with the way out."""
-    if array.dtype != np.uint8:
-        way = "multiply by 255 if it holds 0 to 1, and .astype(np.uint8)"
-        raise TypeError(f"image must be uint8, got {array.dtype}: {way}")
-    if array.ndim == 3 and array.shape[2] == 3:
-        return array
-    way = "give one picture at a time, RGB with the channels last"
-    if array.ndim == 2:
-        way = "np.stack([image] * 3, axis=-1) for grey"
-    elif array.ndim == 3 and array.shape[2] == 4:
-        way = "image[:, :, :3] drops the fourth channel"
-    elif array.ndim == 3 and array.shape[0] == 3:
-        way = "image.transpose(1, 2, 0) for channels first"
-    raise ValueError(f"image must have shape ('h', 'w', 3), got {array.shape}: {way}")
-
-
-def tensor_to_image(tensor: Any) -> Image:
-    """Return a torch tensor as an array `(h, w, 3) uint8`."""
-    shape = tuple(tensor.shape)
-    if len(shape) == 4:
-        raise ValueError(f"a tensor must be one picture at a time, got {shape}: tensor[0] for the first")
-    if len(shape) != 3 or 3 not in (shape[0], shape[2]):
-        raise ValueError(f"a tensor must have shape (3, h, w) or (h, w, 3), got {shape}")
-    pixels = tensor.detach().cpu()
-    if str(pixels.dtype) != "torch.uint8":
-        if not pixels.is_floating_point():
-            raise TypeError(f"a tensor must be uint8 or floating point, got {pixels.dtype}")
-        low, high = float(pixels.min()), float(pixels.max())
-        if low < 0 or high > 1:
-            raise ValueError(f"a tensor of floats must hold 0 to 1, got {low:g} to {high:g}: undo the normalisation")
-        pixels = (pixels.float() * 255).round().byte()
-    image: Image = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy() if shape[0] == 3 else pixels.numpy())
-    return image
+    """Return a picture as a file (path, bytes or open file) or as an array `(h, w, 3) uint8` RGB, or raise."""
+    is_data = isinstance(source, str) and source.startswith("data:image/")
+    if not is_data and (isinstance(source, str | os.PathLike | bytes) or hasattr(source, "read")):
+        return source
+    return importlib.import_module("sameface.image_sources").convert(source)  # type: ignore[no-any-return]
 
 
 def name_of(source: ImageSource) -> str:

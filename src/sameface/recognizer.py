@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,23 @@ from sameface.model import DEFAULT_WEIGHTS, Model
 from sameface.picture_files import ImageSource, buffer_image, hash_image, name_of
 from sameface.quality import require_quality
 from sameface.thresholds import Thresholds
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceEmbedding:
+    """A face and its embedding, a `(d,) float32` unit row."""
+
+    face: Face
+    embedding: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FacePair:
+    """A face of one picture, a face of another, and whether they are the same person's."""
+
+    a: FaceEmbedding
+    b: FaceEmbedding
+    decision: Decision
 
 
 class Recognizer:
@@ -92,14 +110,19 @@ class Recognizer:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def embed(self, image: ImageSource) -> tuple[list[Face], Embeddings]:
-        """Return every face of a picture with its embedding.
-
-        Returns:
-            `n` faces, the highest score first, and `(n, d) float32` unit rows in the same order; without a face
-            `[]` and `(0, d)`.
-        """
+        """Return `n` faces of a picture, the highest score first, and their embeddings, `(n, d) float32` unit rows."""
         faces, crops = self.cut_faces(read_image(image))
         return faces, self.embedder.embed(crops)
+
+    def faces(self, image: ImageSource) -> list[FaceEmbedding]:
+        """Return every face of a picture together with its embedding, the highest score first."""
+        found, rows = self.embed(image)
+        return [FaceEmbedding(face, row) for face, row in zip(found, rows, strict=True)]
+
+    def compare(self, a: ImageSource, b: ImageSource, *, far: float = 1e-3) -> list[FacePair]:
+        """Decide as `verify` for every face of `a` with every face of `b`, those of `a` first."""
+        pairs = itertools.product(self.faces(a), self.faces(b))
+        return [FacePair(x, y, self.decide(np.stack([x.embedding, y.embedding]), far)) for x, y in pairs]
 
     def cut_faces(
         self, image: Image, *, face: Choice | None = None, name: str = "picture", min_quality: float = 0
@@ -169,15 +192,9 @@ class Recognizer:
         return self.decide(rows, far)
 
     def decide(self, rows: Embeddings, far: float, thresholds: Thresholds | None = None) -> Decision:
-        """Return whether two embeddings are the same person's.
+        """Return whether two embeddings, `(2, d) float32`, are the same person's, as `verify` does.
 
-        Args:
-            rows: `(2, d) float32` unit rows.
-            far: The part of the pairs of different people that may be accepted.
-            thresholds: Those of a gallery; None takes the recognizer's.
-
-        Raises:
-            ThresholdError: The calibration does not reach this `far`.
+        `thresholds` are those of a gallery; None takes the recognizer's.
         """
         known = self.thresholds if thresholds is None else thresholds
         return Decision(
