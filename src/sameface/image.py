@@ -84,11 +84,6 @@ def read_image(
             return decode_picture(picture, name)
 
 
-def from_pillow(picture: PIL.Image.Image) -> Image:
-    """Return the upright pixels of a PIL image, `(h, w, 3) uint8` RGB; the image stays as it was."""
-    return decode_picture(picture.copy(), "the picture")
-
-
 def open_picture(data: bytes, name: str, max_pixels: int) -> PIL.Image.Image:
     """Open a picture without decoding it, and check its size."""
     heic = is_heic(data)

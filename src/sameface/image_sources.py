@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sameface.arrays import Image
-from sameface.image import from_pillow
+from sameface.image import decode_picture
 
 KINDS = "a path, bytes, an open binary file, a NumPy array, a PIL image or a torch tensor"
 
@@ -25,7 +25,7 @@ def convert(source: Any) -> Image | bytes:
     if isinstance(source, np.ndarray):
         return expect_image(source)
     if module.startswith("PIL."):
-        return from_pillow(source)
+        return decode_picture(source.copy(), "the picture")
     if module == "torch" or module.startswith("torch."):
         return tensor_to_image(source)
     raise TypeError(f"a picture must be {KINDS}, got {type(source).__name__}")
