@@ -159,13 +159,13 @@ def test_people_are_drawn_for_both_models_alike():
 def test_other_kinds_are_laid_side_by_side_without_a_test(compare):
     ours, theirs = {"a": {"f": 0.9, "n": 3}, "c": [0.5, 0.6]}, {"a": {"f": 0.8}, "c": [0.4, 0.6], "d": 1.0}
     found = list(compare_numbers(ours, theirs))
-    assert [(one.name, one.ours, one.theirs) for one in found] == [
+    assert [(one.name, one.ours, one.reference) for one in found] == [
         ("a f", 0.9, 0.8),
         ("c 1", 0.5, 0.4),
         ("c 2", 0.6, 0.6),
     ]
     first, second = ({"f": {"value": part, "low": 0.1, "high": 0.9}} for part in (0.5, 0.4))
-    assert [(one.name, one.ours, one.theirs) for one in compare_numbers(first, second)] == [("f", 0.5, 0.4)]
+    assert [(one.name, one.ours, one.reference) for one in compare_numbers(first, second)] == [("f", 0.5, 0.4)]
     report = EvaluationReport("clusters", {"weights": "x"}, (), (), {"f": 0.9})
     compared = compare(report, report)
     assert compared.tables[0].rows[0][1:] == ("0.9", "0.9", "+0", "not tested")

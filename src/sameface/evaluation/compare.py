@@ -46,8 +46,8 @@ class Difference:
 
     name: str  # the measure
     ours: float  # of this model
-    theirs: float  # of the other
-    gain: Estimate  # ours less theirs, from the same draws of people; its ends are NaN where there is no test
+    reference: float  # of the other
+    gain: Estimate  # ours less the reference, from the same draws of people; its ends are NaN where there is no test
     chance: float | None = None  # p of McNemar's test, if pairs were independent; None for other measures
 
     @property
@@ -63,7 +63,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SharedPairs:
-    """The pairs that two models both judged; ours first, theirs second."""
+    """The pairs that two models both judged; ours first, then the reference."""
 
     same: Flags  # (n,) whether each shows one person
     people: Integers  # (n, 2)
@@ -71,12 +71,12 @@ class SharedPairs:
     right: Flags  # (2, n) judged rightly; False without a distance
 
 
-def mcnemar(ours: Flags, theirs: Flags) -> float:
+def mcnemar(ours: Flags, reference: Flags) -> float:
     """Return the chance of so uneven a split of the pairs that only one model judges rightly (McNemar, 1947).
 
     It is exact: between equally good models each such pair is the toss of a coin.
     """
-    first, second = int((ours & ~theirs).sum()), int((~ours & theirs).sum())
+    first, second = int((ours & ~reference).sum()), int((~ours & reference).sum())
     count, fewer = first + second, min(first, second)
     few = np.arange(1, fewer + 1)
     # log of (count over few) / 2 ** count, each from the one before: (count - few + 1) / few as many.
@@ -84,13 +84,13 @@ def mcnemar(ours: Flags, theirs: Flags) -> float:
     return float(min(1, 2 * np.exp(logs).sum()))
 
 
-def join_pairs(ours: Sequence[Sequence[Any]], theirs: Sequence[Sequence[Any]]) -> SharedPairs | None:
+def join_pairs(ours: Sequence[Sequence[Any]], reference: Sequence[Sequence[Any]]) -> SharedPairs | None:
     """Return the pairs that both lists hold; None if they share none.
 
     Each pair is a, b, same, person a, person b, distance, right. Paths that differ only by the folder that holds
     all pictures are the same.
     """
-    first, second = index_pairs(ours), index_pairs(theirs)
+    first, second = index_pairs(ours), index_pairs(reference)
     both = [(pair, second[key]) for key, pair in first.items() if key in second]
     if not both:
         return None
@@ -127,27 +127,27 @@ def compare_pairs(twins: SharedPairs, *, repeats: int, seed: int) -> list[Differ
             roc = make_roc(distance[found], twins.same[found], weight[found])
             vals = [val_under(roc, far) for far in fars]
             columns.append([part_of(right, weight), area_under(roc), equal_error_rate(roc), *vals])
-        ours, theirs = np.array(columns)
-        return np.concatenate([ours, theirs, ours - theirs])
+        ours, reference = np.array(columns)
+        return np.concatenate([ours, reference, ours - reference])
 
     people = int(twins.people.max()) + 1
     estimates = estimate_all(measure, people, repeats=repeats, rng=np.random.default_rng(seed))
-    ours, theirs, gains = (estimates[start : start + len(names)] for start in range(0, len(estimates), len(names)))
+    ours, reference, gains = (estimates[start : start + len(names)] for start in range(0, len(estimates), len(names)))
     chances = [mcnemar(twins.right[0], twins.right[1]), *[None] * (len(names) - 1)]
     return [
         Difference(name, own.value, other.value, gain, chance)
-        for name, own, other, gain, chance in zip(names, ours, theirs, gains, chances, strict=True)
+        for name, own, other, gain, chance in zip(names, ours, reference, gains, chances, strict=True)
     ]
 
 
-def compare_people(ours: Record, theirs: Record, *, repeats: int, seed: int) -> list[Difference]:
+def compare_people(ours: Record, reference: Record, *, repeats: int, seed: int) -> list[Difference]:
     """Return measures that are sums over people, with a paired bootstrap; the thresholds stay as they are.
 
-    `ours` and `theirs` hold right and all pairs of each person, by measure.
+    `ours` and `reference` hold right and all pairs of each person, by measure.
     """
     found = []
     for name, own in ours.items():
-        other = theirs.get(name, {})
+        other = reference.get(name, {})
         people = sorted(set(own) & set(other))
         if people:
             counts = np.array([[own[person], other[person]] for person in people], np.float64)  # (p, 2, 2)
@@ -163,19 +163,19 @@ def compare_people(ours: Record, theirs: Record, *, repeats: int, seed: int) -> 
     return found
 
 
-def compare_numbers(ours: Any, theirs: Any, name: str = "") -> Iterator[Difference]:
+def compare_numbers(ours: Any, reference: Any, name: str = "") -> Iterator[Difference]:
     """Yield every float that both records hold at the same place, without a test; of an estimate its value."""
-    if is_estimate(ours) and is_estimate(theirs):
-        yield from compare_numbers(ours["value"], theirs["value"], name)
-    elif isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+    if is_estimate(ours) and is_estimate(reference):
+        yield from compare_numbers(ours["value"], reference["value"], name)
+    elif isinstance(ours, Mapping) and isinstance(reference, Mapping):
         for key in ours:
-            if key in theirs:
-                yield from compare_numbers(ours[key], theirs[key], f"{name} {key}".strip())
-    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
-        for number, (mine, other) in enumerate(zip(ours, theirs, strict=True), start=1):
+            if key in reference:
+                yield from compare_numbers(ours[key], reference[key], f"{name} {key}".strip())
+    elif isinstance(ours, list) and isinstance(reference, list) and len(ours) == len(reference):
+        for number, (mine, other) in enumerate(zip(ours, reference, strict=True), start=1):
             yield from compare_numbers(mine, other, f"{name} {number}")
-    elif isinstance(ours, float) and isinstance(theirs, float | int):
-        yield Difference(name, ours, float(theirs), Estimate(ours - theirs, float("nan"), float("nan")))
+    elif isinstance(ours, float) and isinstance(reference, float | int):
+        yield Difference(name, ours, float(reference), Estimate(ours - reference, float("nan"), float("nan")))
 
 
 def is_estimate(found: Any) -> bool:
@@ -191,40 +191,40 @@ def compare_reports(
     Raises:
         ProtocolError: The other report is of another kind or not whole, or has nothing in common with this.
     """
-    theirs = read_other(path, report)
-    found = find_differences(report_record(report)["data"], theirs["data"], repeats=repeats, seed=seed)
+    reference = read_other(path, report)
+    found = find_differences(report_record(report)["data"], reference["data"], repeats=repeats, seed=seed)
     if not found:
         raise ProtocolError(str(path), "it has no pairs, people or measures in common with this run")
-    name = str(theirs["facts"].get("weights", path.name))
+    name = str(reference["facts"].get("weights", path.name))
     notes = [MANY_TESTS] if any(one.tested for one in found) else []
-    notes += [SAME_PIPELINE] if report.facts.get("signature") == theirs["facts"].get("signature") else []
+    notes += [SAME_PIPELINE] if report.facts.get("signature") == reference["facts"].get("signature") else []
     both = replace(
         report,
         tables=(ReportTable(f"Compared with {name}", COLUMNS, tuple(map(difference_row, found))), *report.tables),
         data=dict(report.data) | {"compared_with": name, "differences": [difference_data(one) for one in found]},
         warnings=(*report.warnings, *notes),
     )
-    return overlay_charts(both, theirs)
+    return overlay_charts(both, reference)
 
 
 def read_other(path: Path, report: EvaluationReport) -> dict[str, Any]:
     """Return the other report, after a check of everything that the comparison needs."""
-    theirs = read_json(path)
-    if theirs.get("kind") != report.kind:
-        reason = f"it is a report of {theirs.get('kind')!r}, this one is of {report.kind!r}"
+    reference = read_json(path)
+    if reference.get("kind") != report.kind:
+        reason = f"it is a report of {reference.get('kind')!r}, this one is of {report.kind!r}"
         raise ProtocolError(str(path), reason)
     for name in ("facts", "data"):
-        if not isinstance(theirs.get(name), dict):
+        if not isinstance(reference.get(name), dict):
             raise ProtocolError(str(path), f"not a whole report: {name} is missing")
     if "pairs" in report.data:
-        pairs = theirs["data"].get("pairs")
+        pairs = reference["data"].get("pairs")
         check_entries(path, "pairs", enumerate(pairs) if isinstance(pairs, list) else None, PAIR)
     if "by_person" in report.data:
-        measures = theirs["data"].get("by_person")
+        measures = reference["data"].get("by_person")
         whole = isinstance(measures, dict) and all(isinstance(counts, dict) for counts in measures.values())
         entries = [entry for counts in measures.values() for entry in counts.items()] if whole else None
         check_entries(path, "by_person", entries, COUNT)
-    return theirs
+    return reference
 
 
 def check_entries(path: Path, name: str, found: Iterable[tuple[Any, Any]] | None, types: Sequence[Any]) -> None:
@@ -236,15 +236,15 @@ def check_entries(path: Path, name: str, found: Iterable[tuple[Any, Any]] | None
             raise ProtocolError(str(path), f"not a whole report: {name} {place!r} is {entry!r}")
 
 
-def find_differences(ours: dict[str, Any], theirs: dict[str, Any], *, repeats: int, seed: int) -> list[Difference]:
+def find_differences(ours: dict[str, Any], reference: dict[str, Any], *, repeats: int, seed: int) -> list[Difference]:
     """Return the measures that both runs have, with a paired test where pairs or people allow one."""
     if "pairs" in ours:
-        twins = join_pairs(ours["pairs"], theirs["pairs"])
+        twins = join_pairs(ours["pairs"], reference["pairs"])
         return [] if twins is None else compare_pairs(twins, repeats=repeats, seed=seed)
     if "by_person" not in ours:
-        return list(compare_numbers(ours, theirs))
-    found = compare_people(ours["by_person"], theirs["by_person"], repeats=repeats, seed=seed)
-    match ours, theirs:  # the other measures of chosen groups are no sums over people: without a test
+        return list(compare_numbers(ours, reference))
+    found = compare_people(ours["by_person"], reference["by_person"], repeats=repeats, seed=seed)
+    match ours, reference:  # the other measures of chosen groups are no sums over people: without a test
         case {"chosen": {"measures": dict(own)}}, {"chosen": {"measures": dict(others)}}:
             found += compare_numbers({name: own[name] for name in own if name not in ours["by_person"]}, others)
     return found
@@ -254,14 +254,14 @@ def difference_row(one: Difference) -> tuple[str, ...]:
     """Return one measure of both runs, in percent where it is tested, with the verdict."""
     gain = one.gain
     if not one.tested:
-        return one.name, f"{one.ours:.4g}", f"{one.theirs:.4g}", f"{gain.value:+.4g}", "not tested"
+        return one.name, f"{one.ours:.4g}", f"{one.reference:.4g}", f"{gain.value:+.4g}", "not tested"
     points = f"{100 * gain.value:+.2f} ({100 * gain.low:+.2f} to {100 * gain.high:+.2f}) points"
     verdict = "real" if one.real else "may be chance"
     if one.chance is not None:
         verdict += f" (McNemar: p = {one.chance:.2g})"
     if not gain.low and not gain.high:
         verdict = "no difference"
-    return one.name, percent(one.ours), percent(one.theirs), points, verdict
+    return one.name, percent(one.ours), percent(one.reference), points, verdict
 
 
 def difference_data(difference: Difference) -> dict[str, Any]:
@@ -269,16 +269,16 @@ def difference_data(difference: Difference) -> dict[str, Any]:
     return {
         "measure": difference.name,
         "ours": difference.ours,
-        "theirs": difference.theirs,
+        "theirs": difference.reference,
         "gain": difference.gain,
         "p": difference.chance,
         "real": difference.real if difference.tested else None,
     }
 
 
-def overlay_charts(ours: EvaluationReport, theirs: Record) -> EvaluationReport:
+def overlay_charts(ours: EvaluationReport, reference: Record) -> EvaluationReport:
     """Return our report with the curves of the other run beside its own, each called after its model."""
-    facts, charts = theirs.get("facts", {}), theirs.get("charts", [])
+    facts, charts = reference.get("facts", {}), reference.get("charts", [])
     if not isinstance(facts, dict) or not isinstance(charts, list) or not all(map(is_chart, charts)):
         raise ProtocolError("the other report", "its plots are not whole")
     first, second = (str(each.get("weights", "weights")).split(" (")[0] for each in (ours.facts, facts))

@@ -220,9 +220,9 @@ def read_state(connection: Connection, path: str, signature: str) -> PostgresSta
     query = b"""SELECT signature, revision, rewritten, dimension, (SELECT thresholds FROM calibration)
                 FROM sameface_gallery CROSS JOIN pipeline"""
     found = connection.execute(query).fetchone()
-    theirs = "none" if found is None else str(found[0])
-    if found is None or theirs != signature:
-        raise SignatureError(path, theirs, signature)
+    known = "none" if found is None else str(found[0])
+    if found is None or known != signature:
+        raise SignatureError(path, known, signature)
     _, revision, rewritten, dimension, thresholds = found
     return PostgresState(revision, rewritten, dimension, decode_thresholds(path, thresholds))
 
